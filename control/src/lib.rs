@@ -1,0 +1,1 @@
+//! Pregón's control plane: one file per gRPC service.

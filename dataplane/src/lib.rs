@@ -1,0 +1,1 @@
+//! Pregón's data plane: snapshot, publish, claim, fan-out, attempt, egress.

@@ -1,0 +1,1 @@
+//! Pregón's gRPC API: the generated code and its descriptor set.

@@ -1,0 +1,1 @@
+//! Pregón's store: traits by caller, engines behind them, one conformance suite.
