@@ -162,10 +162,9 @@ impl Reason {
             | Reason::LastSecret
             | Reason::RevisionRefused
             | Reason::RevisionUnknown => Code::FailedPrecondition,
-            Reason::RateLimited
-            | Reason::QuotaExceeded
-            | Reason::StoreFull
-            | Reason::LoadShed => Code::ResourceExhausted,
+            Reason::RateLimited | Reason::QuotaExceeded | Reason::StoreFull | Reason::LoadShed => {
+                Code::ResourceExhausted
+            }
             Reason::StoreUnavailable
             | Reason::NotReady
             | Reason::Draining
@@ -245,11 +244,7 @@ impl Violations {
 
     /// Notes one wrong field.
     pub fn add(&mut self, field: impl Into<String>, rule: Rule, description: impl fmt::Display) {
-        self.0.push(Violation {
-            field: field.into(),
-            rule,
-            description: description.to_string(),
-        });
+        self.0.push(Violation { field: field.into(), rule, description: description.to_string() });
     }
 
     /// Takes the value of a parse, or notes what was wrong with the field.
@@ -335,11 +330,7 @@ impl Refusal {
 
     /// One wrong field.
     pub fn field(field: impl Into<String>, rule: Rule, description: impl Into<String>) -> Self {
-        Self::fields(vec![Violation {
-            field: field.into(),
-            rule,
-            description: description.into(),
-        }])
+        Self::fields(vec![Violation { field: field.into(), rule, description: description.into() }])
     }
 
     /// A resource that is not there. `kind` is the word of the vocabulary, as in `tenant`.

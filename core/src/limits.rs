@@ -1,1 +1,91 @@
-//! To come.
+//! Every bound that callers can meet, each with its reason. A bound that belongs to one machine
+//! part only stands beside that part.
+
+use std::time::Duration;
+
+/// Ids of tenants, subscriptions, secrets and contracts: short enough for keys and logs.
+pub const ID_LEN: usize = 64;
+/// Event type names: room for a few dotted segments.
+pub const EVENT_TYPE_LEN: usize = 128;
+/// Publisher-given event ids: a UUID, a ULID or a composed key fit.
+pub const EVENT_ID_LEN: usize = 128;
+/// `display_name`: one line on a screen.
+pub const DISPLAY_NAME_LEN: usize = 128;
+/// Labels a resource: enough for classification, not for storage.
+pub const LABELS: usize = 32;
+/// Label keys, as in Kubernetes.
+pub const LABEL_KEY_LEN: usize = 63;
+/// Label values.
+pub const LABEL_VALUE_LEN: usize = 256;
+/// Descriptions of event types.
+pub const DESCRIPTION_LEN: usize = 4096;
+/// JSON Schemas: compiled once, but held by every node.
+pub const SCHEMA_LEN: usize = 64 * 1024;
+/// `request_id` of a write.
+pub const REQUEST_ID_LEN: usize = 64;
+/// How long a `request_id` is remembered.
+pub const REQUEST_ID_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Receiver URLs: what common HTTP servers accept as a request line.
+pub const URL_LEN: usize = 8 * 1024;
+/// Patterns a subscription.
+pub const PATTERNS: usize = 64;
+/// CEL filters: one condition, not a program.
+pub const FILTER_LEN: usize = 2 * 1024;
+/// Custom headers a subscription.
+pub const HEADERS: usize = 20;
+/// Names and values of a subscription's custom headers together.
+pub const HEADERS_LEN: usize = 4 * 1024;
+/// Default cap of attempts in flight to one subscription, of one node.
+pub const CONCURRENCY_DEFAULT: u32 = 64;
+/// Highest cap of attempts in flight to one subscription.
+pub const CONCURRENCY_MAX: u32 = 1024;
+/// Where a lane's concurrency starts before the receiver has shown what it bears.
+pub const CONCURRENCY_START: u32 = 8;
+/// Keys of a subscription that may sign or are about to.
+pub const LIVE_SECRETS: usize = 10;
+/// Subscriptions a tenant, by default.
+pub const SUBSCRIPTIONS_DEFAULT: u32 = 100;
+/// Subscriptions a tenant, at most: a node matches each event against all of its tenant's.
+pub const SUBSCRIPTIONS_MAX: u32 = 10_000;
+/// Waiting deliveries, by default: of a subscription.
+pub const PENDING_DEFAULT: u32 = 1_000_000;
+/// Event data, by default; the deployment may lower or raise it up to [`EVENT_DATA_MAX`].
+pub const EVENT_DATA_DEFAULT: usize = 256 * 1024;
+/// Event data, at most: a PublishBatch message is 4 MiB.
+pub const EVENT_DATA_MAX: usize = 1024 * 1024;
+/// Depth of event data: deeper texts are attacks on parsers.
+pub const JSON_DEPTH: usize = 64;
+/// Events in one PublishBatch.
+pub const PUBLISH_BATCH: usize = 1000;
+/// Unacknowledged messages of a PublishStream.
+pub const PUBLISH_STREAM_WINDOW: usize = 1000;
+/// A gRPC message, received.
+pub const MESSAGE_LEN: usize = 4 * 1024 * 1024;
+/// Page size when none is asked for.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Page size at most; larger wishes are capped.
+pub const PAGE_MAX: u32 = 1000;
+/// How long a page token is good for.
+pub const PAGE_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a publish waits for its `min_revision` to be served.
+pub const MIN_REVISION_WAIT: Duration = Duration::from_secs(2);
+/// How long the same event id is recognised at least.
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// How long a delivery of a paused subscription waits before it ends as EXPIRED.
+pub const PAUSED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Response bytes read before the connection is closed: no acknowledgement needs more.
+pub const RESPONSE_READ: usize = 64 * 1024;
+/// Response bytes kept with an attempt that was not acknowledged.
+pub const RESPONSE_KEPT: usize = 4 * 1024;
+/// Response header block of a receiver.
+pub const RESPONSE_HEADERS_LEN: usize = 16 * 1024;
+/// Response header lines of a receiver.
+pub const RESPONSE_HEADERS: usize = 64;
+/// Overlap of a rotation when none is asked for.
+pub const ROTATE_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Overlap of a rotation at most.
+pub const ROTATE_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Deliveries that one ReplayDeliveries may touch when no limit is given.
+pub const REPLAY_DEFAULT: u32 = 10_000;
+/// Deliveries that one ReplayDeliveries may touch at most.
+pub const REPLAY_MAX: u32 = 1_000_000;
