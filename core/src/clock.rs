@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// 9999-12-30T22:00:00.999Z: the last moment whose year has four digits in every time zone.
-    pub const MAX: Timestamp = Timestamp(253_402_207_200_999);
+    /// 9999-12-30T22:00:00.000Z: the last moment whose year has four digits in every time zone.
+    pub const MAX: Timestamp = Timestamp(253_402_207_200_000);
     /// 0001-01-01T00:00:00Z, the first moment that protobuf's Timestamp can say.
     pub const MIN: Timestamp = Timestamp(-62_135_596_800_000);
 
@@ -123,6 +123,6 @@ mod tests {
         assert_eq!(time.rfc3339(3), "2022-10-26T22:36:41.600Z");
         assert_eq!(time.rfc3339(0), "2022-10-26T22:36:41Z");
         assert_eq!(Timestamp::from_millis(-1).rfc3339(3), "1969-12-31T23:59:59.999Z");
-        assert_eq!(Timestamp::MAX.rfc3339(3), "9999-12-30T22:00:00.999Z");
+        assert_eq!(Timestamp::MAX.rfc3339(3), "9999-12-30T22:00:00.000Z");
     }
 }
