@@ -1,1 +1,117 @@
-//! To come.
+//! What the log keeps of an attempt.
+//!
+//! A record holds what differs from attempt to attempt. The request's headers and body are not in
+//! it: they are rendered again from the event, the contract's revision and the attempt's number
+//! and time, which are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::words;
+use crate::event::Environment;
+use crate::id::{ContractId, DeliveryKey, EventTypeId, NodeId, SecretId, TenantId};
+use crate::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
+use std::fmt;
+
+words! {
+    /// What a record of the log tells of.
+    #[derive(Serialize, Deserialize)]
+    RecordKind {
+        /// An HTTP exchange that came to an end.
+        Attempt = "ATTEMPT",
+        /// A lease ran out: the attempt may have been sent, and nobody saw its end.
+        Lost = "LOST",
+        /// The delivery ended without an attempt.
+        Ended = "ENDED",
+    }
+}
+
+/// How long the stages of an attempt took, in microseconds; zero where a stage did not happen,
+/// as with a connection that was open already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Name resolution.
+    pub dns: u32,
+    /// TCP connect.
+    pub connect: u32,
+    /// TLS handshake.
+    pub tls: u32,
+    /// From the request's first byte out to the response head in.
+    pub first_byte: u32,
+    /// The whole attempt.
+    pub total: u32,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The end state; never `PENDING`.
+    pub state: DeliveryState,
+    /// Why, where the state alone does not say.
+    pub reason: Option<EndReason>,
+}
+
+/// What of a response is kept; only of those that did not acknowledge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseHead {
+    /// Headers as received, names in lower case; values that are no UTF-8 with U+FFFD.
+    pub headers: Vec<(String, String)>,
+    /// First bytes of the body, up to [`crate::limits::RESPONSE_KEPT`].
+    pub body: Vec<u8>,
+    /// The body was longer than what is kept.
+    pub truncated: bool,
+}
+
+/// One attempt of a delivery, or its end without one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// What this record tells of.
+    pub kind: RecordKind,
+    /// Number of the attempt, from 1; the number it would have had for an end without one.
+    pub number: u32,
+    /// For whom the event was published.
+    pub tenant: TenantId,
+    /// The event's type.
+    pub event_type: EventTypeId,
+    /// The event's environment.
+    pub environment: Environment,
+    /// The node that made it.
+    pub node: NodeId,
+    /// When it began, by the node's clock.
+    pub start: Timestamp,
+    /// How long its stages took.
+    pub timing: Timing,
+    /// How it came out; none for records that are no attempts.
+    pub outcome: Option<AttemptOutcome>,
+    /// How the delivery ended with it; none while it goes on.
+    pub end: Option<End>,
+    /// Where it failed.
+    pub error_class: Option<ErrorClass>,
+    /// A few words about the failure; empty for a success. Never event data, never a secret.
+    pub reason: String,
+    /// HTTP status; 0 without a response.
+    pub status: u16,
+    /// The URL it went to.
+    pub url: Arc<str>,
+    /// The address it connected to.
+    pub remote: Option<SocketAddr>,
+    /// When the next attempt is due.
+    pub next_attempt: Option<Timestamp>,
+    /// The configuration that the node served.
+    pub configuration_revision: i64,
+    /// The contract it was rendered by.
+    pub contract: ContractId,
+    /// The contract's revision; 0 for a built-in one.
+    pub contract_revision: i64,
+    /// The keys that signed it, newest first.
+    pub secrets: Vec<SecretId>,
+    /// What is kept of the response.
+    pub response: Option<ResponseHead>,
+    /// The batch's lease was gone when this was recorded: somebody else may have sent it too.
+    pub late: bool,
+}

@@ -1,1 +1,44 @@
-//! Pregón's store: traits by caller, engines behind them, one conformance suite.
+//! Where configuration, events and their deliveries live.
+//!
+//! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
+//! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened, and
+//! [`NodeRegistry`] for who is there. Engines stand behind them: [`embedded`] now, Redis next.
+//! [`conformance`] is the one suite that every engine must pass; only the binary knows which one
+//! runs.
+//!
+//! The queue in one paragraph. Events get dense numbers within a partition and lie in one log that
+//! is queue, body store and history at once. A node *takes* a range of new events as one batch
+//! under one lease, or the *due* deliveries of lanes as another; it matches and attempts them from
+//! memory and *settles* many results in one atomic step, which also logs the attempts and moves
+//! the counters. An event whose deliveries all succeed at once costs nothing more. Only a delivery
+//! in trouble (waiting, to be tried again, failed, cancelled, replayed) gets a record and a place
+//! in its subscription's lane. Whether a batch's token still exists is the fence: who lost the
+//! lease settles nothing.
+
+pub mod config;
+pub mod embedded;
+pub mod error;
+pub mod log;
+pub mod node;
+pub mod queue;
+
+pub use config::ConfigStore;
+pub use error::StoreError;
+pub use log::DeliveryLog;
+pub use node::NodeRegistry;
+pub use queue::Queue;
+
+use std::sync::Arc;
+
+/// The handles of one engine: what the binary opens and the planes are given.
+#[derive(Clone)]
+pub struct Store {
+    /// Configuration.
+    pub config: Arc<dyn ConfigStore>,
+    /// Events and deliveries.
+    pub queue: Arc<dyn Queue>,
+    /// What happened.
+    pub log: Arc<dyn DeliveryLog>,
+    /// Who is there.
+    pub nodes: Arc<dyn NodeRegistry>,
+}
