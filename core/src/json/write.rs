@@ -1,0 +1,50 @@
+//! Writing: strings with the fewest escapes, and texts without insignificant white space.
+
+use super::{Node, is_space, plain_run, skip_space};
+
+/// Appends `s` as a JSON string, escaping only what RFC 8259 forces: `"`, `\`, the controls
+/// with a short form (`\b \t \n \f \r`), and other controls as lower-case `\u00xx`.
+pub fn write_string(out: &mut Vec<u8>, s: &str) {
+    let mut rest = s.as_bytes();
+    out.reserve(rest.len() + 2);
+    out.push(b'"');
+    loop {
+        let (plain, after) = rest.split_at(plain_run(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = after.split_first() else {
+            break;
+        };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            control => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
+        }
+        rest = after;
+    }
+    out.push(b'"');
+}
+
+/// The text without insignificant white space, everything else byte for byte. The text must have
+/// passed [`check`](super::check).
+pub fn compact(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut pos = skip_space(text, 0);
+    while let Some(&byte) = text.get(pos) {
+        if byte == b'"' {
+            let string = Node::of(text.get(pos..).unwrap_or_default()).source();
+            out.extend_from_slice(string);
+            pos += string.len();
+        } else {
+            if !is_space(byte) {
+                out.push(byte);
+            }
+            pos += 1;
+        }
+    }
+    out
+}
