@@ -1,7 +1,8 @@
 //! Looking at values in place: a [`Node`] is the source bytes of one value, nothing is built.
 
 use super::names::Unescaped;
-use super::{plain_run, skip_space};
+use super::path::Step;
+use super::{is_space, plain_run, skip_space};
 use std::borrow::Cow;
 
 /// What a value is.
@@ -40,7 +41,13 @@ impl<'a> Node<'a> {
     /// The value that a text holds, white space around it left out.
     pub fn of(text: &'a [u8]) -> Self {
         let start = skip_space(text, 0);
-        Self::at(text, start).0
+        let end = text
+            .iter()
+            .rposition(|&b| !is_space(b))
+            .map_or(0, |last| last + 1);
+        Self {
+            source: text.get(start..end).unwrap_or_default(),
+        }
     }
 
     /// The value that starts at `start`, and the position behind it.
@@ -141,6 +148,19 @@ impl<'a> Node<'a> {
     pub fn element(self, index: usize) -> Option<Node<'a>> {
         self.elements().nth(index)
     }
+
+    /// The value one step further in.
+    pub fn step(self, step: &Step) -> Option<Node<'a>> {
+        match step {
+            Step::Member(name) => self.member(name),
+            Step::Element(index) => self.element(*index),
+        }
+    }
+
+    /// The value that the steps lead to.
+    pub fn follow(self, steps: &[Step]) -> Option<Node<'a>> {
+        steps.iter().try_fold(self, |node, step| node.step(step))
+    }
 }
 
 /// A member's name.
@@ -235,7 +255,7 @@ fn string_body(source: &[u8]) -> &[u8] {
 }
 
 /// The position behind the string that opens at `start`.
-fn skip_string(text: &[u8], start: usize) -> usize {
+pub(super) fn skip_string(text: &[u8], start: usize) -> usize {
     let mut pos = start + 1;
     loop {
         pos += plain_run(text.get(pos..).unwrap_or_default());

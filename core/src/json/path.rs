@@ -20,18 +20,7 @@ pub enum Step {
 /// The source bytes of the value that the steps lead to; none when one leads nowhere. The text must
 /// have passed [`check`](super::check).
 pub fn find<'a>(text: &'a [u8], steps: &[Step]) -> Option<&'a [u8]> {
-    walk(Node::of(text), steps).ok().map(Node::source)
-}
-
-/// Follows the steps; on a miss, the index of the step that led nowhere.
-fn walk<'a>(from: Node<'a>, steps: &[Step]) -> Result<Node<'a>, usize> {
-    steps.iter().enumerate().try_fold(from, |node, (at, step)| {
-        match step {
-            Step::Member(name) => node.member(name),
-            Step::Element(index) => node.element(*index),
-        }
-        .ok_or(at)
-    })
+    Node::of(text).follow(steps).map(Node::source)
 }
 
 /// A parsed path.
@@ -85,7 +74,10 @@ impl Path {
     /// Whether a miss in this text is an absent optional (`true`) or a wrong path (`false`). Only
     /// meaningful after [`Path::find`] found nothing.
     pub fn miss_is_absence(&self, text: &[u8]) -> bool {
-        walk(Node::of(text), &self.steps).is_err_and(|at| at >= self.optional_from)
+        let (certain, _) = self
+            .steps
+            .split_at(self.optional_from.min(self.steps.len()));
+        certain.len() < self.steps.len() && Node::of(text).follow(certain).is_some()
     }
 }
 

@@ -424,3 +424,28 @@ proptest! {
         let _ = (node.as_str(), node.as_number(), compact(&text), find(&text, &[Step::Element(1)]));
     }
 }
+
+/// Prints what a check costs: `cargo test --release -p pregon-core timings -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints timings, asserts nothing"]
+fn timings() {
+    let member =
+        |i: usize| format!("\"name{i}\":{{\"id\":\"o-{i}\",\"amount\":{i}.50,\"ok\":true}}");
+    let wide: Vec<_> = (0..4000).map(member).collect();
+    let narrow: Vec<_> = (0..20).map(member).collect();
+    for members in [narrow, wide] {
+        let text = format!("{{{}}}", members.join(","));
+        let rounds = 100_000_000 / text.len();
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            assert!(check(std::hint::black_box(text.as_bytes()), DEPTH).is_ok());
+        }
+        let each = start.elapsed().as_secs_f64() / rounds as f64;
+        let speed = text.len() as f64 / each / 1e6;
+        println!(
+            "check: {} bytes, {:.2} us, {speed:.0} MB/s",
+            text.len(),
+            each * 1e6
+        );
+    }
+}

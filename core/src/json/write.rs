@@ -1,6 +1,7 @@
 //! Writing: strings with the fewest escapes, and texts without insignificant white space.
 
-use super::{Node, is_space, plain_run, skip_space};
+use super::cursor::skip_string;
+use super::{is_space, plain_run, skip_space};
 
 /// Appends `s` as a JSON string, escaping only what RFC 8259 forces: `"`, `\`, the controls
 /// with a short form (`\b \t \n \f \r`), and other controls as lower-case `\u00xx`.
@@ -36,9 +37,9 @@ pub fn compact(text: &[u8]) -> Vec<u8> {
     let mut pos = skip_space(text, 0);
     while let Some(&byte) = text.get(pos) {
         if byte == b'"' {
-            let string = Node::of(text.get(pos..).unwrap_or_default()).source();
-            out.extend_from_slice(string);
-            pos += string.len();
+            let end = skip_string(text, pos);
+            out.extend_from_slice(text.get(pos..end).unwrap_or_default());
+            pos = end;
         } else {
             if !is_space(byte) {
                 out.push(byte);

@@ -1,0 +1,350 @@
+//! The functions that need a meter, and the environment that knows them.
+//!
+//! Each takes the place of an operator or function of the engine whose result can outgrow its
+//! arguments or whose cost is not linear; the names begin with `@`, which no source can spell.
+
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine's signature of an overload"
+)]
+
+use super::MAX_ELEMENTS;
+use super::value::JsonVal;
+use super::work::{VALUE, charge, charge_growth, failed, refuse};
+use crate::error::{Rule, Wrong};
+use cel::common::functions::Function;
+use cel::common::types::{
+    CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE, Type,
+};
+use cel::common::value::{CowVal, StaticVal, Val};
+use cel::{DeclarationError, Env, ExecutionError};
+use std::any::Any;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+
+const TOO_MANY_ELEMENTS: &str = "a comprehension runs over more than 10000 elements";
+
+/// Units per node of a loop's body and element.
+const NODE: usize = 16;
+
+/// Largest compiled pattern, in bytes.
+const PATTERN_SIZE: usize = 256 << 10;
+
+/// Units per byte that a pattern runs over; its engine is linear, but slower than a scan.
+const PATTERN: usize = 16;
+
+static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
+    LazyLock::new(|| declare().map(Arc::new));
+
+/// The environment of every filter: the standard library, the strings extension, and our functions,
+/// whose names begin with `@` so that only the rewriting can call them.
+pub(super) fn environment() -> Result<Arc<Env>, Wrong> {
+    match &*ENV {
+        Ok(env) => Ok(Arc::clone(env)),
+        Err(error) => Err(Wrong::new(Rule::ExpressionInvalid, error.to_string())),
+    }
+}
+
+fn declare() -> Result<Env, DeclarationError> {
+    let mut env = Env::stdlib();
+    env.add_extension(cel::extensions::strings)?;
+    let functions: [(&str, RangeInclusive<usize>, Function); 9] = [
+        ("@add", 2..=2, add),
+        ("@own", 1..=1, own),
+        ("@loop", 2..=2, enter_loop),
+        ("@matches", 2..=2, matches),
+        ("@replace", 3..=4, replace),
+        ("@split", 2..=3, split),
+        ("@join", 1..=2, join),
+        ("@indexOf", 2..=3, index_of),
+        ("@lastIndexOf", 2..=3, last_index_of),
+    ];
+    for (name, counts, function) in functions {
+        for count in counts {
+            let types = (0..count).map(|_| DYN_TYPE).collect();
+            env.add_overload(name, &format!("{name}{count}"), types, function)?;
+        }
+    }
+    Ok(env)
+}
+
+type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
+type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+
+fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionError {
+    let types = args
+        .iter()
+        .map(|arg| arg.get_type().name().to_owned())
+        .collect();
+    ExecutionError::no_such_overload(function, types)
+}
+
+fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
+    args.get(at)?
+        .downcast_ref::<CelString<'_>>()
+        .map(CelString::inner)
+}
+
+fn int(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
+    args.get(at)?
+        .downcast_ref::<CelInt>()
+        .map(|int| *int.inner())
+}
+
+/// Bytes that a value takes, all that it holds included.
+fn weight(value: &dyn Val) -> usize {
+    let text = if let Some(string) = value.downcast_ref::<CelString<'_>>() {
+        string.inner().len()
+    } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
+        bytes.inner().len()
+    } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
+        list.inner().iter().map(|item| weight(item.as_ref())).sum()
+    } else if let Some(optional) = value.downcast_ref::<CelOptional<'_>>() {
+        optional.option().map_or(0, weight)
+    } else {
+        0
+    };
+    VALUE + text
+}
+
+/// `a + b`, paying for what comes out.
+fn add<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [left, right] = args.as_slice() else {
+        return Err(wrong_types("_+_", &args));
+    };
+    let elements = |value: &CowVal<'_, '_>| value.downcast_ref::<JsonVal>().map_or(0, JsonVal::len);
+    charge_growth(weight(left.as_ref()) + weight(right.as_ref()))?;
+    charge_growth(elements(left) + elements(right))?;
+    let adder = left.as_adder().ok_or_else(|| wrong_types("_+_", &args))?;
+    let sum = adder.add(right.as_ref()).map_err(|error| {
+        let overflow = matches!(error, ExecutionError::Overflow(..));
+        if overflow {
+            error
+        } else {
+            wrong_types("_+_", &args)
+        }
+    })?;
+    Ok(CowVal::Owned(sum.into_owned()))
+}
+
+/// An element of a list that is being made: the list takes a copy, which is paid for here.
+fn own<'b, 'v>(mut args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let value = args.pop().ok_or_else(|| failed("list"))?;
+    charge_growth(weight(value.as_ref()))?;
+    Ok(value)
+}
+
+/// The range of a comprehension, handed on when it is not too long. The second argument is how many
+/// nodes its body has.
+fn enter_loop<'b, 'v>(mut args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let nodes = int(&args, 1)
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(MAX_ELEMENTS);
+    args.truncate(1);
+    let range = args.pop().ok_or_else(|| failed("comprehension"))?;
+    let count = range.as_sizer().map_or(0, |sizer| *sizer.size().inner());
+    let count = usize::try_from(count).unwrap_or_default();
+    if count > MAX_ELEMENTS {
+        return Err(refuse(TOO_MANY_ELEMENTS));
+    }
+    charge(count * nodes * NODE)?;
+    Ok(range)
+}
+
+fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let pattern = args.get(1).and_then(|arg| arg.downcast_ref::<Pattern>());
+    let (Some(subject), Some(pattern)) = (text(&args, 0), pattern) else {
+        return Err(wrong_types("matches", args.get(..1).unwrap_or_default()));
+    };
+    charge(subject.len().saturating_mul(PATTERN))?;
+    Ok(CowVal::owned(CelBool::from(pattern.0.is_match(subject))))
+}
+
+fn replace<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let limit = match args.get(3) {
+        Some(_) => int(&args, 3).map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        None => Some(usize::MAX),
+    };
+    let (Some(subject), Some(from), Some(to), Some(limit)) =
+        (text(&args, 0), text(&args, 1), text(&args, 2), limit)
+    else {
+        return Err(wrong_types("replace", &args));
+    };
+    charge(subject.len())?;
+    let count = subject.matches(from).take(limit).count();
+    charge_growth(count.saturating_mul(to.len()).saturating_add(subject.len()))?;
+    Ok(CowVal::owned(CelString::from(
+        subject.replacen(from, to, limit),
+    )))
+}
+
+/// Splits into at most as many parts as the third argument says, the last holding the rest; an empty
+/// separator splits between code points.
+fn split<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let limit = match args.get(2) {
+        Some(_) => int(&args, 2).map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        None => Some(usize::MAX),
+    };
+    let (Some(subject), Some(separator), Some(limit)) = (text(&args, 0), text(&args, 1), limit)
+    else {
+        return Err(wrong_types("split", &args));
+    };
+    charge(subject.len())?;
+    let mut parts: Vec<Box<dyn Val + 'v>> = Vec::new();
+    let mut push = |part: &str| {
+        charge_growth(part.len())?;
+        parts.push(Box::new(CelString::from(part.to_owned())));
+        Ok::<(), ExecutionError>(())
+    };
+    if separator.is_empty() {
+        let mut rest = subject;
+        let mut made = 0;
+        while let Some(first) = rest.chars().next().filter(|_| made < limit) {
+            made += 1;
+            let end = if made == limit {
+                rest.len()
+            } else {
+                first.len_utf8()
+            };
+            let (part, after) = rest.split_at(end);
+            push(part)?;
+            rest = after;
+        }
+    } else {
+        subject.splitn(limit, separator).try_for_each(push)?;
+    }
+    Ok(CowVal::owned(CelList::from(parts)))
+}
+
+fn join<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let separator = if args.len() > 1 {
+        text(&args, 1)
+    } else {
+        Some("")
+    };
+    let list = args
+        .first()
+        .filter(|list| list.downcast_ref::<CelString<'_>>().is_none());
+    let (Some(mut items), Some(separator)) = (
+        list.and_then(|list| list.as_iterable())
+            .map(|list| list.iter()),
+        separator,
+    ) else {
+        return Err(wrong_types("join", &args));
+    };
+    let mut joined = String::new();
+    let mut first = true;
+    while let Some(item) = items.next() {
+        let part = item
+            .downcast_ref::<CelString<'_>>()
+            .ok_or_else(|| wrong_types("join", &args))?;
+        charge_growth(part.inner().len() + separator.len())?;
+        if !first {
+            joined.push_str(separator);
+        }
+        joined.push_str(part.inner());
+        first = false;
+    }
+    Ok(CowVal::owned(CelString::from(joined)))
+}
+
+/// Arguments of `indexOf` and `lastIndexOf`: subject, needle, and the byte where a third argument (a
+/// code point's index) points.
+fn search_args<'a>(
+    function: &str,
+    args: &'a [CowVal<'_, '_>],
+) -> Result<(&'a str, &'a str, Option<usize>), ExecutionError> {
+    let (Some(subject), Some(needle)) = (text(args, 0), text(args, 1)) else {
+        return Err(wrong_types(function, args));
+    };
+    charge(subject.len())?;
+    if args.len() < 3 {
+        return Ok((subject, needle, None));
+    }
+    let at = int(args, 2).ok_or_else(|| wrong_types(function, args))?;
+    let at = usize::try_from(at).map_err(|_| failed(function))?;
+    let ends = subject
+        .char_indices()
+        .map(|(byte, _)| byte)
+        .chain([subject.len()]);
+    let byte = ends
+        .clone()
+        .nth(at)
+        .filter(|&byte| byte < subject.len() || needle.is_empty());
+    Ok((subject, needle, Some(byte.ok_or_else(|| failed(function))?)))
+}
+
+/// The code point's index of a byte offset, or -1.
+fn code_point<'b, 'v>(subject: &str, byte: Option<usize>) -> CowVal<'b, 'v> {
+    let index = byte
+        .and_then(|byte| subject.get(..byte))
+        .map(|before| before.chars().count());
+    let index = index
+        .and_then(|index| i64::try_from(index).ok())
+        .unwrap_or(-1);
+    CowVal::owned(CelInt::from(index))
+}
+
+fn index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (subject, needle, from) = search_args("indexOf", &args)?;
+    let from = from.unwrap_or(0);
+    let found = subject
+        .get(from..)
+        .and_then(|rest| rest.find(needle))
+        .map(|at| from + at);
+    Ok(code_point(subject, found))
+}
+
+fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (subject, needle, upto) = search_args("lastIndexOf", &args)?;
+    // An occurrence may begin at `upto` and end behind it.
+    let end = upto.map_or(subject.len(), |at| subject.len().min(at + needle.len()));
+    let end = subject.floor_char_boundary(end);
+    Ok(code_point(
+        subject,
+        subject.get(..end).and_then(|part| part.rfind(needle)),
+    ))
+}
+
+static PATTERN_TYPE: Type = DYN_TYPE;
+
+/// A pattern of `matches`, compiled with the filter.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(regex::Regex);
+
+impl Pattern {
+    /// Compiles a pattern (RE2 syntax, linear time).
+    pub(super) fn new(source: &str) -> Result<Self, String> {
+        let built = regex::RegexBuilder::new(source)
+            .size_limit(PATTERN_SIZE)
+            .build();
+        built.map(Self).map_err(|error| {
+            let reason = if matches!(error, regex::Error::CompiledTooBig(_)) {
+                "the pattern is too large"
+            } else {
+                "not a regular expression"
+            };
+            reason.to_owned()
+        })
+    }
+}
+
+impl Val for Pattern {
+    fn get_type(&self) -> &Type {
+        &PATTERN_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &PATTERN_TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Pattern {}

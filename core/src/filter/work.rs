@@ -1,0 +1,85 @@
+//! The meter, and the functions that need one.
+//!
+//! A short expression can ask for a lot: `["x"].map(a, a + a).map(a, a + a)…` doubles at every
+//! stage, `replace` multiplies lengths, a loop body may search a large string ten thousand times.
+//! So each evaluation has a budget. Reading text costs a unit per byte, making new text costs more
+//! (it takes memory), and a loop pays for its passes when it starts. When the budget is gone every
+//! further charge fails, and whatever the expression answers after that is not believed.
+//!
+//! The engine calls overloads as plain functions without captures, which is why the meter lives in
+//! a thread-local: it is set when an evaluation begins and read when it ends, on the same thread.
+
+use cel::ExecutionError;
+use std::cell::Cell;
+
+/// Units of one evaluation: reading 32 MiB (the largest event 128 times), or a comprehension over as
+/// many elements as allowed with a body of 200 nodes.
+const BUDGET: usize = 32 << 20;
+
+/// Units per byte of new text: at most 4 MiB are made in one evaluation.
+const GROWTH: usize = 8;
+
+/// Bytes that any value counts for, beside its text.
+pub(super) const VALUE: usize = 16;
+
+const TOO_MUCH_WORK: &str = "the filter does more work than it may";
+
+#[derive(Clone, Copy)]
+struct Meter {
+    left: usize,
+    refusal: Option<&'static str>,
+}
+
+thread_local! {
+    static METER: Cell<Meter> = const { Cell::new(Meter { left: 0, refusal: None }) };
+}
+
+/// Starts an evaluation on this thread.
+pub(super) fn begin() {
+    METER.set(Meter {
+        left: BUDGET,
+        refusal: None,
+    });
+}
+
+/// Why the evaluation on this thread was stopped, if it was.
+pub(super) fn refusal() -> Option<&'static str> {
+    METER.get().refusal
+}
+
+/// Pays for reading `units` bytes.
+pub(super) fn charge(units: usize) -> Result<(), ExecutionError> {
+    let mut meter = METER.get();
+    let outcome = match meter.left.checked_sub(units) {
+        Some(left) if meter.refusal.is_none() => {
+            meter.left = left;
+            Ok(())
+        }
+        Some(_) | None => {
+            meter.refusal = meter.refusal.or(Some(TOO_MUCH_WORK));
+            Err(failed("@work"))
+        }
+    };
+    METER.set(meter);
+    outcome
+}
+
+/// Pays for making `bytes` of new text.
+pub(super) fn charge_growth(bytes: usize) -> Result<(), ExecutionError> {
+    charge(bytes.saturating_add(VALUE).saturating_mul(GROWTH))
+}
+
+/// Stops the evaluation for a reason of its own.
+pub(super) fn refuse(reason: &'static str) -> ExecutionError {
+    let meter = METER.get();
+    METER.set(Meter {
+        refusal: meter.refusal.or(Some(reason)),
+        ..meter
+    });
+    failed("@work")
+}
+
+/// The error of a function that cannot answer.
+pub(super) fn failed(function: &str) -> ExecutionError {
+    ExecutionError::function_error(function, "failed")
+}
