@@ -19,6 +19,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::OnceLock;
 
+/// Units per byte of text whose values are compared: short values cost more than their bytes.
+const COMPARE: usize = 4;
+
 static LIST: Type = LIST_TYPE;
 static MAP: Type = MAP_TYPE;
 static DYN: Type = DYN_TYPE;
@@ -258,7 +261,7 @@ impl Val for JsonVal {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        if work::charge(self.len()).is_err() {
+        if work::charge(self.len() * COMPARE).is_err() {
             return false;
         }
         if let Some(json) = other.downcast_ref::<JsonVal>() {
@@ -301,7 +304,7 @@ impl Adder for JsonVal {
 
 impl Container for JsonVal {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        work::charge(self.len())?;
+        work::charge(self.len() * COMPARE)?;
         if self.is_list() {
             return Ok(self
                 .node()
