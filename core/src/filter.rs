@@ -10,8 +10,8 @@
 //! steps up in the text when asked: strings without escapes are borrowed from it, lists and objects
 //! stay ranges of it. Lists of literals, timestamps and patterns are made once, at compilation.
 //!
-//! The engine (crate `cel`) has neither a type checker nor a cost limit; the rewriting in [`compile`]
-//! stands in for both, [`work`] is the meter, and [`functions`] are led through it. JSON numbers are
+//! The engine (crate `cel`) has neither a type checker nor a cost limit; the rewriting in `compile`
+//! stands in for both, `work` is the meter, and `functions` are led through it. JSON numbers are
 //! int when written as an integer within int64 and double otherwise, and CEL compares the two by
 //! value, so `1 == 1.0`.
 

@@ -2,7 +2,7 @@
 //!
 //! A schema comes from outside and runs on every event of its type, so it must neither reach out nor
 //! run away. Nothing is ever fetched: a `$ref` names a place in the same document, or the schema is
-//! refused. [`cost`] bounds what validation may take, in time and in stack, before the schema is
+//! refused. `cost` bounds what validation may take, in time and in stack, before the schema is
 //! taken. Patterns run on the linear-time engine (no look-around, no back-references) and compile to
 //! a bounded size. `format` is an annotation, as the draft has it by default.
 //!
