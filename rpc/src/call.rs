@@ -1,0 +1,306 @@
+//! The one layer that every call passes, outside of its handler.
+//!
+//! In order: the call is counted, and shed when too many are under way; its deadline is fixed; the
+//! handler runs, and a panic in it is this call's INTERNAL and nobody else's; the answer gets the
+//! revision; a failure is logged by method and code. Nothing here looks at a message.
+//!
+//! Authentication belongs between the count and the handler: what this layer does not let through
+//! reaches no handler, and [`Methods`] says which methods there are to be let through.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use pregon_core::error::{Reason, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::method::{Kind, Methods};
+use crate::revision::{self, Revision};
+use crate::status::status;
+
+/// Probes are answered however busy the server is: an orchestrator would take a server that sheds
+/// load for a dead one.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// A method that no descriptor has: the caller's own word for it stays out of the log.
+const UNKNOWN: &str = "unknown";
+
+/// When a caller that was shed should come back.
+const SHED_WAIT: Duration = Duration::from_secs(1);
+
+/// The moment at which a call is answered for its handler. A handler that waits can look at it and
+/// give a better answer before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The deadline of a request; `None` within streams.
+    pub fn of<T>(request: &tonic::Request<T>) -> Option<Instant> {
+        request.extensions().get::<Deadline>().map(|deadline| deadline.0)
+    }
+}
+
+/// Makes the layer around a server's routes.
+#[derive(Clone, Debug)]
+pub struct CallLayer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    methods: Methods,
+    revision: Revision,
+    calls: Arc<Semaphore>,
+    calls_max: usize,
+}
+
+impl CallLayer {
+    /// A layer for these methods that lets `calls_max` calls be under way at once.
+    pub fn new(methods: Methods, revision: Revision, calls_max: usize) -> Self {
+        let calls = Arc::new(Semaphore::new(calls_max));
+        Self(Arc::new(Shared { methods, revision, calls, calls_max }))
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See [`CallLayer`].
+#[derive(Clone, Debug)]
+pub struct CallService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The service that was polled ready is the one to call; its clone is not ready yet.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let mut call = Call::begin(&self.shared, &request);
+        if let Err(shed) = call.count() {
+            return Box::pin(std::future::ready(Ok(call.refuse(shed))));
+        }
+        if let Some((_, at)) = call.deadline {
+            request.extensions_mut().insert(Deadline(at));
+        }
+        Box::pin(async move {
+            let handler = CatchPanic(Box::pin(async move { inner.call(request).await }));
+            let answer = match call.deadline {
+                None => handler.await,
+                Some((time, at)) => match timeout_at(at, handler).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Ok(call.refuse(out_of_time(time))),
+                },
+            };
+            match answer {
+                Ok(response) => Ok(call.answer(response?)),
+                Err(Panicked) => Ok(call.refuse(call.panicked())),
+            }
+        })
+    }
+}
+
+/// One call: what is to be said about it at its end.
+struct Call {
+    shared: Arc<Shared>,
+    path: Option<Arc<str>>,
+    kind: Kind,
+    started: Instant,
+    deadline: Option<(Duration, Instant)>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    fn begin(shared: &Arc<Shared>, request: &Request<Body>) -> Self {
+        let started = Instant::now();
+        let method = shared.methods.get(request.uri().path());
+        let kind = method.map_or(Kind::Unary, |(_, kind)| *kind);
+        Self {
+            path: method.map(|(path, _)| Arc::clone(path)),
+            kind,
+            started,
+            deadline: kind.time(request.headers()).map(|time| (time, started + time)),
+            permit: None,
+            shared: Arc::clone(shared),
+        }
+    }
+
+    fn method(&self) -> &str {
+        self.path.as_deref().unwrap_or(UNKNOWN)
+    }
+
+    fn count(&mut self) -> Result<(), Status> {
+        if self.method() == HEALTH_CHECK {
+            return Ok(());
+        }
+        match Arc::clone(&self.shared.calls).try_acquire_owned() {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                Ok(())
+            }
+            Err(_) => Err(status(
+                Refusal::new(
+                    Reason::LoadShed,
+                    format!("the server has {} calls under way", self.shared.calls_max),
+                )
+                .retry_after(SHED_WAIT),
+            )),
+        }
+    }
+
+    fn panicked(&self) -> Status {
+        tracing::error!(method = self.method(), "a handler panicked");
+        status(Refusal::new(Reason::Internal, "a fault of the server; its log has more"))
+    }
+
+    /// Answers in the handler's place.
+    fn refuse(&self, status: Status) -> Response<Body> {
+        self.log(status.code());
+        let mut response = status.into_http();
+        self.add_revision(response.headers_mut());
+        response
+    }
+
+    /// Passes the handler's answer on.
+    fn answer(self, mut response: Response<Body>) -> Response<Body> {
+        self.log_failure(response.headers());
+        self.add_revision(response.headers_mut());
+        match self.kind {
+            Kind::Unary | Kind::Wait => response,
+            Kind::Stream => response
+                .map(|inner| Body::new(StreamBody { inner, call: self, state: State::Open })),
+        }
+    }
+
+    fn add_revision(&self, headers: &mut HeaderMap) {
+        if let Some(revision) = self.shared.revision.get() {
+            headers.insert(revision::HEADER, HeaderValue::from(revision));
+        }
+    }
+
+    /// Logs a failure, if these headers or trailers say one.
+    fn log_failure(&self, headers: &HeaderMap) {
+        if let Some(code) = headers.get(Status::GRPC_STATUS) {
+            self.log(Code::from_bytes(code.as_bytes()));
+        }
+    }
+
+    fn log(&self, code: Code) {
+        if code != Code::Ok {
+            tracing::debug!(
+                method = self.method(),
+                ?code,
+                elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "a call failed"
+            );
+        }
+    }
+}
+
+fn out_of_time(time: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "no answer within {} ms; what has committed stays committed: repeat with the same id or \
+         request_id",
+        time.as_millis()
+    ))
+}
+
+/// A handler that panicked.
+struct Panicked;
+
+/// Turns a panic in a future into its output. The future is not polled again after one.
+struct CatchPanic<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}
+
+/// A stream's answer: the call is under way until it ends.
+struct StreamBody {
+    inner: Body,
+    call: Call,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Ended,
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.state == State::Ended {
+            return Poll::Ready(None);
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.inner).poll_frame(cx)));
+        let Ok(polled) = polled else {
+            self.state = State::Ended;
+            let status = self.call.panicked();
+            self.call.log(status.code());
+            return Poll::Ready(Some(Ok(Frame::trailers(
+                status.into_http::<()>().into_parts().0.headers,
+            ))));
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.call.log_failure(trailers);
+        }
+        if let Poll::Ready(None) = &polled {
+            self.state = State::Ended;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state == State::Ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

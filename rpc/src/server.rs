@@ -1,0 +1,310 @@
+//! The gRPC server: one listener, its bounds, what every server serves, and its end.
+//!
+//! Started, a server serves what was added to it, reflection (v1 and v1alpha, naming the services
+//! that it serves and no other) and health. It ends when its token is cancelled: the port closes,
+//! health says NOT_SERVING, clients are told to go elsewhere (GOAWAY), calls under way go on until
+//! they end or the drain limit comes, then their connections are cut. A handler whose stream has no
+//! end of its own watches the same token.
+//!
+//! Bounds follow from what a peer could otherwise do to the process; each stands at its constant.
+//! Two are left to the services: the size of a received message (`max_decoding_message_size`, give
+//! it [`MESSAGE_LEN`](crate::MESSAGE_LEN)) and whatever a stream keeps.
+
+mod conn;
+mod incoming;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::call::CallLayer;
+use crate::health::Health;
+use crate::method::{Methods, MethodsError};
+use crate::revision::Revision;
+use incoming::Incoming;
+
+/// The setting that lets a listener beyond loopback be bound.
+pub const ALLOW_REMOTE: &str = "--allow-remote";
+
+/// A ping goes out on a connection that was silent for this long.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A connection whose ping is not answered within this ends.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection is asked to end after this, so that callers spread over new servers.
+const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+/// HTTP/2 frames received: the least that the protocol allows; larger ones save nothing here.
+const FRAME_LEN: u32 = 16 * 1024;
+/// Header block of a request: credentials and trace context, several times over.
+const HEADERS_LEN: u32 = 16 * 1024;
+/// Streams that a peer may reset before they are accepted (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// A reflection request names one symbol.
+const REFLECTION_LEN: usize = 16 * 1024;
+/// How long connections that were cut may take to be gone.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// How much a server takes on. The defaults suit a server with a GiB of memory.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once; one more is closed when it comes. Each costs some 100 KiB when busy.
+    pub connections: usize,
+    /// Calls at once on one connection; a client waits with one more, it does not fail.
+    pub calls_per_connection: u32,
+    /// Calls at once on all connections; one more is shed with LOAD_SHED.
+    pub calls: usize,
+    /// How long calls under way may go on when the server is to end.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            calls_per_connection: 128,
+            calls: 4096,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    addr: SocketAddr,
+}
+
+/// Why a port was not bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Beyond loopback, and not told to.
+    #[error(
+        "listening on {addr} is refused: callers are not authenticated yet, so whoever reaches the \
+         port can do everything; listen on loopback, or set {ALLOW_REMOTE} where the network keeps \
+         others out"
+    )]
+    Remote {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// The system refused.
+    #[error("cannot listen on {addr}")]
+    Io {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Binds a port (0: any free one). Beyond loopback only with `allow_remote`, the value of the
+    /// setting [`ALLOW_REMOTE`].
+    pub async fn bind(addr: SocketAddr, allow_remote: bool) -> Result<Self, BindError> {
+        if !addr.ip().to_canonical().is_loopback() && !allow_remote {
+            return Err(BindError::Remote { addr });
+        }
+        let bound = async {
+            let tcp = TcpListener::bind(addr).await?;
+            let addr = tcp.local_addr()?;
+            Ok(Self { tcp, addr })
+        };
+        bound.await.map_err(|source| BindError::Io { addr, source })
+    }
+
+    /// The address that it is bound to, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// Why a server could not be made or went down.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The descriptor set or the list of waits is wrong.
+    #[error("the server's methods are described wrongly")]
+    Methods(#[from] MethodsError),
+    /// A service was added that the descriptor set does not have.
+    #[error("{0} is not in the descriptor set")]
+    UnknownService(&'static str),
+    /// Reflection cannot say what the descriptor set says.
+    #[error("the descriptor set does not do for reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the transport failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every call had its answer.
+    Complete,
+    /// The limit came first.
+    Cut {
+        /// Connections that were still open.
+        connections: usize,
+    },
+}
+
+/// A gRPC server before it serves.
+#[derive(Debug)]
+pub struct Server {
+    descriptors: &'static [u8],
+    methods: Methods,
+    revision: Revision,
+    limits: Limits,
+    routes: Routes,
+    services: Vec<&'static str>,
+}
+
+impl Server {
+    /// A server of the methods in an encoded descriptor set. `waits` names those unary methods
+    /// (`/package.Service/Method`) that may take a minute by default; `revision` goes out with every
+    /// answer.
+    pub fn new(
+        descriptors: &'static [u8],
+        waits: &[&str],
+        revision: Revision,
+        limits: Limits,
+    ) -> Result<Self, ServerError> {
+        let sets = [
+            descriptors,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let methods = Methods::read(&sets, waits)?;
+        let routes = Routes::default();
+        Ok(Self { descriptors, methods, revision, limits, routes, services: Vec::new() })
+    }
+
+    /// Adds a service. Give it `max_decoding_message_size(MESSAGE_LEN)` first.
+    pub fn with<S>(mut self, service: S) -> Result<Self, ServerError>
+    where
+        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        if !self.methods.has_service(S::NAME) {
+            return Err(ServerError::UnknownService(S::NAME));
+        }
+        self.services.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        Ok(self)
+    }
+
+    /// Makes it ready to serve on a port. Its health says NOT_SERVING until told otherwise.
+    pub async fn on(self, listener: Listener) -> Result<Ready, ServerError> {
+        let health = Health::new(self.services.iter().copied()).await;
+        let served = self.services.iter().copied();
+        let routes = add_reflection(self.routes, self.descriptors, served)?
+            .add_service(HealthServer::new(health.service()));
+        let layer = CallLayer::new(self.methods, self.revision, self.limits.calls);
+        Ok(Ready { listener, routes, layer, limits: self.limits, health })
+    }
+}
+
+/// A server with everything it needs.
+#[derive(Debug)]
+pub struct Ready {
+    listener: Listener,
+    routes: Routes,
+    layer: CallLayer,
+    limits: Limits,
+    health: Health,
+}
+
+impl Ready {
+    /// The handle that says which services serve.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// The address that it serves on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.addr
+    }
+
+    /// Serves until the token is cancelled, then drains. Dropping the future cuts everything.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
+        let cut = CancellationToken::new();
+        let _cut_when_dropped = cut.clone().drop_guard();
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let incoming = Incoming::new(self.listener.tcp, Arc::clone(&places), cut.clone());
+
+        let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(self.limits.calls_per_connection)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+            .http2_max_header_list_size(HEADERS_LEN)
+            .max_frame_size(FRAME_LEN)
+            .max_connection_age(CONNECTION_AGE)
+            .layer(self.layer)
+            .add_routes(self.routes)
+            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        let mut serving = Box::pin(serving);
+
+        tokio::select! {
+            ended = &mut serving => return Ok(ended.map(|()| Drained::Complete)?),
+            () = shutdown.cancelled() => {}
+        }
+        self.health.end().await;
+        if let Ok(ended) = tokio::time::timeout(self.limits.drain, &mut serving).await {
+            return Ok(ended.map(|()| Drained::Complete)?);
+        }
+        let connections = self.limits.connections - places.available_permits();
+        cut.cancel();
+        match tokio::time::timeout(CUT_TIME, serving).await {
+            Ok(ended) => ended?,
+            Err(_) => tracing::warn!("connections that were cut are not gone yet"),
+        }
+        Ok(Drained::Cut { connections })
+    }
+}
+
+/// Reflection for the services that are served, the details of refusals, and itself.
+fn add_reflection(
+    routes: Routes,
+    descriptors: &'static [u8],
+    services: impl Iterator<Item = &'static str>,
+) -> Result<Routes, ServerError> {
+    let services: Vec<_> = services
+        .chain([
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ])
+        .collect();
+    let builder = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptors)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            );
+        services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    let v1 = builder().build_v1()?.max_decoding_message_size(REFLECTION_LEN);
+    let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(REFLECTION_LEN);
+    Ok(routes.add_service(v1).add_service(v1alpha))
+}
