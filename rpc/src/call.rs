@@ -235,6 +235,12 @@ fn out_of_time(time: Duration) -> Status {
     ))
 }
 
+fn as_trailers(status: Status) -> HeaderMap {
+    let mut headers = status.into_http::<()>().into_parts().0.headers;
+    headers.remove(http::header::CONTENT_TYPE);
+    headers
+}
+
 /// A handler that panicked.
 struct Panicked;
 
@@ -281,9 +287,7 @@ impl http_body::Body for StreamBody {
             self.state = State::Ended;
             let status = self.call.panicked();
             self.call.log(status.code());
-            return Poll::Ready(Some(Ok(Frame::trailers(
-                status.into_http::<()>().into_parts().0.headers,
-            ))));
+            return Poll::Ready(Some(Ok(Frame::trailers(as_trailers(status)))));
         };
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(trailers) = frame.trailers_ref()
