@@ -1,1 +1,4 @@
 //! To come.
+
+pub mod condition;
+pub mod retry;
