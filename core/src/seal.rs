@@ -1,1 +1,217 @@
-//! To come.
+//! Secrets at rest: sealed under a master key, bound to the place they belong to.
+//!
+//! An envelope is one byte of version (1), 8 bytes that name the master key, 24 bytes of nonce,
+//! and the ciphertext with its 16-byte tag (XChaCha20-Poly1305). Everything before the ciphertext
+//! and the caller's associated data are authenticated with it. The associated data name the
+//! secret and its lane ([`place`]), so an envelope that is moved to another subscription, or to a
+//! new one of the same name, does not open. The nonce is random, given by the caller: at 192 bits
+//! chance does not repeat it.
+//!
+//! A ring holds one current key, which seals, and older ones, which only open: so the master key
+//! can change while everything sealed before still opens.
+
+use std::fmt;
+
+use chacha20poly1305::aead::AeadInPlace;
+use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::error::{Rule, Wrong};
+use crate::id::{LaneNo, SecretName};
+use crate::secret::{SecretBytes, decode, decode_base64};
+
+/// Bytes of a nonce, to be filled with random ones for every seal.
+pub const NONCE_LEN: usize = 24;
+/// Master keys in a ring, at most: a rotation needs two.
+pub const KEYS: usize = 16;
+
+const VERSION: u8 = 1;
+const KEY_LEN: usize = 32;
+const ID_LEN: usize = 8;
+const TAG_LEN: usize = 16;
+const HEADER_LEN: usize = 1 + ID_LEN + NONCE_LEN;
+
+/// What a master key is called: the start of a hash of it. Not secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; ID_LEN]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// Why an envelope does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Too short for an envelope.
+    #[error("a sealed secret is cut short")]
+    Truncated,
+    /// Made by a later release, or not an envelope.
+    #[error("a sealed secret has version {0}, known is 1")]
+    UnknownVersion(u8),
+    /// Its master key is not in the ring.
+    #[error("a sealed secret needs master key {0}, which is not among those given")]
+    UnknownKey(KeyId),
+    /// Changed, or moved from the place it was sealed for.
+    #[error("a sealed secret was changed or belongs elsewhere")]
+    Refused,
+}
+
+/// One current master key and older ones.
+pub struct KeyRing(Vec<MasterKey>);
+
+struct MasterKey {
+    id: KeyId,
+    /// Wipes its key on drop.
+    cipher: XChaCha20Poly1305,
+}
+
+/// The associated data of a subscription's secret: its name, and the lane, which is never used
+/// again, so that a new subscription of an old name cannot open an old secret.
+pub fn place(secret: &SecretName, lane: LaneNo) -> String {
+    format!("{secret} lane {lane}")
+}
+
+/// A new master key as text: `random` fills a buffer with random bytes.
+pub fn new_key(random: &mut dyn FnMut(&mut [u8])) -> Zeroizing<String> {
+    let mut key = Zeroizing::new([0u8; KEY_LEN]);
+    random(&mut *key);
+    Zeroizing::new(HEXLOWER.encode(&*key))
+}
+
+impl KeyRing {
+    /// Parses 32-byte keys as hex or base64, separated by commas or white space; the first is the
+    /// current one. What is wrong is said by a key's place, never by its text.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let mut keys = Vec::<MasterKey>::new();
+        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
+        for (index, word) in words.enumerate() {
+            if index == KEYS {
+                return Err(Wrong::new(Rule::TooMany, format!("must be {KEYS} keys at most")));
+            }
+            let key = MasterKey::parse(word).ok_or_else(|| {
+                let place = index + 1;
+                Wrong::new(Rule::Malformed, format!("key {place} must be 32 bytes, hex or base64"))
+            })?;
+            if keys.iter().any(|other| other.id == key.id) {
+                let text = format!("key {} is given twice", index + 1);
+                return Err(Wrong::new(Rule::Malformed, text));
+            }
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err(Wrong::new(Rule::Required, "must be at least one key of 32 bytes"));
+        }
+        Ok(Self(keys))
+    }
+
+    /// The name of the key that seals.
+    pub fn current(&self) -> KeyId {
+        self.sealing().id
+    }
+
+    /// Seals under the current key. `nonce` must be random and never used before; `aad` names the
+    /// place (see [`place`]).
+    pub fn seal(&self, plaintext: &SecretBytes, aad: &str, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
+        let key = self.sealing();
+        let secret = plaintext.expose();
+        // Room for everything from the start: a growing buffer would leave plaintext behind.
+        let mut envelope = Vec::with_capacity(HEADER_LEN + secret.len() + TAG_LEN);
+        envelope.push(VERSION);
+        envelope.extend_from_slice(&key.id.0);
+        envelope.extend_from_slice(&nonce);
+        let aad = associated(&envelope, aad);
+        envelope.extend_from_slice(secret);
+        let tag = key
+            .cipher
+            .encrypt_in_place_detached(
+                XNonce::from_slice(&nonce),
+                &aad,
+                &mut envelope[HEADER_LEN..],
+            )
+            .expect("encryption fails only above 256 GiB");
+        envelope.extend_from_slice(&tag);
+        envelope
+    }
+
+    /// Opens an envelope that was sealed for the same place, under any key of the ring.
+    pub fn open(&self, sealed: &[u8], aad: &str) -> Result<SecretBytes, SealError> {
+        let id = sealed_under(sealed)?;
+        let key = self.0.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey(id))?;
+        let (header, rest) = sealed.split_at(HEADER_LEN);
+        let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
+        let mut secret = Zeroizing::new(ciphertext.to_vec());
+        key.cipher
+            .decrypt_in_place_detached(
+                XNonce::from_slice(&header[1 + ID_LEN..]),
+                &associated(header, aad),
+                &mut secret,
+                Tag::from_slice(tag),
+            )
+            .map_err(|_| SealError::Refused)?;
+        Ok(SecretBytes::new(std::mem::take(&mut *secret)))
+    }
+
+    /// Whether an envelope is under the current key; others want to be sealed anew.
+    pub fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed_under(sealed) == Ok(self.current())
+    }
+
+    fn sealing(&self) -> &MasterKey {
+        // A ring is never empty: parse, the only way to make one, sees to that.
+        &self.0[0]
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|key| key.id)).finish()
+    }
+}
+
+impl MasterKey {
+    fn parse(word: &str) -> Option<Self> {
+        // 64 characters are 32 bytes of hex; base64 of 32 bytes has 43, or 44 with its padding.
+        let key = match word.len() {
+            64 => decode(&HEXLOWER_PERMISSIVE, word),
+            43 | 44 => decode_base64(word)
+                .or_else(|| decode(&BASE64URL_NOPAD, word.strip_suffix('=').unwrap_or(word))),
+            _ => None,
+        }?;
+        let cipher = XChaCha20Poly1305::new_from_slice(key.expose()).ok()?;
+        let hash = Sha256::new_with_prefix(b"pregon master key id").chain_update(key.expose());
+        let id = hash.finalize().first_chunk().copied()?;
+        Some(Self { id: KeyId(id), cipher })
+    }
+}
+
+/// The name of the key that an envelope is under, if it has an envelope's shape.
+fn sealed_under(sealed: &[u8]) -> Result<KeyId, SealError> {
+    match sealed.first() {
+        None => return Err(SealError::Truncated),
+        Some(&VERSION) => {}
+        Some(&other) => return Err(SealError::UnknownVersion(other)),
+    }
+    if sealed.len() < HEADER_LEN + TAG_LEN {
+        return Err(SealError::Truncated);
+    }
+    sealed[1..].first_chunk().copied().map(KeyId).ok_or(SealError::Truncated)
+}
+
+/// What is authenticated beside the ciphertext. The header has a fixed length, so the two parts
+/// cannot be mistaken for each other.
+fn associated(header: &[u8], aad: &str) -> Vec<u8> {
+    [header, aad.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY_A: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const KEY_B: &str = "/////////////////////////////////////////w8";
+
+fn ring(text: &str) -> KeyRing {
+    KeyRing::parse(text).unwrap()
+}
+
+fn secret() -> SecretBytes {
+    SecretBytes::new(b"a key of twenty-four byt".to_vec())
+}
+
+fn name(text: &str) -> SecretName {
+    SecretName::parse(text).unwrap()
+}
+
+#[test]
+fn what_is_sealed_opens_in_its_place_only() {
+    let erp = name("tenants/acme/subscriptions/erp/secrets/k1");
+    let other = name("tenants/acme/subscriptions/crm/secrets/k1");
+    let here = place(&erp, LaneNo(7));
+    let ring = ring(KEY_A);
+    let sealed = ring.seal(&secret(), &here, [9; 24]);
+    assert_eq!(ring.open(&sealed, &here), Ok(secret()));
+    // Another subscription; and the same name after it was deleted and created anew.
+    assert_eq!(ring.open(&sealed, &place(&other, LaneNo(7))), Err(SealError::Refused));
+    assert_eq!(ring.open(&sealed, &place(&erp, LaneNo(8))), Err(SealError::Refused));
+    assert_eq!(ring.open(&sealed, ""), Err(SealError::Refused));
+}
+
+#[test]
+fn an_envelope_holds_nothing_in_clear() {
+    let sealed = ring(KEY_A).seal(&secret(), "x", [9; 24]);
+    assert_eq!(sealed.len(), HEADER_LEN + 24 + TAG_LEN);
+    assert!(!sealed.windows(8).any(|part| secret().expose().windows(8).any(|s| s == part)));
+}
+
+#[test]
+fn the_master_key_can_change() {
+    let (old, new) = (ring(KEY_A), ring(KEY_B));
+    let both = ring(&format!("{KEY_B},\n {KEY_A}\n"));
+    let sealed = old.seal(&secret(), "x", [1; 24]);
+    assert_eq!(both.open(&sealed, "x"), Ok(secret()));
+    assert!(old.is_current(&sealed) && !both.is_current(&sealed));
+    assert_eq!(new.open(&sealed, "x"), Err(SealError::UnknownKey(old.current())));
+    assert_eq!(both.current(), new.current());
+    let anew = both.seal(&secret(), "x", [2; 24]);
+    assert_eq!(new.open(&anew, "x"), Ok(secret()));
+}
+
+#[test]
+fn keys_are_read_as_hex_or_base64_and_never_repeated() {
+    let zeros = "A".repeat(43);
+    let same = ring(&"0".repeat(64)).current();
+    assert_eq!(ring(&zeros).current(), same);
+    assert_eq!(ring(&format!("{zeros}=")).current(), same);
+    assert_eq!(ring(&KEY_B.replace('/', "_")).current(), ring(KEY_B).current());
+    assert_eq!(ring(&KEY_A.to_uppercase()).current(), ring(KEY_A).current());
+
+    assert_eq!(KeyRing::parse(" ,\n").unwrap_err().rule, Rule::Required);
+    let many = (0..17).map(|i| format!("{i:064x}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(KeyRing::parse(&many).unwrap_err().rule, Rule::TooMany);
+    for bad in ["hunter2hunter2", &KEY_A[1..], &"g".repeat(64), &"!".repeat(43)] {
+        let wrong = KeyRing::parse(&format!("{KEY_A} {bad}")).unwrap_err();
+        assert_eq!(wrong.description, "key 2 must be 32 bytes, hex or base64");
+    }
+    let twice = KeyRing::parse(&format!("{KEY_A},{}", KEY_A.to_uppercase())).unwrap_err();
+    assert_eq!(twice.description, "key 2 is given twice");
+    assert!(!format!("{:?}", ring(KEY_A)).contains(&KEY_A[..8]));
+}
+
+#[test]
+fn a_new_key_is_one() {
+    let text = new_key(&mut |buffer| buffer.fill(7));
+    assert_eq!(*text, "07".repeat(32));
+    assert!(KeyRing::parse(&text).is_ok());
+}
+
+#[test]
+fn broken_envelopes_are_told_apart() {
+    let ring = ring(KEY_A);
+    let sealed = ring.seal(&SecretBytes::new(Vec::new()), "x", [1; 24]);
+    assert_eq!(ring.open(&[], "x"), Err(SealError::Truncated));
+    assert_eq!(ring.open(&sealed[..sealed.len() - 1], "x"), Err(SealError::Truncated));
+    assert_eq!(ring.open(&[2; 80], "x"), Err(SealError::UnknownVersion(2)));
+    assert!(ring.open(&sealed, "x").is_ok());
+}
+
+proptest! {
+    #[test]
+    fn round_trips_and_notices_every_changed_bit(
+        bytes in prop::collection::vec(any::<u8>(), 0..=256), aad in ".{0,80}",
+        nonce: [u8; 24], bit: prop::sample::Index,
+    ) {
+        let ring = ring(KEY_A);
+        let secret = SecretBytes::new(bytes);
+        let mut sealed = ring.seal(&secret, &aad, nonce);
+        prop_assert_eq!(ring.open(&sealed, &aad), Ok(secret));
+        let bit = bit.index(sealed.len() * 8);
+        sealed[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(ring.open(&sealed, &aad).is_err());
+    }
+
+    #[test]
+    fn no_bytes_panic(sealed in prop::collection::vec(any::<u8>(), 0..=100)) {
+        prop_assert!(ring(KEY_A).open(&sealed, "x").is_err());
+    }
+}
