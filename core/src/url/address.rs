@@ -1,0 +1,221 @@
+//! Which addresses may be dialled: by default those that are public, and no others.
+//!
+//! The lists are IANA's special-purpose address registries for IPv4 and IPv6, whole (also the few
+//! entries that are globally reachable: none of them is a webhook receiver), and what else leads
+//! into somebody's machine: addresses with an IPv4 address inside (mapped, compatible, translated,
+//! NAT64, 6to4, Teredo), site-local ones, multicast, and a cloud's wire server. IPv6 outside
+//! 2000::/3 is not handed out by anybody, so it is refused even where no list names it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// Prefix, its length, and the class that a refusal names; more particular ones first.
+const V4: &[([u8; 4], u32, &str)] = &[
+    ([255, 255, 255, 255], 32, "broadcast"),
+    ([168, 63, 129, 16], 32, "cloud platform"), // Azure's wire server, from within its machines
+    ([0, 0, 0, 0], 8, "this network"),
+    ([10, 0, 0, 0], 8, "private"),
+    ([100, 64, 0, 0], 10, "carrier-grade NAT"),
+    ([127, 0, 0, 0], 8, "loopback"),
+    ([169, 254, 0, 0], 16, "link-local"),
+    ([172, 16, 0, 0], 12, "private"),
+    ([192, 0, 0, 0], 24, "protocol assignments"),
+    ([192, 0, 2, 0], 24, "documentation"),
+    ([192, 31, 196, 0], 24, "AS112"),
+    ([192, 52, 193, 0], 24, "AMT"),
+    ([192, 88, 99, 0], 24, "6to4 relay"),
+    ([192, 168, 0, 0], 16, "private"),
+    ([192, 175, 48, 0], 24, "AS112"),
+    ([198, 18, 0, 0], 15, "benchmarking"),
+    ([198, 51, 100, 0], 24, "documentation"),
+    ([203, 0, 113, 0], 24, "documentation"),
+    ([224, 0, 0, 0], 4, "multicast"),
+    ([240, 0, 0, 0], 4, "reserved"),
+];
+
+/// As [`V4`]; what lies outside [`V6_GLOBAL`] is refused besides.
+const V6: &[([u16; 8], u32, &str)] = &[
+    ([0, 0, 0, 0, 0, 0, 0, 0], 128, "unspecified"),
+    ([0, 0, 0, 0, 0, 0, 0, 1], 128, "loopback"),
+    ([0, 0, 0, 0, 0, 0, 0, 0], 96, "IPv4-compatible"),
+    ([0, 0, 0, 0, 0xffff, 0, 0, 0], 96, "IPv4-translated"),
+    ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, "NAT64"),
+    ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "NAT64"),
+    ([0x100, 0, 0, 0, 0, 0, 0, 0], 64, "discard"),
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "Teredo"),
+    ([0x2001, 2, 0, 0, 0, 0, 0, 0], 48, "benchmarking"),
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, "protocol assignments"),
+    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, "documentation"),
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, "6to4"),
+    ([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48, "AS112"),
+    ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, "documentation"),
+    ([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16, "segment routing"),
+    ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, "unique local"),
+    ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, "link-local"),
+    ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local"),
+    ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast"),
+];
+
+/// What IANA hands out: 2000::/3.
+const V6_GLOBAL: ([u16; 8], u32) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+
+/// Which addresses may be dialled: public ones, and those of the networks named here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressPolicy {
+    /// Networks that are allowed whatever their class; they go before every refusal.
+    pub allow: Vec<IpNet>,
+}
+
+impl AddressPolicy {
+    /// Whether the address may be dialled, else the class that forbids it. An IPv4 address mapped
+    /// into IPv6 is judged as what it is.
+    pub fn permits(&self, ip: IpAddr) -> Result<(), &'static str> {
+        let bare = ip.to_canonical();
+        if self.allow.iter().any(|net| net.contains(&bare) || net.contains(&ip)) {
+            return Ok(());
+        }
+        let class = match bare {
+            IpAddr::V4(ip) => class_v4(ip),
+            IpAddr::V6(ip) => class_v6(ip),
+        };
+        class.map_or(Ok(()), Err)
+    }
+}
+
+fn class_v4(ip: Ipv4Addr) -> Option<&'static str> {
+    let within = |prefix: [u8; 4], length: u32| {
+        let differ = u32::from(ip) ^ u32::from_be_bytes(prefix);
+        differ.leading_zeros() >= length
+    };
+    V4.iter().find(|(prefix, length, _)| within(*prefix, *length)).map(|(_, _, class)| *class)
+}
+
+fn class_v6(ip: Ipv6Addr) -> Option<&'static str> {
+    let within = |prefix: [u16; 8], length: u32| {
+        let differ = u128::from(ip) ^ u128::from(Ipv6Addr::from(prefix));
+        differ.leading_zeros() >= length
+    };
+    let listed = V6.iter().find(|(prefix, length, _)| within(*prefix, *length));
+    match listed {
+        Some((_, _, class)) => Some(class),
+        None if within(V6_GLOBAL.0, V6_GLOBAL.1) => None,
+        None => Some("not assigned"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn class(ip: &str) -> Option<&'static str> {
+        AddressPolicy::default().permits(ip.parse().unwrap()).err()
+    }
+
+    #[test]
+    fn public_addresses_are_permitted() {
+        for ip in ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.0", "100.63.255.255"] {
+            assert_eq!(class(ip), None, "{ip}");
+        }
+        for ip in ["100.128.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255"] {
+            assert_eq!(class(ip), None, "{ip}");
+        }
+        for ip in ["2606:4700::1111", "2a00:1450::1", "2001:200::1", "2003::1", "::ffff:8.8.8.8"] {
+            assert_eq!(class(ip), None, "{ip}");
+        }
+    }
+
+    #[test]
+    fn both_ends_of_every_listed_network_are_refused() {
+        for (prefix, length, _) in V4 {
+            let first = u32::from_be_bytes(*prefix);
+            let last = first | u32::MAX.checked_shr(*length).unwrap_or(0);
+            assert!(class_v4(first.into()).is_some() && class_v4(last.into()).is_some());
+        }
+        for (prefix, length, _) in V6 {
+            let first = u128::from(Ipv6Addr::from(*prefix));
+            let last = first | u128::MAX.checked_shr(*length).unwrap_or(0);
+            assert!(class_v6(first.into()).is_some() && class_v6(last.into()).is_some());
+        }
+    }
+
+    #[test]
+    fn classes_have_their_names() {
+        let cases = [
+            ("0.0.0.0", "this network"),
+            ("127.0.0.1", "loopback"),
+            ("127.255.255.255", "loopback"),
+            ("10.1.2.3", "private"),
+            ("172.31.255.255", "private"),
+            ("192.168.0.1", "private"),
+            ("169.254.169.254", "link-local"),
+            ("100.127.255.255", "carrier-grade NAT"),
+            ("168.63.129.16", "cloud platform"),
+            ("239.255.255.250", "multicast"),
+            ("255.255.255.255", "broadcast"),
+            ("255.255.255.254", "reserved"),
+            ("198.19.0.1", "benchmarking"),
+            ("::", "unspecified"),
+            ("::1", "loopback"),
+            ("::8.8.8.8", "IPv4-compatible"),
+            ("::127.0.0.1", "IPv4-compatible"),
+            ("::ffff:127.0.0.1", "loopback"),
+            ("::ffff:10.0.0.1", "private"),
+            ("::ffff:0:127.0.0.1", "IPv4-translated"),
+            ("64:ff9b::127.0.0.1", "NAT64"),
+            ("64:ff9b::8.8.8.8", "NAT64"),
+            ("64:ff9b:1::1", "NAT64"),
+            ("100::1", "discard"),
+            ("2001::1", "Teredo"),
+            ("2001:2::1", "benchmarking"),
+            ("2001:20::1", "protocol assignments"),
+            ("2001:db8::1", "documentation"),
+            ("2002:7f00:1::", "6to4"),
+            ("3fff::1", "documentation"),
+            ("fd00:ec2::254", "unique local"),
+            ("fe80::1", "link-local"),
+            ("fec0::1", "site-local"),
+            ("ff02::1", "multicast"),
+            ("4000::1", "not assigned"),
+            ("1000::1", "not assigned"),
+        ];
+        for (ip, name) in cases {
+            assert_eq!(class(ip), Some(name), "{ip}");
+        }
+    }
+
+    #[test]
+    fn allowed_networks_go_before_every_refusal() {
+        let policy = AddressPolicy {
+            allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        };
+        for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(policy.permits(ip.parse().unwrap()), Ok(()), "{ip}");
+        }
+        assert_eq!(policy.permits("10.0.0.1".parse().unwrap()), Err("private"));
+        assert_eq!(policy.permits("::2".parse().unwrap()), Err("IPv4-compatible"));
+    }
+
+    proptest! {
+        #[test]
+        fn std_agrees_where_it_has_an_opinion(bits: u32) {
+            let ip = Ipv4Addr::from(bits);
+            let special = ip.is_private() || ip.is_loopback() || ip.is_link_local()
+                || ip.is_multicast() || ip.is_broadcast() || ip.is_documentation()
+                || ip.is_unspecified();
+            prop_assert!(!special || class_v4(ip).is_some());
+            let mapped = AddressPolicy::default().permits(ip.to_ipv6_mapped().into());
+            prop_assert_eq!(mapped.err(), class_v4(ip));
+        }
+
+        #[test]
+        fn only_the_global_network_is_permitted(bits: u128) {
+            let ip = Ipv6Addr::from(bits);
+            if class_v6(ip).is_none() {
+                prop_assert_eq!(ip.segments()[0] >> 13, 1);
+            }
+        }
+    }
+}
