@@ -2,11 +2,9 @@
 //!
 //! A custom header must not change how the request is framed, routed or understood: so nothing
 //! hop by hop, nothing that describes the body, nothing that the sender or the contract sets.
-//! Values may be credentials; they are stored and sent, and never printed.
+//! Values may be credentials; they are sent, and never printed.
 
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Rule, Wrong};
 use crate::limits;
@@ -31,7 +29,7 @@ const HOP_BY_HOP: [&str; 11] = [
 const OURS: [&str; 4] = ["host", "traceparent", "tracestate", "user-agent"];
 
 /// A header with a well-formed name and value.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CustomHeader {
     name: Box<str>,
     value: Box<str>,
@@ -56,8 +54,7 @@ impl fmt::Debug for CustomHeader {
 }
 
 /// The custom headers of a subscription, in the order given: up to 20, 4 KiB in all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<CustomHeader>", into = "Vec<CustomHeader>")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Box<[CustomHeader]>);
 
 impl CustomHeaders {
@@ -107,22 +104,6 @@ impl<'a> IntoIterator for &'a CustomHeaders {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
-    }
-}
-
-impl TryFrom<Vec<CustomHeader>> for CustomHeaders {
-    type Error = Wrong;
-
-    fn try_from(headers: Vec<CustomHeader>) -> Result<Self, Wrong> {
-        let pairs = headers.iter().map(|header| (&*header.name, &*header.value));
-        let first = |mut wrongs: Vec<(usize, Wrong)>| wrongs.swap_remove(0).1;
-        Self::parse(pairs, &[]).map_err(first)
-    }
-}
-
-impl From<CustomHeaders> for Vec<CustomHeader> {
-    fn from(headers: CustomHeaders) -> Self {
-        headers.0.into_vec()
     }
 }
 

@@ -1,14 +1,33 @@
 //! What becomes of a delivery.
 //!
 //! A delivery is PENDING until it ends, once, as SUCCEEDED, FAILED or CANCELLED. Who moves it:
-//! the decision after an attempt (below), the expiry of a paused lane, a caller's cancel, the end
-//! of its subscription or tenant.
+//! the decision after an attempt ([`decide`]), the expiry of a paused lane, a caller's cancel, the
+//! end of its subscription or tenant.
+//!
+//! The decision is one pure, total function of the contract and the reply:
+//!
+//! - an answer that the contract acknowledges: SUCCEEDED;
+//! - one that it refuses: FAILED, and for some (410 by default) the subscription is disabled;
+//! - every other answer, redirects included (they are never followed), and every fault on the
+//!   way: RETRY when the schedule says, else FAILED;
+//! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt.
+//!
+//! Besides, a receiver that asks to be left alone (429 and 503 with `Retry-After`) asks for its
+//! whole lane, not for one delivery.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::Contract;
+use crate::contract::retry::Failure;
 use crate::error::words;
+
+/// How long an attempt that failed on our side waits: long enough for a proxy to restart or for
+/// another node to take it, short against any schedule.
+pub const LOCAL_DELAY: Duration = Duration::from_secs(1);
 
 words! {
     /// What went wrong with an attempt.
@@ -136,6 +155,125 @@ impl EndReason {
             | EndReason::SubscriptionDeleted
             | EndReason::TenantDeleted => DeliveryState::Cancelled,
         }
+    }
+}
+
+/// What came back from an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A whole answer: head and body within the attempt's time and the limits.
+    Response {
+        /// Its status.
+        status: u16,
+        /// What its `Retry-After` asks for, from the attempt's end on; see [`crate::retry_after`].
+        retry_after: Option<Duration>,
+    },
+    /// Anything else.
+    Fault {
+        /// What went wrong; never STATUS.
+        class: ErrorClass,
+        /// A few words for the log. Never event data, never a secret.
+        detail: Cow<'static, str>,
+    },
+}
+
+/// How long things took, at the end of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// From the attempt's start to its end.
+    pub took: Duration,
+    /// From the delivery's creation to the attempt's end.
+    pub age: Duration,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ends as SUCCEEDED.
+    Succeeded,
+    /// It is tried again.
+    Retry {
+        /// How long after the attempt's end.
+        after: Duration,
+    },
+    /// It ends as FAILED.
+    Failed {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+impl Outcome {
+    /// The word for the attempt's record.
+    pub fn word(self) -> AttemptOutcome {
+        match self {
+            Outcome::Succeeded => AttemptOutcome::Succeeded,
+            Outcome::Retry { .. } => AttemptOutcome::Retry,
+            Outcome::Failed { .. } => AttemptOutcome::Failed,
+        }
+    }
+}
+
+/// Everything that follows from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What becomes of the delivery.
+    pub outcome: Outcome,
+    /// What went wrong; none when it succeeded.
+    pub error_class: Option<ErrorClass>,
+    /// Whether the attempt's number is used up.
+    pub counts: bool,
+    /// Whether the subscription is to be disabled.
+    pub disable: bool,
+    /// How long the whole lane is to wait, from the attempt's end, because its receiver said so.
+    pub slow_lane: Option<Duration>,
+    /// Whether the attempt's time was up: the lane's concurrency shrinks.
+    pub timeout: bool,
+}
+
+/// Decides what becomes of a delivery after attempt `attempt` (from 1). `random01` is chance
+/// between 0 and 1, for the jitter.
+pub fn decide(
+    contract: &Contract,
+    attempt: u32,
+    reply: &Reply,
+    timings: Timings,
+    random01: f64,
+) -> Decision {
+    let (class, status, asked) = match reply {
+        Reply::Response { status, .. } if contract.acknowledges(*status) => {
+            return Decision::of(Outcome::Succeeded, None);
+        }
+        Reply::Response { status, retry_after } => {
+            (ErrorClass::Status, Some(*status), *retry_after)
+        }
+        Reply::Fault { class: ErrorClass::Local, .. } => {
+            let outcome = Outcome::Retry { after: LOCAL_DELAY };
+            return Decision { counts: false, ..Decision::of(outcome, Some(ErrorClass::Local)) };
+        }
+        Reply::Fault { class, .. } => (*class, None, None),
+    };
+    let Timings { took, age } = timings;
+    let failure = Failure { attempt, took, age, status, retry_after: asked };
+    let outcome = if status.is_some_and(|status| contract.refuses(status)) {
+        Outcome::Failed { reason: EndReason::Refused }
+    } else {
+        match contract.retry().next(failure, random01) {
+            Some(after) => Outcome::Retry { after },
+            None => Outcome::Failed { reason: EndReason::AttemptsExhausted },
+        }
+    };
+    Decision {
+        disable: status.is_some_and(|status| contract.disables(status)),
+        slow_lane: contract.retry().asked(status, asked),
+        timeout: class == ErrorClass::Timeout,
+        ..Decision::of(outcome, Some(class))
+    }
+}
+
+impl Decision {
+    fn of(outcome: Outcome, error_class: Option<ErrorClass>) -> Self {
+        Self { outcome, error_class, counts: true, disable: false, slow_lane: None, timeout: false }
     }
 }
 

@@ -15,7 +15,6 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use ::url::Position;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Rule, Wrong};
 use crate::limits;
@@ -138,8 +137,7 @@ pub enum Host<'a> {
 }
 
 /// A receiver's URL, parsed. Clones share one allocation.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone)]
 pub struct EndpointUrl(Arc<Parts>);
 
 struct Parts {
@@ -270,20 +268,6 @@ impl PartialEq for EndpointUrl {
 }
 
 impl Eq for EndpointUrl {}
-
-impl TryFrom<String> for EndpointUrl {
-    type Error = Wrong;
-
-    fn try_from(text: String) -> Result<Self, Wrong> {
-        Self::parse_stored(&text)
-    }
-}
-
-impl From<EndpointUrl> for String {
-    fn from(url: EndpointUrl) -> String {
-        url.as_str().to_owned()
-    }
-}
 
 /// Whether a name can be looked up: labels of 1 to 63 bytes, and perhaps a full stop for the root.
 fn is_host_name(name: &str) -> bool {

@@ -64,13 +64,9 @@ fn twenty_headers_of_4096_bytes_in_all() {
 }
 
 #[test]
-fn values_are_stored_and_never_printed() {
+fn values_are_never_printed() {
     let headers = CustomHeaders::parse([("x-key", "hunter2")], &[]).unwrap();
     assert!(!format!("{headers:?}").contains("hunter2"));
-    let stored = serde_json::to_string(&headers).unwrap();
-    assert_eq!(serde_json::from_str::<CustomHeaders>(&stored).unwrap(), headers);
-    let smuggled = stored.replace("hunter2", "a\\r\\nb");
-    assert!(serde_json::from_str::<CustomHeaders>(&smuggled).is_err());
 }
 
 proptest! {

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::contract::standard_webhooks;
 
 /// The stored word (serde) and the shown word (API, logs, metrics) are one.
 fn same_words<T: Copy + Serialize>(all: &[T], word: impl Fn(T) -> &'static str) {
@@ -22,5 +25,114 @@ fn every_reason_ends_a_delivery_short_of_success() {
     for reason in EndReason::ALL {
         assert!(reason.state().is_end());
         assert_ne!(reason.state(), DeliveryState::Succeeded);
+    }
+}
+
+const TIMINGS: Timings = Timings { took: Duration::from_secs(2), age: Duration::from_secs(3) };
+
+fn decided(attempt: u32, reply: &Reply) -> Decision {
+    decide(&standard_webhooks(), attempt, reply, TIMINGS, 0.5)
+}
+
+fn answered(status: u16, retry_after: Option<u64>) -> Reply {
+    Reply::Response { status, retry_after: retry_after.map(Duration::from_secs) }
+}
+
+fn fault(class: ErrorClass) -> Reply {
+    Reply::Fault { class, detail: "detail".into() }
+}
+
+fn retry(seconds: u64) -> Outcome {
+    Outcome::Retry { after: Duration::from_secs(seconds) }
+}
+
+#[test]
+fn success_ends_it() {
+    for status in [200, 201, 204, 299] {
+        let decision = decided(1, &answered(status, Some(60)));
+        assert_eq!(decision, Decision::of(Outcome::Succeeded, None));
+    }
+}
+
+#[test]
+fn every_other_answer_is_tried_again_until_the_schedule_ends() {
+    for status in [0, 100, 199, 300, 301, 302, 307, 400, 404, 409, 411, 500, 503, 599, u16::MAX] {
+        let reply = answered(status, None);
+        let status = Some(ErrorClass::Status);
+        assert_eq!(decided(1, &reply), Decision::of(retry(5), status));
+        assert_eq!(decided(9, &reply), Decision::of(retry(86_400), status));
+        let given_up = Outcome::Failed { reason: EndReason::AttemptsExhausted };
+        assert_eq!(decided(10, &reply), Decision::of(given_up, status));
+        assert_eq!(decided(u32::MAX, &reply), Decision::of(given_up, status));
+    }
+}
+
+#[test]
+fn gone_ends_it_and_disables_the_subscription() {
+    for attempt in [1, 10] {
+        let refused = Outcome::Failed { reason: EndReason::Refused };
+        let expected =
+            Decision { disable: true, ..Decision::of(refused, Some(ErrorClass::Status)) };
+        assert_eq!(decided(attempt, &answered(410, Some(5))), expected);
+    }
+}
+
+#[test]
+fn a_receiver_that_asks_to_be_left_alone_slows_its_lane() {
+    let lane = |status, wait| {
+        let decision = decided(1, &answered(status, Some(wait)));
+        (decision.outcome, decision.slow_lane.map(|wait| wait.as_secs()))
+    };
+    assert_eq!(lane(429, 60), (retry(60), Some(60)));
+    assert_eq!(lane(503, 1), (retry(5), Some(1)));
+    assert_eq!(lane(503, 10_000_000), (retry(86_400), Some(86_400)));
+    assert_eq!(lane(500, 60), (retry(5), None));
+    // Also when this delivery is given up.
+    assert_eq!(decided(10, &answered(429, Some(60))).slow_lane, Some(Duration::from_secs(60)));
+    assert_eq!(decided(1, &answered(429, None)).slow_lane, None);
+}
+
+#[test]
+fn faults_of_the_way_are_tried_again_and_timeouts_are_told() {
+    for class in ErrorClass::ALL {
+        if *class == ErrorClass::Local {
+            continue;
+        }
+        let decision = decided(2, &fault(*class));
+        assert_eq!((decision.outcome, decision.error_class), (retry(300), Some(*class)));
+        assert_eq!(decision.timeout, *class == ErrorClass::Timeout);
+        assert!(decision.counts && !decision.disable && decision.slow_lane.is_none());
+        let last = decided(10, &fault(*class)).outcome;
+        assert_eq!(last, Outcome::Failed { reason: EndReason::AttemptsExhausted });
+    }
+}
+
+#[test]
+fn our_own_faults_cost_no_attempt() {
+    for attempt in [1, 10, u32::MAX] {
+        let decision = decided(attempt, &fault(ErrorClass::Local));
+        assert_eq!(decision.outcome, Outcome::Retry { after: LOCAL_DELAY });
+        assert!(!decision.counts && !decision.timeout);
+    }
+}
+
+proptest! {
+    #[test]
+    fn decisions_are_total_and_consistent(
+        attempt: u32, status: u16, wait in prop::option::of(any::<u64>()), random: f64,
+        took: u64, age: u64, class in prop::option::of(0..ErrorClass::ALL.len()),
+    ) {
+        let reply = class.map_or(answered(status, wait), |class| fault(ErrorClass::ALL[class]));
+        let timings = Timings { took: Duration::from_secs(took), age: Duration::from_secs(age) };
+        let decision = decide(&standard_webhooks(), attempt, &reply, timings, random);
+        let succeeded = decision.outcome == Outcome::Succeeded;
+        prop_assert_eq!(decision.error_class.is_none(), succeeded);
+        prop_assert_eq!(succeeded, class.is_none() && (200..300).contains(&status));
+        let refused = decision.outcome == Outcome::Failed { reason: EndReason::Refused };
+        prop_assert!(!decision.disable || refused);
+        prop_assert_eq!(decision.counts, decision.error_class != Some(ErrorClass::Local));
+        if let (Outcome::Retry { after }, Some(lane)) = (decision.outcome, decision.slow_lane) {
+            prop_assert!(after >= lane);
+        }
     }
 }

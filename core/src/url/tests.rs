@@ -148,9 +148,8 @@ fn a_contracts_rules_replace_the_deployments() {
 #[test]
 fn a_stored_url_comes_back_whatever_the_policy() {
     let url = EndpointUrl::parse_stored("http://127.0.0.1:9/?q").unwrap();
-    let stored = serde_json::to_string(&url).unwrap();
-    assert_eq!(serde_json::from_str::<EndpointUrl>(&stored).unwrap(), url);
-    assert!(serde_json::from_str::<EndpointUrl>("\"http://x#y\"").is_err());
+    assert_eq!(url.host(), Host::Ip("127.0.0.1".parse().unwrap()));
+    assert!(EndpointUrl::parse_stored("http://x/#y").is_err());
 }
 
 proptest! {
