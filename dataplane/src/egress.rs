@@ -1,0 +1,311 @@
+//! The one way out: every HTTP request that Pregón makes leaves through [`Egress::send`].
+//!
+//! Receivers are strangers, and some are hostile. What holds for every request, whoever asks:
+//!
+//! - **The address judged is the address connected to** (I7). Names are resolved here, forbidden
+//!   addresses dropped from the answer, the rest dialled. No proxy setting of the environment is
+//!   read, and a redirect is an answer like any other: it is reported, never followed.
+//! - **Nothing is waited for without end.** The caller's timeout covers everything from the
+//!   lookup to the body's last byte; lookup, connect and handshake have limits of their own below
+//!   it, so that the failure is named after its stage. A response whose status came but whose
+//!   body does not end in time is a timeout.
+//! - **Nothing is held without bound.** Heads, interim responses, bodies, connections in use and
+//!   idle, names and lookups: see [`EgressLimits`] and `pregon_core::limits`. A body longer than
+//!   is read costs the receiver its connection, not the attempt: the status decides.
+//! - **The status decides**, once it is there: a body that breaks off is marked truncated.
+//! - **At most one instant repeat**, and only where the receiver cannot have answered: over a
+//!   connection that had been idle, with no byte of a response received. Receivers close idle
+//!   connections whenever they like, and the request that crosses the close is not at fault. It
+//!   counts as one attempt and bears the same ids.
+//! - **Faults carry a class and a few fixed words**, never a URL's query, a header or a body.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::limits;
+use pregon_core::outcome::ErrorClass;
+use pregon_core::url::AddressPolicy;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+mod body;
+mod connect;
+mod connection;
+mod exchange;
+mod interim;
+mod names;
+mod pool;
+mod target;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use body::{BodyEnd, BodyRead, read_body};
+pub use exchange::{Exchange, Fault, OutboundRequest, Response};
+pub use names::{Resolver, SystemResolver};
+pub use target::Target;
+
+use connection::Connection;
+use exchange::{Progress, Stage, micros};
+use names::{NameLimits, Names};
+use pool::{Pool, PoolLimits};
+use target::Plan;
+
+/// Bounds of egress. The defaults suit a node; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressLimits {
+    /// A lookup. 2 s: a working name server answers in milliseconds, after one lost packet in 1 s.
+    pub lookup: Duration,
+    /// How long an answer is used without asking again. 10 s: short enough for a receiver that
+    /// moves, long enough that a burst asks once.
+    pub name_known: Duration,
+    /// How long a failed lookup stands. 3 s: nobody waits for a name server that was mended.
+    pub name_failed: Duration,
+    /// Names kept. 4,096, a few hundred bytes each.
+    pub names: usize,
+    /// Connect, over all addresses that are tried. 5 s: room for two lost packets.
+    pub connect: Duration,
+    /// TLS handshake. 5 s.
+    pub tls: Duration,
+    /// Idle connections to one receiver of one tenant. 64, as many as are in flight by default.
+    pub idle_per_receiver: usize,
+    /// Idle connections in all. 1,024, some 20 KiB each with TLS.
+    pub idle_total: usize,
+    /// How long a connection stays idle. 30 s: common servers close at 60 or 75 s, and to close
+    /// first avoids sending into a closing connection.
+    pub idle_timeout: Duration,
+    /// How long a connection is used at all. 5 min: then names are looked up again.
+    pub max_age: Duration,
+    /// Connections open at once, idle or not. 8,192: below the usual descriptor limits, with some
+    /// left for the store and the API.
+    pub open: usize,
+}
+
+impl Default for EgressLimits {
+    fn default() -> Self {
+        Self {
+            lookup: Duration::from_secs(2),
+            name_known: Duration::from_secs(10),
+            name_failed: Duration::from_secs(3),
+            names: 4096,
+            connect: Duration::from_secs(5),
+            tls: Duration::from_secs(5),
+            idle_per_receiver: 64,
+            idle_total: 1024,
+            idle_timeout: Duration::from_secs(30),
+            max_age: Duration::from_secs(300),
+            open: 8192,
+        }
+    }
+}
+
+/// What egress is built from.
+pub struct EgressOptions {
+    /// Which addresses may be connected to.
+    pub addresses: AddressPolicy,
+    /// Whether `http` URLs may be sent to.
+    pub allow_http: bool,
+    /// Who turns names into addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// Authorities trusted besides the web's, as PEM; empty for none.
+    pub extra_roots: Vec<u8>,
+    /// By whose time certificates are judged.
+    pub clock: SharedClock,
+    /// Bounds.
+    pub limits: EgressLimits,
+}
+
+/// Why egress cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// One of the extra roots is no certificate.
+    #[error("extra root certificate {index} (counted from 0): {why}")]
+    ExtraRoot {
+        /// Which one.
+        index: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {why}")]
+    Tls {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// What may leave; replaced as a whole.
+#[derive(Clone, Debug)]
+struct Policy {
+    addresses: AddressPolicy,
+    allow_http: bool,
+}
+
+struct Inner {
+    policy: RwLock<Arc<Policy>>,
+    names: Arc<Names>,
+    tls: TlsConnector,
+    pool: Arc<Pool>,
+    limits: EgressLimits,
+    open: Arc<AtomicUsize>,
+}
+
+/// The way out; cheap to clone.
+#[derive(Clone)]
+pub struct Egress(Arc<Inner>);
+
+impl Egress {
+    /// Builds it; opens nothing yet.
+    pub fn new(options: EgressOptions) -> Result<Self, EgressError> {
+        let EgressOptions { addresses, allow_http, resolver, extra_roots, clock, limits } = options;
+        let names = NameLimits {
+            lookup: limits.lookup,
+            known: limits.name_known,
+            failed: limits.name_failed,
+            names: limits.names,
+        };
+        let pool = PoolLimits {
+            per_key: limits.idle_per_receiver,
+            total: limits.idle_total,
+            idle: limits.idle_timeout,
+            age: limits.max_age,
+        };
+        Ok(Self(Arc::new(Inner {
+            policy: RwLock::new(Arc::new(Policy { addresses, allow_http })),
+            names: Names::new(resolver, names),
+            tls: tls::connector(&extra_roots, clock)?,
+            pool: Pool::new(pool),
+            limits,
+            open: Arc::default(),
+        })))
+    }
+
+    /// Sends one request and reads its response; `timeout` covers all of it, from the lookup to
+    /// the body's last byte. To drop the future is to close the connection.
+    pub async fn send(&self, request: &OutboundRequest, timeout: Duration) -> Exchange {
+        let mut progress = Progress::start();
+        let result = {
+            let exchange = std::pin::pin!(self.0.exchange(request, &mut progress));
+            tokio::time::timeout(timeout, exchange).await
+        };
+        let result = result.unwrap_or_else(|_| Err(progress.stage.timeout()));
+        progress.finish(result)
+    }
+
+    /// Replaces the policy. Idle connections are closed at once, those in use after their request.
+    pub fn set_policy(&self, addresses: AddressPolicy, allow_http: bool) {
+        let policy = Arc::new(Policy { addresses, allow_http });
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        self.0.pool.clear();
+    }
+
+    /// How many connections are open, and how many of them idle.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.0.open.load(std::sync::atomic::Ordering::Relaxed), self.0.pool.idle())
+    }
+}
+
+/// A request that failed on its connection.
+struct Broken {
+    fault: Fault,
+    /// No byte of a response came.
+    unheard: bool,
+}
+
+impl Inner {
+    /// The policy and the generation that connections opened under it belong to. The generation
+    /// is read first: if the policy changes in between, the connection counts as an old one.
+    fn policy(&self) -> (Arc<Policy>, u64) {
+        let generation = self.pool.generation();
+        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
+        (policy, generation)
+    }
+
+    async fn exchange(
+        &self,
+        request: &OutboundRequest,
+        progress: &mut Progress,
+    ) -> Result<Response, Fault> {
+        let key = request.target.key();
+        let plan = request.target.plan().map_err(Clone::clone)?;
+        if let Some(idle) = self.pool.take(key) {
+            progress.reused = true;
+            progress.remote = Some(idle.remote);
+            match self.over(idle, request, plan, progress).await {
+                Err(Broken { unheard: true, .. }) => progress.reused = false,
+                Err(Broken { fault, unheard: false }) => return Err(fault),
+                Ok(response) => return Ok(response),
+            }
+        }
+        // Boxed: it is large, and rare beside requests over connections that are open already.
+        let fresh = Box::pin(self.connect(key, plan.server_name.as_ref(), progress)).await?;
+        self.over(fresh, request, plan, progress).await.map_err(|broken| broken.fault)
+    }
+
+    /// One request over one connection, which goes back into the pool if it can carry another.
+    async fn over(
+        &self,
+        mut connection: Box<Connection>,
+        request: &OutboundRequest,
+        plan: &Plan,
+        progress: &mut Progress,
+    ) -> Result<Response, Broken> {
+        progress.stage = Stage::Head;
+        let begin = Instant::now();
+        let answer = connection.send(request.message(plan)).await;
+        progress.timing.first_byte = micros(begin.elapsed());
+        let answer = answer.map_err(|error| {
+            let meter = connection.meter();
+            let fault = if meter.flooded() { flood() } else { fault_of(&error) };
+            Broken { fault, unheard: !meter.heard() }
+        })?;
+        let (head, body) = answer.into_parts();
+        if head.headers.len() > limits::RESPONSE_HEADERS {
+            return Err(Broken { fault: too_large(), unheard: false });
+        }
+        progress.stage = Stage::Body(head.status);
+        let mut body = std::pin::pin!(body);
+        let reading = read_body(body.as_mut(), limits::RESPONSE_READ, request.keep);
+        let read = connection.drive(reading).await;
+        if read.end == BodyEnd::Complete {
+            self.pool.put(request.target.key(), connection);
+        }
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body: read.kept,
+            truncated: read.truncated,
+        })
+    }
+}
+
+fn flood() -> Fault {
+    Fault::new(ErrorClass::Protocol, "the receiver sends interim responses without end")
+}
+
+fn too_large() -> Fault {
+    Fault::new(ErrorClass::Protocol, "the response's head has more than 16 KiB or 64 lines")
+}
+
+/// What an error of hyper's means.
+fn fault_of(error: &hyper::Error) -> Fault {
+    let protocol = |why| Fault::new(ErrorClass::Protocol, why);
+    if error.is_parse_too_large() {
+        return too_large();
+    }
+    if error.is_parse() {
+        return protocol("the response is not HTTP/1.1");
+    }
+    let cause = std::error::Error::source(error);
+    if let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
+        if connect::is_local(io) {
+            return connect::local();
+        }
+        if let Some(why) = tls::detail(io) {
+            return Fault::new(ErrorClass::Tls, why);
+        }
+    }
+    protocol("the connection was closed before a response")
+}

@@ -1,0 +1,208 @@
+//! A new connection: resolve, judge, connect, handshake.
+//!
+//! The address that was judged is the one connected to (I7): a name is turned into addresses
+//! once, the forbidden ones are dropped from that answer, and the rest is dialled as it stands.
+//! There is no second lookup anywhere below, nor a proxy that would make one. Literal addresses
+//! take the same way.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pregon_core::outcome::ErrorClass;
+use pregon_core::url::Scheme;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Connection, OpenSlot, Stream};
+use super::exchange::{Fault, Progress, Stage, micros};
+use super::target::{Host, PoolKey};
+use super::{Inner, Policy, tls};
+
+/// Addresses of one answer that are tried, one after the other.
+const ADDRESSES_TRIED: usize = 4;
+
+impl Inner {
+    /// Opens a connection; with TLS if there is a name to be verified.
+    pub(super) async fn connect(
+        &self,
+        key: &PoolKey,
+        server_name: Option<&ServerName<'static>>,
+        progress: &mut Progress,
+    ) -> Result<Box<Connection>, Fault> {
+        let (policy, generation) = self.policy();
+        policy.scheme(key.scheme)?;
+        let slot = self.slot()?;
+        let addresses = self.addresses(&key.host, &policy, progress).await?;
+        let (tcp, remote) = match self.dial(&addresses, key.port, progress).await {
+            Ok(connected) => connected,
+            Err(fault) => {
+                if let Host::Name(name) = &key.host {
+                    self.names.forget(name);
+                }
+                return Err(fault);
+            }
+        };
+        let stream = match server_name {
+            None => Stream::Plain(tcp),
+            Some(name) => self.handshake(name.clone(), tcp, progress).await?,
+        };
+        Connection::open(stream, remote, generation, slot)
+            .await
+            .map_err(|_| Fault::new(ErrorClass::Protocol, "the connection could not be used"))
+    }
+
+    /// A place among the open connections; an idle connection makes room if it must.
+    fn slot(&self) -> Result<OpenSlot, Fault> {
+        let most = self.limits.open;
+        OpenSlot::take(&self.open, most)
+            .or_else(|| self.pool.evict().then(|| OpenSlot::take(&self.open, most)).flatten())
+            .ok_or_else(|| Fault::new(ErrorClass::Local, "too many connections are open"))
+    }
+
+    /// The addresses that may be connected to.
+    async fn addresses(
+        &self,
+        host: &Host,
+        policy: &Policy,
+        progress: &mut Progress,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        match host {
+            Host::Address(address) => policy.permitted(&[*address]),
+            Host::Name(name) => {
+                progress.stage = Stage::Resolve;
+                let begin = Instant::now();
+                let answer = self.names.get(name).await;
+                progress.timing.dns = micros(begin.elapsed());
+                policy.permitted(&answer.map_err(|why| Fault::new(ErrorClass::Dns, why))?)
+            }
+        }
+    }
+
+    /// Connects to the first address that answers. All tries share one limit: each gets an equal
+    /// part of what is left, so that a dead first address does not use up the second's time.
+    async fn dial(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        progress: &mut Progress,
+    ) -> Result<(TcpStream, SocketAddr), Fault> {
+        progress.stage = Stage::Connect;
+        let begin = Instant::now();
+        let mut fault = Fault::new(ErrorClass::Connect, "no address to connect to");
+        for (tried, address) in addresses.iter().enumerate() {
+            let remote = SocketAddr::new(*address, port);
+            progress.remote = Some(remote);
+            let left = self.limits.connect.saturating_sub(begin.elapsed());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
+            let dialled = dial_one(remote, share).await;
+            progress.timing.connect = micros(begin.elapsed());
+            match dialled {
+                Ok(tcp) => return Ok((tcp, remote)),
+                Err(why) if why.class == ErrorClass::Local => return Err(why),
+                Err(why) => fault = why,
+            }
+        }
+        Err(fault)
+    }
+
+    async fn handshake(
+        &self,
+        name: ServerName<'static>,
+        tcp: TcpStream,
+        progress: &mut Progress,
+    ) -> Result<Stream, Fault> {
+        progress.stage = Stage::Handshake;
+        let begin = Instant::now();
+        let shake = self.tls.connect(name, tcp);
+        let done = timeout(self.limits.tls, shake).await;
+        progress.timing.tls = micros(begin.elapsed());
+        match done {
+            Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                let why = tls::detail(&error);
+                let why = why.unwrap_or("the receiver closed the connection in the handshake");
+                Err(Fault::new(ErrorClass::Tls, why))
+            }
+            Err(_) => Err(Fault::new(ErrorClass::Tls, "the handshake took too long")),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether the scheme is allowed at all.
+    pub(super) fn scheme(&self, scheme: Scheme) -> Result<(), Fault> {
+        match scheme {
+            Scheme::Http if !self.allow_http => {
+                Err(Fault::new(ErrorClass::Denied, "http without TLS is not allowed"))
+            }
+            Scheme::Http | Scheme::Https => Ok(()),
+        }
+    }
+
+    /// What the policy leaves of an answer: families in turn, so that a machine without IPv6
+    /// reaches the IPv4 address before the tries are used up.
+    fn permitted(&self, found: &[IpAddr]) -> Result<Vec<IpAddr>, Fault> {
+        let mut denied = "none";
+        let mut allowed = Vec::with_capacity(found.len());
+        for address in found {
+            // A mapped address is judged and dialled as the IPv4 address that it stands for.
+            match self.addresses.permits(*address) {
+                Ok(()) => allowed.push(address.to_canonical()),
+                Err(class) => denied = class,
+            }
+        }
+        let Some(first) = allowed.first().copied() else {
+            let detail = format!("not a public address ({denied})");
+            return Err(Fault::new(ErrorClass::Denied, detail));
+        };
+        let (same, other): (Vec<_>, Vec<_>) =
+            allowed.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
+        let longest = same.len().max(other.len());
+        let turn = |i: usize| same.get(i).into_iter().chain(other.get(i)).copied();
+        Ok((0..longest).flat_map(turn).take(ADDRESSES_TRIED).collect())
+    }
+}
+
+async fn dial_one(remote: SocketAddr, limit: Duration) -> Result<TcpStream, Fault> {
+    let connect = |why| Fault::new(ErrorClass::Connect, why);
+    match timeout(limit, TcpStream::connect(remote)).await {
+        Err(_) => Err(connect("the connection was not answered in time")),
+        Ok(Err(error)) if is_local(&error) => Err(local()),
+        Ok(Err(error)) => Err(connect(connect_words(error.kind()))),
+        // A request is written in one piece, so waiting to fill a packet only costs time.
+        Ok(Ok(tcp)) => match tcp.set_nodelay(true) {
+            Ok(()) => Ok(tcp),
+            Err(_) => Err(connect("the connection broke at once")),
+        },
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm)] // a foreign vocabulary, open at its end
+fn connect_words(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        io::ErrorKind::NetworkUnreachable => "network unreachable",
+        io::ErrorKind::TimedOut => "the connection was not answered in time",
+        io::ErrorKind::PermissionDenied => "the machine's firewall forbids the connection",
+        _ => "the connection failed",
+    }
+}
+
+/// The fault of a node that has run out of something.
+pub(super) fn local() -> Fault {
+    Fault::new(ErrorClass::Local, "the node is out of descriptors, ports or memory")
+}
+
+/// Whether an error is the node's own: it says nothing about the receiver.
+pub(super) fn is_local(error: &io::Error) -> bool {
+    // Numbers as on Linux; the first two are the same on every Unix.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
+        || matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+}

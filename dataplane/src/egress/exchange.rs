@@ -1,0 +1,190 @@
+//! What goes in and what comes out: the request, the response or fault, and the clock of stages.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http_body_util::Full;
+use pregon_core::attempt::{ResponseHead, Timing};
+use pregon_core::limits;
+use pregon_core::outcome::ErrorClass;
+use tokio::time::Instant;
+
+use super::target::{Plan, Target};
+
+/// One POST.
+#[derive(Clone)]
+pub struct OutboundRequest {
+    /// Where to.
+    pub target: Target,
+    /// The headers, in order. Those that frame the message or belong to the connection (`host`,
+    /// `content-length`, `accept-encoding`, …) are egress's own and are left out here.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body, sent as it is.
+    pub body: Bytes,
+    /// How much of the response's body the caller wants to see: [`limits::RESPONSE_KEPT`] for a
+    /// delivery, up to [`limits::RESPONSE_READ`] for a callback, whose answer is in the body.
+    pub keep: usize,
+}
+
+impl OutboundRequest {
+    /// The message as it goes out. Made anew for a re-send, which is rare, so that the usual case
+    /// pays for one header map only.
+    pub(super) fn message(&self, plan: &Plan) -> Request<Full<Bytes>> {
+        let mut message = Request::new(Full::new(self.body.clone()));
+        *message.method_mut() = Method::POST;
+        *message.uri_mut() = plan.uri.clone();
+        *message.version_mut() = Version::HTTP_11;
+        let headers = message.headers_mut();
+        headers.reserve(self.headers.len() + 3);
+        headers.append(header::HOST, plan.host_header.clone());
+        for (name, value) in &self.headers {
+            if !is_ours(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        message
+    }
+}
+
+/// Headers that a caller cannot set: they frame the message or speak for the connection, so a
+/// wrong one would break the next request on it.
+fn is_ours(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 9] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::ACCEPT_ENCODING,
+        header::UPGRADE,
+        header::EXPECT,
+        header::TE,
+        header::TRAILER,
+    ];
+    OURS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// What the receiver answered.
+#[derive(Debug)]
+pub struct Response {
+    /// The status; also that of a response whose body could not be read to its end.
+    pub status: StatusCode,
+    /// All headers, within the head's limits. Hostile data, like the body.
+    pub headers: HeaderMap,
+    /// The first bytes of the body, as many as the request wanted kept.
+    pub body: Bytes,
+    /// There was more body than is kept, or it broke off.
+    pub truncated: bool,
+}
+
+impl Response {
+    /// `retry-after`, if there is one in visible ASCII; `pregon_core::retry_after` reads it.
+    pub fn retry_after(&self) -> Option<&str> {
+        self.headers.get(header::RETRY_AFTER)?.to_str().ok()
+    }
+
+    /// What the log keeps of it.
+    pub fn into_head(self) -> ResponseHead {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers =
+            self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+        let kept = self.body.len().min(limits::RESPONSE_KEPT);
+        ResponseHead {
+            headers: headers.collect(),
+            body: self.body[..kept].to_vec(),
+            truncated: self.truncated || kept < self.body.len(),
+        }
+    }
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it failed.
+    pub class: ErrorClass,
+    /// A few words for people. Never of the URL's path or query, the headers or a body.
+    pub detail: Cow<'static, str>,
+}
+
+impl Fault {
+    pub(super) fn new(class: ErrorClass, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { class, detail: detail.into() }
+    }
+}
+
+/// One request and how it went.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The response, or why there is none.
+    pub result: Result<Response, Fault>,
+    /// How long each stage took.
+    pub timing: Timing,
+    /// The address that was connected to, or tried last.
+    pub remote: Option<SocketAddr>,
+    /// It went over a connection that had been used before.
+    pub reused: bool,
+}
+
+/// What a request waits for; says in a timeout's detail how far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Resolve,
+    Connect,
+    Handshake,
+    Head,
+    Body(StatusCode),
+}
+
+impl Stage {
+    /// The fault of an attempt whose time ran out here.
+    pub(super) fn timeout(self) -> Fault {
+        let detail = match self {
+            Stage::Resolve => Cow::Borrowed("time ran out while the name was resolved"),
+            Stage::Connect => Cow::Borrowed("time ran out while connecting"),
+            Stage::Handshake => Cow::Borrowed("time ran out in the TLS handshake"),
+            Stage::Head => Cow::Borrowed("no response in time"),
+            Stage::Body(status) => Cow::Owned(format!(
+                "the response with status {} did not end in time",
+                status.as_u16()
+            )),
+        };
+        Fault { class: ErrorClass::Timeout, detail }
+    }
+}
+
+/// The notes of an exchange under way. They outlive the exchange's future, so that an attempt
+/// whose time runs out can still tell where.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub stage: Stage,
+    pub timing: Timing,
+    pub remote: Option<SocketAddr>,
+    pub reused: bool,
+    start: Instant,
+}
+
+impl Progress {
+    pub fn start() -> Self {
+        Self {
+            stage: Stage::Resolve,
+            timing: Timing::default(),
+            remote: None,
+            reused: false,
+            start: Instant::now(),
+        }
+    }
+
+    pub fn finish(mut self, result: Result<Response, Fault>) -> Exchange {
+        self.timing.total = micros(self.start.elapsed());
+        Exchange { result, timing: self.timing, remote: self.remote, reused: self.reused }
+    }
+}
+
+/// Whole microseconds, as [`Timing`] counts them.
+pub(super) fn micros(stretch: Duration) -> u32 {
+    u32::try_from(stretch.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,254 @@
+//! Connections: kept, re-used, bounded, given up.
+
+use super::*;
+
+#[tokio::test]
+async fn request_is_sent_as_given_and_the_answer_reported() {
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let receiver = Receiver::start(move |mut stream, _| {
+        let tell = tell.clone();
+        async move {
+            let request = read_request(&mut stream).await.unwrap();
+            tell.send(request).await.unwrap();
+            let answer =
+                b"HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\ncontent-length: 4\r\n\r\nwait";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let mut request = post(receiver.target("/hook?b=2&a=%31"));
+    request.headers.push((http::header::HOST, HeaderValue::from_static("elsewhere")));
+    request.headers.push((http::header::CONTENT_LENGTH, HeaderValue::from_static("1")));
+    let exchange = egress().send(&request, AMPLE).await;
+
+    let sent = told.recv().await.unwrap();
+    let mut lines: Vec<&str> = sent.lines().collect();
+    assert_eq!(lines.remove(0), "POST /hook?b=2&a=%31 HTTP/1.1");
+    let host = format!("host: {}", receiver.address);
+    for line in [&host, "webhook-id: evt_1", "accept-encoding: identity", "content-length: 7"] {
+        assert!(lines.contains(&line), "no {line:?} in {sent}");
+    }
+    assert!(!sent.contains("elsewhere") && !sent.contains("content-length: 1\r"), "{sent}");
+    assert!(sent.ends_with("\r\n\r\n{\"a\":1}"), "{sent}");
+
+    assert_eq!(exchange.remote, Some(receiver.address));
+    let answer = response(&exchange);
+    assert_eq!((answer.status.as_u16(), answer.retry_after()), (429, Some("7")));
+    assert_eq!((&answer.body[..], answer.truncated), (&b"wait"[..], false));
+    assert!(exchange.timing.total >= exchange.timing.first_byte);
+    let kept = exchange.result.unwrap().into_head();
+    assert_eq!(kept.headers[0], ("retry-after".to_owned(), "7".to_owned()));
+}
+
+#[tokio::test]
+async fn connection_is_kept_for_the_next_request() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let empty = "HTTP/1.1 204 No Content\r\n\r\n";
+    for answer in [std::str::from_utf8(OK).unwrap(), chunked, empty] {
+        let receiver = Receiver::answering(answer).await;
+        let egress = egress();
+        for number in 0..5 {
+            let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
+            assert!(response(&exchange).status.is_success());
+            assert_eq!(exchange.reused, number > 0, "request {number} with {answer:?}");
+            assert_eq!(exchange.timing.connect == 0, number > 0);
+        }
+        assert_eq!(receiver.accepted(), 1);
+        assert_eq!(egress.connections(), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn tenants_do_not_share_connections() {
+    let receiver = Receiver::answering(OK).await;
+    let egress = egress();
+    for tenant in ["acme", "globex"] {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let url = EndpointUrl::parse_stored(&format!("http://{}/", receiver.address)).unwrap();
+        let target = Target::new(tenant, &url);
+        assert!(!egress.send(&post(target), AMPLE).await.reused);
+    }
+    assert_eq!(receiver.accepted(), 2);
+}
+
+#[tokio::test]
+async fn connection_close_is_heeded() {
+    let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    let receiver = Receiver::answering(answer).await;
+    let egress = egress();
+    for _ in 0..3 {
+        assert!(
+            response(&egress.send(&post(receiver.target("/")), AMPLE).await).status.is_success()
+        );
+        assert_eq!(egress.connections(), (0, 0));
+    }
+    assert_eq!(receiver.accepted(), 3);
+}
+
+/// The first connection answers once, takes the second request and closes without a word: the
+/// close crossed the request.
+async fn crossing(second_answer: &'static [u8]) -> (Receiver, Arc<AtomicUsize>) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&requests);
+    let receiver = Receiver::start(move |mut stream, number| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                if seen.fetch_add(1, Ordering::SeqCst) == 1 && number == 0 {
+                    stream.write_all(second_answer).await.unwrap();
+                    return;
+                }
+                stream.write_all(OK).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (receiver, requests)
+}
+
+#[tokio::test]
+async fn request_that_crosses_a_close_is_sent_once_more() {
+    let (receiver, requests) = crossing(b"").await;
+    let egress = egress();
+    let first = egress.send(&post(receiver.target("/")), AMPLE).await;
+    assert!(first.result.is_ok());
+    let second = egress.send(&post(receiver.target("/")), AMPLE).await;
+    assert_eq!(response(&second).status, 200);
+    assert!(!second.reused);
+    assert_eq!((receiver.accepted(), requests.load(Ordering::SeqCst)), (2, 3));
+}
+
+#[tokio::test]
+async fn request_is_not_repeated_once_a_byte_was_answered() {
+    let (receiver, requests) = crossing(b"H").await;
+    let egress = egress();
+    assert!(egress.send(&post(receiver.target("/")), AMPLE).await.result.is_ok());
+    let second = egress.send(&post(receiver.target("/")), AMPLE).await;
+    assert_eq!(fault(&second).0, ErrorClass::Protocol);
+    assert!(second.reused);
+    assert_eq!((receiver.accepted(), requests.load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test]
+async fn fresh_connection_is_not_repeated() {
+    let receiver = Receiver::start(|mut stream, _| async move {
+        read_request(&mut stream).await;
+    })
+    .await;
+    let exchange = egress().send(&post(receiver.target("/")), AMPLE).await;
+    let closed = "the connection was closed before a response";
+    assert_eq!(fault(&exchange), (ErrorClass::Protocol, closed));
+    assert_eq!(receiver.accepted(), 1);
+}
+
+#[tokio::test]
+async fn connection_closed_while_idle_is_seen_before_it_is_used() {
+    let receiver = Receiver::start(|mut stream, _| async move {
+        read_request(&mut stream).await;
+        stream.write_all(OK).await.unwrap();
+    })
+    .await;
+    let egress = egress();
+    for _ in 0..20 {
+        let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
+        assert_eq!(response(&exchange).status, 200);
+    }
+    assert_eq!(receiver.accepted(), 20);
+}
+
+#[tokio::test]
+async fn bytes_that_nobody_asked_for_end_the_connection() {
+    let receiver = Receiver::start(|mut stream, number| async move {
+        while read_request(&mut stream).await.is_some() {
+            let answer = if number == 0 { [OK, OK].concat() } else { OK.to_vec() };
+            stream.write_all(&answer).await.unwrap();
+        }
+    })
+    .await;
+    let egress = egress();
+    assert!(egress.send(&post(receiver.target("/")), AMPLE).await.result.is_ok());
+    assert!(!egress.send(&post(receiver.target("/")), AMPLE).await.reused);
+    assert_eq!(receiver.accepted(), 2);
+}
+
+/// Answers only when `together` requests wait, so that as many connections are open.
+async fn in_step(together: usize) -> Receiver {
+    let barrier = Arc::new(tokio::sync::Barrier::new(together));
+    Receiver::start(move |mut stream, _| {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                barrier.wait().await;
+                stream.write_all(OK).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+async fn send_together(egress: &Egress, receivers: &[&Receiver], each: usize) {
+    let requests: Vec<_> = receivers
+        .iter()
+        .flat_map(|receiver| (0..each).map(|_| post(receiver.target("/"))))
+        .collect();
+    let sends = requests.iter().map(|request| egress.send(request, AMPLE));
+    for exchange in futures::future::join_all(sends).await {
+        assert_eq!(response(&exchange).status, 200);
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_bounded_per_receiver_and_in_total() {
+    let (one, two) = (in_step(10).await, in_step(10).await);
+    let limits = EgressLimits { idle_per_receiver: 4, idle_total: 6, ..EgressLimits::default() };
+    let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
+    send_together(&egress, &[&one], 10).await;
+    assert_eq!(egress.connections(), (4, 4));
+    send_together(&egress, &[&two], 10).await;
+    assert_eq!(egress.connections(), (6, 6));
+}
+
+#[tokio::test]
+async fn open_connections_are_bounded_and_the_excess_is_the_nodes_fault() {
+    let receiver = Receiver::start(|stream, _| hold(stream)).await;
+    let other = Receiver::answering(OK).await;
+    let limits = EgressLimits { open: 3, ..EgressLimits::default() };
+    let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
+    // One idle connection makes room for the third that is wanted.
+    assert!(egress.send(&post(other.target("/")), AMPLE).await.result.is_ok());
+    let wait = Duration::from_millis(500);
+    let request = post(receiver.target("/"));
+    let sends = (0..4).map(|_| egress.send(&request, wait));
+    let mut classes: Vec<_> =
+        futures::future::join_all(sends).await.iter().map(|exchange| fault(exchange).0).collect();
+    classes.sort_by_key(|class| class.word());
+    use ErrorClass::{Local, Timeout};
+    assert_eq!(classes, [Local, Timeout, Timeout, Timeout]);
+    assert_eq!(egress.connections(), (0, 0));
+}
+
+#[tokio::test]
+async fn idle_connections_are_swept_in_time() {
+    let receiver = Receiver::answering(OK).await;
+    let limits = EgressLimits { idle_timeout: Duration::from_millis(50), ..Default::default() };
+    let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
+    assert!(egress.send(&post(receiver.target("/")), AMPLE).await.result.is_ok());
+    assert_eq!(egress.connections(), (1, 1));
+    tokio::time::pause(); // the sweep's 5 s, and nothing else is waited for
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(egress.connections(), (0, 0));
+}
+
+#[tokio::test]
+async fn policy_change_closes_connections() {
+    let receiver = Receiver::answering(OK).await;
+    let egress = egress();
+    assert!(egress.send(&post(receiver.target("/")), AMPLE).await.result.is_ok());
+    egress.set_policy(AddressPolicy::default(), true);
+    assert_eq!(egress.connections(), (0, 0));
+    let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
+    assert_eq!(fault(&exchange), (ErrorClass::Denied, "not a public address (loopback)"));
+    egress.set_policy(options().addresses, false);
+    let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
+    assert_eq!(fault(&exchange), (ErrorClass::Denied, "http without TLS is not allowed"));
+}
