@@ -35,10 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_imports(true)
         .include_source_info(true)
         .open_files(proto_files(Path::new(PACKAGE_DIR))?)?;
-    fs::write(
-        out.join("pregon_descriptor_set.bin"),
-        compiler.encode_file_descriptor_set(),
-    )?;
+    fs::write(out.join("pregon_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // One `Status` in the whole program: that of tonic-types, which also makes its details.
     tonic_prost_build::configure()

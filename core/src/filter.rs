@@ -109,11 +109,7 @@ impl Filter {
         let compiled = catch_unwind(AssertUnwindSafe(|| compile::compile(source, &env)));
         let program =
             compiled.unwrap_or_else(|_| Err(compile::invalid(1, 1, "cannot be parsed")))?;
-        Ok(Filter(Arc::new(Inner {
-            source: source.into(),
-            program,
-            env,
-        })))
+        Ok(Filter(Arc::new(Inner { source: source.into(), program, env })))
     }
 
     /// The source, as it was given.

@@ -107,10 +107,7 @@ fn plain_run(bytes: &[u8]) -> usize {
         run += 8;
     }
     let rest = words.remainder();
-    run + rest
-        .iter()
-        .position(|&b| !is_plain(b))
-        .unwrap_or(rest.len())
+    run + rest.iter().position(|&b| !is_plain(b)).unwrap_or(rest.len())
 }
 
 fn is_plain(byte: u8) -> bool {

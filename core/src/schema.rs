@@ -84,10 +84,8 @@ impl Schema {
     ///
     /// The first mismatch; keyword `json` where the data is no JSON at all.
     pub fn validate(&self, data: &[u8]) -> Result<(), SchemaMismatch> {
-        let value: Value = serde_json::from_slice(data).map_err(|_| SchemaMismatch {
-            pointer: String::new(),
-            keyword: "json".to_owned(),
-        })?;
+        let value: Value = serde_json::from_slice(data)
+            .map_err(|_| SchemaMismatch { pointer: String::new(), keyword: "json".to_owned() })?;
         self.0.validate(&value).map_err(|error| SchemaMismatch {
             pointer: error.instance_path().as_str().to_owned(),
             keyword: match error.kind().keyword() {
@@ -115,10 +113,7 @@ fn build(document: &Value) -> Result<Schema, Wrong> {
         Ok(validator) => Ok(Schema(Arc::new(validator))),
         Err(error) => {
             let words: String = error.to_string().chars().take(QUOTED).collect();
-            Err(invalid(format!(
-                "at {:?}: {words}",
-                error.instance_path().as_str()
-            )))
+            Err(invalid(format!("at {:?}: {words}", error.instance_path().as_str())))
         }
     }
 }

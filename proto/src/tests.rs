@@ -42,10 +42,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
             "GetReconciliationReport",
         ],
     ),
-    (
-        "EventService",
-        &["Publish", "PublishBatch", "PublishStream"],
-    ),
+    ("EventService", &["Publish", "PublishBatch", "PublishStream"]),
     (
         "EventTypeService",
         &[
@@ -84,13 +81,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
     ),
     (
         "TenantService",
-        &[
-            "CreateTenant",
-            "GetTenant",
-            "ListTenants",
-            "UpdateTenant",
-            "DeleteTenant",
-        ],
+        &["CreateTenant", "GetTenant", "ListTenants", "UpdateTenant", "DeleteTenant"],
     ),
 ];
 
@@ -119,11 +110,7 @@ impl<'a> Walk<'a> {
             .filter(|location| !location.leading_comments().trim().is_empty())
             .map(|location| location.path.as_slice())
             .collect();
-        let mut walk = Self {
-            commented,
-            seen: 0,
-            missing: Vec::new(),
-        };
+        let mut walk = Self { commented, seen: 0, missing: Vec::new() };
         for (message, index) in file.message_type.iter().zip(0..) {
             walk.message(message, file.package(), &[tag::FILE_MESSAGE, index]);
         }
@@ -213,10 +200,7 @@ fn a_missing_comment_is_found() {
     let path = [tag::FILE_SERVICE, 0, tag::SERVICE_METHOD, 2];
     let info = file.source_code_info.as_mut().expect("source info");
     info.location.retain(|location| location.path != path);
-    assert_eq!(
-        Walk::over(&file).missing,
-        ["pregon.v1.NodeService/WaitForRevision"]
-    );
+    assert_eq!(Walk::over(&file).missing, ["pregon.v1.NodeService/WaitForRevision"]);
 }
 
 #[test]
@@ -229,10 +213,8 @@ fn every_service_has_its_rpcs() {
             (service.name(), methods)
         })
         .collect();
-    let expected: BTreeMap<_, Vec<_>> = SERVICES
-        .into_iter()
-        .map(|(service, methods)| (service, methods.to_vec()))
-        .collect();
+    let expected: BTreeMap<_, Vec<_>> =
+        SERVICES.into_iter().map(|(service, methods)| (service, methods.to_vec())).collect();
     assert_eq!(found, expected);
 }
 
@@ -254,34 +236,13 @@ fn the_set_holds_every_file_that_it_imports() {
 /// One value of each message with a field whose comment says "Write only", that field filled.
 fn key_bearers(key: &str) -> BTreeMap<&'static str, String> {
     let key = || key.to_owned();
-    let api_key = v1::ApiKeyAuth {
-        value: key(),
-        ..Default::default()
-    };
-    let basic = v1::BasicAuth {
-        password: key(),
-        ..Default::default()
-    };
-    let bearer = v1::BearerAuth {
-        token: key(),
-        ..Default::default()
-    };
-    let mtls = v1::MtlsAuth {
-        key_pem: key(),
-        ..Default::default()
-    };
-    let oauth2 = v1::Oauth2Auth {
-        client_secret: key(),
-        ..Default::default()
-    };
-    let rotate = v1::RotateSecretRequest {
-        material: key(),
-        ..Default::default()
-    };
-    let secret = v1::Secret {
-        material: key(),
-        ..Default::default()
-    };
+    let api_key = v1::ApiKeyAuth { value: key(), ..Default::default() };
+    let basic = v1::BasicAuth { password: key(), ..Default::default() };
+    let bearer = v1::BearerAuth { token: key(), ..Default::default() };
+    let mtls = v1::MtlsAuth { key_pem: key(), ..Default::default() };
+    let oauth2 = v1::Oauth2Auth { client_secret: key(), ..Default::default() };
+    let rotate = v1::RotateSecretRequest { material: key(), ..Default::default() };
+    let secret = v1::Secret { material: key(), ..Default::default() };
     BTreeMap::from([
         ("ApiKeyAuth", format!("{api_key:?}")),
         ("BasicAuth", format!("{basic:?}")),
@@ -310,20 +271,12 @@ fn no_message_prints_a_key() {
         }
     }
     let covered: BTreeSet<_> = printed.keys().copied().collect();
-    assert_eq!(
-        write_only, covered,
-        "a write only field is hidden and tested"
-    );
+    assert_eq!(write_only, covered, "a write only field is hidden and tested");
 
     // The one answer that shows a key.
-    let revealed = v1::RevealSecretResponse {
-        material: "hunter2".to_owned(),
-    };
+    let revealed = v1::RevealSecretResponse { material: "hunter2".to_owned() };
     printed.insert("RevealSecretResponse", format!("{revealed:?}"));
     for (message, text) in printed {
-        assert!(
-            !text.contains("hunter2"),
-            "{message} prints its key: {text}"
-        );
+        assert!(!text.contains("hunter2"), "{message} prints its key: {text}");
     }
 }

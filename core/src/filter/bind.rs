@@ -25,24 +25,13 @@ pub(super) struct Bound<'a> {
 
 impl<'a> Bound<'a> {
     pub(super) fn new(program: &'a Program, input: &'a FilterInput<'a>) -> Self {
-        let kept = if program.loops {
-            program.slots.len()
-        } else {
-            0
-        };
-        Self {
-            program,
-            input,
-            found: (0..kept).map(|_| OnceLock::new()).collect(),
-        }
+        let kept = if program.loops { program.slots.len() } else { 0 };
+        Self { program, input, found: (0..kept).map(|_| OnceLock::new()).collect() }
     }
 
     /// What the slot of this name stands for, as in `event.data.a`.
     pub(super) fn describe(&self, name: &str) -> Option<String> {
-        self.program
-            .slots
-            .get(slot_number(name)?)
-            .map(Slot::describe)
+        self.program.slots.get(slot_number(name)?).map(Slot::describe)
     }
 
     fn data(&self, number: usize, steps: &[Step]) -> Option<CowVal<'_, '_>> {

@@ -33,23 +33,12 @@ pub(super) struct Program {
 
 /// Parses and rewrites `source`.
 pub(super) fn compile(source: &str, env: &Arc<Env>) -> Result<Program, Wrong> {
-    let (mut root, info) = env
-        .parser()
-        .parse_with_source_info(source)
-        .map_err(|errors| syntax(&errors))?;
-    let mut compiler = Compiler {
-        env,
-        slots: Vec::new(),
-        scope: Vec::new(),
-        in_loop: false,
-        loops: false,
-    };
+    let (mut root, info) =
+        env.parser().parse_with_source_info(source).map_err(|errors| syntax(&errors))?;
+    let mut compiler =
+        Compiler { env, slots: Vec::new(), scope: Vec::new(), in_loop: false, loops: false };
     match compiler.node(&mut root, 0) {
-        Ok(()) => Ok(Program {
-            root,
-            slots: compiler.slots,
-            loops: compiler.loops,
-        }),
+        Ok(()) => Ok(Program { root, slots: compiler.slots, loops: compiler.loops }),
         Err(fault) => {
             let (line, column) = position(source, &info, fault.id);
             Err(invalid(line, column, &fault.text))
@@ -73,9 +62,7 @@ fn syntax(errors: &ParseErrors) -> Wrong {
 /// Line and column (in characters) of a node.
 fn position(source: &str, info: &SourceInfo, id: u64) -> (usize, usize) {
     let start = info.offset_for(id).map_or(0, |(start, _)| start as usize);
-    let before = source
-        .get(..source.floor_char_boundary(start))
-        .unwrap_or_default();
+    let before = source.get(..source.floor_char_boundary(start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
     (line, column)
@@ -88,10 +75,7 @@ struct Fault {
 }
 
 fn fault<T>(id: u64, text: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault {
-        id,
-        text: text.into(),
-    })
+    Err(Fault { id, text: text.into() })
 }
 
 struct Compiler<'e> {
@@ -129,10 +113,7 @@ impl Compiler<'_> {
     }
 
     /// The steps from `event`, if that is what the expression is. Empty for `event` itself.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other kind is no path"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind is no path")]
     fn path(&self, expr: &Expr) -> Option<Vec<Step>> {
         let mut steps = Vec::new();
         let mut at = expr;
@@ -202,11 +183,7 @@ impl Compiler<'_> {
     }
 
     fn select(&mut self, id: u64, mut select: SelectExpr, depth: usize) -> Result<Expr, Fault> {
-        if select.test
-            && self
-                .path(&select.operand.expr)
-                .is_some_and(|path| path.is_empty())
-        {
+        if select.test && self.path(&select.operand.expr).is_some_and(|path| path.is_empty()) {
             // `has(event.id)`: every event has every field.
             if select.field != "data" {
                 field(id, &select.field)?;
@@ -225,11 +202,8 @@ impl Compiler<'_> {
             .target
             .as_ref()
             .is_some_and(|target| matches!(&target.expr, Expr::Ident(root) if root == OPTIONAL));
-        let name = if qualified {
-            format!("optional.{}", call.func_name)
-        } else {
-            call.func_name.clone()
-        };
+        let name =
+            if qualified { format!("optional.{}", call.func_name) } else { call.func_name.clone() };
         let member = call.target.is_some() && !qualified;
         names::check_function(&name, member, call.args.len()).or_else(|text| fault(id, text))?;
         if call.func_name == "matches" {
@@ -293,40 +267,25 @@ impl Compiler<'_> {
             return fault(last.id, "matches takes its pattern as a literal");
         };
         let pattern = Pattern::new(source.inner()).or_else(|text| fault(last.id, text))?;
-        let Some(mut subject) = call
-            .target
-            .take()
-            .map(|target| *target)
-            .or_else(|| call.args.pop())
+        let Some(mut subject) =
+            call.target.take().map(|target| *target).or_else(|| call.args.pop())
         else {
             return fault(id, "matches takes a string and a pattern");
         };
         self.node(&mut subject, depth)?;
         let slot = self.slot(Slot::Constant(Box::new(pattern)));
-        Ok(function(
-            "@matches",
-            vec![subject, IdedExpr { id, expr: slot }],
-        ))
+        Ok(function("@matches", vec![subject, IdedExpr { id, expr: slot }]))
     }
 
     /// `timestamp("…")` or `duration("…")` of a literal, made here.
     fn moment(&mut self, id: u64, call: CallExpr) -> Result<Expr, Fault> {
         let what = call.func_name.clone();
-        let call = IdedExpr {
-            id,
-            expr: Expr::Call(call),
-        };
+        let call = IdedExpr { id, expr: Expr::Call(call) };
         let context = Context::with_env(Arc::clone(self.env));
         let value = Value::resolve_val(&call, &context).ok();
         let constant: Option<Box<dyn Val>> = value.and_then(|value| {
-            let time = value
-                .downcast_ref::<CelTimestamp>()
-                .map(|time| Box::new(time.clone()) as _);
-            let span = || {
-                value
-                    .downcast_ref::<CelDuration>()
-                    .map(|span| Box::new(*span) as _)
-            };
+            let time = value.downcast_ref::<CelTimestamp>().map(|time| Box::new(time.clone()) as _);
+            let span = || value.downcast_ref::<CelDuration>().map(|span| Box::new(*span) as _);
             time.or_else(span)
         });
         match constant {
@@ -356,10 +315,7 @@ impl Compiler<'_> {
             self.node(element, depth)?;
             let id = element.id;
             let inner = mem::take(element);
-            *element = IdedExpr {
-                id,
-                expr: function("@own", vec![inner]),
-            };
+            *element = IdedExpr { id, expr: function("@own", vec![inner]) };
         }
         Ok(())
     }
@@ -375,15 +331,11 @@ impl Compiler<'_> {
         if loops && self.in_loop {
             return fault(id, "comprehensions cannot be nested");
         }
-        let names: Vec<String> = [
-            Some(&it.iter_var),
-            it.iter_var2.as_ref(),
-            Some(&it.accu_var),
-        ]
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect();
+        let names: Vec<String> = [Some(&it.iter_var), it.iter_var2.as_ref(), Some(&it.accu_var)]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         if let Some(name) = names.iter().find(|name| names::is_taken(name)) {
             return fault(id, format!("{name} cannot name a variable"));
         }
@@ -403,37 +355,21 @@ impl Compiler<'_> {
         if loops {
             let nodes = count(&it.loop_cond.expr) + count(&it.loop_step.expr);
             let nodes = CelInt::from(i64::try_from(nodes).unwrap_or(i64::MAX));
-            let nodes = IdedExpr {
-                id,
-                expr: Expr::Literal(LiteralValue::Int(nodes)),
-            };
+            let nodes = IdedExpr { id, expr: Expr::Literal(LiteralValue::Int(nodes)) };
             let range = mem::take(&mut it.iter_range);
-            it.iter_range = IdedExpr {
-                id,
-                expr: function("@loop", vec![range, nodes]),
-            };
+            it.iter_range = IdedExpr { id, expr: function("@loop", vec![range, nodes]) };
         }
         Ok(Expr::Comprehension(it))
     }
 }
 
 fn function(name: &str, args: Vec<IdedExpr>) -> Expr {
-    Expr::Call(CallExpr {
-        func_name: name.to_owned(),
-        target: None,
-        args,
-    })
+    Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args })
 }
 
 /// Whether a call's only argument is a string literal.
 fn has_literal(call: &CallExpr) -> bool {
-    matches!(
-        call.args.as_slice(),
-        [IdedExpr {
-            expr: Expr::Literal(LiteralValue::String(_)),
-            ..
-        }]
-    )
+    matches!(call.args.as_slice(), [IdedExpr { expr: Expr::Literal(LiteralValue::String(_)), .. }])
 }
 
 fn literal_step(index: &Expr) -> Option<Step> {
@@ -466,13 +402,7 @@ fn count(expr: &Expr) -> usize {
         }
         Expr::List(list) => all(&list.elements),
         Expr::Comprehension(it) => {
-            let parts = [
-                &it.iter_range,
-                &it.accu_init,
-                &it.loop_cond,
-                &it.loop_step,
-                &it.result,
-            ];
+            let parts = [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result];
             parts.into_iter().map(|part| count(&part.expr)).sum()
         }
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) => 0,

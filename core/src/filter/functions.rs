@@ -3,10 +3,7 @@
 //! Each takes the place of an operator or function of the engine whose result can outgrow its
 //! arguments or whose cost is not linear; the names begin with `@`, which no source can spell.
 
-#![expect(
-    clippy::needless_pass_by_value,
-    reason = "the engine's signature of an overload"
-)]
+#![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
 use super::MAX_ELEMENTS;
 use super::value::JsonVal;
@@ -72,23 +69,16 @@ type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
 type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
 fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionError {
-    let types = args
-        .iter()
-        .map(|arg| arg.get_type().name().to_owned())
-        .collect();
+    let types = args.iter().map(|arg| arg.get_type().name().to_owned()).collect();
     ExecutionError::no_such_overload(function, types)
 }
 
 fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
-    args.get(at)?
-        .downcast_ref::<CelString<'_>>()
-        .map(CelString::inner)
+    args.get(at)?.downcast_ref::<CelString<'_>>().map(CelString::inner)
 }
 
 fn int(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
-    args.get(at)?
-        .downcast_ref::<CelInt>()
-        .map(|int| *int.inner())
+    args.get(at)?.downcast_ref::<CelInt>().map(|int| *int.inner())
 }
 
 /// Bytes that a value takes, all that it holds included.
@@ -118,11 +108,7 @@ fn add<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let adder = left.as_adder().ok_or_else(|| wrong_types("_+_", &args))?;
     let sum = adder.add(right.as_ref()).map_err(|error| {
         let overflow = matches!(error, ExecutionError::Overflow(..));
-        if overflow {
-            error
-        } else {
-            wrong_types("_+_", &args)
-        }
+        if overflow { error } else { wrong_types("_+_", &args) }
     })?;
     Ok(CowVal::Owned(sum.into_owned()))
 }
@@ -137,9 +123,7 @@ fn own<'b, 'v>(mut args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 /// The range of a comprehension, handed on when it is not too long. The second argument is how many
 /// nodes its body has.
 fn enter_loop<'b, 'v>(mut args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let nodes = int(&args, 1)
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(MAX_ELEMENTS);
+    let nodes = int(&args, 1).and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_ELEMENTS);
     args.truncate(1);
     let range = args.pop().ok_or_else(|| failed("comprehension"))?;
     let count = range.as_sizer().map_or(0, |sizer| *sizer.size().inner());
@@ -173,9 +157,7 @@ fn replace<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     charge(subject.len())?;
     let count = subject.matches(from).take(limit).count();
     charge_growth(count.saturating_mul(to.len()).saturating_add(subject.len()))?;
-    Ok(CowVal::owned(CelString::from(
-        subject.replacen(from, to, limit),
-    )))
+    Ok(CowVal::owned(CelString::from(subject.replacen(from, to, limit))))
 }
 
 /// Splits into at most as many parts as the third argument says, the last holding the rest; an empty
@@ -201,11 +183,7 @@ fn split<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
         let mut made = 0;
         while let Some(first) = rest.chars().next().filter(|_| made < limit) {
             made += 1;
-            let end = if made == limit {
-                rest.len()
-            } else {
-                first.len_utf8()
-            };
+            let end = if made == limit { rest.len() } else { first.len_utf8() };
             let (part, after) = rest.split_at(end);
             push(part)?;
             rest = after;
@@ -217,27 +195,18 @@ fn split<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 }
 
 fn join<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let separator = if args.len() > 1 {
-        text(&args, 1)
-    } else {
-        Some("")
-    };
-    let list = args
-        .first()
-        .filter(|list| list.downcast_ref::<CelString<'_>>().is_none());
-    let (Some(mut items), Some(separator)) = (
-        list.and_then(|list| list.as_iterable())
-            .map(|list| list.iter()),
-        separator,
-    ) else {
+    let separator = if args.len() > 1 { text(&args, 1) } else { Some("") };
+    let list = args.first().filter(|list| list.downcast_ref::<CelString<'_>>().is_none());
+    let (Some(mut items), Some(separator)) =
+        (list.and_then(|list| list.as_iterable()).map(|list| list.iter()), separator)
+    else {
         return Err(wrong_types("join", &args));
     };
     let mut joined = String::new();
     let mut first = true;
     while let Some(item) = items.next() {
-        let part = item
-            .downcast_ref::<CelString<'_>>()
-            .ok_or_else(|| wrong_types("join", &args))?;
+        let part =
+            item.downcast_ref::<CelString<'_>>().ok_or_else(|| wrong_types("join", &args))?;
         charge_growth(part.inner().len() + separator.len())?;
         if !first {
             joined.push_str(separator);
@@ -263,35 +232,22 @@ fn search_args<'a>(
     }
     let at = int(args, 2).ok_or_else(|| wrong_types(function, args))?;
     let at = usize::try_from(at).map_err(|_| failed(function))?;
-    let ends = subject
-        .char_indices()
-        .map(|(byte, _)| byte)
-        .chain([subject.len()]);
-    let byte = ends
-        .clone()
-        .nth(at)
-        .filter(|&byte| byte < subject.len() || needle.is_empty());
+    let ends = subject.char_indices().map(|(byte, _)| byte).chain([subject.len()]);
+    let byte = ends.clone().nth(at).filter(|&byte| byte < subject.len() || needle.is_empty());
     Ok((subject, needle, Some(byte.ok_or_else(|| failed(function))?)))
 }
 
 /// The code point's index of a byte offset, or -1.
 fn code_point<'b, 'v>(subject: &str, byte: Option<usize>) -> CowVal<'b, 'v> {
-    let index = byte
-        .and_then(|byte| subject.get(..byte))
-        .map(|before| before.chars().count());
-    let index = index
-        .and_then(|index| i64::try_from(index).ok())
-        .unwrap_or(-1);
+    let index = byte.and_then(|byte| subject.get(..byte)).map(|before| before.chars().count());
+    let index = index.and_then(|index| i64::try_from(index).ok()).unwrap_or(-1);
     CowVal::owned(CelInt::from(index))
 }
 
 fn index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let (subject, needle, from) = search_args("indexOf", &args)?;
     let from = from.unwrap_or(0);
-    let found = subject
-        .get(from..)
-        .and_then(|rest| rest.find(needle))
-        .map(|at| from + at);
+    let found = subject.get(from..).and_then(|rest| rest.find(needle)).map(|at| from + at);
     Ok(code_point(subject, found))
 }
 
@@ -300,10 +256,7 @@ fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     // An occurrence may begin at `upto` and end behind it.
     let end = upto.map_or(subject.len(), |at| subject.len().min(at + needle.len()));
     let end = subject.floor_char_boundary(end);
-    Ok(code_point(
-        subject,
-        subject.get(..end).and_then(|part| part.rfind(needle)),
-    ))
+    Ok(code_point(subject, subject.get(..end).and_then(|part| part.rfind(needle))))
 }
 
 static PATTERN_TYPE: Type = DYN_TYPE;
@@ -315,9 +268,7 @@ pub(super) struct Pattern(regex::Regex);
 impl Pattern {
     /// Compiles a pattern (RE2 syntax, linear time).
     pub(super) fn new(source: &str) -> Result<Self, String> {
-        let built = regex::RegexBuilder::new(source)
-            .size_limit(PATTERN_SIZE)
-            .build();
+        let built = regex::RegexBuilder::new(source).size_limit(PATTERN_SIZE).build();
         built.map(Self).map_err(|error| {
             let reason = if matches!(error, regex::Error::CompiledTooBig(_)) {
                 "the pattern is too large"

@@ -115,11 +115,7 @@ pub(super) fn check_function(name: &str, member: bool, args: usize) -> Result<()
     if counts.contains(&args) {
         Ok(())
     } else if counts.is_empty() {
-        let form = if member {
-            format!("{name}(x)")
-        } else {
-            format!("x.{name}()")
-        };
+        let form = if member { format!("{name}(x)") } else { format!("x.{name}()") };
         Err(format!("function {name} is called as {form}"))
     } else {
         Err(format!("function {name} does not take {args} arguments"))

@@ -149,10 +149,7 @@ fn any_top_level_value_is_data() {
     assert_eq!(verdict_on("event.data == 7", " 7 "), Verdict::True);
     assert_eq!(verdict_on("event.data == \"x\"", "\"x\""), Verdict::True);
     assert_eq!(verdict_on("event.data[1] == 2", "[1, 2]"), Verdict::True);
-    assert_eq!(
-        verdict_on("event.data.exists(x, x == 2)", "[1, 2]"),
-        Verdict::True
-    );
+    assert_eq!(verdict_on("event.data.exists(x, x == 2)", "[1, 2]"), Verdict::True);
     assert_eq!(verdict_on("event.data == null", "null"), Verdict::True);
 }
 
@@ -173,21 +170,12 @@ fn what_has_no_answer_says_why_without_data() {
         ("event.data", "the result is map, not bool"),
         ("event.data.max + 1 > 0", "overflow in add"),
         ("event.data.x / 0 == 1", "division by zero"),
-        (
-            "event.data.tags[event.data.x] == \"x\"",
-            "index out of bounds",
-        ),
+        ("event.data.tags[event.data.x] == \"x\"", "index out of bounds"),
         ("event.data[event.data.country] == 1", "no such member"),
         ("event.data.items.exists(i, i.zzz == 1)", "no such member"),
-        (
-            "timestamp(event.data.country) > event.time",
-            "function timestamp failed",
-        ),
+        ("timestamp(event.data.country) > event.time", "function timestamp failed"),
         ("int(event.data.country) == 1", "function int failed"),
-        (
-            "event.data.country.charAt(9) == \"\"",
-            "function charAt failed",
-        ),
+        ("event.data.country.charAt(9) == \"\"", "function charAt failed"),
         (
             "event.data.a + event.data.a == 1",
             "found no matching overload for '_+_' applied to '(map, map)'",
@@ -206,14 +194,8 @@ fn what_has_no_answer_says_why_without_data() {
     }
     assert!(!verdict("event.data.nope > 1").is_match());
     // CEL's logic decides where one side is enough.
-    assert_eq!(
-        verdict("event.data.nope > 1 || event.data.x == 7"),
-        Verdict::True
-    );
-    assert_eq!(
-        verdict("event.data.nope > 1 && event.data.x == 8"),
-        Verdict::False
-    );
+    assert_eq!(verdict("event.data.nope > 1 || event.data.x == 7"), Verdict::True);
+    assert_eq!(verdict("event.data.nope > 1 && event.data.x == 8"), Verdict::False);
 }
 
 #[test]
@@ -225,72 +207,36 @@ fn wrong_sources_are_refused_with_their_place() {
         ("true &&\n  order.x == 1", "2:3: unknown name order"),
         ("order == 1", "1:1: unknown name order"),
         ("\"é😀\" == order", "1:9: unknown name order"),
-        (
-            "event == 1",
-            "1:1: event is not a value; name one of its fields",
-        ),
-        (
-            "event.?id == 1",
-            "1:1: event is not a value; name one of its fields",
-        ),
+        ("event == 1", "1:1: event is not a value; name one of its fields"),
+        ("event.?id == 1", "1:1: event is not a value; name one of its fields"),
         ("event.kind == 1", "1:6: event has no field kind"),
         ("has(event.kind)", "event has no field kind"),
         ("event.id.x == 1", "event.id has no members"),
         ("now() > event.time", "unknown function now"),
         ("event.data.x.foo() == 1", "unknown function foo"),
-        (
-            "startsWith(event.id, \"a\")",
-            "function startsWith is called as x.startsWith()",
-        ),
-        (
-            "event.id.startsWith()",
-            "function startsWith does not take 0 arguments",
-        ),
+        ("startsWith(event.id, \"a\")", "function startsWith is called as x.startsWith()"),
+        ("event.id.startsWith()", "function startsWith does not take 0 arguments"),
         (
             "event.data.a.exists(x, event.data.b.exists(y, y == x))",
             "comprehensions cannot be nested",
         ),
-        (
-            "event.data.a.map(x, x.map(y, y)) == []",
-            "comprehensions cannot be nested",
-        ),
-        (
-            "event.data.a.exists(event, event == 1)",
-            "event cannot name a variable",
-        ),
+        ("event.data.a.map(x, x.map(y, y)) == []", "comprehensions cannot be nested"),
+        ("event.data.a.exists(event, event == 1)", "event cannot name a variable"),
         ("event.data.a.exists(x, x == 1) && x == 1", "unknown name x"),
         ("{\"a\": 1}.a == 1", "maps and messages cannot be made"),
         ("event.id.matches(\"(\")", "not a regular expression"),
-        (
-            "event.id.matches(\"(?:a{1000}){1000}\")",
-            "the pattern is too large",
-        ),
-        (
-            "event.id.matches(event.type)",
-            "matches takes its pattern as a literal",
-        ),
+        ("event.id.matches(\"(?:a{1000}){1000}\")", "the pattern is too large"),
+        ("event.id.matches(event.type)", "matches takes its pattern as a literal"),
         ("event.time > timestamp(\"soon\")", "not a timestamp"),
-        (
-            "event.time - event.time > duration(\"1x\")",
-            "not a duration",
-        ),
+        ("event.time - event.time > duration(\"1x\")", "not a duration"),
         ("_x(1)", "unknown function _x"),
         ("\"%s\".format([1]) == \"1\"", "unknown function format"),
     ] {
         let wrong = Filter::compile(source).expect_err(source);
         assert_eq!(wrong.rule, Rule::ExpressionInvalid, "{source}");
-        assert!(
-            wrong.description.contains(text),
-            "{source}: {}",
-            wrong.description
-        );
+        assert!(wrong.description.contains(text), "{source}: {}", wrong.description);
         let place = wrong.description.split(' ').next().unwrap_or_default();
-        assert_eq!(
-            place.matches(':').count(),
-            2,
-            "{source}: {}",
-            wrong.description
-        );
+        assert_eq!(place.matches(':').count(), 2, "{source}: {}", wrong.description);
     }
 }
 
@@ -333,17 +279,9 @@ fn deep_sources_are_refused_on_a_small_stack() {
             filter.matches(&input(&data));
         }
     }
+    assert_eq!(verdict(&format!("{} == 41", nested("", "1", "+1", 40))), Verdict::True);
     assert_eq!(
-        verdict(&format!("{} == 41", nested("", "1", "+1", 40))),
-        Verdict::True
-    );
-    assert_eq!(
-        verdict(&nested(
-            "",
-            "event.id == \"q\"",
-            " || event.id == \"o1-captured\"",
-            60
-        )),
+        verdict(&nested("", "event.id == \"q\"", " || event.id == \"o1-captured\"", 60)),
         Verdict::True
     );
 }

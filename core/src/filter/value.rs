@@ -33,9 +33,7 @@ pub(super) fn borrowed<'b>(node: Node<'b>, data: &Bytes) -> Result<CowVal<'b, 'b
         return owned(node, data).map(CowVal::Owned);
     }
     work::charge(node.source().len())?;
-    Ok(CowVal::owned(CelString::from(
-        node.as_str().unwrap_or_default(),
-    )))
+    Ok(CowVal::owned(CelString::from(node.as_str().unwrap_or_default())))
 }
 
 /// The value of `node`, a part of `data`.
@@ -50,9 +48,7 @@ fn owned<'v>(node: Node<'_>, data: &Bytes) -> Result<Box<dyn Val + 'v>, Executio
         },
         Kind::String => {
             work::charge_growth(node.source().len())?;
-            Box::new(CelString::from(
-                node.as_str().unwrap_or_default().into_owned(),
-            ))
+            Box::new(CelString::from(node.as_str().unwrap_or_default().into_owned()))
         }
         Kind::Array | Kind::Object => Box::new(JsonVal::new(data.slice_ref(node.source()))),
     })
@@ -68,10 +64,7 @@ pub(super) struct JsonVal {
 
 impl JsonVal {
     fn new(text: Bytes) -> Self {
-        Self {
-            text,
-            items: OnceLock::new(),
-        }
+        Self { text, items: OnceLock::new() }
     }
 
     /// Length of the source in bytes.
@@ -97,18 +90,13 @@ impl JsonVal {
 
     /// Elements or names as CEL values; empty when the meter stops it, which ends the evaluation.
     fn items(&self) -> &[Box<dyn Val>] {
-        self.items
-            .get_or_init(|| self.make_items().unwrap_or_default())
+        self.items.get_or_init(|| self.make_items().unwrap_or_default())
     }
 
     fn make_items(&self) -> Result<Vec<Box<dyn Val>>, ExecutionError> {
         work::charge(self.len())?;
         if self.is_list() {
-            return self
-                .node()
-                .elements()
-                .map(|node| owned(node, &self.text))
-                .collect();
+            return self.node().elements().map(|node| owned(node, &self.text)).collect();
         }
         let names = self.node().members().map(|(name, _)| {
             let name = name.text().into_owned();
@@ -124,12 +112,8 @@ impl JsonVal {
             let found = position(index)?.and_then(|at| self.node().element(at));
             return found.ok_or(ExecutionError::IndexOutOfBounds(cel::Value::Null));
         }
-        let name = index
-            .downcast_ref::<CelString<'_>>()
-            .ok_or_else(|| wrong_index(index))?;
-        self.node()
-            .member(name.inner())
-            .ok_or_else(|| ExecutionError::no_such_key(""))
+        let name = index.downcast_ref::<CelString<'_>>().ok_or_else(|| wrong_index(index))?;
+        self.node().member(name.inner()).ok_or_else(|| ExecutionError::no_such_key(""))
     }
 }
 
@@ -155,9 +139,7 @@ fn wrong_index(index: &dyn Val) -> ExecutionError {
 fn equals(node: Node<'_>, value: &dyn Val, data: &Bytes) -> bool {
     match node.kind() {
         Kind::Null => NULL.equals(value),
-        Kind::Bool => node
-            .as_bool()
-            .is_some_and(|b| CelBool::from(b).equals(value)),
+        Kind::Bool => node.as_bool().is_some_and(|b| CelBool::from(b).equals(value)),
         Kind::Number => match node.as_number() {
             Some(Number::Int(int)) => CelInt::from(int).equals(value),
             Some(Number::Double(double)) => CelDouble::from(double).equals(value),
@@ -273,9 +255,7 @@ impl Val for JsonVal {
         let elements = self.node().elements();
         self.is_list()
             && elements.clone().count() == list.inner().len()
-            && elements
-                .zip(list.inner())
-                .all(|(a, b)| equals(a, b.as_ref(), &self.text))
+            && elements.zip(list.inner()).all(|(a, b)| equals(a, b.as_ref(), &self.text))
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
@@ -306,18 +286,10 @@ impl Container for JsonVal {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
         work::charge(self.len() * COMPARE)?;
         if self.is_list() {
-            return Ok(self
-                .node()
-                .elements()
-                .any(|node| equals(node, value, &self.text)));
+            return Ok(self.node().elements().any(|node| equals(node, value, &self.text)));
         }
-        let name = value
-            .downcast_ref::<CelString<'_>>()
-            .ok_or_else(|| wrong_index(value))?;
-        Ok(self
-            .node()
-            .members()
-            .any(|(candidate, _)| candidate.is(name.inner())))
+        let name = value.downcast_ref::<CelString<'_>>().ok_or_else(|| wrong_index(value))?;
+        Ok(self.node().members().any(|(candidate, _)| candidate.is(name.inner())))
     }
 }
 

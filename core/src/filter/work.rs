@@ -36,10 +36,7 @@ thread_local! {
 
 /// Starts an evaluation on this thread.
 pub(super) fn begin() {
-    METER.set(Meter {
-        left: BUDGET,
-        refusal: None,
-    });
+    METER.set(Meter { left: BUDGET, refusal: None });
 }
 
 /// Why the evaluation on this thread was stopped, if it was.
@@ -72,10 +69,7 @@ pub(super) fn charge_growth(bytes: usize) -> Result<(), ExecutionError> {
 /// Stops the evaluation for a reason of its own.
 pub(super) fn refuse(reason: &'static str) -> ExecutionError {
     let meter = METER.get();
-    METER.set(Meter {
-        refusal: meter.refusal.or(Some(reason)),
-        ..meter
-    });
+    METER.set(Meter { refusal: meter.refusal.or(Some(reason)), ..meter });
     failed("@work")
 }
 

@@ -20,30 +20,15 @@ const SAFE_DIGITS: usize = 308;
 /// a duplicate among more than 16 names of an object where the object closes.
 pub fn check(text: &[u8], max_depth: usize) -> Result<(), JsonError> {
     if text.is_empty() {
-        return Err(JsonError {
-            offset: 0,
-            kind: Kind::Empty,
-        });
+        return Err(JsonError { offset: 0, kind: Kind::Empty });
     }
     if text.starts_with(b"\xef\xbb\xbf") {
-        return Err(JsonError {
-            offset: 0,
-            kind: Kind::ByteOrderMark,
-        });
+        return Err(JsonError { offset: 0, kind: Kind::ByteOrderMark });
     }
     if let Err(error) = std::str::from_utf8(text) {
-        return Err(JsonError {
-            offset: error.valid_up_to(),
-            kind: Kind::Utf8,
-        });
+        return Err(JsonError { offset: error.valid_up_to(), kind: Kind::Utf8 });
     }
-    let mut scanner = Scanner {
-        text,
-        pos: 0,
-        max_depth,
-        frames: Vec::new(),
-        names: Vec::new(),
-    };
+    let mut scanner = Scanner { text, pos: 0, max_depth, frames: Vec::new(), names: Vec::new() };
     scanner.run()
 }
 
@@ -92,10 +77,7 @@ impl Scanner<'_> {
             self.pos += 1;
             return Ok(false);
         }
-        self.frames.push(Frame {
-            object,
-            first_name: self.names.len(),
-        });
+        self.frames.push(Frame { object, first_name: self.names.len() });
         if object {
             self.name()?;
         }
@@ -138,18 +120,11 @@ impl Scanner<'_> {
         }
         let start = self.pos + 1;
         let escaped = self.string()?;
-        self.names.push(Span {
-            start,
-            end: self.pos - 1,
-            escaped,
-        });
+        self.names.push(Span { start, end: self.pos - 1, escaped });
         let first_name = self.frames.last().map_or(0, |frame| frame.first_name);
         let own = self.names.get(first_name..).unwrap_or_default();
         if names::last_is_duplicate(own, self.text) {
-            return Err(JsonError {
-                offset: start - 1,
-                kind: Kind::DuplicateName,
-            });
+            return Err(JsonError { offset: start - 1, kind: Kind::DuplicateName });
         }
         self.skip_space();
         if self.peek() != Some(b':') {
@@ -162,10 +137,7 @@ impl Scanner<'_> {
     fn close_names(&mut self, first_name: usize) -> Result<(), JsonError> {
         let own = self.names.get_mut(first_name..).unwrap_or_default();
         if let Some(start) = names::late_duplicate(own, self.text) {
-            return Err(JsonError {
-                offset: start - 1,
-                kind: Kind::DuplicateName,
-            });
+            return Err(JsonError { offset: start - 1, kind: Kind::DuplicateName });
         }
         self.names.truncate(first_name);
         Ok(())
@@ -277,19 +249,14 @@ impl Scanner<'_> {
             self.some_digits()?;
         }
         if (exponent || whole_digits > SAFE_DIGITS) && self.is_infinite(start) {
-            return Err(JsonError {
-                offset: start,
-                kind: Kind::NumberOutOfRange,
-            });
+            return Err(JsonError { offset: start, kind: Kind::NumberOutOfRange });
         }
         Ok(())
     }
 
     fn is_infinite(&self, start: usize) -> bool {
         let literal = self.text.get(start..self.pos).unwrap_or_default();
-        let parsed = std::str::from_utf8(literal)
-            .ok()
-            .and_then(|s| s.parse::<f64>().ok());
+        let parsed = std::str::from_utf8(literal).ok().and_then(|s| s.parse::<f64>().ok());
         !parsed.is_some_and(f64::is_finite)
     }
 
@@ -323,17 +290,11 @@ impl Scanner<'_> {
     }
 
     fn error(&self, kind: Kind) -> JsonError {
-        JsonError {
-            offset: self.pos,
-            kind,
-        }
+        JsonError { offset: self.pos, kind }
     }
 
     fn end(&self) -> JsonError {
-        JsonError {
-            offset: self.text.len(),
-            kind: Kind::UnexpectedEnd,
-        }
+        JsonError { offset: self.text.len(), kind: Kind::UnexpectedEnd }
     }
 
     /// Names what stands where the grammar wants something else.
@@ -347,9 +308,6 @@ impl Scanner<'_> {
             }
             Some(_) => Kind::Unexpected,
         };
-        JsonError {
-            offset: self.pos,
-            kind,
-        }
+        JsonError { offset: self.pos, kind }
     }
 }

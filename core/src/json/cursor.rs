@@ -41,24 +41,14 @@ impl<'a> Node<'a> {
     /// The value that a text holds, white space around it left out.
     pub fn of(text: &'a [u8]) -> Self {
         let start = skip_space(text, 0);
-        let end = text
-            .iter()
-            .rposition(|&b| !is_space(b))
-            .map_or(0, |last| last + 1);
-        Self {
-            source: text.get(start..end).unwrap_or_default(),
-        }
+        let end = text.iter().rposition(|&b| !is_space(b)).map_or(0, |last| last + 1);
+        Self { source: text.get(start..end).unwrap_or_default() }
     }
 
     /// The value that starts at `start`, and the position behind it.
     fn at(text: &'a [u8], start: usize) -> (Self, usize) {
         let end = skip_value(text, start);
-        (
-            Self {
-                source: text.get(start..end).unwrap_or_default(),
-            },
-            end,
-        )
+        (Self { source: text.get(start..end).unwrap_or_default() }, end)
     }
 
     /// The source bytes, as they were written.
@@ -103,45 +93,24 @@ impl<'a> Node<'a> {
 
     /// The text of a string, escapes resolved; borrowed where it has none.
     pub fn as_str(self) -> Option<Cow<'a, str>> {
-        (self.kind() == Kind::String).then(|| {
-            Name {
-                body: string_body(self.source),
-            }
-            .text()
-        })
+        (self.kind() == Kind::String).then(|| Name { body: string_body(self.source) }.text())
     }
 
     /// The members of an object in order of writing; of anything else, none.
     pub fn members(self) -> Members<'a> {
-        let pos = if self.kind() == Kind::Object {
-            1
-        } else {
-            self.source.len()
-        };
-        Members {
-            source: self.source,
-            pos,
-        }
+        let pos = if self.kind() == Kind::Object { 1 } else { self.source.len() };
+        Members { source: self.source, pos }
     }
 
     /// The elements of an array in order; of anything else, none.
     pub fn elements(self) -> Elements<'a> {
-        let pos = if self.kind() == Kind::Array {
-            1
-        } else {
-            self.source.len()
-        };
-        Elements {
-            source: self.source,
-            pos,
-        }
+        let pos = if self.kind() == Kind::Array { 1 } else { self.source.len() };
+        Elements { source: self.source, pos }
     }
 
     /// The member of an object with this name (compared after unescaping).
     pub fn member(self, name: &str) -> Option<Node<'a>> {
-        self.members()
-            .find(|(candidate, _)| candidate.is(name))
-            .map(|(_, value)| value)
+        self.members().find(|(candidate, _)| candidate.is(name)).map(|(_, value)| value)
     }
 
     /// The element of an array at this index, from 0.
@@ -206,9 +175,7 @@ impl<'a> Iterator for Members<'a> {
             return None;
         }
         let end = skip_string(self.source, start);
-        let name = Name {
-            body: string_body(self.source.get(start..end).unwrap_or_default()),
-        };
+        let name = Name { body: string_body(self.source.get(start..end).unwrap_or_default()) };
         let colon = skip_space(self.source, end);
         let (value, end) = Node::at(self.source, skip_space(self.source, colon + 1));
         self.pos = end;
@@ -241,17 +208,11 @@ impl<'a> Iterator for Elements<'a> {
 
 fn skip_separator(text: &[u8], pos: usize) -> usize {
     let pos = skip_space(text, pos);
-    if text.get(pos) == Some(&b',') {
-        skip_space(text, pos + 1)
-    } else {
-        pos
-    }
+    if text.get(pos) == Some(&b',') { skip_space(text, pos + 1) } else { pos }
 }
 
 fn string_body(source: &[u8]) -> &[u8] {
-    source
-        .get(1..source.len().saturating_sub(1))
-        .unwrap_or_default()
+    source.get(1..source.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// The position behind the string that opens at `start`.

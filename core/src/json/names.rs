@@ -142,9 +142,7 @@ impl Iterator for Unescaped<'_> {
         let start = self.pos - 1;
         let bytes = self.body.get(start..start + width).unwrap_or_default();
         self.pos = self.body.len().min(start + width);
-        let decoded = std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|s| s.chars().next());
+        let decoded = std::str::from_utf8(bytes).ok().and_then(|s| s.chars().next());
         Some(decoded.unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 }
@@ -152,9 +150,7 @@ impl Iterator for Unescaped<'_> {
 /// The value of four hexadecimal digits in front of `bytes`.
 pub(super) fn hex4(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.get(..4)?;
-    digits.iter().try_fold(0, |value, &b| {
-        Some(value << 4 | char::from(b).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |value, &b| Some(value << 4 | char::from(b).to_digit(16)?))
 }
 
 /// The character of a surrogate pair, if it is one.

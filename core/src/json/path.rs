@@ -44,10 +44,7 @@ impl Path {
         while !rest.is_empty() {
             let (step, optional, after) = parse_step(rest).ok_or_else(|| {
                 let at = source.len() - rest.len();
-                Wrong::new(
-                    Rule::Malformed,
-                    format!("not a path step at byte {at} of {source:?}"),
-                )
+                Wrong::new(Rule::Malformed, format!("not a path step at byte {at} of {source:?}"))
             })?;
             if optional {
                 optional_from = optional_from.min(steps.len());
@@ -55,10 +52,7 @@ impl Path {
             steps.push(step);
             rest = after;
         }
-        Ok(Self {
-            steps: steps.into(),
-            optional_from,
-        })
+        Ok(Self { steps: steps.into(), optional_from })
     }
 
     /// The steps in order.
@@ -74,9 +68,7 @@ impl Path {
     /// Whether a miss in this text is an absent optional (`true`) or a wrong path (`false`). Only
     /// meaningful after [`Path::find`] found nothing.
     pub fn miss_is_absence(&self, text: &[u8]) -> bool {
-        let (certain, _) = self
-            .steps
-            .split_at(self.optional_from.min(self.steps.len()));
+        let (certain, _) = self.steps.split_at(self.optional_from.min(self.steps.len()));
         certain.len() < self.steps.len() && Node::of(text).follow(certain).is_some()
     }
 }

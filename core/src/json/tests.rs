@@ -83,12 +83,7 @@ fn what_is_not_json_is_refused_with_its_offset() {
         (b"{} x", 3, TrailingData),
         (b"1 // no", 2, TrailingData),
     ] {
-        assert_eq!(
-            refused(text),
-            (offset, kind),
-            "{:?}",
-            String::from_utf8_lossy(text)
-        );
+        assert_eq!(refused(text), (offset, kind), "{:?}", String::from_utf8_lossy(text));
     }
 }
 
@@ -100,18 +95,11 @@ fn numbers_that_are_infinite_as_a_double_are_refused() {
     assert_eq!(refused("1e99999999999999999999"), (0, kind));
     assert_eq!(refused("9".repeat(310)), (0, kind));
     assert_eq!(refused("1.7976931348623159e308"), (0, kind));
-    for fits in [
-        "1.7976931348623157e308",
-        "0e999999999",
-        "1e-99999999999999999999",
-    ] {
+    for fits in ["1.7976931348623157e308", "0e999999999", "1e-99999999999999999999"] {
         assert_eq!(check(fits.as_bytes(), DEPTH), Ok(()), "{fits}");
     }
     assert_eq!(check("9".repeat(308).as_bytes(), DEPTH), Ok(()));
-    assert_eq!(
-        check(format!("0.{}", "9".repeat(5000)).as_bytes(), DEPTH),
-        Ok(())
-    );
+    assert_eq!(check(format!("0.{}", "9".repeat(5000)).as_bytes(), DEPTH), Ok(()));
 }
 
 #[test]
@@ -147,10 +135,7 @@ fn duplicate_names_are_found_after_unescaping() {
     assert_eq!(refused(r#"{"a":1,"\u0061":2}"#), (7, kind));
     assert_eq!(refused(r#"{"\ud83d\ude00":1,"😀":2}"#), (18, kind));
     assert_eq!(refused(r#"[{"x":{"/":1,"\/":2}}]"#), (13, kind));
-    assert_eq!(
-        check(br#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}]}"#, DEPTH),
-        Ok(())
-    );
+    assert_eq!(check(br#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}]}"#, DEPTH), Ok(()));
 }
 
 #[test]
@@ -158,10 +143,7 @@ fn duplicates_in_large_objects_are_found_wherever_they_are() {
     for count in [15usize, 16, 17, 18, 40, 1000] {
         let names: Vec<String> = (0..count).map(|i| format!("n{i}")).collect();
         let text = |names: &[String]| {
-            let members: Vec<_> = names
-                .iter()
-                .map(|n| format!("\"{n}\":{{\"n0\":0}}"))
-                .collect();
+            let members: Vec<_> = names.iter().map(|n| format!("\"{n}\":{{\"n0\":0}}")).collect();
             format!("{{{}}}", members.join(","))
         };
         assert_eq!(check(text(&names).as_bytes(), DEPTH), Ok(()), "{count}");
@@ -172,9 +154,7 @@ fn duplicates_in_large_objects_are_found_wherever_they_are() {
                 let text = text(&names);
                 let (offset, kind) = refused(&text);
                 assert_eq!(kind, JsonErrorKind::DuplicateName);
-                let expected = text
-                    .rmatch_indices(&format!("\"{spelled}{first}\":{{"))
-                    .next();
+                let expected = text.rmatch_indices(&format!("\"{spelled}{first}\":{{")).next();
                 assert_eq!(Some(offset), expected.map(|(at, _)| at), "{count} {second}");
             }
         }
@@ -232,20 +212,9 @@ fn paths_find_source_bytes() {
 
 #[test]
 fn wrong_paths_are_refused() {
-    for path in [
-        "a",
-        ".",
-        ".1",
-        "[",
-        "[]",
-        "[1",
-        "[x]",
-        "[-1]",
-        ".a b",
-        "[\"a]",
-        ".a..b",
-        "[\"\\x\"]",
-    ] {
+    for path in
+        ["a", ".", ".1", "[", "[]", "[1", "[x]", "[-1]", ".a b", "[\"a]", ".a..b", "[\"\\x\"]"]
+    {
         let wrong = Path::parse(path).expect_err(path);
         assert_eq!(wrong.rule, crate::error::Rule::Malformed);
     }
@@ -257,10 +226,7 @@ fn numbers_are_int_or_double() {
     assert_eq!(number("7"), Some(Number::Int(7)));
     assert_eq!(number("-0"), Some(Number::Int(0)));
     assert_eq!(number("9223372036854775807"), Some(Number::Int(i64::MAX)));
-    assert_eq!(
-        number("9223372036854775808"),
-        Some(Number::Double(9_223_372_036_854_775_808.0))
-    );
+    assert_eq!(number("9223372036854775808"), Some(Number::Double(9_223_372_036_854_775_808.0)));
     assert_eq!(number("-9223372036854775808"), Some(Number::Int(i64::MIN)));
     assert_eq!(number("1.0"), Some(Number::Double(1.0)));
     assert_eq!(number("1e2"), Some(Number::Double(100.0)));
@@ -270,10 +236,7 @@ fn numbers_are_int_or_double() {
 #[test]
 fn strings_are_written_with_minimal_escapes() {
     let mut out = Vec::new();
-    write_string(
-        &mut out,
-        "\"\\/\u{8}\t\n\u{c}\r\u{0}\u{1f}\u{7f}\u{2028}<é😀>",
-    );
+    write_string(&mut out, "\"\\/\u{8}\t\n\u{c}\r\u{0}\u{1f}\u{7f}\u{2028}<é😀>");
     let expected = "\"\\\"\\\\/\\b\\t\\n\\f\\r\\u0000\\u001f\u{7f}\u{2028}<é😀>\"";
     assert_eq!(String::from_utf8_lossy(&out), expected);
 }
@@ -340,8 +303,7 @@ fn agrees(node: Node<'_>, tree: &Tree) -> bool {
             Some(Number::Int(i)) => n.as_i64() == Some(i) || (i == 0 && n.as_f64() == Some(0.0)),
             Some(Number::Double(d)) => {
                 // serde_json's default parsing may be off by one unit in the last place.
-                n.as_f64()
-                    .is_some_and(|m| m == d || ((m - d) / d).abs() < 1e-15)
+                n.as_f64().is_some_and(|m| m == d || ((m - d) / d).abs() < 1e-15)
             }
             None => false,
         },
@@ -349,18 +311,14 @@ fn agrees(node: Node<'_>, tree: &Tree) -> bool {
         Tree::Array(all) => {
             node.kind() == Kind::Array
                 && node.elements().count() == all.len()
-                && node
-                    .elements()
-                    .zip(all)
-                    .all(|(node, tree)| agrees(node, tree))
+                && node.elements().zip(all).all(|(node, tree)| agrees(node, tree))
                 && (0..all.len()).all(|i| node.element(i) == node.elements().nth(i))
         }
         Tree::Object(all) => {
             node.kind() == Kind::Object
                 && node.members().count() == all.len()
                 && node.members().all(|(name, value)| {
-                    all.get(&*name.text())
-                        .is_some_and(|tree| agrees(value, tree))
+                    all.get(&*name.text()).is_some_and(|tree| agrees(value, tree))
                         && node.member(&name.text()) == Some(value)
                 })
         }
@@ -442,10 +400,6 @@ fn timings() {
         }
         let each = start.elapsed().as_secs_f64() / rounds as f64;
         let speed = text.len() as f64 / each / 1e6;
-        println!(
-            "check: {} bytes, {:.2} us, {speed:.0} MB/s",
-            text.len(),
-            each * 1e6
-        );
+        println!("check: {} bytes, {:.2} us, {speed:.0} MB/s", text.len(), each * 1e6);
     }
 }

@@ -34,14 +34,10 @@ pub(super) fn check(document: &Value) -> Result<(), String> {
     let order = graph.order()?;
     let (looks, chain) = graph.bounds(&order);
     if looks > MAX_LOOKS {
-        return Err(format!(
-            "validation may look at a value {looks} times, at most {MAX_LOOKS}"
-        ));
+        return Err(format!("validation may look at a value {looks} times, at most {MAX_LOOKS}"));
     }
     if chain > MAX_CHAIN {
-        return Err(format!(
-            "a chain of {chain} subschemas, at most {MAX_CHAIN}"
-        ));
+        return Err(format!("a chain of {chain} subschemas, at most {MAX_CHAIN}"));
     }
     Ok(())
 }
@@ -105,10 +101,7 @@ impl<'a> Graph<'a> {
     /// The number of a subschema.
     fn node(&mut self, schema: &'a Value) -> usize {
         let next = self.schemas.len();
-        let number = *self
-            .known
-            .entry(std::ptr::from_ref(schema).addr())
-            .or_insert(next);
+        let number = *self.known.entry(std::ptr::from_ref(schema).addr()).or_insert(next);
         if number == next {
             self.schemas.push(schema);
         }
@@ -135,31 +128,17 @@ impl<'a> Graph<'a> {
         for keyword in SAME {
             edges.same.extend(self.one(schema.get(*keyword)));
         }
-        edges
-            .same
-            .extend(self.values(schema.get("dependentSchemas")));
+        edges.same.extend(self.values(schema.get("dependentSchemas")));
         edges.same.extend(self.values(schema.get("dependencies")));
         edges.object.either = self.values(schema.get("properties"));
-        edges
-            .object
-            .either
-            .extend(self.one(schema.get("additionalProperties")));
+        edges.object.either.extend(self.one(schema.get("additionalProperties")));
         edges.object.each = self.values(schema.get("patternProperties"));
-        edges
-            .object
-            .each
-            .extend(self.one(schema.get("propertyNames")));
-        edges
-            .object
-            .each
-            .extend(self.one(schema.get("unevaluatedProperties")));
+        edges.object.each.extend(self.one(schema.get("propertyNames")));
+        edges.object.each.extend(self.one(schema.get("unevaluatedProperties")));
         edges.array.either = self.list(schema.get("prefixItems"));
         edges.array.either.extend(self.one(schema.get("items")));
         edges.array.each = self.one(schema.get("contains")).into_iter().collect();
-        edges
-            .array
-            .each
-            .extend(self.one(schema.get("unevaluatedItems")));
+        edges.array.each.extend(self.one(schema.get("unevaluatedItems")));
         edges.again = ["unevaluatedProperties", "unevaluatedItems"]
             .iter()
             .any(|keyword| schema.contains_key(*keyword));
@@ -172,9 +151,7 @@ impl<'a> Graph<'a> {
             return Err(format!("$ref {uri:?} leaves the document"));
         };
         if fragment.contains('%') {
-            return Err(format!(
-                "$ref {uri:?} is percent-encoded, which is not supported"
-            ));
+            return Err(format!("$ref {uri:?} is percent-encoded, which is not supported"));
         }
         let target = if fragment.is_empty() || fragment.starts_with('/') {
             self.document.pointer(fragment)
@@ -194,14 +171,9 @@ impl<'a> Graph<'a> {
     }
 
     fn values(&mut self, schemas: Option<&'a Value>) -> Vec<usize> {
-        let all = schemas
-            .and_then(Value::as_object)
-            .into_iter()
-            .flat_map(Map::values);
+        let all = schemas.and_then(Value::as_object).into_iter().flat_map(Map::values);
         // `dependencies` of older drafts may hold lists of names.
-        all.filter(|schema| !schema.is_array())
-            .map(|schema| self.node(schema))
-            .collect()
+        all.filter(|schema| !schema.is_array()).map(|schema| self.node(schema)).collect()
     }
 
     /// The subschemas ordered so that edges on the same value lead backwards.
@@ -238,11 +210,7 @@ impl<'a> Graph<'a> {
             // What looks at an object does not look into arrays, and the other way round.
             let objects = self.looks(order, &looks, |edges| &edges.object);
             let arrays = self.looks(order, &looks, |edges| &edges.array);
-            looks = objects
-                .into_iter()
-                .zip(arrays)
-                .map(|(a, b)| a.max(b))
-                .collect();
+            looks = objects.into_iter().zip(arrays).map(|(a, b)| a.max(b)).collect();
             let inner = mem::replace(&mut chain, none());
             for &at in order {
                 let edges = &self.edges[at];
@@ -262,11 +230,7 @@ impl<'a> Graph<'a> {
         for &at in order {
             let edges = &self.edges[at];
             let same = sum(&edges.same, &looks);
-            let same = if edges.again {
-                same.saturating_mul(2)
-            } else {
-                same
-            };
+            let same = if edges.again { same.saturating_mul(2) } else { same };
             let inside = on(edges);
             looks[at] = same
                 .saturating_add(most(&inside.either, inner))
@@ -278,9 +242,7 @@ impl<'a> Graph<'a> {
 }
 
 fn sum(numbers: &[usize], of: &[u64]) -> u64 {
-    numbers
-        .iter()
-        .fold(0, |sum, &number| sum.saturating_add(of[number]))
+    numbers.iter().fold(0, |sum, &number| sum.saturating_add(of[number]))
 }
 
 fn most(numbers: &[usize], of: &[u64]) -> u64 {
@@ -293,14 +255,10 @@ fn collect_anchors<'a>(value: &'a Value, anchors: &mut HashMap<&'a str, &'a Valu
             if let Some(Value::String(anchor)) = members.get("$anchor") {
                 anchors.insert(anchor, value);
             }
-            members
-                .values()
-                .for_each(|member| collect_anchors(member, anchors));
+            members.values().for_each(|member| collect_anchors(member, anchors));
         }
         Value::Array(elements) => {
-            elements
-                .iter()
-                .for_each(|element| collect_anchors(element, anchors));
+            elements.iter().for_each(|element| collect_anchors(element, anchors));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }

@@ -13,9 +13,7 @@ fn refused(text: &str) -> String {
 }
 
 fn mismatch(schema_text: &str, data: &str) -> (String, String) {
-    let error = schema(schema_text)
-        .validate(data.as_bytes())
-        .expect_err(data);
+    let error = schema(schema_text).validate(data.as_bytes()).expect_err(data);
     (error.pointer, error.keyword)
 }
 
@@ -51,42 +49,26 @@ fn data_is_validated_and_the_first_mismatch_named() {
         (r#"{"id":"secret"}"#, "/id", "pattern"),
         (r#"{"id":"o1","amount":0}"#, "/amount", "minimum"),
         (r#"{"id":"o1","amount":1.5}"#, "/amount", "type"),
-        (
-            r#"{"id":"o1","lines":[{"sku":1},{}]}"#,
-            "/lines/1",
-            "required",
-        ),
+        (r#"{"id":"o1","lines":[{"sku":1},{}]}"#, "/lines/1", "required"),
         (r#"{"id":"o1","kind":"secret"}"#, "/kind", "enum"),
         (r#"{"id":"o1","more":1}"#, "", "additionalProperties"),
         ("{", "", "json"),
     ] {
         let error = order.validate(data.as_bytes()).expect_err(data);
-        assert_eq!(
-            (error.pointer.as_str(), error.keyword.as_str()),
-            (pointer, keyword),
-            "{data}"
-        );
+        assert_eq!((error.pointer.as_str(), error.keyword.as_str()), (pointer, keyword), "{data}");
         assert!(!error.to_string().contains("secret"));
     }
-    let error = order
-        .validate(br#"{"id":"o1","lines":[{}]}"#)
-        .expect_err("sku");
+    let error = order.validate(br#"{"id":"o1","lines":[{}]}"#).expect_err("sku");
     assert_eq!(error.to_string(), "data at \"/lines/0\" fails required");
     assert_eq!(mismatch("false", "1"), (String::new(), "false".to_owned()));
-    assert_eq!(
-        mismatch(r#"{"properties":{"a/b":{"type":"null"}}}"#, r#"{"a/b":1}"#).0,
-        "/a~1b"
-    );
+    assert_eq!(mismatch(r#"{"properties":{"a/b":{"type":"null"}}}"#, r#"{"a/b":1}"#).0, "/a~1b");
     assert_eq!(schema("true").validate(b"1"), Ok(()));
     assert_eq!(schema("{}").validate(b"null"), Ok(()));
 }
 
 #[test]
 fn documents_that_are_no_schema_are_refused() {
-    assert_eq!(
-        refused("{\"a\":1,\"a\":2}"),
-        "duplicate member name at byte 7"
-    );
+    assert_eq!(refused("{\"a\":1,\"a\":2}"), "duplicate member name at byte 7");
     assert_eq!(refused("{"), "unexpected end of text at byte 1");
     assert_eq!(refused("7"), "a schema is an object or a boolean");
     assert!(refused(r#"{"type":"text"}"#).starts_with("at \"/type\": "));
@@ -98,47 +80,24 @@ fn documents_that_are_no_schema_are_refused() {
     let draft7 = r#"{"$schema":"http://json-schema.org/draft-07/schema#"}"#;
     assert_eq!(refused(draft7), format!("$schema must be {DIALECT}"));
     let long = format!("{{\"title\":\"{}\"}}", "x".repeat(MAX_SCHEMA));
-    assert_eq!(
-        Schema::compile(&long).expect_err("long").rule,
-        Rule::TooLong
-    );
+    assert_eq!(Schema::compile(&long).expect_err("long").rule, Rule::TooLong);
 }
 
 #[test]
 fn references_stay_in_the_document() {
-    for reference in [
-        "https://example.com/x",
-        "other.json",
-        "file:///etc/passwd",
-        "//x/y",
-        "?a",
-        DIALECT,
-    ] {
+    for reference in
+        ["https://example.com/x", "other.json", "file:///etc/passwd", "//x/y", "?a", DIALECT]
+    {
         let text = format!("{{\"items\":{{\"$ref\":\"{reference}\"}}}}");
-        assert_eq!(
-            refused(&text),
-            format!("$ref {reference:?} leaves the document")
-        );
+        assert_eq!(refused(&text), format!("$ref {reference:?} leaves the document"));
     }
     refused(r#"{"$defs":{"unused":{"$ref":"https://example.com/x"}}}"#);
-    assert_eq!(
-        refused(r##"{"$ref":"#/$defs/a"}"##),
-        "$ref \"#/$defs/a\" leads nowhere"
-    );
+    assert_eq!(refused(r##"{"$ref":"#/$defs/a"}"##), "$ref \"#/$defs/a\" leads nowhere");
     assert_eq!(refused(r##"{"$ref":"#a"}"##), "$ref \"#a\" leads nowhere");
-    assert_eq!(
-        refused(r##"{"items":{"$dynamicRef":"#a"}}"##),
-        "$dynamicRef is not supported"
-    );
-    assert_eq!(
-        refused(r#"{"items":{"$id":"x"}}"#),
-        "$id is only supported at the top"
-    );
+    assert_eq!(refused(r##"{"items":{"$dynamicRef":"#a"}}"##), "$dynamicRef is not supported");
+    assert_eq!(refused(r#"{"items":{"$id":"x"}}"#), "$id is only supported at the top");
     let anchored = r##"{"items":{"$ref":"#t"},"$defs":{"t":{"$anchor":"t","type":"null"}}}"##;
-    assert_eq!(
-        mismatch(anchored, "[null,1]"),
-        ("/1".to_owned(), "type".to_owned())
-    );
+    assert_eq!(mismatch(anchored, "[null,1]"), ("/1".to_owned(), "type".to_owned()));
     // A property of that name is no reference.
     schema(r#"{"properties":{"$ref":{"type":"string"},"$id":{}}}"#);
 }
@@ -153,10 +112,7 @@ fn bounded(schema_text: &str, data: &str) -> bool {
     let schema = schema(schema_text);
     let start = Instant::now();
     let valid = schema.validate(data.as_bytes()).is_ok();
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{schema_text:.200}"
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{schema_text:.200}");
     valid
 }
 
@@ -165,9 +121,7 @@ fn recursion_into_the_data_is_fine() {
     let tree = r##"{"type":"object","properties":{"left":{"$ref":"#"},"right":{"$ref":"#"}}}"##;
     assert!(bounded(
         tree,
-        &nested("{\"left\":", "{}", "}")
-            .replacen("{\"left\":", "", 1)
-            .replacen('}', "", 1)
+        &nested("{\"left\":", "{}", "}").replacen("{\"left\":", "", 1).replacen('}', "", 1)
     ));
     let any = r##"{"anyOf":[
         {"type":["string","number","boolean","null"]},
@@ -176,9 +130,7 @@ fn recursion_into_the_data_is_fine() {
     assert!(bounded(any, &nested("[", "1", "]")));
     assert!(bounded(
         any,
-        &nested("{\"a\":", "[]", "}")
-            .replacen("{\"a\":", "", 1)
-            .replacen('}', "", 1)
+        &nested("{\"a\":", "[]", "}").replacen("{\"a\":", "", 1).replacen('}', "", 1)
     ));
     // Nearly the longest chain that is allowed, by descent this time.
     let winding = r##"{"allOf":[{"anyOf":[{"oneOf":[{"if":true,"then":{"$ref":"#/$defs/a"}}]}]}],
@@ -206,33 +158,23 @@ fn schemas_that_run_away_are_refused() {
         r##"{"additionalProperties":{"$ref":"#"},"patternProperties":{"a":{"$ref":"#"},"b":{"$ref":"#"}}}"##,
         r##"{"allOf":[{"items":{"$ref":"#"}}],"unevaluatedItems":false}"##,
     ] {
-        assert!(
-            refused(twice).starts_with("validation may look at a value "),
-            "{twice}"
-        );
+        assert!(refused(twice).starts_with("validation may look at a value "), "{twice}");
     }
     // The same without recursion, each definition using the next twice.
     let defs: Vec<_> = (0..40)
         .map(|i| format!("\"d{i}\":{{\"allOf\":[{{\"$ref\":\"#/$defs/d{0}\"}},{{\"$ref\":\"#/$defs/d{0}\"}}]}}", i + 1))
         .collect();
-    let text = format!(
-        "{{\"$ref\":\"#/$defs/d0\",\"$defs\":{{{},\"d40\":{{}}}}}}",
-        defs.join(",")
-    );
+    let text = format!("{{\"$ref\":\"#/$defs/d0\",\"$defs\":{{{},\"d40\":{{}}}}}}", defs.join(","));
     assert!(refused(&text).starts_with("validation may look at a value "));
     let chain = |n: usize| {
-        let defs: Vec<_> = (0..n)
-            .map(|i| format!("\"d{i}\":{{\"$ref\":\"#/$defs/d{}\"}}", i + 1))
-            .collect();
+        let defs: Vec<_> =
+            (0..n).map(|i| format!("\"d{i}\":{{\"$ref\":\"#/$defs/d{}\"}}", i + 1)).collect();
         format!(
             "{{\"$ref\":\"#/$defs/d0\",\"$defs\":{{{},\"d{n}\":{{\"type\":\"null\"}}}}}}",
             defs.join(",")
         )
     };
-    assert_eq!(
-        refused(&chain(1000)),
-        "a chain of 1002 subschemas, at most 600"
-    );
+    assert_eq!(refused(&chain(1000)), "a chain of 1002 subschemas, at most 600");
     // The longest one allowed fits a stack of 2 MiB, which is what threads of tests have.
     assert!(bounded(&chain(598), "null"));
     assert!(!bounded(&chain(598), "1"));
@@ -248,15 +190,9 @@ fn patterns_run_in_linear_time() {
 #[test]
 fn large_arrays_are_compared_within_bounds() {
     let many: Vec<String> = (0..40_000).map(|i| i.to_string()).collect();
-    assert!(bounded(
-        r#"{"uniqueItems":true}"#,
-        &format!("[{}]", many.join(","))
-    ));
+    assert!(bounded(r#"{"uniqueItems":true}"#, &format!("[{}]", many.join(","))));
     let lists: Vec<String> = (0..20_000).map(|i| format!("[{i}]")).collect();
-    assert!(bounded(
-        r#"{"uniqueItems":true}"#,
-        &format!("[{}]", lists.join(","))
-    ));
+    assert!(bounded(r#"{"uniqueItems":true}"#, &format!("[{}]", lists.join(","))));
 }
 
 proptest! {

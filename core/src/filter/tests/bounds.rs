@@ -21,23 +21,14 @@ fn work_is_bounded() {
         Verdict::Unevaluable(reason) => reason,
         Verdict::True | Verdict::False => panic!("not stopped"),
     };
-    let long = format!(
-        "{{\"s\":\"{}\",\"l\":[{}]}}",
-        "a".repeat(200_000),
-        vec!["1"; 10_000].join(",")
-    );
+    let long =
+        format!("{{\"s\":\"{}\",\"l\":[{}]}}", "a".repeat(200_000), vec!["1"; 10_000].join(","));
     let too_much = "the filter does more work than it may";
     for source in [
         format!("[\"x\"]{}.size() == 1", ".map(a, a + a)".repeat(50)),
         format!("[[1]]{}.size() == 1", ".map(a, a + a)".repeat(50)),
-        format!(
-            "[\"x\"]{}.size() == 1",
-            ".map(a, [a, a, a, a, a, a, a, a])".repeat(30)
-        ),
-        format!(
-            "\"aaaa\"{}.size() == 1",
-            ".replace(\"a\", \"aaaaaaaaaaaaaaaa\")".repeat(30)
-        ),
+        format!("[\"x\"]{}.size() == 1", ".map(a, [a, a, a, a, a, a, a, a])".repeat(30)),
+        format!("\"aaaa\"{}.size() == 1", ".replace(\"a\", \"aaaaaaaaaaaaaaaa\")".repeat(30)),
         "event.data.l.map(x, event.data.s).size() == 1".to_owned(),
         "event.data.l.exists(x, event.data.s.contains(\"b\"))".to_owned(),
         "event.data.l.exists(x, event.data.s.matches(\"(a|aa)*b\"))".to_owned(),
@@ -50,47 +41,24 @@ fn work_is_bounded() {
     }
     let half = "a".repeat(100_000);
     let search = format!("{{\"s\":\"{half}b\",\"t\":\"{half}c\"}}");
-    assert_eq!(
-        bounded("event.data.s.indexOf(event.data.t) == -1", &search),
-        Verdict::True
-    );
-    assert_eq!(
-        bounded("event.data.s.lastIndexOf(event.data.t) == -1", &search),
-        Verdict::True
-    );
+    assert_eq!(bounded("event.data.s.indexOf(event.data.t) == -1", &search), Verdict::True);
+    assert_eq!(bounded("event.data.s.lastIndexOf(event.data.t) == -1", &search), Verdict::True);
     let many = format!("[{}]", vec!["1"; 10_001].join(","));
     let elements = "a comprehension runs over more than 10000 elements";
-    assert_eq!(
-        stopped(bounded("event.data.exists(x, x == 2)", &many)),
-        elements
-    );
+    assert_eq!(stopped(bounded("event.data.exists(x, x == 2)", &many)), elements);
     // Absorbed by `||`, it still does not count as an answer.
-    assert_eq!(
-        stopped(bounded("event.data.exists(x, x == 2) || true", &many)),
-        elements
-    );
+    assert_eq!(stopped(bounded("event.data.exists(x, x == 2) || true", &many)), elements);
     let fits = format!("[{}]", vec!["1"; 10_000].join(","));
-    assert_eq!(
-        bounded("event.data.exists(x, x == 2)", &fits),
-        Verdict::False
-    );
-    assert_eq!(
-        bounded("event.data.map(x, x + 1).all(y, y == 2)", &fits),
-        Verdict::True
-    );
+    assert_eq!(bounded("event.data.exists(x, x == 2)", &fits), Verdict::False);
+    assert_eq!(bounded("event.data.map(x, x + 1).all(y, y == 2)", &fits), Verdict::True);
     let body = vec!["x != 2"; 40].join(" && ");
-    assert_eq!(
-        bounded(&format!("event.data.all(x, {body})"), &fits),
-        Verdict::True
-    );
+    assert_eq!(bounded(&format!("event.data.all(x, {body})"), &fits), Verdict::True);
 }
 
 #[test]
 fn large_objects_compare_within_bounds() {
     let members = |from: usize, n: usize| {
-        let all: Vec<_> = (0..n)
-            .map(|i| format!("\"k{}\":{i}", (i + from) % n))
-            .collect();
+        let all: Vec<_> = (0..n).map(|i| format!("\"k{}\":{i}", (i + from) % n)).collect();
         format!("{{{}}}", all.join(","))
     };
     let text = |n: usize| {
@@ -100,10 +68,7 @@ fn large_objects_compare_within_bounds() {
             members(0, n).replace("{\"k0\"", "{ \"k0\"")
         )
     };
-    assert_eq!(
-        bounded("event.data.a == event.data.b", &text(100)),
-        Verdict::True
-    );
+    assert_eq!(bounded("event.data.a == event.data.b", &text(100)), Verdict::True);
     let verdict = bounded("event.data.a == event.data.b", &text(8000));
     assert!(matches!(verdict, Verdict::Unevaluable(_)), "{verdict:?}");
 }
@@ -136,26 +101,11 @@ fn timings() {
     let long = format!("[{}]", vec!["1"; 10_000].join(","));
     let text = format!("{{\"s\":\"{}\",\"l\":{long}}}", "a".repeat(200_000));
     for (source, data) in [
-        (
-            format!("event.data.all(x, {})", vec!["x != 2"; 40].join(" && ")),
-            &long,
-        ),
-        (
-            "event.data.l.exists(x, event.data.s.contains(\"b\"))".to_owned(),
-            &text,
-        ),
-        (
-            "event.data.l.exists(x, event.data.s.matches(\"(a|aa)*b\"))".to_owned(),
-            &text,
-        ),
-        (
-            "event.data.l.exists(x, x + 1 in event.data.l)".to_owned(),
-            &text,
-        ),
-        (
-            format!("[\"x\"]{}.size() == 1", ".map(a, a + a)".repeat(50)),
-            &text,
-        ),
+        (format!("event.data.all(x, {})", vec!["x != 2"; 40].join(" && ")), &long),
+        ("event.data.l.exists(x, event.data.s.contains(\"b\"))".to_owned(), &text),
+        ("event.data.l.exists(x, event.data.s.matches(\"(a|aa)*b\"))".to_owned(), &text),
+        ("event.data.l.exists(x, x + 1 in event.data.l)".to_owned(), &text),
+        (format!("[\"x\"]{}.size() == 1", ".map(a, a + a)".repeat(50)), &text),
     ] {
         let filter = Filter::compile(&source).expect("compiles");
         let data = Bytes::from(data.clone());
@@ -165,10 +115,8 @@ fn timings() {
     }
     let start = Instant::now();
     for _ in 0..100 {
-        black_box(Filter::compile(black_box(
-            "event.data.amount > 100 && event.type == \"x\"",
-        )))
-        .ok();
+        black_box(Filter::compile(black_box("event.data.amount > 100 && event.type == \"x\"")))
+            .ok();
     }
     println!("{:?} to compile", start.elapsed() / 100);
 }
