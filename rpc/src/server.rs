@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -293,10 +295,11 @@ fn add_reflection(
             "grpc.reflection.v1alpha.ServerReflection",
         ])
         .collect();
+    let details = error_details().map_err(MethodsError::from)?;
     let builder = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(descriptors)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_file_descriptor_set(details.clone())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(
@@ -307,4 +310,19 @@ fn add_reflection(
     let v1 = builder().build_v1()?.max_decoding_message_size(REFLECTION_LEN);
     let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(REFLECTION_LEN);
     Ok(routes.add_service(v1).add_service(v1alpha))
+}
+
+/// What refusals' details are made of, under the name that everybody knows it by.
+///
+/// Taken out of tonic-types' set, which also has `google.rpc.Status` in a file of its own: next to
+/// `google/rpc/status.proto`, which our API imports, a client would find the symbol twice.
+fn error_details() -> Result<FileDescriptorSet, prost::DecodeError> {
+    let mut set = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+    set.file.retain(|file| file.name() != "status.proto");
+    for file in &mut set.file {
+        if file.name() == "error_details.proto" {
+            file.name = Some("google/rpc/error_details.proto".to_owned());
+        }
+    }
+    Ok(set)
 }

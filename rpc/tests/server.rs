@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -294,12 +295,36 @@ async fn reflection_names_what_is_served_in_both_versions() {
     assert_eq!(reflection!(v1alpha, channel(), ListServices, String::new()), served);
     for (symbol, file) in [
         ("test.Test.Echo", "test.proto"),
-        ("google.rpc.BadRequest", "error_details.proto"),
+        ("google.rpc.BadRequest", "google/rpc/error_details.proto"),
         ("grpc.health.v1.Health", "health.proto"),
     ] {
         assert_eq!(reflection!(v1, channel(), FileContainingSymbol, symbol.into()), [file]);
         assert_eq!(reflection!(v1alpha, channel(), FileContainingSymbol, symbol.into()), [file]);
     }
+}
+
+/// Reflection is only of use when every file that a file imports can be had as well.
+#[tokio::test]
+async fn the_whole_api_can_be_described() {
+    let set = FileDescriptorSet::decode(pregon_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let channel = connect(listener.local_addr());
+    let waits = ["/pregon.v1.NodeService/WaitForRevision"];
+    let server =
+        Server::new(pregon_proto::FILE_DESCRIPTOR_SET, &waits, Revision::none(), Limits::default());
+    let ready = server.unwrap().on(listener).await.unwrap();
+    tokio::spawn(ready.serve(CancellationToken::new()));
+    let channel = channel.await.unwrap();
+    let imports: BTreeSet<_> =
+        set.file.iter().flat_map(|file| file.dependency.iter().cloned()).collect();
+    assert!(!imports.is_empty());
+    for import in imports {
+        let had = reflection!(v1, channel.clone(), FileByFilename, import.clone());
+        assert_eq!(had, [import]);
+    }
+    let symbol = "google.rpc.Status".to_owned();
+    let had = reflection!(v1, channel, FileContainingSymbol, symbol);
+    assert_eq!(had, ["google/rpc/status.proto"], "and in one file only");
 }
 
 #[tokio::test]
