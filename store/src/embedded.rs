@@ -1,1 +1,194 @@
-//! To come.
+//! The embedded engine: SQLite in a directory, or in memory, for one process.
+//!
+//! All writes run on one thread, in the order in which they came, many to a transaction: it takes
+//! what waits, runs it, commits once, and answers everybody (`engine`). So one `fsync` pays for
+//! all publishes that came while the last one ran. Three things follow from the single writer.
+//! Numbers are dense without a lock. A claim answers before its transaction is committed, because
+//! it saw committed events only and a crash merely leases them again. And a step that fails takes
+//! nobody along: its group is rolled back and its members run again one by one.
+//!
+//! What is durable when: a publish, a commit, a cancel and a replay are on disk before they are
+//! answered (with [`SyncMode::Fsync`]). Claims and settles are not synced by themselves; the next
+//! synced commit carries them. If power fails in between, the same work is leased again and sent
+//! again, which at-least-once allows. The end of the process alone loses nothing of either.
+//!
+//! Reads have connections and threads of their own (WAL lets them go on beside the writer) and
+//! see one committed moment each. In memory there is neither thread: a call runs where it is made,
+//! under a mutex, so that a simulation under a paused clock is the same each time.
+//!
+//! When the disk is full, publishes and configuration writes are refused, while settles and claims
+//! go on from a reserve that was set aside at the start (`room`), until there is room again.
+//!
+//! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
+//! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
+//! `trim`, `config`, `nodes`; and for readers `events`, `deliveries`, `attempts`, `books`, `audit`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+
+use crate::Store;
+
+mod attempts;
+mod audit;
+mod books;
+mod chunk;
+mod codec;
+mod config;
+mod deliveries;
+mod due;
+mod engine;
+mod events;
+mod executor;
+mod fault;
+mod lanes;
+mod log;
+mod moves;
+mod nodes;
+mod publish;
+mod queue;
+mod room;
+mod rows;
+mod schema;
+mod settle;
+mod single;
+mod state;
+mod take;
+mod takeover;
+mod trim;
+
+#[cfg(test)]
+mod tests;
+
+use executor::Handle;
+
+/// Where the store lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a directory of its own; made if it is missing.
+    Directory(PathBuf),
+    /// Nowhere: gone with the process.
+    Memory,
+}
+
+/// What a publish waits for, where the store lies in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// The disk has it.
+    Fsync,
+    /// The operating system has it: safe from the end of the process, not from a power cut.
+    Memory,
+}
+
+/// How much history is kept. What is still to be delivered is never trimmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Events and what became of them.
+    pub max_age: Duration,
+    /// Events with a failed delivery, which somebody may still want to replay.
+    pub failed_age: Duration,
+    /// Events kept at most; 0: any number.
+    pub max_events: u64,
+    /// Bytes of events kept at most, data and what is known about it; 0: any.
+    pub max_bytes: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { max_age: 7 * day, failed_age: 30 * day, max_events: 0, max_bytes: 0 }
+    }
+}
+
+/// How to open an embedded store.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Where it lies.
+    pub location: Location,
+    /// The wall clock.
+    pub clock: SharedClock,
+    /// What a publish waits for.
+    pub sync: SyncMode,
+    /// How much history is kept.
+    pub history: History,
+    /// Bytes that the database may reach before the store counts as full; 0: what the disk holds.
+    pub max_size: u64,
+    /// Bytes set aside so that settles can finish on a full disk.
+    pub reserve: u64,
+    /// Threads that read; writing has one more.
+    pub readers: usize,
+}
+
+impl EmbeddedOptions {
+    /// The usual settings for `location`.
+    pub fn new(location: Location, clock: SharedClock) -> Self {
+        Self {
+            location,
+            clock,
+            sync: SyncMode::Fsync,
+            history: History::default(),
+            max_size: 0,
+            // Settling a retry adds about 300 bytes; this lets 50,000 of them finish.
+            reserve: 16 * 1024 * 1024,
+            readers: 2,
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{0} is in use by another process: a store belongs to one process at a time")]
+    InUse(PathBuf),
+    /// A later release wrote it.
+    #[error("the store has schema {found}, this release knows {known}: use a later release")]
+    Newer {
+        /// The schema found.
+        found: i64,
+        /// The latest schema that this release knows.
+        known: i64,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite cannot use the database.
+    #[error("cannot use the database: {0}")]
+    Database(String),
+}
+
+/// An open embedded store. Stays open until it is closed, or until this handle and every [`Store`]
+/// made from it are gone.
+pub struct Embedded {
+    handle: Arc<Handle>,
+}
+
+impl Embedded {
+    /// The traits that planes are given.
+    pub fn store(&self) -> Store {
+        Store {
+            config: self.handle.clone(),
+            queue: self.handle.clone(),
+            log: self.handle.clone(),
+            nodes: self.handle.clone(),
+        }
+    }
+
+    /// Finishes what was asked so far and closes; blocks until the files are let go. Later calls
+    /// of its [`Store`]s are refused as closed.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+}
+
+/// Opens a store, or makes one.
+pub fn open(options: EmbeddedOptions) -> Result<Embedded, OpenError> {
+    Ok(Embedded { handle: Arc::new(Handle::open(options)?) })
+}

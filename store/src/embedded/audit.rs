@@ -1,0 +1,137 @@
+//! The audit: walks the structure and names what does not fit.
+
+use rusqlite::{Connection, Params, Row};
+
+use super::books;
+use super::codec::len;
+use super::fault::Result;
+use crate::log::{Books, Orphan};
+
+/// What one audit names at most.
+const ORPHANS: usize = 100;
+
+/// One check: a query that finds what does not fit, and how to say it.
+struct Check {
+    kind: &'static str,
+    detail: &'static str,
+    /// Answers with the thing's name.
+    sql: &'static str,
+}
+
+const CHECKS: [Check; 8] = [
+    Check {
+        kind: "lane",
+        detail: "its count of waiting deliveries is not what lies in it",
+        sql: "SELECT lane.lane || '' FROM lane WHERE waiting <>
+                (SELECT COUNT(*) FROM delivery d INDEXED BY delivery_waiting
+                 WHERE d.lane = lane.lane AND d.state = 0 AND d.batch IS NULL)",
+    },
+    Check {
+        kind: "lane",
+        detail: "it has waiting deliveries and is never looked at",
+        sql: "SELECT lane || '' FROM lane WHERE waiting > 0 AND wake IS NULL",
+    },
+    Check {
+        kind: "delivery",
+        detail: "it waits in a lane that does not exist",
+        sql: "SELECT DISTINCT d.n || '.' || d.lane || '.' || d.replay
+              FROM delivery d INDEXED BY delivery_waiting
+              WHERE d.state = 0 AND d.batch IS NULL
+                AND NOT EXISTS (SELECT 1 FROM lane WHERE lane.lane = d.lane)",
+    },
+    Check {
+        kind: "delivery",
+        detail: "it is held by a batch that does not exist",
+        sql: "SELECT d.n || '.' || d.lane || '.' || d.replay
+              FROM delivery d INDEXED BY delivery_held
+              WHERE d.batch IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.b = d.batch)",
+    },
+    Check {
+        kind: "delivery",
+        detail: "it is held by a batch although it has ended",
+        sql: "SELECT d.n || '.' || d.lane || '.' || d.replay
+              FROM delivery d INDEXED BY delivery_held
+              WHERE d.batch IS NOT NULL AND d.state <> 0",
+    },
+    Check {
+        kind: "delivery",
+        detail: "it is pending and its event is gone",
+        sql: "SELECT d.n || '.' || d.lane || '.' || d.replay FROM delivery d
+              WHERE d.state = 0 AND NOT EXISTS (SELECT 1 FROM event WHERE event.n = d.n)",
+    },
+    Check {
+        kind: "chunk",
+        detail: "attempts are said to be in it and it is gone",
+        sql: "SELECT k || '' FROM map
+              WHERE NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.k = map.k)",
+    },
+    Check {
+        kind: "event",
+        detail: "its number is above the latest",
+        sql: "SELECT n || '' FROM event WHERE n > (SELECT last FROM mark)",
+    },
+];
+
+/// Names what does not fit.
+pub(super) fn audit(db: &Connection) -> Result<Vec<Orphan>> {
+    let mut orphans = Vec::new();
+    for check in &CHECKS {
+        let names = names(db, check.sql, [], ORPHANS - orphans.len())?;
+        orphans.extend(names.into_iter().map(|name| Orphan {
+            kind: check.kind,
+            name,
+            detail: check.detail.to_owned(),
+        }));
+    }
+    batches(db, &mut orphans)?;
+    counters(db, &mut orphans)?;
+    orphans.truncate(ORPHANS);
+    Ok(orphans)
+}
+
+fn names(db: &Connection, sql: &str, values: impl Params, limit: usize) -> Result<Vec<String>> {
+    let mut select = db.prepare(sql)?;
+    let names = select.query_map(values, |row| row.get(0))?.take(limit);
+    Ok(names.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What a batch counts as open must be what is open in it.
+fn batches(db: &Connection, orphans: &mut Vec<Orphan>) -> Result<()> {
+    let mut held = db.prepare_cached("SELECT COUNT(*) FROM delivery WHERE batch = ?1")?;
+    for batch in books::batches(db)? {
+        let held: i64 = held.query_row([batch.b], |row| row.get(0))?;
+        let found = len(batch.open_events().count()) + held;
+        if found != batch.open {
+            let detail = format!("it counts {} items open and holds {found}", batch.open);
+            orphans.push(Orphan { kind: "batch", name: batch.b.to_string(), detail });
+        }
+    }
+    Ok(())
+}
+
+/// Both sums, for all and for each tenant; tenants' pending deliveries are counted in one walk.
+fn counters(db: &Connection, orphans: &mut Vec<Orphan>) -> Result<()> {
+    let all = books::books(db, None)?;
+    if !all.balance() {
+        orphans.push(unbalanced("all", &all));
+    }
+    let mut select = db.prepare_cached(
+        "SELECT name, created - succeeded - failed - cancelled,
+           (SELECT COUNT(*) FROM delivery INDEXED BY delivery_tenant
+            WHERE delivery.tenant = tenant.t AND state = 0 AND state <> 1 AND lane > 0) AS pending
+         FROM tenant WHERE pending <> created - succeeded - failed - cancelled LIMIT 100",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    for found in select.query_map([], row)? {
+        let (name, counted, pending): (String, i64, i64) = found?;
+        let detail =
+            format!("{counted} deliveries should be pending by its counters, {pending} are");
+        orphans.push(Orphan { kind: "tenant", name, detail });
+    }
+    Ok(())
+}
+
+fn unbalanced(name: &str, books: &Books) -> Orphan {
+    Orphan { kind: "books", name: name.to_owned(), detail: format!("do not balance: {books:?}") }
+}

@@ -1,0 +1,277 @@
+//! The writer: runs jobs in groups, one transaction each.
+//!
+//! A group is: begin; claims, each answered at once; everything else in order; what the state
+//! holds; commit; answers. Claims go first because they may then be answered before the commit:
+//! all that they see was committed by an earlier group.
+//!
+//! If anything fails the whole group is rolled back, and its members run again one to a
+//! transaction, so that only what fails by itself fails. Jobs can therefore run more than once
+//! and must take nothing out of what they were given. A claim that was answered is not run again:
+//! its lease went with the rollback, its events will be leased to somebody else, and its settle
+//! will be told that the lease is lost.
+
+use std::sync::Arc;
+
+use pregon_core::clock::SharedClock;
+use rusqlite::Connection;
+use tokio::sync::{Notify, watch};
+
+use super::fault::{Fault, Result};
+use super::room::Room;
+use super::state::{State, Tx};
+use super::{EmbeddedOptions, History, SyncMode, schema};
+use crate::StoreError;
+
+/// Milliseconds between two looks at what can be trimmed, while there is more to trim.
+const TEND_BUSY_MS: i64 = 10;
+/// Milliseconds between two looks at what can be trimmed, else.
+const TEND_IDLE_MS: i64 = 1000;
+
+/// What a job needs of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Leases committed work: goes first, is answered before the commit, is not synced.
+    Claim,
+    /// Finishes accepted work: goes on while the store is full, is not synced by itself.
+    Finish,
+    /// Takes on new work: synced, refused while the store is full.
+    Accept,
+    /// Must be on disk before it is answered, and goes on while the store is full.
+    Decide,
+}
+
+/// A write, ready to run.
+pub(super) trait Job: Send {
+    /// What it needs.
+    fn class(&self) -> Class;
+    /// Whether nobody waits for its answer any more.
+    fn abandoned(&self) -> bool;
+    /// Runs it and keeps its answer. After an error nothing it wrote may stay.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
+    /// Gives the answer, if none was given yet: what `run` kept, or the error.
+    fn answer(&mut self, outcome: std::result::Result<(), StoreError>);
+}
+
+/// Who is told of commits.
+#[derive(Debug)]
+pub(super) struct Bells {
+    /// There may be something to claim.
+    pub queue: Notify,
+    /// The latest revision.
+    pub revision: watch::Sender<i64>,
+}
+
+/// The writing end of the store.
+pub(super) struct Engine {
+    /// The writing connection.
+    pub db: Connection,
+    clock: SharedClock,
+    boot: i64,
+    sync: SyncMode,
+    synced: bool,
+    st: State,
+    room: Room,
+    history: History,
+    bells: Arc<Bells>,
+    /// The state could not be read after a rollback; it is tried again before each group.
+    stale: bool,
+    tended: i64,
+    more_to_trim: bool,
+}
+
+impl Engine {
+    /// Takes over a prepared connection: what earlier openings leased lapses at once.
+    pub fn new(
+        db: Connection,
+        options: &EmbeddedOptions,
+        room: Room,
+        boot: i64,
+        bells: Arc<Bells>,
+    ) -> Result<Engine> {
+        // A new boot: nobody else can hold a lease.
+        db.execute("UPDATE batch SET expiry = 0", [])?;
+        let st = State::load(&db)?;
+        bells.revision.send_replace(st.revision);
+        Ok(Engine {
+            db,
+            clock: options.clock.clone(),
+            boot,
+            sync: options.sync,
+            synced: options.sync == SyncMode::Fsync,
+            st,
+            room,
+            history: options.history.clone(),
+            bells,
+            stale: false,
+            tended: 0,
+            more_to_trim: false,
+        })
+    }
+
+    /// Runs jobs and answers each of them.
+    pub fn run(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if self.stale && self.restore().is_err() {
+            let error = StoreError::Unavailable("the database cannot be read".to_owned());
+            jobs.iter_mut().for_each(|job| job.answer(Err(error.clone())));
+            return;
+        }
+        jobs.retain_mut(|job| !job.abandoned() && self.admit(job.as_mut()));
+        if jobs.is_empty() {
+            return;
+        }
+        jobs.sort_by_key(|job| job.class() != Class::Claim); // stable
+        match self.transaction(&mut jobs, true) {
+            Ok(()) => jobs.iter_mut().for_each(|job| job.answer(Ok(()))),
+            Err(fault) => self.one_by_one(jobs, &fault),
+        }
+    }
+
+    /// Refuses new work while there is no room.
+    fn admit(&self, job: &mut dyn Job) -> bool {
+        let refuse = job.class() == Class::Accept && self.room.is_full();
+        if refuse {
+            job.answer(Err(StoreError::Full(self.room.reason().to_owned())));
+        }
+        !refuse
+    }
+
+    /// After a group that failed: each job by itself.
+    fn one_by_one(&mut self, jobs: Vec<Box<dyn Job>>, fault: &Fault) {
+        tracing::warn!(?fault, jobs = jobs.len(), "a group of writes failed; trying one by one");
+        self.note(fault);
+        for job in jobs {
+            let mut one = [job];
+            if one[0].abandoned() || !self.admit(one[0].as_mut()) {
+                continue; // abandoned: also a claim that was answered
+            }
+            let mut outcome = self.transaction(&mut one, false);
+            if let Err(fault) = &outcome
+                && self.note(fault)
+                && one[0].class() != Class::Accept
+            {
+                outcome = self.transaction(&mut one, false);
+            }
+            one[0].answer(outcome.map_err(StoreError::from));
+        }
+    }
+
+    /// Opens the reserve if there is no room; says whether it did so now.
+    fn note(&mut self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Full(reason) => self.room.open_reserve(&self.db, reason),
+            Fault::Io(_) | Fault::Corrupt(_) => false,
+        }
+    }
+
+    /// One transaction around jobs. After an error nothing of it is left.
+    fn transaction(&mut self, jobs: &mut [Box<dyn Job>], early: bool) -> Result<()> {
+        let result = self.try_transaction(jobs, early);
+        match &result {
+            Ok(()) => self.ring(),
+            Err(_) => {
+                if !self.db.is_autocommit() {
+                    let _ = self.db.execute_batch("ROLLBACK");
+                }
+                let _ = self.restore();
+            }
+        }
+        result
+    }
+
+    fn try_transaction(&mut self, jobs: &mut [Box<dyn Job>], early: bool) -> Result<()> {
+        let durable = jobs.iter().any(|job| matches!(job.class(), Class::Accept | Class::Decide));
+        let sync = self.sync == SyncMode::Fsync && durable;
+        if sync != self.synced {
+            schema::synchronous(&self.db, sync)?;
+            self.synced = sync;
+        }
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let now = self.clock.now();
+        let mut tx = Tx { db: &self.db, st: &mut self.st, now, boot: self.boot };
+        for job in jobs {
+            job.run(&mut tx)?;
+            if early && job.class() == Class::Claim {
+                job.answer(Ok(()));
+            }
+        }
+        self.st.flush(&self.db, now.millis())?;
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Tells who waits for what was committed.
+    fn ring(&mut self) {
+        if std::mem::take(&mut self.st.ring) {
+            self.bells.queue.notify_one();
+        }
+        let revision = self.st.revision;
+        self.bells.revision.send_if_modified(|known| {
+            let moved = *known != revision;
+            *known = revision;
+            moved
+        });
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        let restored = self.st.reload(&self.db);
+        self.stale = restored.is_err();
+        restored
+    }
+
+    /// Trims history and looks for room, if it is time; called between groups.
+    pub fn tend(&mut self) {
+        let now = self.clock.now().millis();
+        let pause = if self.more_to_trim { TEND_BUSY_MS } else { TEND_IDLE_MS };
+        if self.tended != 0 && (now - self.tended).abs() < pause {
+            return;
+        }
+        self.tended = now;
+        self.trim();
+        self.room.look(&self.db);
+    }
+
+    /// One step of trimming; says whether there is more.
+    pub fn trim(&mut self) -> bool {
+        if self.stale {
+            return false;
+        }
+        let history = self.history.clone();
+        let mut more = false;
+        let mut job = Quiet(|tx: &mut Tx<'_>| {
+            more = super::trim::step(tx, &history)?;
+            Ok(())
+        });
+        match self.quietly(&mut job) {
+            Ok(()) => self.more_to_trim = more,
+            Err(fault) => {
+                self.more_to_trim = false;
+                tracing::warn!(?fault, "history could not be trimmed");
+            }
+        }
+        self.more_to_trim
+    }
+
+    /// A transaction of the engine's own, that nobody waits for.
+    fn quietly(&mut self, work: &mut Quiet<impl FnMut(&mut Tx<'_>) -> Result<()>>) -> Result<()> {
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let now = self.clock.now();
+        let mut tx = Tx { db: &self.db, st: &mut self.st, now, boot: self.boot };
+        let mut result = (work.0)(&mut tx);
+        if result.is_ok() {
+            result = self.st.flush(&self.db, now.millis());
+        }
+        if result.is_ok() {
+            result = self.db.prepare_cached("COMMIT")?.execute([]).map(drop).map_err(Fault::from);
+        }
+        if result.is_err() {
+            if !self.db.is_autocommit() {
+                let _ = self.db.execute_batch("ROLLBACK");
+            }
+            let _ = self.restore();
+        }
+        result
+    }
+}
+
+/// Work of the engine's own.
+struct Quiet<F>(F);

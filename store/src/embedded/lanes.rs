@@ -1,0 +1,97 @@
+//! Closing, opening and emptying lanes.
+//!
+//! Closing and opening touch the lane's row and no delivery, whatever number waits. Ending what
+//! waits goes in bounded steps, oldest events first.
+
+use pregon_core::id::LaneNo;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codec::{self, len};
+use super::fault::Result;
+use super::moves;
+use super::state::Tx;
+use crate::queue::{LaneClose, LaneEnd};
+
+/// Deliveries that one step ends: 10 ms of the writer.
+const END_MAX: usize = 1000;
+
+/// Closes lanes; closing longer wins.
+pub(super) fn close(tx: &mut Tx<'_>, lanes: &[LaneClose]) -> Result<()> {
+    for close in lanes {
+        let until = tx.now.plus(close.wait).millis();
+        let lane = tx.st.lane_mut(tx.db, codec::lane(close.lane))?;
+        if until > lane.shut_until {
+            lane.shut_until = until;
+            lane.why = codec::pending_code(close.reason);
+            lane.wake = lane.wake.map(|wake| wake.max(until));
+        }
+    }
+    Ok(())
+}
+
+/// Opens lanes and lets them be looked at now.
+pub(super) fn open(tx: &mut Tx<'_>, lanes: &[LaneNo]) -> Result<()> {
+    let now = tx.now.millis();
+    for lane in lanes {
+        let turn = tx.st.next_turn();
+        let lane = tx.st.lane_mut(tx.db, codec::lane(*lane))?;
+        lane.shut_until = 0;
+        lane.put_off = 0;
+        lane.turn = turn;
+        lane.wake = (lane.waiting > 0).then_some(now);
+    }
+    tx.st.ring = true;
+    Ok(())
+}
+
+/// Ends waiting deliveries of a lane; answers how many.
+pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
+    let lane = codec::lane(end.lane);
+    let limit = end.limit.min(END_MAX);
+    let before = end.before.map_or(i64::MAX, pregon_core::clock::Timestamp::millis);
+    // A delivery is no older than its event: above this number none can qualify.
+    let highest = match end.before {
+        None => i64::MAX,
+        Some(_) => highest_before(tx.db, before, tx.st.last)?,
+    };
+    let mut select = tx.db.prepare_cached(
+        "SELECT n, replay, tenant FROM delivery INDEXED BY delivery_lane
+         WHERE lane = ?1 AND state = 0 AND state <> 1 AND n <= ?2 AND batch IS NULL AND create_ms < ?3
+         ORDER BY n LIMIT ?4",
+    )?;
+    let found = select.query_map(params![lane, highest, before, len(limit)], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+    })?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let state = codec::state_code(end.state);
+    let mut update = tx.db.prepare_cached(
+        "UPDATE delivery SET state = ?4, reason = ?5, end_ms = ?6
+         WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+    )?;
+    let reason = codec::end_code(end.reason);
+    for (n, tag, tenant) in &found {
+        update.execute(params![n, lane, tag, state, reason, tx.now.millis()])?;
+        moves::count_end(tx.st.counts(*tenant), state, 1);
+    }
+    tx.st.leave(tx.db, lane, len(found.len()))?;
+    Ok(found.len())
+}
+
+/// The highest event number accepted before a moment, by bisection: accept times rise with
+/// numbers (but for a clock that was set back far, where this is too low or too high by the
+/// events of that stretch).
+pub(super) fn highest_before(db: &Connection, before: i64, last: i64) -> Result<i64> {
+    let mut probe =
+        db.prepare_cached("SELECT n, ms FROM event WHERE n >= ?1 ORDER BY n LIMIT 1")?;
+    let (mut low, mut high) = (0, last); // everything up to low is before, all above high is not
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        let found: Option<(i64, i64)> =
+            probe.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match found {
+            Some((n, ms)) if ms < before && n <= high => low = n,
+            Some(_) | None => high = middle - 1,
+        }
+    }
+    Ok(low)
+}

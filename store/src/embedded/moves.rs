@@ -1,0 +1,243 @@
+//! Where a delivery goes: the rules for one row, and the counters that move with it.
+//!
+//! A delivery has a row once it is in trouble; before that it exists only in the memory of the
+//! node that attempts its event. `created` counts when that memory is settled or the row is made,
+//! whichever comes first, and an end counts when it happens: each exactly once, in the step that
+//! does it.
+//!
+//! Three things bend a wish. A delivery that was cancelled while it was attempted ends instead of
+//! waiting again; a success stays one. A lane that holds as many deliveries as it may takes no
+//! more: the next one expires. And a lane that is closed takes deliveries with their own due
+//! times, and merely is not looked into.
+
+use pregon_core::id::{DeliveryKey, LaneNo};
+use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codec::{self, CANCELLED, FAILED, PENDING, SUCCEEDED};
+use super::fault::Result;
+use super::rows::BatchRow;
+use super::state::{Counts, Tx};
+use crate::queue::{DeliverySettle, Transition};
+
+/// A row's columns that a move sets.
+struct Fate {
+    state: i64,
+    pending: i64,
+    due: i64,
+    batch: Option<i64>,
+    end_ms: Option<i64>,
+    reason: Option<i64>,
+}
+
+/// Settles a delivery that a match made. `told` says that an attempt of this settlement tells of
+/// its success, so that it needs no row.
+pub(super) fn create(
+    tx: &mut Tx<'_>,
+    batch: &mut BatchRow,
+    delivery: &DeliverySettle,
+    tenant: i64,
+    told: bool,
+) -> Result<()> {
+    let to = bend(tx, delivery)?;
+    if to == Transition::Succeeded && told {
+        let counts = tx.st.counts(tenant);
+        counts.created += 1;
+        counts.succeeded += 1;
+        return Ok(());
+    }
+    let fate = fate(tx, batch.b, to);
+    let made = tx
+        .db
+        .prepare_cached(
+            "INSERT INTO delivery(n, lane, replay, tenant, state, attempts, due, batch, create_ms,
+               end_ms, pending, reason)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            codec::int(delivery.key.position.n),
+            codec::lane(delivery.key.lane),
+            codec::tag(&delivery.key),
+            tenant,
+            fate.state,
+            delivery.attempts,
+            fate.due,
+            fate.batch,
+            tx.now.millis(),
+            fate.end_ms,
+            fate.pending,
+            fate.reason
+        ])?;
+    if made == 0 {
+        return Ok(()); // an earlier step of the same fan-out made it
+    }
+    tx.st.counts(tenant).created += 1;
+    if to == Transition::Held {
+        batch.open += 1;
+    }
+    after(tx, delivery.key.lane, tenant, &fate)
+}
+
+/// Settles a delivery that the batch holds.
+pub(super) fn advance(
+    tx: &mut Tx<'_>,
+    batch: &mut BatchRow,
+    delivery: &DeliverySettle,
+) -> Result<()> {
+    let to = bend(tx, delivery)?;
+    let fate = fate(tx, batch.b, to);
+    let tenant: Option<i64> = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET state = ?5, attempts = ?6, due = ?7, batch = ?8, end_ms = ?9,
+               pending = ?10, reason = ?11
+             WHERE n = ?1 AND lane = ?2 AND replay = ?3 AND batch = ?4 RETURNING tenant",
+        )?
+        .query_row(
+            params![
+                codec::int(delivery.key.position.n),
+                codec::lane(delivery.key.lane),
+                codec::tag(&delivery.key),
+                batch.b,
+                fate.state,
+                delivery.attempts,
+                fate.due,
+                fate.batch,
+                fate.end_ms,
+                fate.pending,
+                fate.reason
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(tenant) = tenant else { return Ok(()) }; // it moved before
+    if to != Transition::Held {
+        batch.open -= 1;
+    }
+    after(tx, delivery.key.lane, tenant, &fate)
+}
+
+/// What follows from a row's new columns: counters, and a place in the lane.
+fn after(tx: &mut Tx<'_>, lane: LaneNo, tenant: i64, fate: &Fate) -> Result<()> {
+    if fate.state == PENDING {
+        if fate.batch.is_none() {
+            tx.st.arrive(tx.db, codec::lane(lane), fate.due)?;
+        }
+    } else {
+        count_end(tx.st.counts(tenant), fate.state, 1);
+    }
+    Ok(())
+}
+
+/// Counts deliveries that ended.
+pub(super) fn count_end(counts: &mut Counts, state: i64, ended: i64) {
+    match state {
+        SUCCEEDED => counts.succeeded += ended,
+        FAILED => counts.failed += ended,
+        CANCELLED => counts.cancelled += ended,
+        _ => {}
+    }
+}
+
+/// Where a delivery really goes.
+fn bend(tx: &mut Tx<'_>, delivery: &DeliverySettle) -> Result<Transition> {
+    let back = matches!(delivery.to, Transition::Retry(_) | Transition::Waiting(_));
+    if tx.st.kills > 0
+        && delivery.to != Transition::Held
+        && let Some(reason) = unmark(tx, &delivery.key)?
+        && back
+    {
+        return Ok(Transition::Cancelled(reason));
+    }
+    if back {
+        let lane = tx.st.lane(tx.db, codec::lane(delivery.key.lane))?;
+        if lane.waiting >= i64::from(delivery.max_pending) {
+            return Ok(Transition::Failed(EndReason::Expired));
+        }
+    }
+    Ok(delivery.to)
+}
+
+/// Drops the mark of a cancelled delivery; says why it was cancelled, if it was.
+fn unmark(tx: &mut Tx<'_>, key: &DeliveryKey) -> Result<Option<EndReason>> {
+    let mut drop_mark = tx.db.prepare_cached(
+        "DELETE FROM killed WHERE n = ?1 AND lane = ?2 AND replay = ?3 RETURNING reason",
+    )?;
+    let place = params![codec::int(key.position.n), codec::lane(key.lane), codec::tag(key)];
+    let reason: Option<i64> = drop_mark.query_row(place, |row| row.get(0)).optional()?;
+    if reason.is_some() {
+        tx.st.kills -= 1;
+    }
+    reason.map(codec::end_of).transpose()
+}
+
+/// Drops the marks of an event that was matched, but for deliveries that are still attempted.
+pub(super) fn unmark_event(tx: &mut Tx<'_>, n: i64) -> Result<()> {
+    let dropped = tx
+        .db
+        .prepare_cached(
+            "DELETE FROM killed WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM delivery
+               WHERE delivery.n = killed.n AND delivery.lane = killed.lane
+                 AND delivery.replay = killed.replay AND delivery.batch IS NOT NULL)",
+        )?
+        .execute([n])?;
+    tx.st.kills -= codec::len(dropped);
+    Ok(())
+}
+
+fn fate(tx: &Tx<'_>, batch: i64, to: Transition) -> Fate {
+    let now = tx.now.millis();
+    let waits = |reason, due| Fate {
+        state: PENDING,
+        pending: codec::pending_code(reason),
+        due,
+        batch: None,
+        end_ms: None,
+        reason: None,
+    };
+    let ends = |state, reason: Option<EndReason>| Fate {
+        state: codec::state_code(state),
+        end_ms: Some(now),
+        reason: reason.map(codec::end_code),
+        ..waits(PendingReason::Queued, now)
+    };
+    match to {
+        Transition::Succeeded => ends(DeliveryState::Succeeded, None),
+        Transition::Failed(reason) => ends(DeliveryState::Failed, Some(reason)),
+        Transition::Cancelled(reason) => ends(DeliveryState::Cancelled, Some(reason)),
+        Transition::Retry(wait) => waits(PendingReason::RetryScheduled, tx.now.plus(wait).millis()),
+        Transition::Waiting(reason) => waits(reason, now),
+        Transition::Held => Fate { batch: Some(batch), ..waits(PendingReason::InFlight, now) },
+    }
+}
+
+/// Ends a waiting delivery whose event cannot be read any more.
+pub(super) fn end_unreadable(tx: &mut Tx<'_>, n: i64, lane: i64, tag: &str) -> Result<()> {
+    let tenant: i64 = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET state = 2, end_ms = ?4, reason = ?5
+             WHERE n = ?1 AND lane = ?2 AND replay = ?3 RETURNING tenant",
+        )?
+        .query_row(
+            params![n, lane, tag, tx.now.millis(), codec::end_code(EndReason::RenderFailed)],
+            |row| row.get(0),
+        )?;
+    tracing::error!(n, lane, "a delivery's event cannot be read: the delivery failed");
+    count_end(tx.st.counts(tenant), FAILED, 1);
+    Ok(())
+}
+
+/// How far the fan-out of an event got, if one is under way.
+pub(super) fn fan_out_cursor(db: &Connection, n: i64) -> Result<Option<LaneNo>> {
+    let mut select = db.prepare_cached("SELECT cursor FROM partial WHERE n = ?1")?;
+    let cursor: Option<i64> = select.query_row([n], |row| row.get(0)).optional()?;
+    Ok(cursor.map(|lane| LaneNo(codec::uint(lane))))
+}
+
+/// An event's accept time; 0 if it is gone.
+pub(super) fn accept_ms(db: &Connection, n: i64) -> Result<i64> {
+    let mut select = db.prepare_cached("SELECT ms FROM event WHERE n = ?1")?;
+    Ok(select.query_row([n], |row| row.get(0)).optional()?.unwrap_or(0))
+}

@@ -1,0 +1,124 @@
+//! Publish: events get the next numbers.
+//!
+//! All that costs (hashing, encoding) is done by the caller; the writer inserts rows. A given id
+//! is known by the hash of (tenant, id, version). It is a repeat within a day by the clock, and
+//! longer while the event is not matched or a delivery of it is pending; later it is a new event,
+//! and the name then points to that one.
+
+use bytes::Bytes;
+use pregon_core::event::NewEvent;
+use pregon_core::id::TenantId;
+use pregon_core::limits;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codec::{self, len};
+use super::fault::Result;
+use super::rows;
+use super::state::{State, Tx};
+use crate::log::EventStage;
+use crate::queue::Published;
+
+/// How far an accept time may be held back to keep them in order when the clock steps back.
+const CLOCK_STEP_MS: i64 = 60_000;
+
+/// An event, encoded.
+pub(super) struct Prepared {
+    tenant: TenantId,
+    head: Vec<u8>,
+    data: Bytes,
+    given: Option<Given>,
+}
+
+/// What a given id is recognised by.
+struct Given {
+    hash: [u8; 16],
+    digest: [u8; 16],
+}
+
+/// Encodes events; needs no database.
+pub(super) fn prepare(events: Vec<NewEvent>) -> Result<Vec<Prepared>> {
+    let one = |event: NewEvent| {
+        let given = event.id.as_ref().map(|id| Given {
+            hash: codec::name_hash(&event.tenant, id, event.version),
+            digest: codec::content_digest(&event),
+        });
+        let head = codec::head_of(&event)?;
+        Ok(Prepared { tenant: event.tenant, head, data: event.data, given })
+    };
+    events.into_iter().map(one).collect()
+}
+
+/// Appends events, and says where they lie.
+pub(super) fn publish(tx: &mut Tx<'_>, events: &[Prepared]) -> Result<Vec<Published>> {
+    let db = tx.db;
+    let now = tx.now.millis();
+    let behind = tx.st.last_ms - now;
+    let ms = if (0..=CLOCK_STEP_MS).contains(&behind) { tx.st.last_ms } else { now };
+    let mut insert = db.prepare_cached(
+        "INSERT INTO event(n, ms, tenant, head, data) VALUES(?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let mut answers = Vec::with_capacity(events.len());
+    for event in events {
+        let n = tx.st.last + 1;
+        if let Some(given) = &event.given
+            && let Some(known) = recall(db, tx.st, given, n, ms)?
+        {
+            answers.push(known);
+            continue;
+        }
+        let tenant = tx.st.tenant(db, &event.tenant)?;
+        insert.execute(params![n, ms, tenant, event.head, &event.data[..]])?;
+        tx.st.last = n;
+        tx.st.kept += 1;
+        tx.st.bytes += len(event.head.len() + event.data.len());
+        tx.st.counts(tenant).accepted += 1;
+        let position = codec::position(n, ms);
+        answers.push(Published::Accepted { position, duplicate: false });
+    }
+    tx.st.last_ms = ms;
+    tx.st.ring = true;
+    tx.st.moved();
+    Ok(answers)
+}
+
+/// Notes a given id for event `n`, or says what it was given to before.
+fn recall(
+    db: &Connection,
+    st: &State,
+    given: &Given,
+    n: i64,
+    ms: i64,
+) -> Result<Option<Published>> {
+    let noted = db
+        .prepare_cached(
+            "INSERT INTO dedupe(hash, digest, n, ms) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT(hash) DO NOTHING",
+        )?
+        .execute(params![given.hash, given.digest, n, ms])?;
+    if noted == 1 {
+        return Ok(None);
+    }
+    let (digest, old_n, old_ms): ([u8; 16], i64, i64) = db
+        .prepare_cached("SELECT digest, n, ms FROM dedupe WHERE hash = ?1")?
+        .query_row([given.hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let window = i64::try_from(limits::DEDUPE_WINDOW.as_millis()).unwrap_or(i64::MAX);
+    if ms - old_ms >= window && !is_busy(db, st, old_n)? {
+        db.prepare_cached("UPDATE dedupe SET digest = ?2, n = ?3, ms = ?4 WHERE hash = ?1")?
+            .execute(params![given.hash, given.digest, n, ms])?;
+        return Ok(None);
+    }
+    Ok(Some(if digest == given.digest {
+        Published::Accepted { position: codec::position(old_n, old_ms), duplicate: true }
+    } else {
+        Published::IdReused
+    }))
+}
+
+/// Whether an event is not matched yet or has a pending delivery.
+fn is_busy(db: &Connection, st: &State, n: i64) -> Result<bool> {
+    if rows::stage(db, n, st.cur)? != EventStage::Matched {
+        return Ok(true);
+    }
+    let mut pending = db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND state = 0")?;
+    Ok(pending.query_row([n], |_| Ok(())).optional()?.is_some())
+}

@@ -1,0 +1,130 @@
+//! The queue's calls: which class each is, and what it runs.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pregon_core::event::NewEvent;
+use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo};
+use pregon_core::outcome::EndReason;
+
+use super::codec::PARTITION;
+use super::engine::Class;
+use super::executor::Handle;
+use super::{due, lanes, publish, settle, single, take, takeover};
+use crate::StoreError;
+use crate::queue::{
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Queue,
+    Replay, Replayed, Settled, Settlement, Token,
+};
+
+fn known(partition: PartitionNo) -> Result<(), StoreError> {
+    if partition == PARTITION {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(format!("there is no partition {partition}")))
+}
+
+#[async_trait]
+impl Queue for Handle {
+    fn partitions(&self) -> PartitionNo {
+        1
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let items = events.len();
+        let events = publish::prepare(events)?;
+        let work = move |tx: &mut super::state::Tx<'_>| publish::publish(tx, &events);
+        self.write(Class::Accept, items, work).await
+    }
+
+    async fn take(
+        &self,
+        partition: PartitionNo,
+        claim: &Claim,
+        want: usize,
+        bytes: usize,
+    ) -> Result<Option<Batch>, StoreError> {
+        known(partition)?;
+        let claim = claim.clone();
+        self.write(Class::Claim, 1, move |tx| take::take(tx, &claim, want, bytes)).await
+    }
+
+    async fn due(
+        &self,
+        partition: PartitionNo,
+        claim: &Claim,
+        request: DueRequest,
+    ) -> Result<Due, StoreError> {
+        known(partition)?;
+        let claim = claim.clone();
+        let want = request.want;
+        self.write(Class::Claim, want, move |tx| due::due(tx, &claim, &request)).await
+    }
+
+    async fn take_over(
+        &self,
+        partition: PartitionNo,
+        claim: &Claim,
+        limit: usize,
+    ) -> Result<(Vec<Batch>, Option<Duration>), StoreError> {
+        known(partition)?;
+        let claim = claim.clone();
+        let work = move |tx: &mut super::state::Tx<'_>| takeover::take_over(tx, &claim, limit);
+        self.write(Class::Claim, 1, work).await
+    }
+
+    async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Token>, StoreError> {
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = tokens.to_vec();
+        self.write(Class::Finish, 1, move |tx| take::extend(tx, &tokens, lease)).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        let settlement = settle::Prepared::new(settlement)?;
+        let items = settlement.items();
+        self.write(Class::Finish, items, move |tx| settle::settle(tx, &settlement)).await
+    }
+
+    async fn release(&self, tokens: &[Token]) -> Result<(), StoreError> {
+        let tokens = tokens.to_vec();
+        self.write(Class::Finish, 1, move |tx| take::release(tx, &tokens)).await
+    }
+
+    async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
+        let lanes = lanes.to_vec();
+        self.write(Class::Finish, 1, move |tx| lanes::close(tx, &lanes)).await
+    }
+
+    async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError> {
+        let lanes = lanes.to_vec();
+        self.write(Class::Finish, 1, move |tx| lanes::open(tx, &lanes)).await
+    }
+
+    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
+        let items = end.limit;
+        self.write(Class::Finish, items, move |tx| lanes::end(tx, &end)).await
+    }
+
+    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
+        self.write(Class::Decide, 1, move |tx| single::cancel(tx, &key, reason)).await
+    }
+
+    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
+        let (replays, items) = (replays.to_vec(), replays.len());
+        self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    }
+
+    async fn wait(&self, at_most: Duration) {
+        // The bell keeps one ring for who comes late, and wakes one of several waiters.
+        let _ = tokio::time::timeout(at_most, self.bell().notified()).await;
+    }
+}

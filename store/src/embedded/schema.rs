@@ -1,0 +1,191 @@
+//! The tables, and how a connection is set up.
+//!
+//! | table | a row is |
+//! |---|---|
+//! | `mark` | the numbers that only ever move forward, in one row: it is written once a group |
+//! | `tenant` | a tenant that ever published, its number here and its counters |
+//! | `event` | an event; `n` is its number, the rest but its data is in `head` |
+//! | `dedupe` | a given id and where its latest event lies; goes with that event, or a day after |
+//! | `stale` | a `dedupe` row that outlived its event, and when to drop it |
+//! | `unmatched` | an event that nobody wanted |
+//! | `batch` | what one claim leased: a range of new events, or what `delivery.batch` names |
+//! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off |
+//! | `partial` | how far the fan-out of an event got |
+//! | `lane` | a lane with waiting deliveries, or a closed one |
+//! | `killed` | a delivery that was cancelled while it was attempted |
+//! | `chunk` | attempts of one settle, packed |
+//! | `map` | which chunks tell of the events of a batch, as first taken: ranges are disjoint |
+//! | `trail` | which chunks tell of an event by attempts made from lanes |
+//! | `doc`, `change`, `request` | configuration, its change log, and remembered requests |
+//! | `node` | a node that announced itself |
+//!
+//! An event whose deliveries all succeed at once touches `event`, and a 256th of `batch`, `chunk`
+//! and `map`. Everything else is for work in trouble.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::fault::Result;
+use super::{OpenError, SyncMode};
+
+/// The schema that this release writes.
+pub(super) const VERSION: i64 = 1;
+/// Marks a file as ours ("prgn").
+const APPLICATION: i64 = 0x7072_676e;
+/// Bytes of a page: a row of 500 B event data with its head fits a dozen times.
+pub(super) const PAGE: u64 = 8192;
+/// Statements kept prepared: all that there are.
+const STATEMENTS: usize = 200;
+/// KiB of pages that the writer keeps in memory.
+const WRITER_CACHE_KIB: i64 = 64 * 1024;
+/// KiB of pages that a reader keeps in memory.
+const READER_CACHE_KIB: i64 = 8 * 1024;
+/// Pages of the log after which it is copied into the database: large, since a hot page is then
+/// copied once for many commits.
+const CHECKPOINT_PAGES: i64 = 4000;
+/// Bytes that the log file is cut back to after a checkpoint.
+const WAL_KEPT: i64 = 64 * 1024 * 1024;
+
+const TABLES: &str = "
+CREATE TABLE mark(
+  one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL,
+  last INTEGER NOT NULL, last_ms INTEGER NOT NULL, cur INTEGER NOT NULL,
+  trim INTEGER NOT NULL, again INTEGER NOT NULL, kept INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  chunk INTEGER NOT NULL, turn INTEGER NOT NULL, lane INTEGER NOT NULL,
+  revision INTEGER NOT NULL, nonce INTEGER NOT NULL);
+CREATE TABLE tenant(
+  t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+  accepted INTEGER NOT NULL DEFAULT 0, matched INTEGER NOT NULL DEFAULT 0,
+  unmatched INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL DEFAULT 0,
+  succeeded INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+  cancelled INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE event(
+  n INTEGER PRIMARY KEY, ms INTEGER NOT NULL, tenant INTEGER NOT NULL,
+  head BLOB NOT NULL, data BLOB NOT NULL);
+CREATE INDEX event_tenant ON event(tenant, n);
+CREATE TABLE dedupe(
+  hash BLOB PRIMARY KEY, digest BLOB NOT NULL, n INTEGER NOT NULL, ms INTEGER NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE stale(ms INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(ms, hash)) WITHOUT ROWID;
+CREATE TABLE unmatched(
+  tenant INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(tenant, n)) WITHOUT ROWID;
+CREATE TABLE batch(
+  b INTEGER PRIMARY KEY, boot INTEGER NOT NULL, node TEXT NOT NULL,
+  origin INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, done BLOB NOT NULL,
+  open INTEGER NOT NULL, takes INTEGER NOT NULL, expiry INTEGER NOT NULL,
+  released INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX batch_expiry ON batch(expiry);
+CREATE TABLE delivery(
+  n INTEGER NOT NULL, lane INTEGER NOT NULL, replay TEXT NOT NULL, tenant INTEGER NOT NULL,
+  state INTEGER NOT NULL, attempts INTEGER NOT NULL, due INTEGER NOT NULL, batch INTEGER,
+  create_ms INTEGER NOT NULL, end_ms INTEGER, pending INTEGER NOT NULL, reason INTEGER,
+  PRIMARY KEY(n, lane, replay)) WITHOUT ROWID;
+CREATE INDEX delivery_waiting ON delivery(lane, due) WHERE state = 0 AND batch IS NULL;
+CREATE INDEX delivery_held ON delivery(batch) WHERE batch IS NOT NULL;
+CREATE INDEX delivery_lane ON delivery(lane, state, n) WHERE state <> 1;
+CREATE INDEX delivery_tenant ON delivery(tenant, state, n) WHERE state <> 1;
+CREATE TABLE partial(n INTEGER PRIMARY KEY, cursor INTEGER NOT NULL);
+CREATE TABLE lane(
+  lane INTEGER PRIMARY KEY, wake INTEGER, turn INTEGER NOT NULL, shut_until INTEGER NOT NULL,
+  why INTEGER NOT NULL, waiting INTEGER NOT NULL);
+CREATE INDEX lane_wake ON lane(wake, turn) WHERE wake IS NOT NULL;
+CREATE TABLE killed(
+  n INTEGER NOT NULL, lane INTEGER NOT NULL, replay TEXT NOT NULL, reason INTEGER NOT NULL,
+  ms INTEGER NOT NULL, PRIMARY KEY(n, lane, replay)) WITHOUT ROWID;
+CREATE TABLE chunk(
+  k INTEGER PRIMARY KEY, kind INTEGER NOT NULL, ms INTEGER NOT NULL, max_n INTEGER NOT NULL,
+  refs BLOB NOT NULL, late BLOB, data BLOB NOT NULL);
+CREATE INDEX chunk_kind ON chunk(kind, k);
+CREATE TABLE map(first INTEGER NOT NULL, k INTEGER NOT NULL, PRIMARY KEY(first, k)) WITHOUT ROWID;
+CREATE TABLE trail(n INTEGER NOT NULL, k INTEGER NOT NULL, PRIMARY KEY(n, k)) WITHOUT ROWID;
+CREATE TABLE doc(
+  name TEXT PRIMARY KEY, collections TEXT NOT NULL, revision INTEGER NOT NULL,
+  bytes BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX doc_kind ON doc(collections, name);
+CREATE TABLE change(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE request(
+  id BLOB PRIMARY KEY, digest BLOB NOT NULL, revision INTEGER NOT NULL, reply BLOB NOT NULL,
+  ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX request_ms ON request(ms);
+CREATE TABLE node(id TEXT PRIMARY KEY, ms INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// Sets up the writing connection, makes the tables in a new file, and refuses a newer one.
+pub(super) fn prepare(
+    db: &Connection,
+    sync: SyncMode,
+    in_file: bool,
+    epoch: i64,
+) -> std::result::Result<(), OpenError> {
+    let wrong = |error: rusqlite::Error| OpenError::Database(error.to_string());
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    let page = i64::try_from(PAGE).unwrap_or(8192);
+    db.pragma_update(None, "page_size", page).map_err(wrong)?;
+    if in_file {
+        let mode: String = db
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(wrong)?;
+        if mode != "wal" {
+            return Err(OpenError::Database(format!("journal mode is {mode}, not wal")));
+        }
+    }
+    synchronous(db, sync == SyncMode::Fsync).map_err(wrong)?;
+    db.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(wrong)?;
+    db.pragma_update(None, "temp_store", "MEMORY").map_err(wrong)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrong)?;
+    db.pragma_update(None, "journal_size_limit", WAL_KEPT).map_err(wrong)?;
+    let found: i64 =
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrong)?;
+    if found > VERSION {
+        return Err(OpenError::Newer { found, known: VERSION });
+    }
+    if found == 0 { create(db, epoch).map_err(wrong) } else { Ok(()) }
+}
+
+/// Whether a commit waits for the disk. Takes effect with the next transaction.
+pub(super) fn synchronous(db: &Connection, full: bool) -> rusqlite::Result<()> {
+    let sql = if full { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" };
+    db.execute_batch(sql)
+}
+
+fn create(db: &Connection, epoch: i64) -> rusqlite::Result<()> {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    db.execute_batch(TABLES)?;
+    db.execute("INSERT INTO mark VALUES(1, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", [epoch])?;
+    db.pragma_update(None, "application_id", APPLICATION)?;
+    db.pragma_update(None, "user_version", VERSION)?;
+    db.execute_batch("COMMIT")
+}
+
+/// Sets up a reading connection.
+pub(super) fn prepare_reader(db: &Connection) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.busy_timeout(std::time::Duration::from_secs(1))?;
+    db.pragma_update(None, "query_only", true)?;
+    db.pragma_update(None, "cache_size", -READER_CACHE_KIB)
+}
+
+/// The numbers of `mark` that readers need.
+pub(super) struct Mark {
+    pub epoch: i64,
+    pub last: i64,
+    pub cur: i64,
+    pub revision: i64,
+    pub nonce: i64,
+}
+
+/// Reads the numbers of `mark`.
+pub(super) fn mark(db: &Connection) -> Result<Mark> {
+    let mark = db
+        .prepare_cached("SELECT epoch, last, cur, revision, nonce FROM mark")?
+        .query_row([], |row| {
+            Ok(Mark {
+                epoch: row.get(0)?,
+                last: row.get(1)?,
+                cur: row.get(2)?,
+                revision: row.get(3)?,
+                nonce: row.get(4)?,
+            })
+        })
+        .optional()?;
+    mark.ok_or_else(|| super::codec::bad("mark", "missing"))
+}

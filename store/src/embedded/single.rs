@@ -1,0 +1,119 @@
+//! One delivery at a time: cancel and replay.
+//!
+//! A delivery that waits is cancelled on the spot. One that is being attempted gets a mark, which
+//! its settle looks at: a success stays a success, anything else ends as cancelled. The mark also
+//! works for a delivery that has no row because its event is still being matched.
+
+use pregon_core::attempt::End;
+use pregon_core::id::DeliveryKey;
+use pregon_core::outcome::{EndReason, PendingReason};
+use rusqlite::{OptionalExtension, params};
+
+use super::codec::{self, CANCELLED, PENDING};
+use super::fault::Result;
+use super::state::Tx;
+use super::{attempts, moves, rows};
+use crate::log::EventStage;
+use crate::queue::{Cancelled, Replay, Replayed};
+
+/// Cancels one delivery.
+pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> Result<Cancelled> {
+    let (n, lane, tag) = (codec::int(key.position.n), codec::lane(key.lane), codec::tag(key));
+    if lane == 0 || !rows::is_kept(tx.db, key.position)? {
+        return Ok(Cancelled::Unknown);
+    }
+    let row: Option<(i64, Option<i64>, i64)> = tx
+        .db
+        .prepare_cached(
+            "SELECT state, batch, tenant FROM delivery WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+        )?
+        .query_row(params![n, lane, tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    match row {
+        Some((PENDING, None, tenant)) => {
+            tx.db
+                .prepare_cached(
+                    "UPDATE delivery SET state = ?4, reason = ?5, end_ms = ?6
+                     WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+                )?
+                .execute(params![
+                    n,
+                    lane,
+                    tag,
+                    CANCELLED,
+                    codec::end_code(reason),
+                    tx.now.millis()
+                ])?;
+            tx.st.leave(tx.db, lane, 1)?;
+            moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
+            Ok(Cancelled::Done)
+        }
+        Some((PENDING, Some(_), _)) => mark(tx, key, reason),
+        Some((ended, _, _)) => Ok(Cancelled::Ended(codec::state_of(ended)?)),
+        None => cancel_unrecorded(tx, key, reason),
+    }
+}
+
+/// A delivery without a row: of an event that is being matched, or done at once, or none at all.
+fn cancel_unrecorded(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> Result<Cancelled> {
+    if key.replay.is_some() {
+        return Ok(Cancelled::Unknown);
+    }
+    match rows::stage(tx.db, codec::int(key.position.n), tx.st.cur)? {
+        EventStage::Waiting => Ok(Cancelled::Unknown),
+        EventStage::Claimed(_) => mark(tx, key, reason),
+        EventStage::Matched => {
+            let end = attempts::end_of(tx.db, key)?;
+            Ok(end.map_or(Cancelled::Unknown, |End { state, .. }| Cancelled::Ended(state)))
+        }
+    }
+}
+
+fn mark(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> Result<Cancelled> {
+    let made = tx
+        .db
+        .prepare_cached(
+            "INSERT INTO killed(n, lane, replay, reason, ms) VALUES(?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            codec::int(key.position.n),
+            codec::lane(key.lane),
+            codec::tag(key),
+            codec::end_code(reason),
+            tx.now.millis()
+        ])?;
+    tx.st.kills += codec::len(made);
+    Ok(Cancelled::InFlight)
+}
+
+/// Makes new deliveries of old ones.
+pub(super) fn replay(tx: &mut Tx<'_>, replays: &[Replay]) -> Result<Vec<Replayed>> {
+    replays.iter().map(|replay| replay_one(tx, replay)).collect()
+}
+
+fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
+    let key = DeliveryKey { replay: Some(replay.tag), ..replay.key };
+    let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
+    if lane == 0 || !rows::is_kept(tx.db, key.position)? {
+        return Ok(Replayed::EventGone);
+    }
+    let now = tx.now.millis();
+    let tenant: Option<i64> = tx
+        .db
+        .prepare_cached(
+            "INSERT INTO delivery(n, lane, replay, tenant, state, attempts, due, batch, create_ms,
+               pending)
+             SELECT n, ?2, ?3, tenant, 0, 0, ?4, NULL, ?4, ?5 FROM event WHERE n = ?1
+             ON CONFLICT DO NOTHING RETURNING tenant",
+        )?
+        .query_row(
+            params![n, lane, codec::tag(&key), now, codec::pending_code(PendingReason::Queued)],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(tenant) = tenant else { return Ok(Replayed::Existed(key)) };
+    tx.st.counts(tenant).created += 1;
+    tx.st.arrive(tx.db, lane, now)?;
+    Ok(Replayed::Created(key))
+}

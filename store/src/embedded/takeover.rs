@@ -1,0 +1,219 @@
+//! Takeover: a batch whose lease ran out gets a new token and a new owner.
+//!
+//! The row gets a new number, and with that the old token is dead. What is handed on is what is
+//! still open: events of the range that are not done, deliveries that the batch holds. A batch
+//! that lapsed repeatedly may hold an item that kills nodes, so it is taken apart into batches of
+//! one item, of which all but one then go well. A released batch counts no take.
+//!
+//! Deliveries that were held get a `LOST` record: they may have been sent. (An event that was
+//! still being matched has no deliveries yet to say that of; `previous` tells the new owner.)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{ContractId, NodeId};
+use rusqlite::params;
+
+use super::codec::{self, len};
+use super::fault::Result;
+use super::rows::{self, BatchRow, Events, Found};
+use super::state::Tx;
+use super::{chunk, moves, take};
+use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SINGLED_OUT_AT, Token};
+
+/// Leases up to `limit` lapsed batches, and says when the next lease lapses.
+pub(super) fn take_over(
+    tx: &mut Tx<'_>,
+    claim: &Claim,
+    limit: usize,
+) -> Result<(Vec<Batch>, Option<Duration>)> {
+    let now = tx.now.millis();
+    let lapsed: Vec<BatchRow> = {
+        let sql = rows::batch_columns!("WHERE expiry <= ?1 ORDER BY expiry, b LIMIT ?2");
+        let mut select = tx.db.prepare_cached(sql)?;
+        let rows = select.query_map(params![now, len(limit)], rows::batch_row)?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let (mut batches, mut lost) = (Vec::new(), Vec::new());
+    for old in lapsed {
+        rows::remove_batch(tx.db, old.b)?;
+        let takes = if old.released { old.takes } else { old.takes + 1 };
+        let apart = takes >= i64::from(SINGLED_OUT_AT) && old.open > 1;
+        let contents = Contents::read(tx, &old)?;
+        if !old.released {
+            lost.extend(contents.deliveries.iter().filter_map(|d| lost_record(tx, &old, d)));
+        }
+        let pieces = if apart { contents.apart() } else { vec![contents] };
+        for piece in pieces {
+            batches.extend(lease(tx, claim, &old, takes, piece)?);
+        }
+    }
+    for packed in chunk::pack(lost)? {
+        chunk::store(tx, &packed, |_| chunk::Told::ByEvent)?;
+    }
+    let next: Option<i64> =
+        tx.db.prepare_cached("SELECT MIN(expiry) FROM batch")?.query_row([], |row| row.get(0))?;
+    let wait = |expiry: i64| Duration::from_millis(codec::uint(expiry - now));
+    Ok((batches, next.map(wait)))
+}
+
+/// What is still open of a batch.
+#[derive(Default)]
+struct Contents {
+    events: Vec<OpenEvent>,
+    spoiled: Vec<pregon_core::id::Position>,
+    deliveries: Vec<HeldDelivery>,
+}
+
+impl Contents {
+    fn read(tx: &mut Tx<'_>, old: &BatchRow) -> Result<Self> {
+        let mut contents = Contents::default();
+        for n in old.open_events() {
+            contents.add_event(tx, n)?;
+        }
+        let mut select = tx.db.prepare_cached(
+            "SELECT n, lane, replay, attempts, create_ms FROM delivery WHERE batch = ?1
+             ORDER BY n, lane, replay",
+        )?;
+        let mut rows = select.query([old.b])?;
+        let mut events = Events::default();
+        while let Some(row) = rows.next()? {
+            let (n, lane): (i64, i64) = (row.get(0)?, row.get(1)?);
+            if lane == 0 {
+                contents.add_event(tx, n)?;
+                continue;
+            }
+            let tag: String = row.get(2)?;
+            let Some(event) = events.get(tx.db, n)? else {
+                moves::end_unreadable(tx, n, lane, &tag)?;
+                continue;
+            };
+            contents.deliveries.push(HeldDelivery {
+                key: codec::key(n, codec::int(event.position.ms), lane, &tag)?,
+                event,
+                attempts: codec::uint32(row.get(3)?),
+                create_time: Timestamp::from_millis(row.get(4)?),
+            });
+        }
+        Ok(contents)
+    }
+
+    fn add_event(&mut self, tx: &Tx<'_>, n: i64) -> Result<()> {
+        match rows::event_at(tx.db, n)? {
+            Some(Found::Event(event)) => {
+                let cursor = moves::fan_out_cursor(tx.db, n)?;
+                self.events.push(OpenEvent { event, cursor });
+            }
+            Some(Found::Spoiled(position)) => self.spoiled.push(position),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Each item by itself.
+    fn apart(self) -> Vec<Contents> {
+        let event = |open| Contents { events: vec![open], ..Contents::default() };
+        let spoiled = |position| Contents { spoiled: vec![position], ..Contents::default() };
+        let delivery = |held| Contents { deliveries: vec![held], ..Contents::default() };
+        let events = self.events.into_iter().map(event);
+        let spoiled = self.spoiled.into_iter().map(spoiled);
+        events.chain(spoiled).chain(self.deliveries.into_iter().map(delivery)).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.events.len() + self.spoiled.len() + self.deliveries.len()
+    }
+
+    /// Numbers of its events that lie in a range.
+    fn numbers<'a>(&'a self, old: &'a BatchRow) -> impl Iterator<Item = i64> + 'a {
+        let events = self.events.iter().map(|open| open.event.position.n);
+        let all = events.chain(self.spoiled.iter().map(|position| position.n));
+        all.map(codec::int).filter(|n| old.covers(*n))
+    }
+
+    /// Numbers of its events that were put off before: they are in lane 0.
+    fn put_off<'a>(&'a self, old: &'a BatchRow) -> impl Iterator<Item = i64> + 'a {
+        let events = self.events.iter().map(|open| open.event.position.n);
+        let all = events.chain(self.spoiled.iter().map(|position| position.n));
+        all.map(codec::int).filter(|n| !old.covers(*n))
+    }
+}
+
+/// Writes the row of a batch taken over and moves its deliveries to it.
+fn lease(
+    tx: &mut Tx<'_>,
+    claim: &Claim,
+    old: &BatchRow,
+    takes: i64,
+    contents: Contents,
+) -> Result<Option<Batch>> {
+    if contents.len() == 0 {
+        return Ok(None);
+    }
+    let numbers: Vec<i64> = contents.numbers(old).collect();
+    let b = tx.st.new_batch();
+    let mut row = match (numbers.iter().min(), numbers.iter().max()) {
+        (Some(first), Some(last)) => {
+            let mut row = BatchRow::range(b, &claim.node, *first, *last);
+            let gone: Vec<i64> = row.open_events().filter(|n| !numbers.contains(n)).collect();
+            gone.into_iter().for_each(|n| row.finish(n));
+            BatchRow { origin: old.origin, ..row }
+        }
+        // Held deliveries of a range keep its origin: their attempts are found by it.
+        _ => BatchRow { origin: old.origin, ..BatchRow::lanes(b, &claim.node) },
+    };
+    row.takes = takes;
+    row.expiry = tx.now.plus(claim.lease).millis();
+    row.open = len(contents.len());
+    row.insert(tx.db, tx.boot)?;
+    let mut hold = tx.db.prepare_cached(
+        "UPDATE delivery SET batch = ?4 WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+    )?;
+    for held in &contents.deliveries {
+        let place = (codec::int(held.key.position.n), codec::lane(held.key.lane));
+        hold.execute(params![place.0, place.1, codec::tag(&held.key), row.b])?;
+    }
+    for n in contents.put_off(old) {
+        hold.execute(params![n, 0, "", row.b])?;
+    }
+    let mut batch = take::empty(tx.boot, &row, NodeId::parse(&old.node).ok());
+    batch.events = contents.events;
+    batch.spoiled = contents.spoiled;
+    batch.deliveries = contents.deliveries;
+    Ok(Some(batch))
+}
+
+/// The record of an attempt whose end nobody saw; none where the row names no node.
+fn lost_record(tx: &Tx<'_>, old: &BatchRow, held: &HeldDelivery) -> Option<(Token, AttemptRecord)> {
+    let event = &held.event;
+    let node = NodeId::parse(&old.node).ok()?;
+    let contract = ContractId::parse("unknown").ok()?; // the queue knows of none
+    let record = AttemptRecord {
+        key: held.key,
+        kind: RecordKind::Lost,
+        number: held.attempts.saturating_add(1),
+        tenant: event.tenant.clone(),
+        event_type: event.event_type.clone(),
+        environment: event.environment,
+        node,
+        start: tx.now,
+        timing: Timing::default(),
+        outcome: None,
+        end: None,
+        error_class: None,
+        reason: "the lease ran out; it may have been sent".to_owned(),
+        status: 0,
+        url: Arc::from(""),
+        remote: None,
+        next_attempt: None,
+        configuration_revision: 0,
+        contract,
+        contract_revision: 0,
+        secrets: Vec::new(),
+        response: None,
+        late: false,
+    };
+    Some((take::token(tx.boot, old.b), record))
+}

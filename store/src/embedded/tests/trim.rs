@@ -1,0 +1,98 @@
+//! History goes, work stays.
+
+use super::*;
+use pregon_core::outcome::EndReason;
+
+impl Bench {
+    /// Trims until nothing is left to trim.
+    fn trim(&self) {
+        while self.embedded.handle.with_engine(|engine| engine.trim()).unwrap() {}
+    }
+}
+
+#[tokio::test]
+async fn old_events_go_with_all_that_belongs_to_them() {
+    let bench = Bench::memory();
+    let given = vec![event("acme", Some("o-1"), "1")];
+    let first = place(&bench.store.queue.publish(given).await.unwrap()[0]);
+    let name = bench.store.log.event(first).await.unwrap().unwrap().0.name();
+    let others = bench.publish(1200).await;
+    while let Some(batch) = bench.take(256).await {
+        bench.match_all(&batch, Transition::Succeeded).await;
+    }
+    bench.clock.advance(8 * DAY);
+    bench.trim();
+    bench.check().await;
+    assert_eq!(bench.store.log.find(&name).await.unwrap(), None);
+    assert_eq!(bench.store.log.event(others[1199]).await.unwrap(), None);
+    let left = |table: &str| {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        let count = |engine: &mut super::super::engine::Engine| {
+            engine.db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        bench.embedded.handle.with_engine(count).unwrap()
+    };
+    for table in ["event", "dedupe", "chunk", "map", "trail", "delivery", "unmatched", "stale"] {
+        assert_eq!(left(table), 0, "{table}");
+    }
+    assert_eq!(bench.publish(1).await[0].n, 1202);
+    let books = bench.store.log.books(None).await.unwrap();
+    assert_eq!(books.succeeded, 1201, "history past retention is counted");
+}
+
+#[tokio::test]
+async fn work_is_spared_and_failures_are_kept_longer() {
+    let bench = Bench::memory();
+    let positions = bench.publish(4).await;
+    let batch = bench.take(3).await.unwrap();
+    let to = [
+        Transition::Retry(60 * DAY),
+        Transition::Failed(EndReason::Refused),
+        Transition::Cancelled(EndReason::ByCaller),
+    ];
+    let events = positions.iter().zip(to).map(|(position, to)| {
+        let to = move_to(*position, 1, 1, to);
+        event_settle(*position, EventOutcome::Matched(vec![to]))
+    });
+    bench.settle(settlement(batch.token, events.collect(), Vec::new())).await;
+    bench.clock.advance(8 * DAY);
+    bench.trim();
+    let kept = || async {
+        let mut kept = Vec::new();
+        for (i, position) in positions.iter().enumerate() {
+            if bench.store.log.event(*position).await.unwrap().is_some() {
+                kept.push(i);
+            }
+        }
+        kept
+    };
+    assert_eq!(kept().await, [0, 1, 3]);
+    bench.clock.advance(30 * DAY);
+    bench.trim();
+    assert_eq!(kept().await, [0, 3]);
+    bench.check().await;
+}
+
+#[tokio::test]
+async fn too_many_events_are_trimmed_from_the_oldest() {
+    let change = |options: &mut EmbeddedOptions| {
+        options.history = History { max_events: 100, ..History::default() };
+    };
+    let bench = Bench::with(Location::Memory, change);
+    let given = vec![event("acme", Some("o-1"), "1")];
+    let first = place(&bench.store.queue.publish(given.clone()).await.unwrap()[0]);
+    bench.publish(149).await;
+    let batch = bench.take(256).await.unwrap();
+    bench.match_all(&batch, Transition::Succeeded).await;
+    bench.trim();
+    assert_eq!(bench.store.log.event(first).await.unwrap(), None);
+    let page = bench.store.log.events(&crate::log::EventQuery::default(), None, 500).await.unwrap();
+    assert_eq!(page.items.len(), 100);
+    // Its id is remembered for its day all the same.
+    let again = bench.store.queue.publish(given.clone()).await.unwrap();
+    assert_eq!(again, [Published::Accepted { position: first, duplicate: true }]);
+    bench.clock.advance(DAY);
+    bench.trim();
+    assert_ne!(place(&bench.store.queue.publish(given).await.unwrap()[0]), first);
+    bench.check().await;
+}

@@ -1,0 +1,231 @@
+//! Trimming: history goes when it is old, or when there is too much of it; work never does.
+//!
+//! A cursor (`trim`) walks up the events as they come of age. It spares an event that is not
+//! matched, that has a pending delivery, or that has a failed one which is kept longer; a second
+//! cursor (`again`) goes round below it and looks at the spared ones anew. An event takes its
+//! deliveries, its dedupe entry and its trails along. Chunks of the log go when all events that
+//! they tell of are behind the cursor; those that tell of trouble wait for their own age.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::codec::{self, FAILED, PENDING, int, len};
+use super::config;
+use super::fault::Result;
+use super::state::Tx;
+use super::{History, chunk, nodes, rows};
+use crate::log::EventStage;
+use pregon_core::id::TenantId;
+use pregon_core::limits;
+
+/// Events that one step looks at: about 2 ms.
+const EVENTS: i64 = 500;
+/// Spared events that one step looks at again.
+const AGAIN: i64 = 100;
+/// Chunks that one step removes.
+const CHUNKS: i64 = 50;
+/// Rows of other kinds that one step removes.
+const OTHERS: i64 = 200;
+/// How long the mark of a cancelled delivery waits for its settle.
+const MARKS_KEPT_MS: i64 = 3_600_000;
+
+/// One bounded step; says whether there is more to trim.
+pub(super) fn step(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
+    let more = advance(tx, history)?;
+    look_again(tx, history)?;
+    let more_chunks = chunks(tx, history)?;
+    let more_stale = stale(tx)?;
+    marks(tx)?;
+    config::forget_requests(tx, OTHERS)?;
+    nodes::forget(tx)?;
+    Ok(more || more_chunks || more_stale)
+}
+
+/// An event, as far as trimming needs it.
+struct Old {
+    n: i64,
+    ms: i64,
+    tenant: i64,
+    name: Option<String>,
+    head: Vec<u8>,
+    data: i64,
+}
+
+fn old_events(db: &Connection, first: i64, last: i64, limit: i64) -> Result<Vec<Old>> {
+    let mut select = db.prepare_cached(
+        "SELECT event.n, ms, tenant, tenant.name, head, length(data) FROM event
+         LEFT JOIN tenant ON tenant.t = event.tenant
+         WHERE event.n BETWEEN ?1 AND ?2 ORDER BY event.n LIMIT ?3",
+    )?;
+    let events = select.query_map([first, last, limit], |row| {
+        Ok(Old {
+            n: row.get(0)?,
+            ms: row.get(1)?,
+            tenant: row.get(2)?,
+            name: row.get(3)?,
+            head: row.get(4)?,
+            data: row.get(5)?,
+        })
+    })?;
+    Ok(events.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Moves the cursor up as far as history is to go.
+fn advance(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
+    let too_old = tx.now.minus(history.max_age).millis();
+    let over = |bound: u64, have: i64| bound > 0 && have > int(bound);
+    let events = old_events(tx.db, tx.st.trim + 1, tx.st.cur, EVENTS)?;
+    let looked_at = len(events.len());
+    for event in events {
+        let crowded = over(history.max_events, tx.st.kept) || over(history.max_bytes, tx.st.bytes);
+        if event.ms >= too_old && !crowded {
+            return Ok(false);
+        }
+        tx.st.trim = event.n;
+        tx.st.moved();
+        trim(tx, history, &event)?;
+    }
+    Ok(looked_at == EVENTS)
+}
+
+/// Looks at some of the events that were spared.
+fn look_again(tx: &mut Tx<'_>, history: &History) -> Result<()> {
+    let events = old_events(tx.db, tx.st.again + 1, tx.st.trim, AGAIN)?;
+    let next = if len(events.len()) < AGAIN { 0 } else { events.last().map_or(0, |e| e.n) };
+    if next != tx.st.again {
+        tx.st.again = next;
+        tx.st.moved();
+    }
+    for event in &events {
+        trim(tx, history, event)?;
+    }
+    Ok(())
+}
+
+/// Removes an event and what belongs to it, unless it has to stay.
+fn trim(tx: &mut Tx<'_>, history: &History, event: &Old) -> Result<()> {
+    if must_stay(tx, history, event)? {
+        return Ok(());
+    }
+    let db = tx.db;
+    db.prepare_cached("DELETE FROM event WHERE n = ?1")?.execute([event.n])?;
+    db.prepare_cached("DELETE FROM delivery WHERE n = ?1")?.execute([event.n])?;
+    db.prepare_cached("DELETE FROM partial WHERE n = ?1")?.execute([event.n])?;
+    db.prepare_cached("DELETE FROM unmatched WHERE tenant = ?1 AND n = ?2")?
+        .execute([event.tenant, event.n])?;
+    forget_name(tx, event)?;
+    tx.st.kept -= 1;
+    tx.st.bytes -= len(event.head.len()) + event.data;
+    Ok(())
+}
+
+fn must_stay(tx: &Tx<'_>, history: &History, event: &Old) -> Result<bool> {
+    let mut select = tx.db.prepare_cached(
+        "SELECT state, MAX(end_ms) FROM delivery WHERE n = ?1 AND state IN (0, 2) GROUP BY state",
+    )?;
+    let mut rows = select.query([event.n])?;
+    let failed_from = tx.now.minus(history.failed_age).millis();
+    while let Some(row) = rows.next()? {
+        let (state, end_ms): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+        let fresh = end_ms.is_some_and(|end| end >= failed_from);
+        if state == PENDING || (state == FAILED && fresh) {
+            return Ok(true);
+        }
+    }
+    Ok(rows::stage(tx.db, event.n, tx.st.cur)? != EventStage::Matched)
+}
+
+/// Drops the dedupe entry that points at an event, or notes that it has to wait for its day.
+fn forget_name(tx: &Tx<'_>, event: &Old) -> Result<()> {
+    let head = codec::read_head(&event.head);
+    let tenant = event.name.as_deref().map(TenantId::parse);
+    let (Some(head), Some(Ok(tenant))) = (head, tenant) else { return Ok(()) };
+    let Some(id) = head.id else { return Ok(()) };
+    let hash = codec::name_hash(&tenant, &id, head.version);
+    let window = int(u64::try_from(limits::DEDUPE_WINDOW.as_millis()).unwrap_or(u64::MAX));
+    if event.ms + window <= tx.now.millis() {
+        tx.db
+            .prepare_cached("DELETE FROM dedupe WHERE hash = ?1 AND n = ?2")?
+            .execute(params![hash, event.n])?;
+    } else {
+        tx.db
+            .prepare_cached("INSERT OR IGNORE INTO stale(ms, hash) VALUES(?1, ?2)")?
+            .execute(params![event.ms + window, hash])?;
+    }
+    Ok(())
+}
+
+/// Drops dedupe entries that outlived their events, on their day.
+fn stale(tx: &Tx<'_>) -> Result<bool> {
+    let mut select =
+        tx.db.prepare_cached("SELECT ms, hash FROM stale WHERE ms <= ?1 ORDER BY ms LIMIT ?2")?;
+    let rows = select.query_map([tx.now.millis(), OTHERS], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    // A name that was given again since points at an event that is kept.
+    let mut forget = tx.db.prepare_cached(
+        "DELETE FROM dedupe WHERE hash = ?1
+           AND NOT EXISTS (SELECT 1 FROM event WHERE event.n = dedupe.n)",
+    )?;
+    let mut done = tx.db.prepare_cached("DELETE FROM stale WHERE ms = ?1 AND hash = ?2")?;
+    for (ms, hash) in &rows {
+        forget.execute([hash])?;
+        done.execute(params![ms, hash])?;
+    }
+    Ok(len(rows.len()) == OTHERS)
+}
+
+/// Removes chunks whose events are gone.
+fn chunks(tx: &Tx<'_>, history: &History) -> Result<bool> {
+    let smooth = oldest_chunks(tx, chunk::SMOOTH, i64::MAX)?;
+    let failed_from = tx.now.minus(history.failed_age).millis();
+    let trouble = oldest_chunks(tx, chunk::TROUBLE, failed_from)?;
+    let more = len(smooth.len()) == CHUNKS || len(trouble.len()) == CHUNKS;
+    let mut unmap = tx.db.prepare_cached("DELETE FROM map WHERE first = ?1 AND k = ?2")?;
+    let mut untrail = tx.db.prepare_cached("DELETE FROM trail WHERE n = ?1 AND k = ?2")?;
+    let mut remove = tx.db.prepare_cached("DELETE FROM chunk WHERE k = ?1")?;
+    for (k, refs) in smooth.into_iter().chain(trouble) {
+        let refs: chunk::Refs = postcard::from_bytes(&refs)?;
+        for first in refs.map {
+            unmap.execute([first, k])?;
+        }
+        for n in refs.trail {
+            untrail.execute([n, k])?;
+        }
+        remove.execute([k])?;
+    }
+    Ok(more)
+}
+
+/// The oldest chunks of a kind, up to the first that stays.
+fn oldest_chunks(tx: &Tx<'_>, kind: i64, before: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+    let mut select = tx.db.prepare_cached(
+        "SELECT k, max_n, ms, refs FROM chunk WHERE kind = ?1 ORDER BY k LIMIT ?2",
+    )?;
+    let mut rows = select.query([kind, CHUNKS])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (max_n, ms): (i64, i64) = (row.get(1)?, row.get(2)?);
+        if max_n > tx.st.trim || ms >= before {
+            break;
+        }
+        found.push((row.get(0)?, row.get(3)?));
+    }
+    Ok(found)
+}
+
+/// Drops marks whose settle never came.
+fn marks(tx: &mut Tx<'_>) -> Result<()> {
+    if tx.st.kills == 0 {
+        return Ok(());
+    }
+    let before = tx.now.millis() - MARKS_KEPT_MS;
+    tx.db.prepare_cached("DELETE FROM killed WHERE ms <= ?1")?.execute([before])?;
+    let left: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT COUNT(*) FROM killed")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    tx.st.kills = left.unwrap_or(0);
+    Ok(())
+}
