@@ -158,6 +158,11 @@ impl SigningKeys {
         Self(keys.into())
     }
 
+    /// All keys, newest first, whether they sign at present or not.
+    pub fn iter(&self) -> std::slice::Iter<'_, SigningKey> {
+        self.0.iter()
+    }
+
     /// The keys that sign at this moment, newest first.
     pub fn live_at(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
         self.0.iter().filter(move |key| key.live_at(now))

@@ -1,0 +1,97 @@
+//! The node's configuration: whole, decoded, and never half new.
+//!
+//! A [`Snapshot`] is one revision of the configuration, compiled: patterns, filters, schemas and
+//! headers are parsed and secrets opened once, when a document comes in, and never on the way of an
+//! event. Snapshots are immutable and share what did not change, so that whoever holds one can go
+//! on with it for as long as an event takes, and the difference of two is found without comparing
+//! what they share.
+//!
+//! Who moves what: the [`Follower`] alone reads the store. It reads everything once, follows the
+//! changes, and puts each new snapshot where the [`Configuration`] finds it. A document that cannot
+//! be used is refused loudly and the last good version of that resource stays; when the store is
+//! away, or its history is another (a gap), the last good snapshot serves meanwhile. A node
+//! without a first snapshot has no configuration, which is not the same as an empty one.
+
+mod configuration;
+mod draft;
+mod follower;
+mod lane;
+mod rate;
+mod tenant;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use imbl::{HashMap, OrdMap};
+use pregon_core::event::Event;
+use pregon_core::id::{EventTypeId, LaneNo, TenantId};
+use pregon_core::schema::Schema;
+
+pub use configuration::{Configuration, Late};
+pub use follower::{Follower, FollowerOptions};
+pub use lane::Lane;
+pub use tenant::TenantEntry;
+
+/// An event type, as publishing sees it.
+#[derive(Debug)]
+pub struct TypeEntry {
+    /// Its name.
+    pub id: EventTypeId,
+    /// The revision that wrote it last.
+    pub revision: i64,
+    /// What data must satisfy; none: anything goes.
+    pub schema: Option<Schema>,
+}
+
+/// One revision of the configuration, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    revision: i64,
+    tenants: HashMap<TenantId, Arc<TenantEntry>>,
+    event_types: HashMap<EventTypeId, Arc<TypeEntry>>,
+    lanes: OrdMap<LaneNo, Arc<Lane>>,
+    /// Filters that had no answer for an event, over all snapshots of the node.
+    unevaluable: Arc<AtomicU64>,
+}
+
+impl Snapshot {
+    /// The revision that it shows.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// A tenant; none where it does not exist.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Arc<TenantEntry>> {
+        self.tenants.get(id).filter(|entry| entry.exists())
+    }
+
+    /// An event type; none where it does not exist.
+    pub fn event_type(&self, id: &EventTypeId) -> Option<&Arc<TypeEntry>> {
+        self.event_types.get(id)
+    }
+
+    /// The subscription behind a lane; none where it was deleted.
+    pub fn lane(&self, lane: LaneNo) -> Option<&Arc<Lane>> {
+        self.lanes.get(&lane)
+    }
+
+    /// All lanes. `old.lanes().diff(new.lanes())` takes time in what changed, not in what there
+    /// is: a [`Lane`] equals itself and no other.
+    pub fn lanes(&self) -> &OrdMap<LaneNo, Arc<Lane>> {
+        &self.lanes
+    }
+
+    /// The lanes of subscriptions that want an event, in ascending order. A filter without an
+    /// answer counts as no. Suspended tenants' subscriptions match: their deliveries wait.
+    pub fn matching(&self, event: &Event) -> Vec<Arc<Lane>> {
+        let Some(tenant) = self.tenants.get(&event.tenant) else { return Vec::new() };
+        let mut unevaluable = 0;
+        let matching = tenant.matching(event, &mut unevaluable);
+        if unevaluable > 0 {
+            self.unevaluable.fetch_add(unevaluable, Ordering::Relaxed);
+        }
+        matching
+    }
+}

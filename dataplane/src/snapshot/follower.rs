@@ -1,0 +1,201 @@
+//! Reads the store's configuration and keeps up with it.
+//!
+//! All documents are read page by page, which is not one moment's view; so the head is read before
+//! and after, and the changes between are applied on top before anything is served. Then the
+//! changes are followed with a long poll. A gap (the log was trimmed, or the history is another)
+//! means to read all again, and an error to wait and go on; the last good snapshot serves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::contract::Contract;
+use pregon_core::id::ContractId;
+use pregon_core::seal::KeyRing;
+use pregon_store::config::{Change, Changes, Document, Head};
+use pregon_store::node::RefusedDocument;
+use pregon_store::{ConfigStore, StoreError};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::configuration::Configuration;
+use super::draft::{Draft, Tools};
+
+/// Documents in a page: a page is decoded in a few milliseconds.
+const PAGE: usize = 500;
+/// Documents decoded between two moments at which others may run.
+const SLICE: usize = 32;
+/// Commits in one answer.
+const CHANGES: usize = 500;
+/// How long the store may wait for a change before it answers with none.
+const POLL: Duration = Duration::from_secs(5);
+/// First wait after an error; doubled with each one more.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait after an error: a store that is back is noticed within it.
+const BACKOFF_LAST: Duration = Duration::from_secs(2);
+
+/// What a follower works with.
+pub struct FollowerOptions {
+    /// Where the configuration is.
+    pub store: Arc<dyn ConfigStore>,
+    /// The master keys that secrets are sealed under.
+    pub ring: Arc<KeyRing>,
+    /// The wire contracts that subscriptions may name.
+    pub contracts: HashMap<ContractId, Arc<Contract>>,
+    /// Tells when a document was refused.
+    pub clock: SharedClock,
+}
+
+/// The one task that reads the configuration; see [`Follower::run`].
+pub struct Follower {
+    configuration: Configuration,
+    clock: SharedClock,
+    draft: Draft,
+    /// What the draft shows; none: everything is to be read (again).
+    known: Option<Head>,
+    /// The store's revision when the last snapshot was made; 0 before.
+    served: i64,
+}
+
+/// Why nothing new is served.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the configuration's history has a gap")]
+    Gap,
+    /// An emptied store is a fault, not an empty configuration.
+    #[error("the store has no configuration any more; revision {0} is kept")]
+    Emptied(i64),
+}
+
+impl Follower {
+    /// A follower, to be run, and the handle on what it serves.
+    pub fn new(options: FollowerOptions) -> (Self, Configuration) {
+        let configuration = Configuration::new(options.store);
+        let tools = Tools { ring: options.ring, contracts: options.contracts };
+        let draft = Draft::new(Arc::new(tools), configuration.unevaluable_counter());
+        let follower = Self {
+            configuration: configuration.clone(),
+            clock: options.clock,
+            draft,
+            known: None,
+            served: 0,
+        };
+        (follower, configuration)
+    }
+
+    /// Reads and follows until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let following = async {
+            let mut wait = None;
+            loop {
+                match self.step().await {
+                    Ok(()) => {
+                        if wait.take().is_some() {
+                            info!(revision = self.served, "configuration is followed again");
+                        }
+                    }
+                    Err(obstacle) => {
+                        if wait.is_none() {
+                            warn!(%obstacle, revision = self.served, "configuration stands still");
+                        }
+                        let now = wait.map_or(BACKOFF_FIRST, |last: Duration| last * 2);
+                        sleep(*wait.insert(now.min(BACKOFF_LAST))).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = following => {}
+        }
+    }
+
+    /// Reads everything, or waits for the next changes.
+    async fn step(&mut self) -> Result<(), Obstacle> {
+        let Some(known) = self.known else { return self.read_all().await };
+        match self.configuration.store().changes(known, CHANGES, POLL).await? {
+            Changes::Next(changes) if changes.is_empty() => Ok(()),
+            Changes::Next(changes) => {
+                self.known = Some(apply(&mut self.draft, known, changes));
+                self.serve();
+                Ok(())
+            }
+            Changes::Gap => {
+                warn!(revision = self.served, "configuration has a gap: everything is read again");
+                self.known = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads all documents and what changed meanwhile, then serves that.
+    async fn read_all(&mut self) -> Result<(), Obstacle> {
+        let store = self.configuration.store();
+        let mut known = store.head().await?;
+        if known.revision == 0 && self.served > 0 {
+            return Err(Obstacle::Emptied(self.served));
+        }
+        let mut draft = self.draft.anew();
+        let mut after = String::new();
+        loop {
+            let page = store.documents(&after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.name);
+            take_in(&mut draft, &page, &self.draft).await;
+        }
+        let head = store.head().await?;
+        while known.revision < head.revision {
+            match store.changes(known, CHANGES, Duration::ZERO).await? {
+                // Nothing, where there should be something: the history is another.
+                Changes::Next(changes) if changes.is_empty() => return Err(Obstacle::Gap),
+                Changes::Next(changes) => known = apply(&mut draft, known, changes),
+                Changes::Gap => return Err(Obstacle::Gap),
+            }
+        }
+        self.draft = draft;
+        self.known = Some(known);
+        self.serve();
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        let Some(known) = self.known else { return };
+        for refused in self.draft.take_refused() {
+            let (resource, revision, reason) = (refused.resource, refused.revision, refused.reason);
+            error!(resource, revision, reason, "configuration document refused");
+            let time = self.clock.now();
+            self.configuration.refuse(RefusedDocument { revision, resource, reason, time });
+        }
+        self.served = known.revision;
+        self.configuration.serve(self.draft.snapshot(known.revision));
+    }
+}
+
+async fn take_in(draft: &mut Draft, page: &[Document], before: &Draft) {
+    for slice in page.chunks(SLICE) {
+        for document in slice {
+            draft.put(&document.name, document.revision, &document.bytes, Some(before));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Applies commits in order; answers with where that leads.
+fn apply(draft: &mut Draft, mut known: Head, changes: Vec<Change>) -> Head {
+    for mut change in changes {
+        // Parents before children: a name sorts before the names that it begins.
+        change.documents.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, bytes) in &change.documents {
+            match bytes {
+                Some(bytes) => draft.put(name, change.revision, bytes, None),
+                None => draft.delete(name),
+            }
+        }
+        known = Head { revision: change.revision, nonce: change.nonce, ..known };
+    }
+    known
+}

@@ -1,0 +1,146 @@
+//! A subscription, compiled: what matching, rendering and sending need of it.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use pregon_core::contract::{Contract, SigningKeys};
+use pregon_core::event::{Environment, Event};
+use pregon_core::filter::{Filter, FilterInput, Verdict};
+use pregon_core::id::{LaneNo, SubscriptionName};
+use pregon_core::model::{Subscription, SubscriptionState};
+use pregon_core::pattern::Pattern;
+use pregon_core::url::EndpointUrl;
+
+use super::tenant::TenantEntry;
+
+/// A subscription's way out. Two of them are equal only when they are the same one: what was built
+/// anew has changed.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// The subscription.
+    pub name: SubscriptionName,
+    /// Its number.
+    pub lane: LaneNo,
+    /// Which side of its tenant it lives on.
+    pub environment: Environment,
+    /// What it does at present.
+    pub state: SubscriptionState,
+    /// Where attempts go.
+    pub url: EndpointUrl,
+    /// The event types it wants.
+    pub patterns: Box<[Pattern]>,
+    /// A condition on the event.
+    pub filter: Option<Filter>,
+    /// The wire contract its receiver speaks.
+    pub contract: Arc<Contract>,
+    /// Headers sent with every attempt, in order. Values are marked sensitive.
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
+    /// Keys that are not revoked, newest first; which of them sign is a matter of the moment.
+    pub keys: SigningKeys,
+    /// Attempts in flight at most, of one node.
+    pub max_concurrency: u32,
+    /// Deliveries that may wait: the subscription's own bound, else its tenant's.
+    pub max_pending: u32,
+    /// The revision that wrote the subscription last; keys and tenant may have changed since.
+    pub revision: i64,
+    /// Its tenant is suspended: deliveries wait.
+    pub tenant_suspended: bool,
+    /// What the subscription says of `max_pending`; 0: nothing.
+    own_max_pending: u32,
+}
+
+impl PartialEq for Lane {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Lane {}
+
+impl Lane {
+    /// Compiles a subscription; the reason where that cannot be done. Keys and what the tenant
+    /// says are added by whoever knows them.
+    pub(super) fn compile(
+        subscription: &Subscription,
+        contract: Arc<Contract>,
+        revision: i64,
+    ) -> Result<Self, String> {
+        let patterns = subscription.event_types.iter().map(|text| Pattern::parse(text));
+        let patterns: Vec<_> =
+            patterns.collect::<Result<_, _>>().map_err(|wrong| format!("event_types: {wrong}"))?;
+        let filter = match subscription.filter.as_str() {
+            "" => None,
+            text => Some(Filter::compile(text).map_err(|wrong| format!("filter: {wrong}"))?),
+        };
+        Ok(Self {
+            name: subscription.name(),
+            lane: subscription.lane,
+            environment: subscription.environment,
+            state: subscription.state,
+            url: EndpointUrl::parse_stored(&subscription.url)
+                .map_err(|wrong| format!("url: {wrong}"))?,
+            patterns: patterns.into(),
+            filter,
+            contract,
+            headers: headers(&subscription.headers)?,
+            keys: SigningKeys::default(),
+            max_concurrency: subscription.max_concurrency,
+            max_pending: subscription.max_pending,
+            revision,
+            tenant_suspended: false,
+            own_max_pending: subscription.max_pending,
+        })
+    }
+
+    /// Takes over what the tenant says.
+    pub(super) fn set_tenant(&mut self, tenant: &TenantEntry) {
+        self.max_pending = self.max_pending_under(tenant);
+        self.tenant_suspended = tenant.suspended;
+    }
+
+    /// Whether the tenant says something else than the lane knows.
+    pub(super) fn differs_by(&self, tenant: &TenantEntry) -> bool {
+        self.max_pending != self.max_pending_under(tenant)
+            || self.tenant_suspended != tenant.suspended
+    }
+
+    fn max_pending_under(&self, tenant: &TenantEntry) -> u32 {
+        match self.own_max_pending {
+            0 => tenant.limits.max_pending,
+            own => own,
+        }
+    }
+
+    /// Whether the subscription wants an event of its tenant.
+    pub(super) fn wants(&self, event: &Event) -> Verdict {
+        let named = self.environment == event.environment
+            && self.state.matches()
+            && self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
+            && self.contract.carries(&event.event_type);
+        match &self.filter {
+            _ if !named => Verdict::False,
+            None => Verdict::True,
+            Some(filter) => filter.matches(&FilterInput {
+                id: event.id.as_str(),
+                version: event.version,
+                event_type: event.event_type.as_str(),
+                occur_time_ms: event.occur_time().millis(),
+                accept_time_ms: event.accept_time().millis(),
+                environment: event.environment.word(),
+                tenant: event.tenant.as_str(),
+                data: &event.data,
+            }),
+        }
+    }
+}
+
+fn headers(pairs: &[(String, String)]) -> Result<Box<[(HeaderName, HeaderValue)]>, String> {
+    let parse = |(name, value): &(String, String)| {
+        let parsed = HeaderName::try_from(name.as_str()).ok().zip(value.parse().ok());
+        let (name, mut value): (_, HeaderValue) = parsed?;
+        value.set_sensitive(true); // often a credential
+        Some((name, value))
+    };
+    let wrong = |index| format!("headers[{index}]: not a header");
+    pairs.iter().enumerate().map(|(i, pair)| parse(pair).ok_or_else(|| wrong(i))).collect()
+}

@@ -1,0 +1,193 @@
+//! A tenant and its lanes.
+//!
+//! Most tenants have a handful of subscriptions, which are simply looked at one after the other.
+//! A tenant with many gets an index, made by the first event after a change: lanes by the exact
+//! types they name, and those with a wildcard, which are looked at for every event.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pregon_core::clock::Timestamp;
+use pregon_core::event::Event;
+use pregon_core::filter::Verdict;
+use pregon_core::id::{LaneNo, TenantId};
+use pregon_core::model::{Tenant, TenantLimits};
+use pregon_core::pattern::PatternKind;
+
+use super::lane::Lane;
+use super::rate::Rate;
+
+/// Lanes up to which looking at each costs no more than looking into an index.
+const SCANNED: usize = 16;
+
+/// A tenant, as publishing and matching see it.
+#[derive(Clone, Debug)]
+pub struct TenantEntry {
+    /// Its id.
+    pub id: TenantId,
+    /// The revision that wrote it last.
+    pub revision: i64,
+    /// Publishes are refused and deliveries wait.
+    pub suspended: bool,
+    /// What it may use.
+    pub limits: TenantLimits,
+    /// A tenant whose document was never usable still has its lanes.
+    exists: bool,
+    /// Ascending by number.
+    lanes: Vec<Arc<Lane>>,
+    index: OnceLock<Arc<Index>>,
+    rate: Arc<Rate>,
+}
+
+/// Places in the tenant's list of lanes, ascending.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    exact: HashMap<Box<str>, Vec<usize>>,
+    wild: Vec<usize>,
+}
+
+impl TenantEntry {
+    /// The lanes of a tenant that has no document.
+    pub(super) fn unknown(id: TenantId) -> Self {
+        Self {
+            id,
+            revision: 0,
+            suspended: false,
+            limits: TenantLimits::default(),
+            exists: false,
+            lanes: Vec::new(),
+            index: OnceLock::new(),
+            rate: Arc::default(),
+        }
+    }
+
+    /// Its subscriptions' lanes, in ascending order.
+    pub fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
+    }
+
+    /// Takes one event's share of the rate at which the tenant may publish; else the time until
+    /// there is one.
+    pub fn take_share(&self, now: Timestamp) -> Result<(), Duration> {
+        self.rate.take(self.limits.publish_per_second, now)
+    }
+
+    /// Whether there is a document of it.
+    pub(super) fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// Takes over a document; answers with the lanes that it changed.
+    pub(super) fn set_document(&mut self, tenant: Tenant, revision: i64) -> Vec<Arc<Lane>> {
+        self.exists = true;
+        self.revision = revision;
+        self.suspended = tenant.suspended;
+        self.limits = tenant.limits;
+        self.pass_on()
+    }
+
+    /// Takes over another entry's document; answers with the lanes that it changed.
+    pub(super) fn copy_document(&mut self, other: &TenantEntry) -> Vec<Arc<Lane>> {
+        self.exists = true;
+        self.revision = other.revision;
+        self.suspended = other.suspended;
+        self.limits = other.limits.clone();
+        self.rate = Arc::clone(&other.rate);
+        self.pass_on()
+    }
+
+    /// Forgets the document; answers with the lanes that it changed.
+    pub(super) fn clear_document(&mut self) -> Vec<Arc<Lane>> {
+        self.exists = false;
+        self.suspended = false;
+        self.limits = TenantLimits::default();
+        self.pass_on()
+    }
+
+    /// Tells the lanes what the tenant says.
+    fn pass_on(&mut self) -> Vec<Arc<Lane>> {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let mut changed = Vec::new();
+        for place in &mut lanes {
+            if place.differs_by(self) {
+                let mut lane = Lane::clone(place);
+                lane.set_tenant(self);
+                *place = Arc::new(lane);
+                changed.push(Arc::clone(place));
+            }
+        }
+        self.set_lanes(lanes);
+        changed
+    }
+
+    /// Adds a lane or replaces it.
+    pub(super) fn put_lane(&mut self, lane: Arc<Lane>) {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        match lanes.binary_search_by_key(&lane.lane, |lane| lane.lane) {
+            Ok(place) => lanes[place] = lane,
+            Err(place) => lanes.insert(place, lane),
+        }
+        self.set_lanes(lanes);
+    }
+
+    /// Removes a lane.
+    pub(super) fn remove_lane(&mut self, lane: LaneNo) {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        if let Ok(place) = lanes.binary_search_by_key(&lane, |lane| lane.lane) {
+            lanes.remove(place);
+        }
+        self.set_lanes(lanes);
+    }
+
+    fn set_lanes(&mut self, lanes: Vec<Arc<Lane>>) {
+        self.lanes = lanes;
+        self.index = OnceLock::new();
+    }
+
+    /// The lanes that want an event, ascending; counts filters without an answer.
+    pub(super) fn matching(&self, event: &Event, unevaluable: &mut u64) -> Vec<Arc<Lane>> {
+        let mut wants = |lane: &&Arc<Lane>| match lane.wants(event) {
+            Verdict::True => true,
+            Verdict::False => false,
+            Verdict::Unevaluable(_) => {
+                *unevaluable += 1;
+                false
+            }
+        };
+        if self.lanes.len() <= SCANNED {
+            return self.lanes.iter().filter(&mut wants).cloned().collect();
+        }
+        let index = self.index.get_or_init(|| Arc::new(Index::of(&self.lanes)));
+        let exact = index.exact.get(event.event_type.as_str()).map_or(&[][..], Vec::as_slice);
+        let mut places: Vec<usize> = exact.iter().chain(&index.wild).copied().collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| &self.lanes[place]).filter(wants).cloned().collect()
+    }
+}
+
+impl Index {
+    fn of(lanes: &[Arc<Lane>]) -> Self {
+        let mut index = Self::default();
+        for (place, lane) in lanes.iter().enumerate() {
+            let exact = |pattern| match pattern {
+                PatternKind::Exactly(name) => Some(name),
+                PatternKind::Every | PatternKind::Under(_) => None,
+            };
+            let names: Option<Vec<&str>> =
+                lane.patterns.iter().map(|pattern| exact(pattern.kind())).collect();
+            let Some(names) = names else {
+                index.wild.push(place);
+                continue;
+            };
+            for name in names {
+                let places = index.exact.entry(name.into()).or_default();
+                // A name that is given twice comes twice in a row.
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        index
+    }
+}
