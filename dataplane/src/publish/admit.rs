@@ -1,0 +1,145 @@
+//! Whether the configuration lets an event in.
+//!
+//! What a snapshot does not know may have been created a moment ago. So before a tenant, a type or
+//! a revision is said not to exist, the node catches up with the store once; where that fails, the
+//! answer is that nobody knows, not that it does not exist.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::error::{Reason, Refusal};
+
+use super::parse::{Parsed, check_schema};
+use crate::snapshot::{Configuration, Late, Snapshot};
+
+/// When to repeat what failed because the node or the store is not there yet.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Lets events in, or not.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    pub(super) configuration: Configuration,
+    pub(super) clock: SharedClock,
+}
+
+/// Why an event is not let in.
+#[derive(Debug)]
+enum Denied {
+    /// A later snapshot would not change it.
+    Final(Refusal),
+    /// A later snapshot might.
+    Unknown(Unknown),
+}
+
+/// What a snapshot does not have.
+#[derive(Debug)]
+enum Unknown {
+    /// A tenant or type: what to say if it does not exist.
+    Resource(Refusal),
+    /// A revision.
+    Revision(i64),
+}
+
+impl Admission {
+    /// What the node serves.
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
+        self.configuration.current().ok_or_else(|| {
+            Refusal::new(Reason::NotReady, "the node has no configuration yet").retry_after(WAIT)
+        })
+    }
+
+    /// Lets an event in; answers with the revision by which. `fresh` keeps what catching up led to,
+    /// for a call of many events.
+    pub(super) async fn admit(
+        &self,
+        snapshot: &Snapshot,
+        parsed: &Parsed,
+        fresh: &mut Option<Result<Arc<Snapshot>, Late>>,
+    ) -> Result<i64, Refusal> {
+        let unknown = match self.check(snapshot, parsed) {
+            Ok(()) => return Ok(snapshot.revision()),
+            Err(Denied::Final(refusal)) => return Err(refusal),
+            Err(Denied::Unknown(unknown)) => unknown,
+        };
+        let fresh = match fresh {
+            Some(fresh) => fresh,
+            None => fresh.insert(self.configuration.catch_up().await),
+        };
+        match fresh {
+            Ok(fresh) => {
+                self.check(fresh, parsed).map_err(Denied::refusal)?;
+                Ok(fresh.revision())
+            }
+            Err(late) => Err(unknown.nobody_knows(*late)),
+        }
+    }
+
+    /// Checks an event against one snapshot, and counts it against its tenant's rate.
+    fn check(&self, snapshot: &Snapshot, parsed: &Parsed) -> Result<(), Denied> {
+        let event = &parsed.event;
+        if event.min_revision > snapshot.revision() {
+            return Err(Denied::Unknown(Unknown::Revision(event.min_revision)));
+        }
+        let missing =
+            |kind, name| Denied::Unknown(Unknown::Resource(Refusal::not_found(kind, name)));
+        let tenant =
+            snapshot.tenant(&event.tenant).ok_or_else(|| missing("tenant", event.tenant.name()))?;
+        let event_type = snapshot
+            .event_type(&event.event_type)
+            .ok_or_else(|| missing("event type", event.event_type.name()))?;
+        if let Some(schema) = &event_type.schema {
+            check_schema(schema, &event.data).map_err(|wrong| {
+                Denied::Final(Refusal::field(parsed.data_field, wrong.rule, wrong.description))
+            })?;
+        }
+        if tenant.suspended {
+            let name = event.tenant.name();
+            let text = format!("{name} is suspended: nothing can be published for it");
+            let mut refusal = Refusal::new(Reason::TenantSuspended, text);
+            refusal.resource = Some(("tenant", name));
+            return Err(Denied::Final(refusal));
+        }
+        if parsed.validate_only {
+            return Ok(());
+        }
+        tenant.take_share(self.clock.now()).map_err(|wait| {
+            let limit = tenant.limits.publish_per_second;
+            let text = format!("limits.publish_per_second of {} is {limit}", event.tenant.name());
+            Denied::Final(Refusal::new(Reason::RateLimited, text).retry_after(wait))
+        })
+    }
+}
+
+impl Denied {
+    /// What to say when the snapshot was up to date.
+    fn refusal(self) -> Refusal {
+        match self {
+            Denied::Final(refusal) | Denied::Unknown(Unknown::Resource(refusal)) => refusal,
+            Denied::Unknown(Unknown::Revision(wanted)) => {
+                let text = format!("configuration revision {wanted} was never committed");
+                Refusal::new(Reason::RevisionUnknown, text)
+            }
+        }
+    }
+}
+
+impl Unknown {
+    /// What to say when the node could not catch up.
+    fn nobody_knows(self, late: Late) -> Refusal {
+        let refusal = match self {
+            Unknown::Resource(refusal) => {
+                let name = refusal.resource.map_or_else(String::new, |(_, name)| name);
+                let text =
+                    format!("the store does not say whether {name} exists; nothing was stored");
+                Refusal::new(Reason::StoreUnavailable, text)
+            }
+            Unknown::Revision(wanted) => {
+                let served = late.served;
+                let text = format!("the node serves configuration revision {served}, not {wanted}");
+                Refusal::new(Reason::RevisionNotServed, text)
+            }
+        };
+        refusal.retry_after(WAIT)
+    }
+}

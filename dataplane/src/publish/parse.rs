@@ -1,0 +1,161 @@
+//! From the wire to an event that may be stored: every wrong field at once.
+
+use bytes::Bytes;
+use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
+use pregon_core::event::{Environment, NewEvent};
+use pregon_core::id::{EventId, EventTypeId, TenantId};
+use pregon_core::schema::Schema;
+use pregon_core::{json, limits};
+use pregon_proto::v1;
+use pregon_proto::v1::event::Data;
+use pregon_rpc::time::parse_timestamp;
+
+use super::object;
+use crate::snapshot::Snapshot;
+
+const JSON: &str = "event.json";
+const OBJECT: &str = "event.object";
+
+/// A request whose fields are all well formed.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) event: NewEvent,
+    /// The field that its data came in.
+    pub(super) data_field: &'static str,
+    pub(super) validate_only: bool,
+}
+
+/// Parses a request. Only where fields are wrong, the data is checked against its type's schema as
+/// `snapshot` has it, so that the answer is complete; else that is for whoever admits the event.
+pub(super) fn parse(
+    request: v1::PublishRequest,
+    max_event_bytes: usize,
+    traceparent: Option<&str>,
+    snapshot: &Snapshot,
+) -> Result<Parsed, Refusal> {
+    let mut wrong = Violations::new();
+    let tenant = wrong.check("tenant", TenantId::parse_name(&request.tenant));
+    if request.min_revision < 0 {
+        wrong.add("min_revision", Rule::OutOfRange, "must not be negative");
+    }
+    let Some(event) = request.event else {
+        wrong.add("event", Rule::Required, "must be set");
+        return Err(refusal(wrong));
+    };
+    refuse_unsupported(&event, &mut wrong);
+    let id = match event.id.as_str() {
+        "" => None,
+        id => wrong.check("event.id", EventId::parse_given(id)),
+    };
+    let version = u32::try_from(event.version)
+        .map_err(|_| Wrong::new(Rule::OutOfRange, "must not be negative"));
+    let version = wrong.check("event.version", version);
+    let event_type = wrong.check("event.type", EventTypeId::parse(&event.r#type));
+    let environment = wrong.check("event.environment", parse_environment(event.environment));
+    let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
+    let occur_time = wrong.check("event.occur_time", occur_time).flatten();
+    let (data_field, data) = match event.data {
+        Some(Data::Json(text)) => (JSON, parse_json(text.into(), max_event_bytes)),
+        Some(Data::Object(object)) => {
+            let text = object::render(&object)
+                .map_err(|reason| Wrong::new(Rule::EventJsonInvalid, reason));
+            (OBJECT, text.and_then(|text| parse_json(text.into(), max_event_bytes)))
+        }
+        None => (JSON, Err(Wrong::new(Rule::Required, "json or object must be set"))),
+    };
+    let data = wrong.check(data_field, data);
+
+    if !wrong.is_empty() {
+        let schema = event_type.as_ref().and_then(|id| snapshot.event_type(id)?.schema.as_ref());
+        if let (Some(schema), Some(data)) = (schema, &data) {
+            wrong.check(data_field, check_schema(schema, data));
+        }
+        return Err(refusal(wrong));
+    }
+    let (Some(tenant), Some(version), Some(event_type), Some(environment), Some(data)) =
+        (tenant, version, event_type, environment, data)
+    else {
+        return Err(refusal(wrong)); // each of them was noted above
+    };
+    let min_revision = request.min_revision;
+    let traceparent = traceparent.map(str::to_owned);
+    let event = NewEvent {
+        tenant,
+        id,
+        version,
+        event_type,
+        environment,
+        occur_time,
+        min_revision,
+        traceparent,
+        data,
+    };
+    Ok(Parsed { event, data_field, validate_only: request.validate_only })
+}
+
+/// Data against its type's schema.
+pub(super) fn check_schema(schema: &Schema, data: &[u8]) -> Result<(), Wrong> {
+    schema
+        .validate(data)
+        .map_err(|mismatch| Wrong::new(Rule::EventSchemaMismatch, mismatch.to_string()))
+}
+
+/// The caller's W3C trace context, where it is well formed: version 00, ids that are not zero.
+pub(super) fn parse_traceparent(text: &str) -> Option<&str> {
+    let hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let set = |part: &str| part.bytes().any(|b| b != b'0');
+    let mut parts = text.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let flags = parts.next()?;
+    let well_formed = version == "00"
+        && hex(trace, 32)
+        && set(trace)
+        && hex(span, 16)
+        && set(span)
+        && hex(flags, 2)
+        && parts.next().is_none();
+    well_formed.then_some(text)
+}
+
+fn refuse_unsupported(event: &v1::Event, wrong: &mut Violations) {
+    for (field, set) in [
+        ("event.attributes", !event.attributes.is_empty()),
+        ("event.ordering_key", !event.ordering_key.is_empty()),
+        ("event.deliver_time", event.deliver_time.is_some()),
+        ("event.subscriptions", !event.subscriptions.is_empty()),
+    ] {
+        if set {
+            wrong.add(field, Rule::Unsupported, "is not supported yet: leave it out");
+        }
+    }
+}
+
+fn parse_environment(wire: i32) -> Result<Environment, Wrong> {
+    match v1::Environment::try_from(wire) {
+        Ok(v1::Environment::Unspecified | v1::Environment::Live) => Ok(Environment::Live),
+        Ok(v1::Environment::Test) => Ok(Environment::Test),
+        Err(_) => Err(Wrong::new(Rule::Malformed, "must be LIVE or TEST")),
+    }
+}
+
+/// Takes the text over as it is: no byte of it is copied.
+fn parse_json(text: Bytes, max_event_bytes: usize) -> Result<Bytes, Wrong> {
+    if text.len() > max_event_bytes {
+        let size = text.len();
+        let text = format!("is {size} bytes, may be {max_event_bytes} at most (--max-event-bytes)");
+        return Err(Wrong::new(Rule::EventTooLarge, text));
+    }
+    match json::check(&text, limits::JSON_DEPTH) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(Wrong::new(Rule::EventJsonInvalid, error.to_string())),
+    }
+}
+
+fn refusal(wrong: Violations) -> Refusal {
+    match wrong.finish() {
+        Err(refusal) => refusal,
+        Ok(()) => Refusal::new(Reason::Internal, "a field was lost on the way"),
+    }
+}

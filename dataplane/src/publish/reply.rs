@@ -1,0 +1,100 @@
+//! What a publish is answered with.
+
+use pregon_core::clock::Timestamp;
+use pregon_core::error::{Reason, Refusal};
+use pregon_core::event::NewEvent;
+use pregon_core::id::{EventId, EventName, TenantId};
+use pregon_proto::v1;
+use pregon_rpc::status::status;
+use pregon_rpc::time::timestamp;
+use pregon_store::queue::{Durability, Published};
+use prost::Message;
+
+/// What an answer says of an event beside what the store says.
+#[derive(Debug)]
+pub(super) struct Facts {
+    tenant: TenantId,
+    id: Option<EventId>,
+    version: u32,
+    served_revision: i64,
+}
+
+impl Facts {
+    pub(super) fn of(event: &NewEvent, served_revision: i64) -> Self {
+        Self {
+            tenant: event.tenant.clone(),
+            id: event.id.clone(),
+            version: event.version,
+            served_revision,
+        }
+    }
+
+    /// The answer to `validate_only`: nothing is assigned and nothing is stored.
+    pub(super) fn validated(self) -> v1::PublishResponse {
+        let version = self.wire_version();
+        let served_revision = self.served_revision;
+        let (event, id) = match self.id {
+            Some(id) => (name(self.tenant, &id, self.version), id.to_string()),
+            None => (String::new(), String::new()),
+        };
+        v1::PublishResponse { event, id, version, served_revision, ..Default::default() }
+    }
+
+    /// The answer to what the store said.
+    pub(super) fn response(
+        self,
+        published: &Published,
+        durability: Durability,
+    ) -> Result<v1::PublishResponse, Refusal> {
+        match published {
+            Published::Accepted { position, duplicate } => {
+                let version = self.wire_version();
+                let id = self.id.unwrap_or_else(|| EventId::assigned(*position));
+                let ms = i64::try_from(position.ms).unwrap_or(i64::MAX);
+                Ok(v1::PublishResponse {
+                    event: name(self.tenant, &id, self.version),
+                    id: id.as_str().to_owned(),
+                    version,
+                    duplicate: *duplicate,
+                    durability: wire(durability).into(),
+                    accept_time: Some(timestamp(Timestamp::from_millis(ms))),
+                    served_revision: self.served_revision,
+                })
+            }
+            Published::IdReused => {
+                let name = self.id.map(|id| name(self.tenant, &id, self.version));
+                let name = name.unwrap_or_default();
+                let text = format!("{name} was published before with other content");
+                let mut refusal = Refusal::new(Reason::EventIdReused, text);
+                refusal.resource = Some(("event", name));
+                Err(refusal)
+            }
+        }
+    }
+
+    fn wire_version(&self) -> i32 {
+        i32::try_from(self.version).unwrap_or(i32::MAX) // it came as an i32
+    }
+}
+
+/// A refusal as the status within an answer: what Publish would have answered with.
+pub(super) fn wire_status(refusal: Refusal) -> tonic_types::Status {
+    let status = status(refusal);
+    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+fn name(tenant: TenantId, id: &EventId, version: u32) -> String {
+    EventName { tenant, id: id.clone(), version }.to_string()
+}
+
+fn wire(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::Memory => v1::Durability::Memory,
+        Durability::Fsync => v1::Durability::Fsync,
+        Durability::Replicated => v1::Durability::Replicated,
+    }
+}
