@@ -1,1 +1,43 @@
-//! Pregón's control plane: one file per gRPC service.
+//! The control plane: what platform teams call to say how events travel, and to ask what became
+//! of them.
+//!
+//! One file per gRPC service, and every handler is parse, call, map. It parses the whole request
+//! first and reports every wrong field at once. A write reads what it depends on, decides, and
+//! commits with what it read as preconditions: where somebody else was faster, the commit does not
+//! happen and the handler reads and decides again ([`commit`]). So a refusal always tells of a
+//! state that was really there, and no write is lost or made on stale grounds.
+//!
+//! What must hold of a set rather than of one document (how many subscriptions a tenant has, which
+//! secrets a subscription has) is guarded by one document per tenant ([`family`]). Pausing,
+//! disabling and deleting write configuration only: nodes follow it and act on what waits.
+//!
+//! Nothing here opens a connection to a receiver, and nothing here ever prints a key.
+
+mod assign;
+mod catalog;
+mod commit;
+mod contracts;
+mod deliveries;
+mod etag;
+mod event_types;
+mod family;
+mod lanes;
+mod listing;
+mod map;
+mod mask;
+mod nodes;
+mod options;
+mod parse;
+mod repeat;
+mod secrets;
+mod service;
+mod subscriptions;
+mod tenants;
+
+pub use deliveries::Deliveries;
+pub use event_types::EventTypes;
+pub use nodes::Nodes;
+pub use options::{Control, ControlOptions, Services};
+pub use secrets::Secrets;
+pub use subscriptions::Subscriptions;
+pub use tenants::Tenants;

@@ -1,0 +1,124 @@
+//! Documents of the configuration, read as what they are.
+
+use pregon_core::error::{Reason, Refusal};
+use pregon_core::model::{EventType, Resource, ResourceName, Secret, Subscription, Tenant};
+use pregon_store::config::{Document, ListRange};
+
+use crate::Control;
+
+/// Documents that one call to the store lists at most.
+const CHUNK: usize = 1000;
+
+/// A resource as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored<T> {
+    /// The resource.
+    pub value: T,
+    /// The revision that wrote it last; 0 for one that is not stored.
+    pub revision: i64,
+    /// Bytes of its document.
+    pub size: usize,
+}
+
+impl<T> Stored<T> {
+    /// One that is not stored yet.
+    pub(crate) fn new(value: T) -> Self {
+        Self { value, revision: 0, size: 0 }
+    }
+}
+
+/// A kind of resource that is stored as one document.
+pub(crate) trait Kind: Sized + Send {
+    /// Its word.
+    const WORD: &'static str;
+    /// Collections that its names run through.
+    const COLLECTIONS: &'static str;
+
+    /// Takes it out of a document's contents.
+    fn pick(resource: Resource) -> Option<Self>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident: $word:literal, $collections:literal;)*) => {$(
+        impl Kind for $kind {
+            const WORD: &'static str = $word;
+            const COLLECTIONS: &'static str = $collections;
+
+            #[allow(clippy::wildcard_enum_match_arm)] // only one variant is this kind
+            fn pick(resource: Resource) -> Option<Self> {
+                match resource {
+                    Resource::$kind(value) => Some(value),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+kinds! {
+    Tenant: "tenant", "tenants";
+    EventType: "event type", "eventTypes";
+    Subscription: "subscription", "tenants/subscriptions";
+    Secret: "secret", "tenants/subscriptions/secrets";
+}
+
+impl Control {
+    /// A resource, if it exists.
+    pub(crate) async fn find<T: Kind>(&self, name: &str) -> Result<Option<Stored<T>>, Refusal> {
+        let mut found = self.store.config.get(&[name.to_owned()]).await?;
+        found.pop().flatten().map(|document| read(&document)).transpose()
+    }
+
+    /// A resource, or the refusal that says it does not exist.
+    pub(crate) async fn fetch<T: Kind>(&self, name: &str) -> Result<Stored<T>, Refusal> {
+        self.find(name).await?.ok_or_else(|| Refusal::not_found(T::WORD, name))
+    }
+
+    /// Resources whose names begin with `prefix` and come after `after`, by name.
+    pub(crate) async fn list<T: Kind>(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Stored<T>>, Refusal> {
+        let range = ListRange {
+            collections: T::COLLECTIONS,
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            limit,
+        };
+        self.store.config.list(range).await?.iter().map(read).collect()
+    }
+
+    /// The names of all documents of a kind whose names begin with `prefix`.
+    pub(crate) async fn names_below(
+        &self,
+        collections: &'static str,
+        prefix: &str,
+    ) -> Result<Vec<String>, Refusal> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let after = names.last().cloned().unwrap_or_default();
+            let range = ListRange { collections, prefix: prefix.to_owned(), after, limit: CHUNK };
+            let page = self.store.config.list(range).await?;
+            let last = page.len() < CHUNK;
+            names.extend(page.into_iter().map(|document| document.name));
+            if last {
+                return Ok(names);
+            }
+        }
+    }
+}
+
+/// Decodes a document of a known kind.
+pub(crate) fn read<T: Kind>(document: &Document) -> Result<Stored<T>, Refusal> {
+    let unreadable = |reason: &str| {
+        tracing::error!(name = document.name, reason, "a stored document cannot be read");
+        Refusal::new(Reason::Internal, format!("{} cannot be read from the store", document.name))
+    };
+    let name = ResourceName::parse(&document.name).ok_or_else(|| unreadable("unknown kind"))?;
+    let resource =
+        Resource::decode(&name, &document.bytes).map_err(|bad| unreadable(&bad.reason))?;
+    let value = T::pick(resource).ok_or_else(|| unreadable("another kind"))?;
+    Ok(Stored { value, revision: document.revision, size: document.bytes.len() })
+}

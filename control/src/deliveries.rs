@@ -1,0 +1,314 @@
+//! DeliveryService: what became of events, and what can be done about it.
+//!
+//! Everything is read from the log and shown under the names of today's configuration: whose lane a
+//! delivery went by is looked up ([`lanes`](crate::lanes)), and what an attempt sent is rendered
+//! again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`) and cancels
+//! go to the queue, whose steps are safe to repeat.
+
+use pregon_core::error::{Reason, Refusal, Violations};
+use pregon_core::event::Event;
+use pregon_core::id::{AttemptName, DeliveryName, EventName, EventTypeId, SubscriptionName};
+use pregon_core::model::Tenant;
+use pregon_core::outcome::{DeliveryState, EndReason};
+use pregon_proto::v1;
+use pregon_proto::v1::delivery_service_server::DeliveryService;
+use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery};
+use pregon_store::queue::Cancelled;
+
+use crate::Control;
+use crate::commit::How;
+use crate::listing::{PAGE_BYTES, Paging};
+use crate::parse::Scope;
+use crate::service::service;
+use crate::{map, parse};
+
+mod attempt;
+mod replay;
+mod report;
+mod show;
+
+service! {
+    /// The service of events, deliveries and attempts.
+    Deliveries: DeliveryService {
+        get_event(GetEventRequest) -> GetEventResponse;
+        list_events(ListEventsRequest) -> ListEventsResponse;
+        get_delivery(GetDeliveryRequest) -> GetDeliveryResponse;
+        list_deliveries(ListDeliveriesRequest) -> ListDeliveriesResponse;
+        list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;
+        get_attempt(GetAttemptRequest) -> GetAttemptResponse;
+        replay_delivery(ReplayDeliveryRequest) -> ReplayDeliveryResponse;
+        cancel_delivery(CancelDeliveryRequest) -> CancelDeliveryResponse;
+        get_reconciliation_report(GetReconciliationReportRequest)
+            -> GetReconciliationReportResponse;
+    }
+    with {
+        type ReplayDeliveriesStream = replay::Answers;
+
+        async fn replay_deliveries(
+            &self,
+            request: tonic::Request<v1::ReplayDeliveriesRequest>,
+        ) -> Result<tonic::Response<Self::ReplayDeliveriesStream>, tonic::Status> {
+            let run = replay::begin(std::sync::Arc::clone(&self.0), request.into_inner()).await;
+            run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+        }
+    }
+}
+
+/// Events, with their data, that one call to the store answers with.
+const EVENTS: usize = 32;
+/// Deliveries, with their events, that one call to the store answers with.
+const DELIVERIES: usize = 100;
+/// Calls to the store that one page makes at most; filters may leave each of them empty.
+const CALLS: usize = 20;
+
+fn event_size(event: &Event) -> usize {
+    // Beside the data: names, id and type, twice 128 bytes at most, and some times.
+    event.data.len() + 1024
+}
+
+impl Control {
+    /// The tenant of a list must exist; all tenants always do.
+    async fn check_scope(&self, scope: &Scope) -> Result<(), Refusal> {
+        match scope.tenant() {
+            None => Ok(()),
+            Some(tenant) => self.fetch::<Tenant>(&tenant.name()).await.map(drop),
+        }
+    }
+
+    pub(crate) async fn get_event(
+        &self,
+        request: v1::GetEventRequest,
+    ) -> Result<v1::GetEventResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", EventName::parse(&request.name));
+        let name = parse::done(wrong, name)?;
+        let gone = || Refusal::not_found("event", name.to_string());
+        let position = self.store.log.find(&name).await?.ok_or_else(gone)?;
+        let found = self.store.log.event(position).await?;
+        let found = found.filter(|(event, _)| event.tenant == name.tenant);
+        let (event, _) = found.ok_or_else(gone)?;
+        Ok(v1::GetEventResponse { event: Some(show::event(&event)) })
+    }
+
+    pub(crate) async fn list_events(
+        &self,
+        mut request: v1::ListEventsRequest,
+    ) -> Result<v1::ListEventsResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        let scope = wrong.check("parent", Scope::parse(&request.parent));
+        let (from, to) = parse::time_range(request.time_range.as_ref(), &mut wrong);
+        let mut query = EventQuery {
+            environment: parse::environment("environment", request.environment, &mut wrong),
+            from,
+            to,
+            unmatched_only: request.unmatched_only,
+            ..EventQuery::default()
+        };
+        query.event_type = event_type(&request.event_type, &mut wrong);
+        let scope = parse::done(wrong, scope)?;
+        self.check_scope(&scope).await?;
+        query.tenant = scope.tenant().cloned();
+        let (events, next) = self.events(&query, &paging).await?;
+        let events = events.iter().map(show::event).collect();
+        let next_page_token = self.next_page(&paging, next.as_deref());
+        Ok(v1::ListEventsResponse { events, next_page_token })
+    }
+
+    /// A page of events that is no larger than a client takes.
+    async fn events(
+        &self,
+        query: &EventQuery,
+        paging: &Paging,
+    ) -> Result<(Vec<Event>, Option<String>), Refusal> {
+        let (mut place, mut limit) = (paging.from.clone(), EVENTS);
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for _ in 0..CALLS {
+            let want = limit.min(paging.size - items.len());
+            let page = self.store.log.events(query, place.as_deref(), want).await?;
+            let more: usize = page.items.iter().map(event_size).sum();
+            if bytes + more > PAGE_BYTES && !items.is_empty() {
+                break; // the next page begins with these
+            }
+            if more > PAGE_BYTES && want > 1 {
+                limit = want.div_ceil(4);
+                continue;
+            }
+            bytes += more;
+            items.extend(page.items);
+            place = page.next;
+            if place.is_none() || items.len() >= paging.size {
+                break;
+            }
+        }
+        Ok((items, place))
+    }
+
+    /// A delivery of this tenant.
+    async fn delivery(&self, name: &DeliveryName) -> Result<DeliveryRecord, Refusal> {
+        let found = self.store.log.delivery(name.delivery).await?;
+        let found = found.filter(|record| record.event.tenant == name.tenant);
+        found.ok_or_else(|| Refusal::not_found("delivery", name.to_string()))
+    }
+
+    /// Deliveries as the API shows them.
+    async fn shown(&self, records: &[DeliveryRecord]) -> Result<Vec<v1::Delivery>, Refusal> {
+        let lanes = records.iter().map(|it| (it.event.tenant.clone(), it.key.lane));
+        let owners = self.lane_owners(lanes).await?;
+        let contract = self.contracts.default_id();
+        let shown = |it| show::delivery(it, owners.get(&it.key.lane), &contract);
+        Ok(records.iter().map(shown).collect())
+    }
+
+    async fn shown_one(&self, record: &DeliveryRecord) -> Result<Option<v1::Delivery>, Refusal> {
+        self.shown(std::slice::from_ref(record)).await.map(|mut shown| shown.pop())
+    }
+
+    pub(crate) async fn get_delivery(
+        &self,
+        request: v1::GetDeliveryRequest,
+    ) -> Result<v1::GetDeliveryResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", DeliveryName::parse(&request.name));
+        let name = parse::done(wrong, name)?;
+        let record = self.delivery(&name).await?;
+        Ok(v1::GetDeliveryResponse { delivery: self.shown_one(&record).await? })
+    }
+
+    pub(crate) async fn list_deliveries(
+        &self,
+        mut request: v1::ListDeliveriesRequest,
+    ) -> Result<v1::ListDeliveriesResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        let scope = wrong.check("parent", Scope::parse(&request.parent));
+        let (from, to) = parse::time_range(request.time_range.as_ref(), &mut wrong);
+        let state = parse::known("state", request.state, &mut wrong);
+        let end_reason = parse::known("end_reason", request.end_reason, &mut wrong);
+        let mut query = DeliveryQuery {
+            event_type: event_type(&request.event_type, &mut wrong),
+            state: state.and_then(map::from_state),
+            end_reason: end_reason.and_then(map::from_end_reason),
+            from,
+            to,
+            ..DeliveryQuery::default()
+        };
+        let event = (!request.event.is_empty())
+            .then(|| wrong.check("event", EventName::parse(&request.event)))
+            .flatten();
+        let subscription = (!request.subscription.is_empty())
+            .then(|| wrong.check("subscription", SubscriptionName::parse(&request.subscription)))
+            .flatten();
+        let scope = parse::done(wrong, scope)?;
+        self.check_scope(&scope).await?;
+        query.tenant = scope.tenant().cloned();
+        if let Some(event) = &event {
+            query.event = self.store.log.find(event).await?;
+        }
+        if let Some(subscription) = &subscription {
+            query.lane = self.lane_of(subscription).await?;
+        }
+        let nothing = (event.is_some() && query.event.is_none())
+            || (subscription.is_some() && query.lane.is_none());
+        if nothing {
+            return Ok(v1::ListDeliveriesResponse::default());
+        }
+        let (records, next) = self.deliveries(&query, &paging).await?;
+        let deliveries = self.shown(&records).await?;
+        let next_page_token = self.next_page(&paging, next.as_deref());
+        Ok(v1::ListDeliveriesResponse { deliveries, next_page_token })
+    }
+
+    async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        paging: &Paging,
+    ) -> Result<(Vec<DeliveryRecord>, Option<String>), Refusal> {
+        let (mut place, mut items) = (paging.from.clone(), Vec::new());
+        for _ in 0..CALLS {
+            let want = DELIVERIES.min(paging.size - items.len());
+            let page = self.store.log.deliveries(query, place.as_deref(), want).await?;
+            // The store goes by the event's time; a replay came later.
+            let before = |it: &DeliveryRecord| query.to.is_none_or(|to| it.create_time < to);
+            items.extend(page.items.into_iter().filter(before));
+            place = page.next;
+            if place.is_none() || items.len() >= paging.size {
+                break;
+            }
+        }
+        Ok((items, place))
+    }
+
+    pub(crate) async fn cancel_delivery(
+        &self,
+        request: v1::CancelDeliveryRequest,
+    ) -> Result<v1::CancelDeliveryResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", DeliveryName::parse(&request.name));
+        let options = (request.validate_only, request.request_id.as_str());
+        let how = How::parse(self, "CancelDelivery", &request, options, &mut wrong);
+        let name = parse::done(wrong, name)?;
+        if let Some(repeat) = &how.repeat {
+            self.recent.note(repeat, self.clock.now())?;
+        }
+        let record = self.delivery(&name).await?;
+        let pending = check_cancel(&name, &record)?;
+        if !pending || how.validate_only {
+            return Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? });
+        }
+        match self.store.queue.cancel(name.delivery, EndReason::ByCaller).await? {
+            Cancelled::Unknown => {
+                return Err(Refusal::not_found("delivery", name.to_string()));
+            }
+            Cancelled::Ended(_) | Cancelled::Done | Cancelled::InFlight => {}
+        }
+        let record = self.delivery(&name).await?;
+        check_cancel(&name, &record)?;
+        Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? })
+    }
+
+    pub(crate) async fn get_attempt(
+        &self,
+        request: v1::GetAttemptRequest,
+    ) -> Result<v1::GetAttemptResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", AttemptName::parse(&request.name));
+        let name = parse::done(wrong, name)?;
+        let attempt = self.attempt(&name).await?;
+        Ok(v1::GetAttemptResponse { attempt: Some(attempt) })
+    }
+
+    pub(crate) async fn list_attempts(
+        &self,
+        mut request: v1::ListAttemptsRequest,
+    ) -> Result<v1::ListAttemptsResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        let parent = wrong.check("parent", DeliveryName::parse(&request.parent));
+        let parent = parse::done(wrong, parent)?;
+        let (attempts, next) = self.attempts(&parent, &paging).await?;
+        let next_page_token = self.next_page(&paging, next.as_deref());
+        Ok(v1::ListAttemptsResponse { attempts, next_page_token })
+    }
+}
+
+/// Whether there is something to cancel; refuses where the delivery ended in another way.
+fn check_cancel(name: &DeliveryName, record: &DeliveryRecord) -> Result<bool, Refusal> {
+    match (record.state, record.end_reason) {
+        (DeliveryState::Pending, _) => Ok(true),
+        (DeliveryState::Cancelled, Some(EndReason::ByCaller)) => Ok(false),
+        (DeliveryState::Cancelled | DeliveryState::Succeeded | DeliveryState::Failed, _) => {
+            let message = format!("{name} has ended: it is {}", record.state);
+            let resource = Some(("delivery", name.to_string()));
+            Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) })
+        }
+    }
+}
+
+/// The filter by event type, if there is one.
+fn event_type(given: &str, wrong: &mut Violations) -> Option<EventTypeId> {
+    match given.is_empty() {
+        true => None,
+        false => wrong.check("event_type", EventTypeId::parse_name(given)),
+    }
+}

@@ -1,0 +1,57 @@
+//! The books, as the store keeps them.
+
+use pregon_core::error::Violations;
+
+use super::{Control, Refusal, Scope, map, parse, v1};
+
+/// Orphans that a report names at most.
+const ORPHANS: usize = 1000;
+
+impl Control {
+    pub(crate) async fn get_reconciliation_report(
+        &self,
+        request: v1::GetReconciliationReportRequest,
+    ) -> Result<v1::GetReconciliationReportResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let scope = wrong.check("parent", Scope::parse(&request.parent));
+        // Counts are kept since the beginning, not by the hour.
+        parse::unsupported("time_range", request.time_range.is_some(), &mut wrong);
+        let scope = parse::done(wrong, scope)?;
+        self.check_scope(&scope).await?;
+        let books = self.store.log.books(scope.tenant()).await?;
+        let orphans = match scope {
+            Scope::All => self.orphans().await?,
+            Scope::Tenant(_) => Vec::new(),
+        };
+        Ok(v1::GetReconciliationReportResponse {
+            events: Some(v1::EventCounts {
+                accepted: map::count(books.accepted),
+                matched: map::count(books.matched),
+                unmatched: map::count(books.unmatched),
+                awaiting_match: map::count(books.waiting),
+            }),
+            deliveries: Some(v1::DeliveryCounts {
+                created: map::count(books.created),
+                succeeded: map::count(books.succeeded),
+                failed: map::count(books.failed),
+                cancelled: map::count(books.cancelled),
+                pending: map::count(books.pending),
+            }),
+            orphans,
+            as_of: map::moment(self.clock.now()),
+        })
+    }
+
+    /// What the store's own walk through its structure finds.
+    async fn orphans(&self) -> Result<Vec<v1::Orphan>, Refusal> {
+        let mut orphans = Vec::new();
+        for partition in 0..self.store.queue.partitions() {
+            for found in self.store.log.audit(partition).await? {
+                let (name, detail) = (found.name, found.detail);
+                orphans.push(v1::Orphan { name, kind: found.kind.to_uppercase(), detail });
+            }
+        }
+        orphans.truncate(ORPHANS);
+        Ok(orphans)
+    }
+}

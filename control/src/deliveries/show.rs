@@ -1,0 +1,67 @@
+//! Events and deliveries, from the log to the wire.
+
+use pregon_core::event::Event;
+use pregon_core::id::{ContractId, DeliveryName, NodeId, SubscriptionName};
+use pregon_core::outcome::{DeliveryState, PendingReason};
+use pregon_proto::v1;
+use pregon_store::log::DeliveryRecord;
+
+use crate::map;
+
+/// An event with its data.
+pub(super) fn event(event: &Event) -> v1::Event {
+    let json = String::from_utf8_lossy(&event.data).into_owned();
+    v1::Event {
+        name: event.name().to_string(),
+        id: event.id.to_string(),
+        version: map::small(event.version),
+        r#type: event.event_type.to_string(),
+        environment: map::environment(event.environment).into(),
+        data: Some(v1::event::Data::Json(json)),
+        occur_time: map::moment(event.occur_time()),
+        accept_time: map::moment(event.accept_time()),
+        ..Default::default()
+    }
+}
+
+/// The name of a delivery that is logged.
+pub(super) fn name(record: &DeliveryRecord) -> DeliveryName {
+    DeliveryName { tenant: record.event.tenant.clone(), delivery: record.key }
+}
+
+/// A delivery; its subscription is whoever the lane belongs to.
+pub(super) fn delivery(
+    record: &DeliveryRecord,
+    owner: Option<&SubscriptionName>,
+    contract: &ContractId,
+) -> v1::Delivery {
+    let pending = record.state == DeliveryState::Pending;
+    let waits = record.pending_reason == Some(PendingReason::RetryScheduled);
+    let flies = record.pending_reason == Some(PendingReason::InFlight);
+    let original = DeliveryName { delivery: record.key.original(), ..name(record) };
+    v1::Delivery {
+        name: name(record).to_string(),
+        event: record.event.name().to_string(),
+        event_version: map::small(record.event.version),
+        event_type: record.event.event_type.name(),
+        subscription: owner.map(ToString::to_string).unwrap_or_default(),
+        environment: map::environment(record.event.environment).into(),
+        contract: contract.name(),
+        state: map::state(record.state).into(),
+        pending_reason: record
+            .pending_reason
+            .filter(|_| pending)
+            .map_or(0, |reason| map::pending_reason(reason).into()),
+        end_reason: record
+            .end_reason
+            .filter(|_| !pending)
+            .map_or(0, |reason| map::end_reason(reason).into()),
+        attempt_count: map::small(record.attempts),
+        next_attempt_time: record.next_attempt.filter(|_| waits).and_then(map::moment),
+        create_time: map::moment(record.create_time),
+        end_time: record.end_time.filter(|_| !pending).and_then(map::moment),
+        replay_of: record.key.replay.map(|_| original.to_string()).unwrap_or_default(),
+        test: false,
+        node: record.node.as_ref().filter(|_| flies).map(NodeId::name).unwrap_or_default(),
+    }
+}

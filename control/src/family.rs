@@ -1,0 +1,109 @@
+//! What must hold of a tenant's children as a set.
+//!
+//! A commit can rely on documents one by one only: on a tenant being there, but not on it having no
+//! subscription, nor on a subscription having no eleventh key. So every write that adds or takes
+//! away a child (a subscription or a secret), or ends one, also rewrites one small document of the
+//! tenant, `tenants/{t}/children`, and relies on it as it was read before the children were. Two
+//! such writes cannot both succeed on the same grounds, however many control planes there are.
+//!
+//! Within one process they take turns, so that they do not race each other at all.
+
+use pregon_core::error::{Reason, Refusal};
+use pregon_core::id::TenantId;
+use pregon_core::model::Tenant;
+use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::Control;
+use crate::catalog::{self, Kind, Stored};
+use crate::commit::Plan;
+
+/// Turns that can be had at the same time, each for some of the tenants.
+const TURNS: usize = 64;
+
+/// The document's contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Children {
+    /// Subscriptions of the tenant.
+    subscriptions: u32,
+}
+
+/// A tenant and the state of its children, read in one step.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    /// The tenant.
+    pub tenant: Stored<Tenant>,
+    /// Its subscriptions' number.
+    pub subscriptions: u32,
+    revision: Option<i64>,
+}
+
+fn document(tenant: &TenantId) -> String {
+    format!("{}/children", tenant.name())
+}
+
+impl Family {
+    /// Adds to a plan that the set changes, and to how many subscriptions.
+    pub(crate) fn change(&self, plan: Plan, subscriptions: u32) -> Plan {
+        let name = document(&self.tenant.value.id);
+        // A struct of one number cannot fail to be written.
+        let bytes = serde_json::to_vec(&Children { subscriptions }).unwrap_or_default();
+        plan.needs(self.tenant.value.id.name())
+            .relies_on(name.clone(), self.revision)
+            .write(name, bytes)
+    }
+
+    /// Adds to a plan that the set goes, with its tenant.
+    pub(crate) fn end(&self, plan: Plan) -> Plan {
+        let name = document(&self.tenant.value.id);
+        let plan = plan.relies_on(name.clone(), self.revision);
+        if self.revision.is_some() { plan.delete(name) } else { plan }
+    }
+}
+
+impl Control {
+    /// A tenant with its family, or the refusal that says it does not exist.
+    pub(crate) async fn family(&self, tenant: &TenantId) -> Result<Family, Refusal> {
+        self.find_family(tenant)
+            .await?
+            .ok_or_else(|| Refusal::not_found(Tenant::WORD, tenant.name()))
+    }
+
+    /// A tenant with its family, if it exists.
+    pub(crate) async fn find_family(&self, tenant: &TenantId) -> Result<Option<Family>, Refusal> {
+        let names = [tenant.name(), document(tenant)];
+        let mut found = self.store.config.get(&names).await?;
+        let (children, parent) = (found.pop().flatten(), found.pop().flatten());
+        let Some(parent) = parent else { return Ok(None) };
+        let tenant = catalog::read::<Tenant>(&parent)?;
+        let Some(children) = children else {
+            return Ok(Some(Family { tenant, subscriptions: 0, revision: None }));
+        };
+        let Children { subscriptions } =
+            serde_json::from_slice(&children.bytes).map_err(|error| {
+                tracing::error!(name = children.name, %error, "a stored document cannot be read");
+                Refusal::new(Reason::Internal, format!("{} cannot be read", children.name))
+            })?;
+        Ok(Some(Family { tenant, subscriptions, revision: Some(children.revision) }))
+    }
+}
+
+/// Who changes a tenant's children just now, in this process.
+#[derive(Debug)]
+pub(crate) struct Turns(Vec<Mutex<()>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self((0..TURNS).map(|_| Mutex::new(())).collect())
+    }
+}
+
+impl Turns {
+    /// Waits for a tenant's turn, which ends with the guard.
+    pub(crate) async fn take(&self, tenant: &TenantId) -> MutexGuard<'_, ()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tenant);
+        let index = usize::try_from(hash % TURNS as u64).unwrap_or(0);
+        self.0[index].lock().await
+    }
+}

@@ -1,0 +1,64 @@
+//! From the vocabulary to the wire: words that several resources share.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pregon_core::clock::Timestamp;
+use pregon_core::event::Environment;
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
+use pregon_proto::v1;
+use pregon_rpc::time;
+
+/// A moment.
+pub(crate) fn moment(at: Timestamp) -> Option<prost_types::Timestamp> {
+    Some(time::timestamp(at))
+}
+
+/// Labels.
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A count that the wire says in 64 bits.
+pub(crate) fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count that the wire says in 32 bits.
+pub(crate) fn small(number: impl TryInto<i32>) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}
+
+/// A word of a closed vocabulary as the wire's enum, and back where callers may say it.
+macro_rules! words {
+    ($($name:ident, $back:ident: $ours:ident as $wire:ident { $($word:ident)+ })+) => {$(
+        /// To the wire.
+        pub(crate) fn $name(word: $ours) -> v1::$wire {
+            match word { $($ours::$word => v1::$wire::$word),+ }
+        }
+
+        /// From the wire; none where it is not specified.
+        #[allow(dead_code)] // not every vocabulary is one that callers filter by
+        pub(crate) fn $back(wire: v1::$wire) -> Option<$ours> {
+            match wire {
+                v1::$wire::Unspecified => None,
+                $(v1::$wire::$word => Some($ours::$word)),+
+            }
+        }
+    )+};
+}
+
+words! {
+    environment, from_environment: Environment as Environment { Live Test }
+    state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }
+    pending_reason, from_pending_reason: PendingReason as PendingReason {
+        Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision
+    }
+    end_reason, from_end_reason: EndReason as EndReason {
+        AttemptsExhausted Refused RenderFailed Expired Poison
+        ByCaller SubscriptionDisabled SubscriptionDeleted TenantDeleted
+    }
+    outcome, from_outcome: AttemptOutcome as AttemptOutcome { Succeeded Retry Failed }
+    error_class, from_error_class: ErrorClass as ErrorClass {
+        Dns Connect Tls Timeout Protocol Status Denied Local
+    }
+}

@@ -1,0 +1,191 @@
+//! NodeService: who is there, what they serve, and waiting for a revision to be served.
+
+use std::time::Duration;
+
+use pregon_core::clock::Timestamp;
+use pregon_core::error::{Reason, Refusal, Rule, Violations};
+use pregon_core::id::NodeId;
+use pregon_proto::v1;
+use pregon_proto::v1::node_service_server::NodeService;
+use pregon_rpc::time;
+use pregon_store::node::{LOST_AFTER, NodeStatus};
+use tokio::time::Instant;
+
+use crate::Control;
+use crate::options::draining;
+use crate::service::service;
+use crate::{map, parse};
+
+service! {
+    /// The service of nodes.
+    Nodes: NodeService {
+        get_node(GetNodeRequest) -> GetNodeResponse;
+        list_nodes(ListNodesRequest) -> ListNodesResponse;
+        wait_for_revision(WaitForRevisionRequest) -> WaitForRevisionResponse;
+    }
+}
+
+/// How long WaitForRevision waits when the caller does not say.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long it waits at most.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How soon it looks again at first: nodes follow within milliseconds.
+const POLL_FIRST: Duration = Duration::from_millis(5);
+/// How soon it looks again at most: whoever waits long is not in a hurry.
+const POLL_MAX: Duration = Duration::from_millis(250);
+/// Latest refused documents of a node that are shown.
+const REFUSED_SHOWN: usize = 100;
+
+/// The nodes at one moment, by the store's clock.
+struct Census {
+    nodes: Vec<NodeStatus>,
+    now: Timestamp,
+    latest: i64,
+}
+
+fn state(node: &NodeStatus, now: Timestamp) -> v1::NodeState {
+    if now.since(node.heartbeat_time) >= LOST_AFTER {
+        v1::NodeState::Lost
+    } else if node.draining {
+        v1::NodeState::Draining
+    } else {
+        v1::NodeState::Ready
+    }
+}
+
+impl Census {
+    fn ready(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| state(node, self.now) == v1::NodeState::Ready)
+    }
+
+    /// Whether there is a READY node and every one serves the revision.
+    fn serves(&self, revision: i64) -> bool {
+        let mut ready = self.ready().peekable();
+        ready.peek().is_some() && ready.all(|node| node.served_revision >= revision)
+    }
+
+    /// The node that could not use what the revision brought, if one could not.
+    fn refuser(&self, revision: i64) -> Option<(&NodeStatus, &str)> {
+        let alive = self.nodes.iter().filter(|node| state(node, self.now) != v1::NodeState::Lost);
+        let mut refused = alive.flat_map(|node| node.refused.iter().map(move |it| (node, it)));
+        refused
+            .find(|(_, refused)| refused.revision == revision)
+            .map(|(node, refused)| (node, refused.reason.as_str()))
+    }
+
+    fn to_wire(&self, node: &NodeStatus) -> v1::Node {
+        let refused = node.refused.iter().take(REFUSED_SHOWN);
+        v1::Node {
+            name: node.id.name(),
+            version: node.version.clone(),
+            start_time: map::moment(node.start_time),
+            heartbeat_time: map::moment(node.heartbeat_time),
+            state: state(node, self.now).into(),
+            served_revision: node.served_revision,
+            latest_revision: self.latest,
+            // How long it has been behind is not told by what it announces.
+            lag: (node.served_revision >= self.latest).then(|| time::duration(Duration::ZERO)),
+            refused: refused
+                .map(|it| v1::RefusedRevision {
+                    revision: it.revision,
+                    resource: it.resource.clone(),
+                    reason: it.reason.clone(),
+                    time: map::moment(it.time),
+                })
+                .collect(),
+            in_flight: map::small(node.in_flight),
+            claimed: map::count(node.claimed),
+            lanes: map::small(node.lanes),
+        }
+    }
+}
+
+impl Control {
+    async fn census(&self) -> Result<Census, Refusal> {
+        let head = self.store.config.head().await?;
+        let (nodes, now) = self.store.nodes.nodes().await?;
+        self.latest.advance(head.revision);
+        Ok(Census { nodes, now, latest: head.revision })
+    }
+
+    pub(crate) async fn get_node(
+        &self,
+        request: v1::GetNodeRequest,
+    ) -> Result<v1::GetNodeResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("name", NodeId::parse_name(&request.name));
+        let id = parse::done(wrong, id)?;
+        let census = self.census().await?;
+        let node = census.nodes.iter().find(|node| node.id == id);
+        let node = node.ok_or_else(|| Refusal::not_found("node", id.name()))?;
+        Ok(v1::GetNodeResponse { node: Some(census.to_wire(node)) })
+    }
+
+    pub(crate) async fn list_nodes(
+        &self,
+        mut request: v1::ListNodesRequest,
+    ) -> Result<v1::ListNodesResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        wrong.finish()?;
+        let census = self.census().await?;
+        let mut nodes: Vec<_> = census.nodes.iter().collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        let after = paging.from.as_deref().unwrap_or("");
+        let mut rest = nodes.into_iter().filter(|node| node.id.as_str() > after);
+        let page: Vec<_> = rest.by_ref().take(paging.size).collect();
+        let more = rest.next().and(page.last()).map(|node| node.id.as_str());
+        Ok(v1::ListNodesResponse {
+            nodes: page.iter().map(|node| census.to_wire(node)).collect(),
+            next_page_token: self.next_page(&paging, more),
+        })
+    }
+
+    pub(crate) async fn wait_for_revision(
+        &self,
+        request: v1::WaitForRevisionRequest,
+    ) -> Result<v1::WaitForRevisionResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let revision = request.revision;
+        if revision <= 0 {
+            wrong.add("revision", Rule::Required, "must be a revision that a write answered with");
+        }
+        let timeout = match &request.timeout {
+            None => Some(WAIT_DEFAULT),
+            Some(given) => {
+                let parsed = time::parse_duration_within(given, Duration::ZERO..=WAIT_MAX);
+                wrong.check("timeout", parsed)
+            }
+        };
+        let timeout = parse::done(wrong, timeout)?;
+        let (until, mut poll) = (Instant::now() + timeout, POLL_FIRST);
+        loop {
+            let census = self.census().await?;
+            if revision > census.latest {
+                let text = format!("{revision} is above the latest revision, {}", census.latest);
+                return Err(Refusal::new(Reason::RevisionUnknown, text));
+            }
+            if let Some((node, reason)) = census.refuser(revision) {
+                let text =
+                    format!("{} could not use revision {revision}: {reason}", node.id.name());
+                let resource = Some(("node", node.id.name()));
+                return Err(Refusal { resource, ..Refusal::new(Reason::RevisionRefused, text) });
+            }
+            if census.serves(revision) {
+                let nodes = census.ready().map(|node| census.to_wire(node)).collect();
+                return Ok(v1::WaitForRevisionResponse { served: true, nodes });
+            }
+            let now = Instant::now();
+            if now >= until {
+                let behind = census.ready().filter(|node| node.served_revision < revision);
+                let nodes = behind.map(|node| census.to_wire(node)).collect();
+                return Ok(v1::WaitForRevisionResponse { served: false, nodes });
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(until.min(now + poll)) => {}
+                () = self.drain.cancelled() => return Err(draining()),
+            }
+            poll = (poll * 2).min(POLL_MAX);
+        }
+    }
+}

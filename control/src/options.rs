@@ -1,0 +1,138 @@
+//! The control plane as a whole: what it is made of, and the services it gives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::error::{Reason, Refusal};
+use pregon_core::seal::KeyRing;
+use pregon_core::url::UrlPolicy;
+use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
+use pregon_proto::v1::event_type_service_server::EventTypeServiceServer;
+use pregon_proto::v1::node_service_server::NodeServiceServer;
+use pregon_proto::v1::secret_service_server::SecretServiceServer;
+use pregon_proto::v1::subscription_service_server::SubscriptionServiceServer;
+use pregon_proto::v1::tenant_service_server::TenantServiceServer;
+use pregon_rpc::page::PageKey;
+use pregon_rpc::revision::Revision;
+use pregon_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::contracts::Contracts;
+use crate::family::Turns;
+use crate::lanes::LaneNames;
+use crate::repeat::Recent;
+use crate::{Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
+
+/// What a control plane is made of.
+pub struct ControlOptions {
+    /// Where everything lives.
+    pub store: Store,
+    /// The present time.
+    pub clock: SharedClock,
+    /// The master keys that secrets are sealed under.
+    pub keys: Arc<KeyRing>,
+    /// Authenticates page tokens; shared by all control planes of a deployment.
+    pub page_key: PageKey,
+    /// Which URLs subscriptions may have, addresses included.
+    pub url_policy: UrlPolicy,
+    /// Bytes that an event's data may have; an event type's example may have no more either.
+    pub event_data_limit: usize,
+    /// Fills a buffer with random bytes fit for keys.
+    pub random: fn(&mut [u8]),
+    /// The deployment's `user-agent`, as nodes send it.
+    pub user_agent: Arc<str>,
+    /// Who callers are while they are not authenticated, as in `anonymous`.
+    pub actor: Arc<str>,
+    /// Moved to each revision that is committed or seen here; answers carry it.
+    pub latest: Revision,
+    /// Cancelled when the server is to end: waits and long streams end then.
+    pub drain: CancellationToken,
+}
+
+/// The control plane. Shared by its services.
+pub struct Control {
+    pub(crate) store: Store,
+    pub(crate) clock: SharedClock,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) page_key: PageKey,
+    pub(crate) contracts: Contracts,
+    pub(crate) event_data_limit: usize,
+    pub(crate) random: fn(&mut [u8]),
+    pub(crate) user_agent: Arc<str>,
+    pub(crate) actor: Arc<str>,
+    pub(crate) latest: Revision,
+    pub(crate) drain: CancellationToken,
+    pub(crate) turns: Turns,
+    pub(crate) lane_names: LaneNames,
+    pub(crate) recent: Recent,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("actor", &self.actor).finish_non_exhaustive()
+    }
+}
+
+/// The gRPC services of the control plane, to be added to a server.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// `pregon.v1.TenantService`
+    pub tenants: TenantServiceServer<Tenants>,
+    /// `pregon.v1.EventTypeService`
+    pub event_types: EventTypeServiceServer<EventTypes>,
+    /// `pregon.v1.SubscriptionService`
+    pub subscriptions: SubscriptionServiceServer<Subscriptions>,
+    /// `pregon.v1.SecretService`
+    pub secrets: SecretServiceServer<Secrets>,
+    /// `pregon.v1.DeliveryService`
+    pub deliveries: DeliveryServiceServer<Deliveries>,
+    /// `pregon.v1.NodeService`
+    pub nodes: NodeServiceServer<Nodes>,
+}
+
+impl Control {
+    /// A control plane over a store.
+    pub fn new(options: ControlOptions) -> Arc<Self> {
+        Arc::new(Self {
+            store: options.store,
+            clock: options.clock,
+            keys: options.keys,
+            page_key: options.page_key,
+            contracts: Contracts::new(&options.url_policy),
+            event_data_limit: options.event_data_limit,
+            random: options.random,
+            user_agent: options.user_agent,
+            actor: options.actor,
+            latest: options.latest,
+            drain: options.drain,
+            turns: Turns::default(),
+            lane_names: LaneNames::default(),
+            recent: Recent::default(),
+        })
+    }
+
+    /// Its services, each refusing messages above [`pregon_core::limits::MESSAGE_LEN`].
+    pub fn services(self: &Arc<Self>) -> Services {
+        const LEN: usize = pregon_core::limits::MESSAGE_LEN;
+        let it = || Arc::clone(self);
+        Services {
+            tenants: TenantServiceServer::new(Tenants::new(it())).max_decoding_message_size(LEN),
+            event_types: EventTypeServiceServer::new(EventTypes::new(it()))
+                .max_decoding_message_size(LEN),
+            subscriptions: SubscriptionServiceServer::new(Subscriptions::new(it()))
+                .max_decoding_message_size(LEN),
+            secrets: SecretServiceServer::new(Secrets::new(it())).max_decoding_message_size(LEN),
+            deliveries: DeliveryServiceServer::new(Deliveries::new(it()))
+                .max_decoding_message_size(LEN),
+            nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
+        }
+    }
+}
+
+/// The refusal of work that the end of the server cuts short.
+pub(crate) fn draining() -> Refusal {
+    let wait = Duration::from_secs(1);
+    Refusal::new(Reason::Draining, "the server is going down; call again").retry_after(wait)
+}

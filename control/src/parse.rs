@@ -1,0 +1,217 @@
+//! Fields that several requests share, parsed once. What is wrong goes into the caller's
+//! [`Violations`]; a `None` from here always stands beside a note there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pregon_core::clock::Timestamp;
+use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
+use pregon_core::event::Environment;
+use pregon_core::id::TenantId;
+use pregon_core::limits;
+use pregon_proto::v1;
+use pregon_rpc::time;
+
+/// Ends the parsing of a request: the refusal of all wrong fields, or what was parsed.
+pub(crate) fn done<T>(wrong: Violations, parsed: Option<T>) -> Result<T, Refusal> {
+    wrong.finish()?;
+    // Without a note every part was parsed; this arm is for a parser that breaks that rule.
+    parsed.ok_or_else(|| Refusal::new(Reason::Internal, "a field was dropped without a reason"))
+}
+
+/// A message that must be there.
+pub(crate) fn required<T>(field: &str, given: Option<T>, wrong: &mut Violations) -> Option<T> {
+    if given.is_none() {
+        wrong.add(field, Rule::Required, "must be set");
+    }
+    given
+}
+
+/// Text of so many characters at most.
+pub(crate) fn text(given: &str, most: usize) -> Result<String, Wrong> {
+    let length = given.chars().count();
+    if length > most {
+        let description = format!("must be {most} characters at most, is {length}");
+        return Err(Wrong::new(Rule::TooLong, description));
+    }
+    Ok(given.to_owned())
+}
+
+/// `display_name`.
+pub(crate) fn display_name(given: &str) -> Result<String, Wrong> {
+    text(given, limits::DISPLAY_NAME_LEN)
+}
+
+/// `request_id`, which may be empty.
+pub(crate) fn request_id(given: &str) -> Result<String, Wrong> {
+    text(given, limits::REQUEST_ID_LEN)
+}
+
+/// `labels`. A wrong one is reported by its key.
+pub(crate) fn labels(
+    field: &str,
+    given: &HashMap<String, String>,
+    wrong: &mut Violations,
+) -> BTreeMap<String, String> {
+    if given.len() > limits::LABELS {
+        wrong.add(field, Rule::TooMany, format!("must be {} at most", limits::LABELS));
+    }
+    let sorted: BTreeMap<_, _> = given.iter().take(limits::LABELS).collect();
+    for (key, value) in &sorted {
+        let place =
+            format!("{field}[{}]", key.chars().take(limits::LABEL_KEY_LEN).collect::<String>());
+        if key.is_empty() {
+            wrong.add(&place, Rule::Required, "a label must have a key");
+        }
+        if let Err(long) = text(key, limits::LABEL_KEY_LEN) {
+            wrong.add(&place, long.rule, format!("the key {}", long.description));
+        }
+        if let Err(long) = text(value, limits::LABEL_VALUE_LEN) {
+            wrong.add(&place, long.rule, format!("the value {}", long.description));
+        }
+    }
+    sorted.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A whole number within bounds.
+pub(crate) fn within<T>(given: T, least: T, most: T) -> Result<T, Wrong>
+where
+    T: PartialOrd + Copy + std::fmt::Display,
+{
+    if (least..=most).contains(&given) {
+        Ok(given)
+    } else {
+        let text = format!("must be {least} to {most}, is {given}");
+        Err(Wrong::new(Rule::OutOfRange, text))
+    }
+}
+
+/// A field whose feature is not there yet: refused when set.
+pub(crate) fn unsupported(field: &str, set: bool, wrong: &mut Violations) {
+    if set {
+        wrong.add(field, Rule::Unsupported, "is not supported yet: leave it out");
+    }
+}
+
+/// An enum's value, if this release knows it.
+pub(crate) fn known<E: TryFrom<i32>>(field: &str, given: i32, wrong: &mut Violations) -> Option<E> {
+    let known = E::try_from(given).ok();
+    if known.is_none() {
+        wrong.add(field, Rule::OutOfRange, format!("{given} is none of this enum's values"));
+    }
+    known
+}
+
+/// An environment; none where it is not specified.
+pub(crate) fn environment(field: &str, given: i32, wrong: &mut Violations) -> Option<Environment> {
+    match known(field, given, wrong)? {
+        v1::Environment::Unspecified => None,
+        v1::Environment::Live => Some(Environment::Live),
+        v1::Environment::Test => Some(Environment::Test),
+    }
+}
+
+/// A moment that may be left out.
+pub(crate) fn moment(
+    field: &str,
+    given: Option<&prost_types::Timestamp>,
+    wrong: &mut Violations,
+) -> Option<Timestamp> {
+    given.and_then(|time| wrong.check(field, time::parse_timestamp(time)))
+}
+
+/// Start (included) and end (excluded) of a time range that may be left out.
+pub(crate) fn time_range(
+    given: Option<&v1::TimeRange>,
+    wrong: &mut Violations,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let Some(range) = given else { return (None, None) };
+    let from = moment("time_range.start_time", range.start_time.as_ref(), wrong);
+    let to = moment("time_range.end_time", range.end_time.as_ref(), wrong);
+    if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        wrong.add("time_range.end_time", Rule::OutOfRange, "must be later than start_time");
+    }
+    (from, to)
+}
+
+/// Whose resources a list is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// `tenants/-`: everybody's.
+    All,
+    /// One tenant's.
+    Tenant(TenantId),
+}
+
+impl Scope {
+    /// Parses a parent that may be `tenants/-`.
+    pub(crate) fn parse(parent: &str) -> Result<Self, Wrong> {
+        match parent {
+            "tenants/-" => Ok(Self::All),
+            _ => TenantId::parse_name(parent).map(Self::Tenant),
+        }
+    }
+
+    /// The tenant, unless it is everybody.
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::All => None,
+            Self::Tenant(tenant) => Some(tenant),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(wrong: &Violations) -> Vec<(String, Rule)> {
+        wrong.as_slice().iter().map(|v| (v.field.clone(), v.rule)).collect()
+    }
+
+    #[test]
+    fn labels_are_reported_by_key() {
+        let mut wrong = Violations::new();
+        let given = HashMap::from([
+            (String::new(), "x".to_owned()),
+            ("k".repeat(64), "x".to_owned()),
+            ("long".to_owned(), "v".repeat(257)),
+            ("ñ".repeat(63), "á".repeat(256)),
+        ]);
+        labels("tenant.labels", &given, &mut wrong);
+        let mut found = rules(&wrong);
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(
+            found,
+            [
+                ("tenant.labels[]".to_owned(), Rule::Required),
+                (format!("tenant.labels[{}]", "k".repeat(63)), Rule::TooLong),
+                ("tenant.labels[long]".to_owned(), Rule::TooLong),
+            ]
+        );
+        let many = (0..33).map(|i| (i.to_string(), String::new())).collect();
+        let mut wrong = Violations::new();
+        labels("labels", &many, &mut wrong);
+        assert_eq!(rules(&wrong), [("labels".to_owned(), Rule::TooMany)]);
+    }
+
+    #[test]
+    fn ranges_run_forward() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let mut wrong = Violations::new();
+        time_range(Some(&v1::TimeRange { start_time: at(5), end_time: at(5) }), &mut wrong);
+        assert_eq!(rules(&wrong), [("time_range.end_time".to_owned(), Rule::OutOfRange)]);
+        let mut wrong = Violations::new();
+        let range =
+            time_range(Some(&v1::TimeRange { start_time: None, end_time: at(5) }), &mut wrong);
+        assert_eq!(range, (None, Some(Timestamp::from_millis(5000))));
+        assert!(wrong.is_empty());
+    }
+
+    #[test]
+    fn a_scope_is_a_tenant_or_all() {
+        assert_eq!(Scope::parse("tenants/-").unwrap(), Scope::All);
+        assert_eq!(Scope::parse("tenants/a").unwrap().tenant().unwrap().as_str(), "a");
+        assert_eq!(Scope::parse("").unwrap_err().rule, Rule::Required);
+        assert_eq!(Scope::parse("tenants/a/b").unwrap_err().rule, Rule::Malformed);
+    }
+}

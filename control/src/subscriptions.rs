@@ -1,0 +1,330 @@
+//! SubscriptionService.
+//!
+//! A subscription comes into being with its lane, its first key and its place in the tenant's
+//! count in one commit, and goes with its keys in one. States are configuration: what waits in the
+//! lane is moved by the nodes, which follow it.
+
+use pregon_core::error::{Reason, Refusal, Rule, Violations};
+use pregon_core::event::Environment;
+use pregon_core::id::{
+    ContractId, EventTypeId, LaneNo, SubscriptionId, SubscriptionName, TenantId,
+};
+use pregon_core::limits;
+use pregon_core::model::{
+    Common, Resource, Secret, StateChange, Subscription, SubscriptionState, Tenant,
+};
+use pregon_core::pattern::Pattern;
+use pregon_proto::v1;
+use pregon_proto::v1::subscription_service_server::SubscriptionService;
+
+use crate::Control;
+use crate::catalog::{Kind, Stored};
+use crate::commit::{How, Plan, until_settled};
+use crate::family::Family;
+use crate::mask::Mask;
+use crate::parse::Scope;
+use crate::service::service;
+use crate::{etag, lanes, parse};
+use edit::{Edit, from_state, to_wire, with_fields};
+
+mod edit;
+mod state;
+
+service! {
+    /// The service of subscriptions.
+    Subscriptions: SubscriptionService {
+        create_subscription(CreateSubscriptionRequest) -> CreateSubscriptionResponse;
+        get_subscription(GetSubscriptionRequest) -> GetSubscriptionResponse;
+        list_subscriptions(ListSubscriptionsRequest) -> ListSubscriptionsResponse;
+        update_subscription(UpdateSubscriptionRequest) -> UpdateSubscriptionResponse;
+        delete_subscription(DeleteSubscriptionRequest) -> DeleteSubscriptionResponse;
+        pause_subscription(PauseSubscriptionRequest) -> PauseSubscriptionResponse;
+        resume_subscription(ResumeSubscriptionRequest) -> ResumeSubscriptionResponse;
+        disable_subscription(DisableSubscriptionRequest) -> DisableSubscriptionResponse;
+    }
+}
+
+/// Which subscriptions of a list are wanted.
+#[derive(Debug, Default)]
+struct Filter {
+    environment: Option<Environment>,
+    state: Option<SubscriptionState>,
+    contract: Option<ContractId>,
+    event_type: Option<EventTypeId>,
+    labels: Vec<(String, String)>,
+}
+
+impl Filter {
+    fn parse(request: &v1::ListSubscriptionsRequest, wrong: &mut Violations) -> Self {
+        let state = parse::known("state", request.state, wrong);
+        let mut filter = Self {
+            environment: parse::environment("environment", request.environment, wrong),
+            state: state.and_then(from_state),
+            labels: request.labels.clone().into_iter().collect(),
+            ..Self::default()
+        };
+        if !request.contract.is_empty() {
+            filter.contract = wrong.check("contract", ContractId::parse_name(&request.contract));
+        }
+        if !request.event_type.is_empty() {
+            let parsed = EventTypeId::parse_name(&request.event_type);
+            filter.event_type = wrong.check("event_type", parsed);
+        }
+        filter
+    }
+
+    fn wants(&self, it: &Subscription) -> bool {
+        let covers = |kind: &EventTypeId| {
+            let mut patterns = it.event_types.iter().filter_map(|text| Pattern::parse(text).ok());
+            patterns.any(|pattern| pattern.matches(kind))
+        };
+        self.environment.is_none_or(|wanted| wanted == it.environment)
+            && self.state.is_none_or(|wanted| wanted == it.state)
+            && self.contract.as_ref().is_none_or(|wanted| *wanted == it.contract)
+            && self.event_type.as_ref().is_none_or(covers)
+            && self.labels.iter().all(|(key, value)| it.common.labels.get(key) == Some(value))
+    }
+}
+
+impl Control {
+    pub(crate) async fn create_subscription(
+        &self,
+        request: v1::CreateSubscriptionRequest,
+    ) -> Result<v1::CreateSubscriptionResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let tenant = wrong.check("parent", TenantId::parse_name(&request.parent));
+        let assigned = request.subscription_id.is_empty().then(|| self.assign("sub_"));
+        let id = assigned.as_ref().unwrap_or(&request.subscription_id);
+        let id = wrong.check("subscription_id", SubscriptionId::parse(id));
+        let options = (request.validate_only, request.request_id.as_str());
+        let how = How::parse(self, "CreateSubscription", &request, options, &mut wrong);
+        let given = parse::required("subscription", request.subscription.as_ref(), &mut wrong);
+        let edit = given.map(|given| self.whole_subscription(given, &mut wrong));
+        let name =
+            tenant.zip(id).map(|(tenant, subscription)| SubscriptionName { tenant, subscription });
+        let (name, edit) = parse::done(wrong, name.zip(edit))?;
+        let _turn = self.turns.take(&name.tenant).await;
+        let mut answer = until_settled(|| self.try_create_subscription(&name, &edit, &how)).await?;
+        if let Some(shown) = &mut answer.subscription
+            && request.validate_only
+            && assigned.is_some()
+        {
+            shown.name.clear(); // the real one will get another id
+        }
+        Ok(answer)
+    }
+
+    async fn try_create_subscription(
+        &self,
+        name: &SubscriptionName,
+        edit: &Edit,
+        how: &How,
+    ) -> Result<Option<v1::CreateSubscriptionResponse>, Refusal> {
+        if let Some(answer) = self.recall(how).await? {
+            return Ok(Some(answer));
+        }
+        let family = self.family(&name.tenant).await?;
+        if self.find::<Subscription>(&name.to_string()).await?.is_some() {
+            return Err(Refusal::exists(Subscription::WORD, name.to_string()));
+        }
+        let (plan, subscription) = self.birth(name, edit, &family, how.validate_only).await?;
+        let answer = v1::CreateSubscriptionResponse {
+            subscription: Some(to_wire(&subscription, self.first_secrets())),
+            ..Default::default()
+        };
+        self.commit(plan, answer, how).await
+    }
+
+    /// The plan that brings a subscription into being, with its first key.
+    async fn birth(
+        &self,
+        name: &SubscriptionName,
+        edit: &Edit,
+        family: &Family,
+        validate_only: bool,
+    ) -> Result<(Plan, Stored<Subscription>), Refusal> {
+        let most = family.tenant.value.limits.max_subscriptions;
+        if family.subscriptions >= most {
+            let text = format!("{} may have {most} subscriptions", name.tenant.name());
+            let resource = Some((Tenant::WORD, name.tenant.name()));
+            return Err(Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, text) });
+        }
+        let lane = match validate_only {
+            true => LaneNo::EVENTS, // shown to nobody, and no number is used up
+            false => self.store.config.next_lane().await?,
+        };
+        let subscription = self.new_subscription(name, edit, lane)?;
+        let mut plan = Plan::new().put(&Resource::Subscription(subscription.clone()), 0);
+        if self.contracts.requires_secret() {
+            plan = plan.put(&Resource::Secret(self.first_secret(name)?), 0);
+        }
+        let plan = family.change(plan, family.subscriptions + 1);
+        Ok((lanes::claim(plan, &subscription), Stored::new(subscription)))
+    }
+
+    /// How many secrets a new subscription has.
+    fn first_secrets(&self) -> u32 {
+        u32::from(self.contracts.requires_secret())
+    }
+
+    fn new_subscription(
+        &self,
+        name: &SubscriptionName,
+        edit: &Edit,
+        lane: LaneNo,
+    ) -> Result<Subscription, Refusal> {
+        let now = self.clock.now();
+        let mut subscription = Subscription {
+            tenant: name.tenant.clone(),
+            id: name.subscription.clone(),
+            common: Common { create_time: now, update_time: now, ..Common::default() },
+            lane,
+            url: String::new(),
+            environment: edit.environment.unwrap_or(Environment::Live),
+            event_types: Vec::new(),
+            filter: String::new(),
+            contract: self.contracts.default_id(),
+            headers: Vec::new(),
+            max_concurrency: limits::CONCURRENCY_DEFAULT,
+            max_pending: 0,
+            state: SubscriptionState::Active,
+            state_reason: String::new(),
+            state_change: None,
+        };
+        edit.apply(&mut subscription, &self.contracts)?;
+        Ok(subscription)
+    }
+
+    /// What a request says of every field.
+    fn whole_subscription(&self, given: &v1::Subscription, wrong: &mut Violations) -> Edit {
+        Edit::parse(given, &with_fields(given, Mask::all), &self.contracts, wrong)
+    }
+
+    pub(crate) async fn get_subscription(
+        &self,
+        request: v1::GetSubscriptionRequest,
+    ) -> Result<v1::GetSubscriptionResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", SubscriptionName::parse(&request.name));
+        let name = parse::done(wrong, name)?;
+        let stored = self.fetch::<Subscription>(&name.to_string()).await?;
+        let live = self.live_secrets(&name).await?;
+        Ok(v1::GetSubscriptionResponse { subscription: Some(to_wire(&stored, live)) })
+    }
+
+    pub(crate) async fn list_subscriptions(
+        &self,
+        mut request: v1::ListSubscriptionsRequest,
+    ) -> Result<v1::ListSubscriptionsResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        let scope = wrong.check("parent", Scope::parse(&request.parent));
+        let filter = Filter::parse(&request, &mut wrong);
+        let scope = parse::done(wrong, scope)?;
+        let prefix = match scope.tenant() {
+            None => "tenants/".to_owned(),
+            Some(tenant) => {
+                self.fetch::<Tenant>(&tenant.name()).await?;
+                format!("{}/subscriptions/", tenant.name())
+            }
+        };
+        let name = |it: &Subscription| it.name().to_string();
+        let wants = |it: &Subscription| filter.wants(it);
+        let (found, next) = self.page(&prefix, &paging, name, wants).await?;
+        let live = self.live_secrets_of(&prefix, &found).await?;
+        let live = |it: &Subscription| live.get(&it.name()).copied().unwrap_or(0);
+        let subscriptions = found.iter().map(|it| to_wire(it, live(&it.value))).collect();
+        Ok(v1::ListSubscriptionsResponse { subscriptions, next_page_token: next })
+    }
+
+    pub(crate) async fn update_subscription(
+        &self,
+        request: v1::UpdateSubscriptionRequest,
+    ) -> Result<v1::UpdateSubscriptionResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let given = parse::required("subscription", request.subscription.as_ref(), &mut wrong);
+        let given = parse::done(wrong, given)?;
+        let mut wrong = Violations::new();
+        let name = wrong.check("subscription.name", SubscriptionName::parse(&given.name));
+        let mask = with_fields(given, |fields| {
+            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
+        });
+        let edit = Edit::parse(given, &mask, &self.contracts, &mut wrong);
+        let name = parse::done(wrong, name)?;
+        let _turn = match request.allow_missing {
+            true => Some(self.turns.take(&name.tenant).await),
+            false => None,
+        };
+        until_settled(|| self.try_update_subscription(&name, given, &edit, &request)).await
+    }
+
+    async fn try_update_subscription(
+        &self,
+        name: &SubscriptionName,
+        given: &v1::Subscription,
+        edit: &Edit,
+        request: &v1::UpdateSubscriptionRequest,
+    ) -> Result<Option<v1::UpdateSubscriptionResponse>, Refusal> {
+        let (text, how) = (name.to_string(), How::plain(request.validate_only));
+        let (plan, subscription, live) = match self.find::<Subscription>(&text).await? {
+            Some(Stored { mut value, revision, .. }) => {
+                etag::check(&given.etag, revision, Subscription::WORD, &text)?;
+                if edit.environment.is_some_and(|wanted| wanted != value.environment) {
+                    let words = format!("is {} for good", value.environment);
+                    let field = "subscription.environment";
+                    return Err(Refusal::field(field, Rule::Immutable, words));
+                }
+                edit.apply(&mut value, &self.contracts)?;
+                value.common.update_time = self.clock.now();
+                let plan = Plan::new().put(&Resource::Subscription(value.clone()), revision);
+                (plan, Stored::new(value), self.live_secrets(name).await?)
+            }
+            None if request.allow_missing => {
+                etag::check(&given.etag, 0, Subscription::WORD, &text)?;
+                let family = self.family(&name.tenant).await?;
+                let mut wrong = Violations::new();
+                let all = self.whole_subscription(given, &mut wrong);
+                wrong.finish()?;
+                let (plan, value) = self.birth(name, &all, &family, how.validate_only).await?;
+                (plan, value, self.first_secrets())
+            }
+            None => return Err(Refusal::not_found(Subscription::WORD, text)),
+        };
+        let subscription = Some(to_wire(&subscription, live));
+        let answer = v1::UpdateSubscriptionResponse { subscription, ..Default::default() };
+        self.commit(plan, answer, &how).await
+    }
+
+    pub(crate) async fn delete_subscription(
+        &self,
+        request: v1::DeleteSubscriptionRequest,
+    ) -> Result<v1::DeleteSubscriptionResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", SubscriptionName::parse(&request.name));
+        let name = parse::done(wrong, name)?;
+        let _turn = self.turns.take(&name.tenant).await;
+        until_settled(|| self.try_delete_subscription(&name, &request)).await
+    }
+
+    async fn try_delete_subscription(
+        &self,
+        name: &SubscriptionName,
+        request: &v1::DeleteSubscriptionRequest,
+    ) -> Result<Option<v1::DeleteSubscriptionResponse>, Refusal> {
+        let (text, answer) = (name.to_string(), v1::DeleteSubscriptionResponse::default());
+        let family = self.find_family(&name.tenant).await?;
+        let stored = self.find::<Subscription>(&text).await?;
+        let (Some(family), Some(stored)) = (family, stored) else {
+            return match request.allow_missing {
+                true => Ok(Some(answer)),
+                false => Err(Refusal::not_found(Subscription::WORD, text)),
+            };
+        };
+        etag::check(&request.etag, stored.revision, Subscription::WORD, &text)?;
+        let secrets = self.names_below(Secret::COLLECTIONS, &format!("{text}/secrets/")).await?;
+        let plan = Plan::new().remove(&text, stored.revision);
+        let plan = secrets.into_iter().fold(plan, Plan::delete);
+        let plan = family.change(plan, family.subscriptions.saturating_sub(1));
+        self.commit(plan, answer, &How::plain(request.validate_only)).await
+    }
+}

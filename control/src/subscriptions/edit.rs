@@ -1,0 +1,262 @@
+//! A subscription, from the wire and to it.
+
+use std::collections::BTreeMap;
+
+use pregon_core::error::{Refusal, Rule, Violations};
+use pregon_core::event::Environment;
+use pregon_core::filter::Filter;
+use pregon_core::header::CustomHeaders;
+use pregon_core::id::ContractId;
+use pregon_core::limits;
+use pregon_core::model::{Subscription, SubscriptionState};
+use pregon_core::pattern::Pattern;
+use pregon_core::url::EndpointUrl;
+use pregon_proto::v1;
+
+use crate::catalog::Stored;
+use crate::contracts::Contracts;
+use crate::mask::{Fields, Mask};
+use crate::{etag, map, parse};
+
+const IMMUTABLE: &[&str] = &["name", "environment"];
+const OUTPUT_ONLY: &[&str] = &[
+    "create_time",
+    "update_time",
+    "revision",
+    "etag",
+    "state",
+    "state_reason",
+    "state_change",
+    "secrets_live",
+];
+
+/// Runs `body` with the fields of a subscription as the wire has them.
+pub(super) fn with_fields<T>(given: &v1::Subscription, body: impl FnOnce(Fields<'_>) -> T) -> T {
+    let settable = [
+        ("display_name", !given.display_name.is_empty()),
+        ("labels", !given.labels.is_empty()),
+        ("url", !given.url.is_empty()),
+        ("event_types", !given.event_types.is_empty()),
+        ("filter", !given.filter.is_empty()),
+        ("contract", !given.contract.is_empty()),
+        ("headers", !given.headers.is_empty()),
+        ("auth", given.auth.is_some()),
+        ("max_concurrency", given.max_concurrency != 0),
+        ("rate_limit", given.rate_limit.is_some()),
+        ("max_pending", given.max_pending != 0),
+        ("ordered", given.ordered.is_some()),
+        ("egress", !given.egress.is_empty()),
+        ("sensitive_paths", !given.sensitive_paths.is_empty()),
+    ];
+    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+}
+
+/// What a request says of a subscription: the chosen fields, parsed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edit {
+    display_name: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    url: Option<String>,
+    /// As given, chosen or not: it is for good once the subscription exists.
+    pub environment: Option<Environment>,
+    event_types: Option<Vec<String>>,
+    filter: Option<String>,
+    contract: Option<ContractId>,
+    headers: Option<Vec<(String, String)>>,
+    max_concurrency: Option<u32>,
+}
+
+impl Edit {
+    pub(super) fn parse(
+        given: &v1::Subscription,
+        mask: &Mask,
+        contracts: &Contracts,
+        wrong: &mut Violations,
+    ) -> Self {
+        let mut edit = Self {
+            environment: parse::environment("subscription.environment", given.environment, wrong),
+            ..Self::default()
+        };
+        if mask.has("display_name") {
+            let parsed = parse::display_name(&given.display_name);
+            edit.display_name = wrong.check("subscription.display_name", parsed);
+        }
+        if mask.has("labels") {
+            edit.labels = Some(parse::labels("subscription.labels", &given.labels, wrong));
+        }
+        if mask.has("url") {
+            let parsed = EndpointUrl::parse(&given.url, contracts.url_policy());
+            edit.url = wrong.check("subscription.url", parsed).map(|url| url.as_str().to_owned());
+        }
+        if mask.has("event_types") {
+            edit.event_types = patterns(&given.event_types, wrong);
+        }
+        if mask.has("filter") {
+            let parsed = match given.filter.is_empty() {
+                true => Ok(String::new()),
+                false => Filter::compile(&given.filter).map(|filter| filter.source().to_owned()),
+            };
+            edit.filter = wrong.check("subscription.filter", parsed);
+        }
+        if mask.has("contract") {
+            let parsed = match given.contract.is_empty() {
+                true => Ok(contracts.default_id()),
+                false => ContractId::parse_name(&given.contract),
+            };
+            edit.contract = wrong.check("subscription.contract", parsed);
+        }
+        if mask.has("headers") {
+            edit.headers = headers(&given.headers, &contracts.reserved_headers(), wrong);
+        }
+        if mask.has("max_concurrency") {
+            edit.max_concurrency = concurrency(given.max_concurrency, wrong);
+        }
+        refuse_unsupported(given, mask, wrong);
+        edit
+    }
+
+    /// Changes a subscription, all but its environment.
+    pub(super) fn apply(
+        &self,
+        subscription: &mut Subscription,
+        contracts: &Contracts,
+    ) -> Result<(), Refusal> {
+        fn put<T: Clone>(place: &mut T, chosen: Option<&T>) {
+            if let Some(chosen) = chosen {
+                place.clone_from(chosen);
+            }
+        }
+        if let Some(contract) = &self.contract {
+            contracts.get(contract)?;
+        }
+        put(&mut subscription.common.display_name, self.display_name.as_ref());
+        put(&mut subscription.common.labels, self.labels.as_ref());
+        put(&mut subscription.url, self.url.as_ref());
+        put(&mut subscription.event_types, self.event_types.as_ref());
+        put(&mut subscription.filter, self.filter.as_ref());
+        put(&mut subscription.contract, self.contract.as_ref());
+        put(&mut subscription.headers, self.headers.as_ref());
+        put(&mut subscription.max_concurrency, self.max_concurrency.as_ref());
+        Ok(())
+    }
+}
+
+fn patterns(given: &[String], wrong: &mut Violations) -> Option<Vec<String>> {
+    const FIELD: &str = "subscription.event_types";
+    if given.is_empty() {
+        wrong.add(FIELD, Rule::Required, format!("must be 1 to {} patterns", limits::PATTERNS));
+        return None;
+    }
+    if given.len() > limits::PATTERNS {
+        let text = format!("must be 1 to {} patterns, are {}", limits::PATTERNS, given.len());
+        wrong.add(FIELD, Rule::TooMany, text);
+        return None;
+    }
+    let mut parsed = Vec::new();
+    for (index, text) in given.iter().enumerate() {
+        let pattern = wrong.check(format!("{FIELD}[{index}]"), Pattern::parse(text));
+        parsed.extend(pattern.map(String::from));
+    }
+    Some(parsed)
+}
+
+fn headers(
+    given: &[v1::Header],
+    reserved: &[&str],
+    wrong: &mut Violations,
+) -> Option<Vec<(String, String)>> {
+    let pairs = given.iter().map(|header| (header.name.as_str(), header.value.as_str()));
+    match CustomHeaders::parse(pairs, reserved) {
+        Ok(headers) => {
+            let own = |header: &pregon_core::header::CustomHeader| {
+                (header.name().to_owned(), header.value().to_owned())
+            };
+            Some(headers.iter().map(own).collect())
+        }
+        Err(found) => {
+            for (index, one) in found {
+                wrong.add(format!("subscription.headers[{index}]"), one.rule, one.description);
+            }
+            None
+        }
+    }
+}
+
+fn concurrency(given: i32, wrong: &mut Violations) -> Option<u32> {
+    if given == 0 {
+        return Some(limits::CONCURRENCY_DEFAULT);
+    }
+    let parsed = parse::within(i64::from(given), 1, i64::from(limits::CONCURRENCY_MAX));
+    let parsed = wrong.check("subscription.max_concurrency", parsed)?;
+    u32::try_from(parsed).ok()
+}
+
+/// Fields that later releases fill: refused when set, never ignored.
+fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) {
+    let set = [
+        ("auth", given.auth.is_some()),
+        ("rate_limit", given.rate_limit.is_some()),
+        ("max_pending", given.max_pending != 0),
+        ("ordered", given.ordered == Some(true)),
+        ("egress", !given.egress.is_empty()),
+        ("sensitive_paths", !given.sensitive_paths.is_empty()),
+    ];
+    for (path, set) in set {
+        parse::unsupported(&format!("subscription.{path}"), set && mask.has(path), wrong);
+    }
+}
+
+fn state(state: SubscriptionState) -> v1::SubscriptionState {
+    match state {
+        SubscriptionState::PendingApproval => v1::SubscriptionState::PendingApproval,
+        SubscriptionState::Active => v1::SubscriptionState::Active,
+        SubscriptionState::Paused => v1::SubscriptionState::Paused,
+        SubscriptionState::Disabled => v1::SubscriptionState::Disabled,
+        SubscriptionState::Rejected => v1::SubscriptionState::Rejected,
+    }
+}
+
+/// A state that a list asks for; none: every one.
+pub(super) fn from_state(state: v1::SubscriptionState) -> Option<SubscriptionState> {
+    match state {
+        v1::SubscriptionState::Unspecified => None,
+        v1::SubscriptionState::PendingApproval => Some(SubscriptionState::PendingApproval),
+        v1::SubscriptionState::Active => Some(SubscriptionState::Active),
+        v1::SubscriptionState::Paused => Some(SubscriptionState::Paused),
+        v1::SubscriptionState::Disabled => Some(SubscriptionState::Disabled),
+        v1::SubscriptionState::Rejected => Some(SubscriptionState::Rejected),
+    }
+}
+
+/// A subscription as the API shows it; `secrets_live` is counted elsewhere.
+pub(super) fn to_wire(stored: &Stored<Subscription>, secrets_live: u32) -> v1::Subscription {
+    let it = &stored.value;
+    let header =
+        |(name, value): &(String, String)| v1::Header { name: name.clone(), value: value.clone() };
+    v1::Subscription {
+        name: it.name().to_string(),
+        display_name: it.common.display_name.clone(),
+        labels: map::labels(&it.common.labels),
+        create_time: map::moment(it.common.create_time),
+        update_time: map::moment(it.common.update_time),
+        revision: stored.revision,
+        etag: etag::of(stored.revision),
+        url: it.url.clone(),
+        environment: map::environment(it.environment).into(),
+        event_types: it.event_types.clone(),
+        filter: it.filter.clone(),
+        contract: it.contract.name(),
+        headers: it.headers.iter().map(header).collect(),
+        max_concurrency: map::small(it.max_concurrency),
+        ordered: Some(false),
+        state: state(it.state).into(),
+        state_reason: it.state_reason.clone(),
+        state_change: it.state_change.as_ref().map(|change| v1::SubscriptionStateChange {
+            time: map::moment(change.time),
+            actor: change.actor.clone(),
+            note: change.note.clone(),
+        }),
+        secrets_live: map::small(secrets_live),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,288 @@
+//! TenantService.
+//!
+//! A tenant is deleted with its children or not at all: [`family`](crate::family) sees to it that
+//! no subscription slips in between.
+
+use pregon_core::error::{Reason, Refusal, Violations};
+use pregon_core::id::TenantId;
+use pregon_core::limits;
+use pregon_core::model::{Common, Resource, Tenant, TenantLimits};
+use pregon_proto::v1;
+use pregon_proto::v1::tenant_service_server::TenantService;
+
+use crate::Control;
+use crate::catalog::{Kind, Stored};
+use crate::commit::{How, Plan, until_settled};
+use crate::mask::{Fields, Mask};
+use crate::service::service;
+use crate::{etag, map, parse};
+
+service! {
+    /// The service of tenants.
+    Tenants: TenantService {
+        create_tenant(CreateTenantRequest) -> CreateTenantResponse;
+        get_tenant(GetTenantRequest) -> GetTenantResponse;
+        list_tenants(ListTenantsRequest) -> ListTenantsResponse;
+        update_tenant(UpdateTenantRequest) -> UpdateTenantResponse;
+        delete_tenant(DeleteTenantRequest) -> DeleteTenantResponse;
+    }
+}
+
+const IMMUTABLE: &[&str] = &["name"];
+const OUTPUT_ONLY: &[&str] = &["create_time", "update_time", "revision", "etag"];
+
+/// What a request says of a tenant: the chosen fields, parsed.
+#[derive(Clone, Debug, Default)]
+struct Edit {
+    display_name: Option<String>,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+    suspended: Option<bool>,
+    max_subscriptions: Option<u32>,
+    publish_per_second: Option<u32>,
+    max_pending: Option<u32>,
+}
+
+/// Runs `body` with the fields of a tenant as the wire has them.
+fn with_fields<T>(given: &v1::Tenant, body: impl FnOnce(Fields<'_>) -> T) -> T {
+    let limits = given.limits.unwrap_or_default();
+    let settable = [
+        ("display_name", !given.display_name.is_empty()),
+        ("labels", !given.labels.is_empty()),
+        ("suspended", given.suspended.is_some()),
+        ("limits.max_subscriptions", limits.max_subscriptions.is_some()),
+        ("limits.publish_per_second", limits.publish_per_second.is_some()),
+        ("limits.max_pending", limits.max_pending.is_some()),
+    ];
+    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+}
+
+impl Edit {
+    fn parse(given: &v1::Tenant, mask: &Mask, wrong: &mut Violations) -> Self {
+        let defaults = TenantLimits::default();
+        let limits = given.limits.unwrap_or_default();
+        let mut edit = Self::default();
+        if mask.has("display_name") {
+            edit.display_name =
+                wrong.check("tenant.display_name", parse::display_name(&given.display_name));
+        }
+        if mask.has("labels") {
+            edit.labels = Some(parse::labels("tenant.labels", &given.labels, wrong));
+        }
+        if mask.has("suspended") {
+            edit.suspended = Some(given.suspended.unwrap_or(false));
+        }
+        let mut number =
+            |path: &'static str, given: Option<i64>, default: u32, range: (u32, u32)| {
+                let chosen = mask.has(path).then(|| given.unwrap_or(i64::from(default)))?;
+                let (least, most) = (i64::from(range.0), i64::from(range.1));
+                let parsed = parse::within(chosen, least, most);
+                wrong.check(format!("tenant.{path}"), parsed).and_then(|n| u32::try_from(n).ok())
+            };
+        edit.max_subscriptions = number(
+            "limits.max_subscriptions",
+            limits.max_subscriptions.map(i64::from),
+            defaults.max_subscriptions,
+            (1, limits::SUBSCRIPTIONS_MAX),
+        );
+        edit.publish_per_second = number(
+            "limits.publish_per_second",
+            limits.publish_per_second.map(i64::from),
+            defaults.publish_per_second,
+            (0, i32::MAX.unsigned_abs()),
+        );
+        edit.max_pending =
+            number("limits.max_pending", limits.max_pending, defaults.max_pending, (1, u32::MAX));
+        edit
+    }
+
+    fn apply(&self, tenant: &mut Tenant) {
+        let put = |place: &mut u32, number: Option<u32>| *place = number.unwrap_or(*place);
+        put(&mut tenant.limits.max_subscriptions, self.max_subscriptions);
+        put(&mut tenant.limits.publish_per_second, self.publish_per_second);
+        put(&mut tenant.limits.max_pending, self.max_pending);
+        tenant.suspended = self.suspended.unwrap_or(tenant.suspended);
+        if let Some(name) = &self.display_name {
+            tenant.common.display_name.clone_from(name);
+        }
+        if let Some(labels) = &self.labels {
+            tenant.common.labels.clone_from(labels);
+        }
+    }
+}
+
+fn to_wire(stored: &Stored<Tenant>) -> v1::Tenant {
+    let tenant = &stored.value;
+    v1::Tenant {
+        name: tenant.id.name(),
+        display_name: tenant.common.display_name.clone(),
+        labels: map::labels(&tenant.common.labels),
+        create_time: map::moment(tenant.common.create_time),
+        update_time: map::moment(tenant.common.update_time),
+        revision: stored.revision,
+        etag: etag::of(stored.revision),
+        suspended: Some(tenant.suspended),
+        limits: Some(v1::TenantLimits {
+            max_subscriptions: Some(map::small(tenant.limits.max_subscriptions)),
+            publish_per_second: Some(map::small(tenant.limits.publish_per_second)),
+            max_pending: Some(i64::from(tenant.limits.max_pending)),
+        }),
+    }
+}
+
+impl Control {
+    pub(crate) async fn create_tenant(
+        &self,
+        request: v1::CreateTenantRequest,
+    ) -> Result<v1::CreateTenantResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("tenant_id", TenantId::parse(&request.tenant_id));
+        let options = (request.validate_only, request.request_id.as_str());
+        let how = How::parse(self, "CreateTenant", &request, options, &mut wrong);
+        let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
+        let edit =
+            given.map(|given| Edit::parse(given, &with_fields(given, Mask::all), &mut wrong));
+        let (id, edit) = parse::done(wrong, id.zip(edit))?;
+        until_settled(|| self.try_create_tenant(&id, &edit, &how)).await
+    }
+
+    async fn try_create_tenant(
+        &self,
+        id: &TenantId,
+        edit: &Edit,
+        how: &How,
+    ) -> Result<Option<v1::CreateTenantResponse>, Refusal> {
+        if let Some(answer) = self.recall(how).await? {
+            return Ok(Some(answer));
+        }
+        if self.find::<Tenant>(&id.name()).await?.is_some() {
+            return Err(Refusal::exists(Tenant::WORD, id.name()));
+        }
+        let tenant = self.new_tenant(id, edit);
+        let answer =
+            v1::CreateTenantResponse { tenant: Some(to_wire(&tenant)), ..Default::default() };
+        self.commit(Plan::new().put(&Resource::Tenant(tenant.value), 0), answer, how).await
+    }
+
+    fn new_tenant(&self, id: &TenantId, edit: &Edit) -> Stored<Tenant> {
+        let now = self.clock.now();
+        let common = Common { create_time: now, update_time: now, ..Common::default() };
+        let mut tenant =
+            Tenant { id: id.clone(), common, suspended: false, limits: TenantLimits::default() };
+        edit.apply(&mut tenant);
+        Stored::new(tenant)
+    }
+
+    pub(crate) async fn get_tenant(
+        &self,
+        request: v1::GetTenantRequest,
+    ) -> Result<v1::GetTenantResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("name", TenantId::parse_name(&request.name));
+        let id = parse::done(wrong, id)?;
+        let tenant = self.fetch::<Tenant>(&id.name()).await?;
+        Ok(v1::GetTenantResponse { tenant: Some(to_wire(&tenant)) })
+    }
+
+    pub(crate) async fn list_tenants(
+        &self,
+        mut request: v1::ListTenantsRequest,
+    ) -> Result<v1::ListTenantsResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        wrong.finish()?;
+        let name = |tenant: &Tenant| tenant.id.name();
+        let (found, next) = self.page("tenants/", &paging, name, |_| true).await?;
+        let tenants = found.iter().map(to_wire).collect();
+        Ok(v1::ListTenantsResponse { tenants, next_page_token: next })
+    }
+
+    pub(crate) async fn update_tenant(
+        &self,
+        request: v1::UpdateTenantRequest,
+    ) -> Result<v1::UpdateTenantResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
+        let given = parse::done(wrong, given)?;
+        let mut wrong = Violations::new();
+        let id = wrong.check("tenant.name", TenantId::parse_name(&given.name));
+        let mask = with_fields(given, |fields| {
+            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
+        });
+        let edit = Edit::parse(given, &mask, &mut wrong);
+        let id = parse::done(wrong, id)?;
+        until_settled(|| self.try_update_tenant(&id, given, &edit, &request)).await
+    }
+
+    async fn try_update_tenant(
+        &self,
+        id: &TenantId,
+        given: &v1::Tenant,
+        edit: &Edit,
+        request: &v1::UpdateTenantRequest,
+    ) -> Result<Option<v1::UpdateTenantResponse>, Refusal> {
+        let (tenant, read) = match self.find::<Tenant>(&id.name()).await? {
+            Some(mut stored) => {
+                etag::check(&given.etag, stored.revision, Tenant::WORD, &id.name())?;
+                edit.apply(&mut stored.value);
+                stored.value.common.update_time = self.clock.now();
+                (stored.value, stored.revision)
+            }
+            None if request.allow_missing => {
+                etag::check(&given.etag, 0, Tenant::WORD, &id.name())?;
+                let mut wrong = Violations::new();
+                let all = Edit::parse(given, &with_fields(given, Mask::all), &mut wrong);
+                wrong.finish()?;
+                (self.new_tenant(id, &all).value, 0)
+            }
+            None => return Err(Refusal::not_found(Tenant::WORD, id.name())),
+        };
+        let plan = Plan::new().put(&Resource::Tenant(tenant.clone()), read);
+        let tenant = Some(to_wire(&Stored::new(tenant)));
+        let answer = v1::UpdateTenantResponse { tenant, ..Default::default() };
+        self.commit(plan, answer, &How::plain(request.validate_only)).await
+    }
+
+    pub(crate) async fn delete_tenant(
+        &self,
+        request: v1::DeleteTenantRequest,
+    ) -> Result<v1::DeleteTenantResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("name", TenantId::parse_name(&request.name));
+        let id = parse::done(wrong, id)?;
+        let _turn = self.turns.take(&id).await;
+        until_settled(|| self.try_delete_tenant(&id, &request)).await
+    }
+
+    async fn try_delete_tenant(
+        &self,
+        id: &TenantId,
+        request: &v1::DeleteTenantRequest,
+    ) -> Result<Option<v1::DeleteTenantResponse>, Refusal> {
+        let answer = v1::DeleteTenantResponse::default();
+        let Some(family) = self.find_family(id).await? else {
+            return match request.allow_missing {
+                true => Ok(Some(answer)),
+                false => Err(Refusal::not_found(Tenant::WORD, id.name())),
+            };
+        };
+        let read = family.tenant.revision;
+        etag::check(&request.etag, read, Tenant::WORD, &id.name())?;
+        let mut plan = family.end(Plan::new().remove(id.name(), read));
+        let below = format!("{}/subscriptions/", id.name());
+        for collections in ["tenants/subscriptions", "tenants/subscriptions/secrets"] {
+            let children = self.names_below(collections, &below).await?;
+            if !children.is_empty() && !request.force {
+                return Err(children_exist(id, family.subscriptions));
+            }
+            plan = children.into_iter().fold(plan, Plan::delete);
+        }
+        self.commit(plan, answer, &How::plain(request.validate_only)).await
+    }
+}
+
+fn children_exist(id: &TenantId, subscriptions: u32) -> Refusal {
+    let name = id.name();
+    let message = format!("{name} has {subscriptions} subscriptions; set force to delete them too");
+    let resource = Some((Tenant::WORD, name));
+    Refusal { resource, ..Refusal::new(Reason::ChildrenExist, message) }
+}
