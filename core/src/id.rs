@@ -165,6 +165,11 @@ impl EventTypeId {
 }
 
 impl ContractId {
+    /// The default contract's id.
+    pub fn standard_webhooks() -> Self {
+        Self("standard_webhooks".into())
+    }
+
     /// The resource name, `contracts/{c}`.
     pub fn name(&self) -> String {
         format!("contracts/{self}")

@@ -141,7 +141,7 @@ pub enum Host<'a> {
 pub struct EndpointUrl(Arc<Parts>);
 
 struct Parts {
-    text: Box<str>,
+    text: Arc<str>,
     scheme: Scheme,
     /// The address, where the host is not a name.
     ip: Option<IpAddr>,
@@ -218,6 +218,11 @@ impl EndpointUrl {
 
     /// The whole URL, query and all. Not for logs: see [`EndpointUrl::redacted`].
     pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The whole URL, shared; see [`EndpointUrl::as_str`].
+    pub fn shared(&self) -> &Arc<str> {
         &self.0.text
     }
 

@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
 use pregon_core::event::Event;
 use pregon_core::id::{EventTypeId, LaneNo, TenantId};
@@ -43,6 +44,22 @@ pub struct TypeEntry {
     pub revision: i64,
     /// What data must satisfy; none: anything goes.
     pub schema: Option<Schema>,
+}
+
+/// What happened to a lane between two snapshots.
+#[derive(Clone, Debug)]
+pub enum LaneChange {
+    /// It is new.
+    Added(Arc<Lane>),
+    /// Its subscription was deleted.
+    Removed(Arc<Lane>),
+    /// Something about it changed.
+    Changed {
+        /// What it was.
+        before: Arc<Lane>,
+        /// What it is.
+        after: Arc<Lane>,
+    },
 }
 
 /// One revision of the configuration, compiled.
@@ -81,6 +98,20 @@ impl Snapshot {
     /// is: a [`Lane`] equals itself and no other.
     pub fn lanes(&self) -> &OrdMap<LaneNo, Arc<Lane>> {
         &self.lanes
+    }
+
+    /// What happened to lanes since an older snapshot; takes time in what changed.
+    pub fn lane_changes(&self, older: &Snapshot) -> Vec<LaneChange> {
+        let changes = older.lanes.diff(&self.lanes);
+        changes
+            .map(|item| match item {
+                DiffItem::Add(_, lane) => LaneChange::Added(Arc::clone(lane)),
+                DiffItem::Remove(_, lane) => LaneChange::Removed(Arc::clone(lane)),
+                DiffItem::Update { old: (_, before), new: (_, after) } => {
+                    LaneChange::Changed { before: Arc::clone(before), after: Arc::clone(after) }
+                }
+            })
+            .collect()
     }
 
     /// The lanes of subscriptions that want an event, in ascending order. A filter without an

@@ -75,7 +75,9 @@ impl FromStr for Position {
 }
 
 /// The number of a lane: given to a subscription at its creation, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct LaneNo(pub u64);
 

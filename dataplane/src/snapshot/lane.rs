@@ -12,6 +12,7 @@ use pregon_core::pattern::Pattern;
 use pregon_core::url::EndpointUrl;
 
 use super::tenant::TenantEntry;
+use crate::egress::Target;
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
 /// anew has changed.
@@ -27,6 +28,8 @@ pub struct Lane {
     pub state: SubscriptionState,
     /// Where attempts go.
     pub url: EndpointUrl,
+    /// The same, ready to be sent to.
+    pub target: Target,
     /// The event types it wants.
     pub patterns: Box<[Pattern]>,
     /// A condition on the event.
@@ -72,13 +75,15 @@ impl Lane {
             "" => None,
             text => Some(Filter::compile(text).map_err(|wrong| format!("filter: {wrong}"))?),
         };
+        let url = EndpointUrl::parse_stored(&subscription.url)
+            .map_err(|wrong| format!("url: {wrong}"))?;
         Ok(Self {
+            target: Target::new(subscription.tenant.clone(), &url),
+            url,
             name: subscription.name(),
             lane: subscription.lane,
             environment: subscription.environment,
             state: subscription.state,
-            url: EndpointUrl::parse_stored(&subscription.url)
-                .map_err(|wrong| format!("url: {wrong}"))?,
             patterns: patterns.into(),
             filter,
             contract,
@@ -90,6 +95,11 @@ impl Lane {
             tenant_suspended: false,
             own_max_pending: subscription.max_pending,
         })
+    }
+
+    /// Whether its deliveries wait: it is paused, or its tenant is suspended.
+    pub fn holds(&self) -> bool {
+        self.state == SubscriptionState::Paused || self.tenant_suspended
     }
 
     /// Takes over what the tenant says.

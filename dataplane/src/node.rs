@@ -1,0 +1,79 @@
+//! A node says that it is there, and what it serves.
+//!
+//! It announces itself every few seconds, and at once when it serves another revision, so that a
+//! write can wait until it is served everywhere. An announcement that fails is repeated with the
+//! next; after ten seconds of silence the node counts as lost, which is no more than the truth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::{SharedClock, Timestamp};
+use pregon_core::id::NodeId;
+use pregon_store::NodeRegistry;
+use pregon_store::node::NodeStatus;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::snapshot::Configuration;
+use crate::worker::Load;
+
+/// How often a node announces itself; three of them fit into the time after which it is lost.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// What a node says of itself.
+pub struct Heartbeat {
+    /// Who it is.
+    pub node: NodeId,
+    /// When it started.
+    pub start_time: Timestamp,
+    /// Where it says so.
+    pub registry: Arc<dyn NodeRegistry>,
+    /// What it serves.
+    pub configuration: Configuration,
+    /// What it has to do.
+    pub load: Arc<Load>,
+    /// Wall-clock time.
+    pub clock: SharedClock,
+}
+
+impl Heartbeat {
+    /// Announces the node until `stop`, as draining from `drain` on; takes it off the list at the
+    /// end.
+    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
+        let mut served = self.configuration.watch();
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drained = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = drain.cancelled(), if !drained => drained = true,
+                _ = beat.tick() => {}
+                changed = served.changed() => if changed.is_err() { break },
+            }
+            served.mark_unchanged();
+            if let Err(error) = self.registry.announce(self.status(drained)).await {
+                tracing::warn!(%error, "could not announce this node");
+            }
+        }
+        if let Err(error) = self.registry.leave(&self.node).await {
+            tracing::warn!(%error, "could not take this node off the list");
+        }
+    }
+
+    fn status(&self, draining: bool) -> NodeStatus {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        NodeStatus {
+            id: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: self.start_time,
+            heartbeat_time: self.clock.now(),
+            draining,
+            served_revision: self.configuration.served_revision(),
+            refused: self.configuration.refused(),
+            in_flight: count(self.load.in_flight()),
+            claimed: count(self.load.claimed()),
+            lanes: count(self.load.lanes()),
+        }
+    }
+}

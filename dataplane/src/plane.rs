@@ -1,0 +1,137 @@
+//! A node put together: configuration, publish, workers, heartbeat.
+//!
+//! Going down has an order. First nothing new is accepted and the node says so; then attempts
+//! under way finish, are settled, and the rest is given back; only then does the node leave the
+//! list and let go of its configuration, which the last settlements still needed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::contract::Contract;
+use pregon_core::id::{ContractId, NodeId};
+use pregon_core::seal::KeyRing;
+use pregon_proto::v1::event_service_server::EventServiceServer;
+use pregon_store::Store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::egress::Egress;
+use crate::node::Heartbeat;
+use crate::publish::{EventServiceImpl, PublishOptions};
+use crate::snapshot::{Configuration, Follower, FollowerOptions};
+use crate::worker::{WorkerLimits, WorkerOptions, Workers};
+
+/// What a node is made of.
+pub struct DataplaneOptions {
+    /// Where everything lives.
+    pub store: Store,
+    /// The master keys that secrets are sealed under.
+    pub keys: Arc<KeyRing>,
+    /// The contracts that subscriptions may name.
+    pub contracts: HashMap<ContractId, Arc<Contract>>,
+    /// The wall clock.
+    pub clock: SharedClock,
+    /// The way out.
+    pub egress: Egress,
+    /// The node's name.
+    pub node: NodeId,
+    /// Bytes of an event's data.
+    pub max_event_bytes: usize,
+    /// Bounds of the workers.
+    pub limits: WorkerLimits,
+    /// How long claims last.
+    pub lease: Duration,
+    /// How long attempts under way may take when the node goes down.
+    pub drain_limit: Duration,
+    /// `User-Agent` of requests whose contract names none.
+    pub user_agent: String,
+    /// Decides the jitter of retries.
+    pub seed: u64,
+}
+
+/// A running node.
+pub struct Dataplane {
+    configuration: Configuration,
+    events: EventServiceImpl,
+    workers: Workers,
+    /// Publishing ends with this.
+    draining: CancellationToken,
+    /// Everything else ends with this.
+    stop: CancellationToken,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Dataplane {
+    /// Starts a node. It accepts and delivers once its first snapshot is there.
+    pub fn start(options: DataplaneOptions) -> Self {
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (follower, configuration) = Follower::new(FollowerOptions {
+            store: Arc::clone(&options.store.config),
+            ring: options.keys,
+            contracts: options.contracts,
+            clock: Arc::clone(&options.clock),
+        });
+        let events = EventServiceImpl::new(PublishOptions {
+            configuration: configuration.clone(),
+            queue: Arc::clone(&options.store.queue),
+            clock: Arc::clone(&options.clock),
+            max_event_bytes: options.max_event_bytes,
+            draining: draining.clone(),
+        });
+        let workers = Workers::start(WorkerOptions {
+            node: options.node.clone(),
+            queue: options.store.queue,
+            config: options.store.config,
+            configuration: configuration.clone(),
+            egress: options.egress,
+            clock: Arc::clone(&options.clock),
+            limits: options.limits,
+            lease: options.lease,
+            drain_limit: options.drain_limit,
+            user_agent: options.user_agent,
+            seed: options.seed,
+        });
+        let heartbeat = Heartbeat {
+            node: options.node,
+            start_time: options.clock.now(),
+            registry: options.store.nodes,
+            configuration: configuration.clone(),
+            load: workers.load(),
+            clock: options.clock,
+        };
+        let background = vec![
+            tokio::spawn(follower.run(stop.clone())),
+            tokio::spawn(heartbeat.run(draining.clone(), stop.clone())),
+        ];
+        Self { configuration, events, workers, draining, stop, background }
+    }
+
+    /// The publish service, to be added to a server.
+    pub fn events(&self) -> EventServiceServer<EventServiceImpl> {
+        self.events.clone().service()
+    }
+
+    /// What the node serves.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Cancelled when the node begins to go down; publishes are refused from then on.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Takes the node down; returns when everything is settled or given back.
+    pub async fn drain(self) {
+        self.draining.cancel();
+        self.workers.drain().await;
+        self.stop.cancel();
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the node ended badly");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The delivery workers of a node: claim, attempt, settle.
+//!
+//! [`dispatch`] decides, this loop awaits. One task owns the machine; attempts run as tasks of
+//! their own and report back over a bounded channel; store calls are futures of the loop, one of a
+//! kind at a time. A node without work sleeps until the store rings, or until the next due moment
+//! that a claim named.
+//!
+//! Faults and reactions: the store does not answer: attempts under way go on, their results wait
+//! here and are settled when it answers again, and nothing new starts from a lease that could not
+//! be extended. A lease was lost: its results are logged as late and move nothing. The process is
+//! asked to go: no new claims, attempts under way finish up to a limit, results are settled, the
+//! rest is given back at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pregon_core::clock::SharedClock;
+use pregon_core::id::NodeId;
+use pregon_store::ConfigStore;
+use pregon_store::queue::Queue;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::egress::Egress;
+use crate::snapshot::Configuration;
+
+mod attempt;
+mod calls;
+mod disable;
+mod dispatch;
+mod job;
+mod lane;
+mod ledger;
+mod lifecycle;
+
+pub use dispatch::WorkerLimits;
+
+use attempt::Attempts;
+use calls::Calls;
+use dispatch::Dispatcher;
+
+/// How long a claim lasts unless it is extended: longer than any attempt may take.
+pub const LEASE: Duration = Duration::from_secs(20);
+/// How long an idle node sleeps at most; shorter than a lease, so that a lease born after its last
+/// look cannot lapse unseen.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How soon a store call is repeated that failed.
+const RETRY_STORE: Duration = Duration::from_millis(200);
+/// A ring of the store leads to a look at the lanes at most this often; a busy store rings with
+/// every publish.
+const RING_DUE: Duration = Duration::from_millis(20);
+
+/// What the workers need.
+pub struct WorkerOptions {
+    /// This node.
+    pub node: NodeId,
+    /// Events and deliveries.
+    pub queue: Arc<dyn Queue>,
+    /// Configuration; written only to disable a subscription whose receiver is gone.
+    pub config: Arc<dyn ConfigStore>,
+    /// The node's configuration.
+    pub configuration: Configuration,
+    /// The way out.
+    pub egress: Egress,
+    /// Wall-clock time.
+    pub clock: SharedClock,
+    /// Bounds of this node.
+    pub limits: WorkerLimits,
+    /// How long a claim lasts.
+    pub lease: Duration,
+    /// How long attempts under way may take to finish when the node goes down.
+    pub drain_limit: Duration,
+    /// `User-Agent` of requests whose contract names none.
+    pub user_agent: String,
+    /// Decides the jitter of retries.
+    pub seed: u64,
+}
+
+/// What the workers have to do just now.
+#[derive(Debug, Default)]
+pub struct Load {
+    in_flight: AtomicUsize,
+    claimed: AtomicUsize,
+    lanes: AtomicUsize,
+}
+
+impl Load {
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Events and deliveries under lease.
+    pub fn claimed(&self) -> usize {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// Lanes with work in memory.
+    pub fn lanes(&self) -> usize {
+        self.lanes.load(Ordering::Relaxed)
+    }
+}
+
+/// The running workers.
+pub struct Workers {
+    load: Arc<Load>,
+    drain: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts them; they claim once the first snapshot is there.
+    pub fn start(options: WorkerOptions) -> Self {
+        let load = Arc::new(Load::default());
+        let drain = CancellationToken::new();
+        let task = tokio::spawn(run(options, Arc::clone(&load), drain.clone()));
+        Self { load, drain, task }
+    }
+
+    /// What they have to do just now.
+    pub fn load(&self) -> Arc<Load> {
+        Arc::clone(&self.load)
+    }
+
+    /// Lets attempts under way finish, settles them, gives the rest back. Returns when that is
+    /// done, within the drain limit and a few seconds.
+    pub async fn drain(self) {
+        self.drain.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the delivery workers ended badly");
+        }
+    }
+}
+
+async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) {
+    let mut snapshots = options.configuration.watch();
+    let first = tokio::select! {
+        first = options.configuration.ready() => first,
+        () = drain.cancelled() => return,
+    };
+    snapshots.mark_changed();
+    let (reports, inbox) = mpsc::channel(options.limits.max_in_flight.max(1));
+    let driver = Driver {
+        machine: Dispatcher::new(
+            options.node.clone(),
+            options.lease,
+            options.limits,
+            first,
+            options.seed,
+        ),
+        calls: Calls::new(&options),
+        attempts: Attempts::new(&options, reports),
+        options,
+        load,
+    };
+    driver.run(inbox, snapshots, drain).await;
+}
+
+struct Driver {
+    options: WorkerOptions,
+    machine: Dispatcher,
+    calls: Calls,
+    attempts: Attempts,
+    load: Arc<Load>,
+}

@@ -1,0 +1,339 @@
+//! Store calls of the worker loop: which is under way, and when the next is due.
+//!
+//! One call of a kind and partition is under way at a time. That bounds what a slow store is asked
+//! at once, and it is what makes batches: what comes up while a call is under way goes with the
+//! next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use pregon_core::id::PartitionNo;
+use pregon_store::StoreError;
+use pregon_store::queue::{Batch, Claim, Due, DueRequest, Queue, Settled, Settlement, Token};
+use tokio::time::Instant;
+
+use super::{IDLE_MAX, RETRY_STORE, RING_DUE, WorkerOptions};
+use crate::snapshot::Configuration;
+
+/// Bodies that one take brings into memory, about.
+const TAKE_BYTES: usize = 8 * 1024 * 1024;
+/// Lapsed leases that one call takes over.
+const TAKE_OVER_MAX: usize = 4;
+
+/// What a store call came back with.
+pub(super) enum Reply {
+    /// The store rang, or the longest sleep is over.
+    Rang,
+    Took {
+        partition: usize,
+        result: Result<Option<Batch>, StoreError>,
+    },
+    Due {
+        partition: usize,
+        request: DueRequest,
+        result: Result<Due, StoreError>,
+    },
+    TookOver {
+        partition: usize,
+        result: Result<(Vec<Batch>, Option<Duration>), StoreError>,
+    },
+    /// A batch whose lanes are known now, as far as they exist.
+    Known {
+        batch: Batch,
+    },
+    Extended {
+        tokens: Vec<Token>,
+        asked: Instant,
+        result: Result<Vec<Token>, StoreError>,
+    },
+    Settled {
+        settlement: Arc<Settlement>,
+        result: Result<Settled, StoreError>,
+    },
+}
+
+/// When a kind of call is to be made again, and whether it is under way.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    busy: bool,
+    /// None: when something else makes it due.
+    at: Option<Instant>,
+}
+
+impl Slot {
+    fn due(at: Instant) -> Self {
+        Self { busy: false, at: Some(at) }
+    }
+
+    fn ready(&self, now: Instant) -> bool {
+        !self.busy && self.at.is_some_and(|at| at <= now)
+    }
+
+    fn by(&mut self, at: Instant) {
+        self.at = Some(self.at.map_or(at, |known| known.min(at)));
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.at.filter(|_| !self.busy)
+    }
+}
+
+#[derive(Debug)]
+struct Partition {
+    no: PartitionNo,
+    take: Slot,
+    due: Slot,
+    over: Slot,
+    last_due: Instant,
+}
+
+/// The calls of one node.
+pub(super) struct Calls {
+    queue: Arc<dyn Queue>,
+    claim: Claim,
+    partitions: Vec<Partition>,
+    extend: Slot,
+    settle: Slot,
+    waiting: bool,
+    flying: FuturesUnordered<BoxFuture<'static, Reply>>,
+}
+
+impl Calls {
+    pub(super) fn new(options: &WorkerOptions) -> Self {
+        let now = Instant::now();
+        let partition = |no| Partition {
+            no,
+            take: Slot::due(now),
+            due: Slot::due(now),
+            over: Slot::due(now),
+            last_due: now,
+        };
+        Self {
+            queue: Arc::clone(&options.queue),
+            claim: Claim { node: options.node.clone(), lease: options.lease },
+            partitions: (0..options.queue.partitions()).map(partition).collect(),
+            extend: Slot { busy: false, at: None },
+            settle: Slot { busy: false, at: None },
+            waiting: false,
+            flying: FuturesUnordered::new(),
+        }
+    }
+
+    /// The next call that came back; never, while none is under way.
+    pub(super) async fn next(&mut self) -> Reply {
+        match self.flying.next().await {
+            Some(reply) => reply,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The store rang: there may be new events, and due deliveries.
+    pub(super) fn rang(&mut self, now: Instant) {
+        self.waiting = false;
+        for partition in &mut self.partitions {
+            partition.take.by(now);
+            partition.due.by(now.max(partition.last_due + RING_DUE));
+        }
+    }
+
+    /// Slots came free in lanes with deliveries in the store.
+    pub(super) fn look_at_lanes(&mut self, now: Instant) {
+        for partition in &mut self.partitions {
+            partition.due.by(now.max(partition.last_due + Duration::from_millis(1)));
+        }
+    }
+
+    /// Listens for the store's ring.
+    pub(super) fn listen(&mut self) {
+        if self.waiting {
+            return;
+        }
+        self.waiting = true;
+        let queue = Arc::clone(&self.queue);
+        self.fly(async move {
+            queue.wait(IDLE_MAX).await;
+            Reply::Rang
+        });
+    }
+
+    /// Takes new events wherever that is due, `room` at most.
+    pub(super) fn take(&mut self, now: Instant, room: usize) {
+        for index in 0..self.partitions.len() {
+            let partition = &mut self.partitions[index];
+            if room == 0 || !partition.take.ready(now) {
+                continue;
+            }
+            partition.take = Slot { busy: true, at: None };
+            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            self.fly(async move {
+                let result = queue.take(no, &claim, room, TAKE_BYTES).await;
+                Reply::Took { partition: index, result }
+            });
+        }
+    }
+
+    /// A take came back: with events, so more may be there; with none, the ring tells; or failed.
+    pub(super) fn took(
+        &mut self,
+        index: usize,
+        result: &Result<Option<Batch>, StoreError>,
+        now: Instant,
+    ) {
+        let partition = &mut self.partitions[index];
+        partition.take.busy = false;
+        match result {
+            Ok(Some(_)) => partition.take.by(now),
+            Ok(None) => {}
+            Err(_) => partition.take.by(now + RETRY_STORE),
+        }
+    }
+
+    /// Claims due deliveries wherever that is due.
+    pub(super) fn due(&mut self, now: Instant, request: impl Fn() -> DueRequest) {
+        for index in 0..self.partitions.len() {
+            if !self.partitions[index].due.ready(now) {
+                continue;
+            }
+            let request = request();
+            if request.want == 0 {
+                continue;
+            }
+            let partition = &mut self.partitions[index];
+            partition.due = Slot { busy: true, at: None };
+            partition.last_due = now;
+            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            self.fly(async move {
+                let result = queue.due(no, &claim, request.clone()).await;
+                Reply::Due { partition: index, request, result }
+            });
+        }
+    }
+
+    /// A due call came back.
+    pub(super) fn came_due(
+        &mut self,
+        index: usize,
+        result: &Result<Due, StoreError>,
+        now: Instant,
+    ) {
+        let slot = &mut self.partitions[index].due;
+        slot.busy = false;
+        match result {
+            Ok(due) if due.more => slot.by(now + Duration::from_millis(1)),
+            Ok(due) => slot.by(now + due.next.unwrap_or(IDLE_MAX).min(IDLE_MAX)),
+            Err(_) => slot.by(now + RETRY_STORE),
+        }
+    }
+
+    /// Takes lapsed leases over wherever that is due.
+    pub(super) fn take_over(&mut self, now: Instant, room: usize) {
+        for index in 0..self.partitions.len() {
+            let partition = &mut self.partitions[index];
+            if room == 0 || !partition.over.ready(now) {
+                continue;
+            }
+            partition.over = Slot { busy: true, at: None };
+            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            self.fly(async move {
+                let result = queue.take_over(no, &claim, TAKE_OVER_MAX).await;
+                Reply::TookOver { partition: index, result }
+            });
+        }
+    }
+
+    /// A takeover call came back.
+    pub(super) fn took_over(
+        &mut self,
+        index: usize,
+        result: &Result<(Vec<Batch>, Option<Duration>), StoreError>,
+        now: Instant,
+    ) {
+        let slot = &mut self.partitions[index].over;
+        slot.busy = false;
+        slot.by(match result {
+            Ok((batches, _)) if !batches.is_empty() => now,
+            Ok((_, next)) => now + next.unwrap_or(IDLE_MAX).min(IDLE_MAX).max(RING_DUE),
+            Err(_) => now + RETRY_STORE,
+        });
+    }
+
+    /// Brings a batch back once the node serves all that was committed before: a lane that is not
+    /// there then is gone, and not merely unheard of. Should that take longer than the lease, the
+    /// batch is somebody else's.
+    pub(super) fn learn(&mut self, batch: Batch, configuration: &Configuration) {
+        let configuration = configuration.clone();
+        let until = Instant::now() + self.claim.lease / 2;
+        self.fly(async move {
+            while configuration.catch_up().await.is_err() && Instant::now() < until {
+                tokio::time::sleep(RETRY_STORE).await;
+            }
+            Reply::Known { batch }
+        });
+    }
+
+    /// Extends leases.
+    pub(super) fn extend(&mut self, tokens: Vec<Token>, now: Instant) {
+        if tokens.is_empty() || self.extend.busy || self.extend.at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.extend = Slot { busy: true, at: None };
+        let (queue, lease) = (Arc::clone(&self.queue), self.claim.lease);
+        self.fly(async move {
+            let result = queue.extend(&tokens, lease).await;
+            Reply::Extended { tokens, asked: now, result }
+        });
+    }
+
+    /// An extension came back.
+    pub(super) fn extended(&mut self, failed: bool, now: Instant) {
+        self.extend = Slot { busy: false, at: failed.then(|| now + RETRY_STORE) };
+    }
+
+    /// Whether a settlement may go out.
+    pub(super) fn can_settle(&self) -> bool {
+        !self.settle.busy
+    }
+
+    /// Settles, now or a little later.
+    pub(super) fn settle(&mut self, settlement: Arc<Settlement>, after: Duration) {
+        self.settle.busy = true;
+        let queue = Arc::clone(&self.queue);
+        self.fly(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let result = queue.settle((*settlement).clone()).await;
+            Reply::Settled { settlement, result }
+        });
+    }
+
+    /// Whether a settlement is under way.
+    pub(super) fn settling(&self) -> bool {
+        self.settle.busy
+    }
+
+    /// Whether a claim is under way.
+    pub(super) fn claiming(&self) -> bool {
+        self.partitions.iter().any(|p| p.take.busy || p.due.busy || p.over.busy)
+    }
+
+    /// A settlement was taken by the store.
+    pub(super) fn settled(&mut self) {
+        self.settle.busy = false;
+    }
+
+    /// When the next claim is to be made by itself.
+    pub(super) fn next_claim(&self) -> Option<Instant> {
+        self.partitions
+            .iter()
+            .flat_map(|p| [p.take.next(), p.due.next(), p.over.next()])
+            .flatten()
+            .min()
+    }
+
+    fn fly(&mut self, call: impl Future<Output = Reply> + Send + 'static) {
+        self.flying.push(Box::pin(call));
+    }
+}

@@ -1,0 +1,78 @@
+//! Configuration changes: what they mean for lanes with work here or in the store.
+
+use std::sync::Arc;
+
+use pregon_core::clock::Timestamp;
+use pregon_core::id::LaneNo;
+use pregon_core::model::SubscriptionState;
+use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_store::queue::{LaneClose, Transition};
+use tokio::time::Instant;
+
+use super::{Dispatcher, Effect, PAUSE_PROBE};
+use crate::snapshot::{Lane, LaneChange, Snapshot};
+
+impl Dispatcher {
+    /// Serves another snapshot from now on.
+    pub(in crate::worker) fn on_snapshot(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        now: Instant,
+        wall: Timestamp,
+    ) {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        for change in snapshot.lane_changes(&before) {
+            match change {
+                LaneChange::Added(_) => {}
+                LaneChange::Removed(lane) => {
+                    let reason = match snapshot.tenant(&lane.name.tenant) {
+                        Some(_) => EndReason::SubscriptionDeleted,
+                        None => EndReason::TenantDeleted,
+                    };
+                    self.call_off(lane.lane, reason, now, wall);
+                }
+                LaneChange::Changed { before, after } => self.on_lane(&before, &after, now, wall),
+            }
+        }
+    }
+
+    fn on_lane(&mut self, before: &Lane, after: &Arc<Lane>, now: Instant, wall: Timestamp) {
+        if let Some(flow) = self.lanes.get_mut(&after.lane) {
+            flow.set_cap(after.max_concurrency);
+        }
+        if after.state == SubscriptionState::Disabled {
+            if before.state != SubscriptionState::Disabled {
+                self.call_off(after.lane, EndReason::SubscriptionDisabled, now, wall);
+            }
+        } else if after.holds() && !before.holds() {
+            for job in self.waiting_of(after.lane) {
+                self.put_back(&job, PendingReason::Paused, now);
+            }
+            self.effects.push(Effect::CloseLane(LaneClose {
+                lane: after.lane,
+                wait: PAUSE_PROBE,
+                reason: PendingReason::Paused,
+            }));
+        } else if before.holds() && !after.holds() {
+            if let Some(flow) = self.lanes.get_mut(&after.lane) {
+                flow.set_stored(true);
+            }
+            self.effects.push(Effect::OpenLane(after.lane));
+        }
+    }
+
+    /// Ends what waits of a lane, here and in the store; what is in flight ends with its attempt.
+    fn call_off(&mut self, lane: LaneNo, reason: EndReason, now: Instant, wall: Timestamp) {
+        for job in self.waiting_of(lane) {
+            let to = Transition::Cancelled(reason);
+            let record = self.end_record(job.key, &job.event, job.number, to, wall);
+            let moved = self.moved(job.key, &job.event, Some(&job.lane), job.number - 1, to);
+            self.on_moved(job.place, moved, vec![record], now);
+        }
+        self.end_lane(lane, DeliveryState::Cancelled, reason, None);
+    }
+
+    fn waiting_of(&mut self, lane: LaneNo) -> Vec<crate::worker::job::Job> {
+        self.lanes.get_mut(&lane).map(|flow| flow.take_queue().into()).unwrap_or_default()
+    }
+}

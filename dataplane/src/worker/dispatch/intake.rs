@@ -1,0 +1,442 @@
+//! Batches in: matching events, admitting deliveries.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
+use pregon_core::clock::Timestamp;
+use pregon_core::event::Event;
+use pregon_core::id::{ContractId, DeliveryKey, NodeId};
+use pregon_core::model::SubscriptionState;
+use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_store::queue::{
+    Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HeldDelivery,
+    LaneClose, LaneEnd, OpenEvent, POISON_AT, STEP_MAX, Token, Transition,
+};
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::{Dispatcher, Effect, Item, PAUSE_PROBE, REVISION_PROBE, Work};
+use crate::snapshot::Lane;
+use crate::worker::job::{Job, Place, Share};
+use crate::worker::lane::Admission;
+
+/// The moment at which a batch is worked on, and what is known of its earlier life.
+#[derive(Clone, Copy)]
+struct Intake<'a> {
+    now: Instant,
+    wall: Timestamp,
+    /// Nodes died over it time and again: nothing of it is attempted.
+    poison: bool,
+    /// Who had it before and may have sent some of it.
+    lost_by: Option<&'a NodeId>,
+}
+
+impl Dispatcher {
+    /// Takes in a batch that was claimed at about `now`.
+    pub(in crate::worker) fn on_batch(&mut self, batch: Batch, now: Instant, wall: Timestamp) {
+        let token = batch.token;
+        self.claimed += batch.len();
+        self.work.insert(token, Work::new(batch.len(), now, self.lease));
+        let lost_by = batch.previous.as_ref().filter(|_| batch.takes > 1);
+        let intake = Intake { now, wall, poison: batch.takes >= POISON_AT, lost_by };
+
+        let mut items = Vec::with_capacity(batch.events.len() + batch.deliveries.len());
+        for open in batch.events {
+            let place = Place { token, item: items.len() };
+            items.push(self.on_event(place, &open, intake));
+        }
+        for held in batch.deliveries {
+            let place = Place { token, item: items.len() };
+            self.on_held(place, &held, intake);
+            items.push(Item::Apart);
+        }
+        for position in batch.spoiled {
+            let Ok(tenant) = pregon_core::id::TenantId::parse("unknown") else { continue };
+            tracing::error!(%position, "an event cannot be decoded and is set aside");
+            let event = EventSettle { position, tenant, outcome: EventOutcome::SetAside };
+            self.settle_event(token, event, Vec::new(), now);
+        }
+        if let Some(work) = self.work.get_mut(&token) {
+            work.items = items;
+        }
+    }
+
+    fn on_event(&mut self, place: Place, open: &OpenEvent, intake: Intake<'_>) -> Item {
+        let event = &open.event;
+        if event.min_revision > self.snapshot.revision() {
+            let outcome = EventOutcome::Postponed(REVISION_PROBE);
+            return self.event_done(place.token, event, outcome, Vec::new(), intake.now);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let matched = catch_unwind(AssertUnwindSafe(|| snapshot.matching(event)));
+        let Ok(mut lanes) = matched else {
+            tracing::error!(event = %event.name(), "matching an event panicked; it is set aside");
+            return self.event_done(
+                place.token,
+                event,
+                EventOutcome::SetAside,
+                Vec::new(),
+                intake.now,
+            );
+        };
+        if let Some(cursor) = open.cursor {
+            lanes.retain(|lane| lane.lane > cursor);
+        }
+        if lanes.len() > FAN_OUT_DIRECT || open.cursor.is_some() {
+            return self.fan_out(place.token, open, &lanes, intake.now);
+        }
+        if lanes.is_empty() {
+            return self.event_done(
+                place.token,
+                event,
+                EventOutcome::Unmatched,
+                Vec::new(),
+                intake.now,
+            );
+        }
+        self.attempt_directly(place, event, &lanes, intake)
+    }
+
+    /// Attempts the deliveries of an event from memory, as far as lanes allow.
+    fn attempt_directly(
+        &mut self,
+        place: Place,
+        event: &Arc<Event>,
+        lanes: &[Arc<Lane>],
+        intake: Intake<'_>,
+    ) -> Item {
+        let share = (lanes.len() > 1).then(|| Arc::new(Share::default()));
+        let mut done = Vec::with_capacity(lanes.len());
+        let mut records = Vec::new();
+        let mut open = Vec::new();
+        for lane in lanes {
+            let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
+            if let Some(node) = intake.lost_by {
+                records.push(self.lost_record(key, event, lane, 1, node, intake.wall));
+            }
+            if intake.poison {
+                let to = Transition::Failed(EndReason::Poison);
+                records.push(self.end_record(key, event, 1, to, intake.wall));
+                done.push(self.moved(key, event, Some(lane), 0, to));
+                continue;
+            }
+            let job = self.job(place, key, lane, event, (1, event.accept_time()), share.clone());
+            if let Some(reason) = self.admit_new(job, intake.now) {
+                done.push(self.moved(key, event, Some(lane), 0, Transition::Waiting(reason)));
+            } else {
+                open.push(Arc::clone(lane));
+            }
+        }
+        if open.is_empty() {
+            return self.event_done(
+                place.token,
+                event,
+                EventOutcome::Matched(done),
+                records,
+                intake.now,
+            );
+        }
+        Item::Event { event: Arc::clone(event), done, records, open }
+    }
+
+    /// Starts or queues a new delivery, or says why it goes into its lane in the store.
+    fn admit_new(&mut self, job: Job, now: Instant) -> Option<PendingReason> {
+        if job.lane.holds() {
+            return Some(PendingReason::Paused);
+        }
+        if self.draining || self.in_flight >= self.limits.max_in_flight {
+            return Some(PendingReason::Queued);
+        }
+        let tight = self.tight();
+        let lane = Arc::clone(&job.lane);
+        match self.flow(&lane, now).admit(now, tight) {
+            Admission::Start => self.start(job),
+            Admission::Queue => self.flow(&lane, now).enqueue(job),
+            Admission::PutBack(reason) => return Some(reason),
+        }
+        None
+    }
+
+    /// A delivery that came out of its lane, or that was split off and taken over.
+    fn on_held(&mut self, place: Place, held: &HeldDelivery, intake: Intake<'_>) {
+        let (now, key, event) = (intake.now, held.key, &held.event);
+        let Some(lane) = self.snapshot.lane(key.lane).cloned() else {
+            let reason = self.gone(event);
+            self.cancel(place.token, held, reason, intake);
+            self.end_lane(key.lane, DeliveryState::Cancelled, reason, None);
+            return;
+        };
+        let mut records = Vec::new();
+        if let Some(node) = intake.lost_by {
+            records.push(self.lost_record(key, event, &lane, held.attempts + 1, node, intake.wall));
+        }
+        let to = if lane.state == SubscriptionState::Disabled {
+            self.end_lane(
+                key.lane,
+                DeliveryState::Cancelled,
+                EndReason::SubscriptionDisabled,
+                None,
+            );
+            Some(Transition::Cancelled(EndReason::SubscriptionDisabled))
+        } else if intake.poison {
+            Some(Transition::Failed(EndReason::Poison))
+        } else if lane.holds() {
+            self.hold(&lane, intake.wall);
+            Some(Transition::Waiting(PendingReason::Paused))
+        } else if self.draining || self.in_flight >= self.limits.max_in_flight {
+            Some(Transition::Waiting(PendingReason::Queued))
+        } else {
+            let tight = self.tight();
+            match self.flow(&lane, now).admit_stored(now, tight) {
+                Admission::Start | Admission::Queue => None,
+                Admission::PutBack(reason) => Some(Transition::Waiting(reason)),
+            }
+        };
+        match to {
+            None => {
+                let numbered = (held.attempts + 1, held.create_time);
+                let job = self.job(place, key, &lane, event, numbered, None);
+                self.start(job);
+                if !records.is_empty() {
+                    self.ledger.note(place.token, records, now);
+                }
+            }
+            Some(to) => {
+                if to.ends() {
+                    records.push(self.end_record(key, event, held.attempts + 1, to, intake.wall));
+                }
+                let moved = self.moved(key, event, Some(&lane), held.attempts, to);
+                self.settle_delivery(place.token, moved, records, now);
+            }
+        }
+    }
+
+    /// Cancels a delivery whose subscription is gone.
+    fn cancel(&mut self, token: Token, held: &HeldDelivery, reason: EndReason, intake: Intake<'_>) {
+        let to = Transition::Cancelled(reason);
+        let record = self.end_record(held.key, &held.event, held.attempts + 1, to, intake.wall);
+        let moved = self.moved(held.key, &held.event, None, held.attempts, to);
+        self.settle_delivery(token, moved, vec![record], intake.now);
+    }
+
+    /// Puts a large fan-out into the lanes, step by step.
+    fn fan_out(
+        &mut self,
+        token: Token,
+        open: &OpenEvent,
+        lanes: &[Arc<Lane>],
+        now: Instant,
+    ) -> Item {
+        let event = &open.event;
+        let mut steps = lanes.chunks(FAN_OUT_STEP).peekable();
+        if steps.peek().is_none() {
+            // The step that reached the last lane was settled, but not as the last one.
+            let cursor = open.cursor.unwrap_or_default();
+            let outcome = EventOutcome::FannedOut { deliveries: Vec::new(), cursor, done: true };
+            return self.event_done(token, event, outcome, Vec::new(), now);
+        }
+        while let Some(step) = steps.next() {
+            let deliveries = step
+                .iter()
+                .map(|lane| {
+                    let key =
+                        DeliveryKey { position: event.position, lane: lane.lane, replay: None };
+                    self.moved(
+                        key,
+                        event,
+                        Some(lane),
+                        0,
+                        Transition::Waiting(PendingReason::Queued),
+                    )
+                })
+                .collect();
+            let cursor = step.last().map(|lane| lane.lane).unwrap_or_default();
+            let done = steps.peek().is_none();
+            let outcome = EventOutcome::FannedOut { deliveries, cursor, done };
+            let settle =
+                EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
+            if done {
+                self.settle_event(token, settle, Vec::new(), now);
+            } else {
+                self.ledger.event(token, settle, Vec::new(), now);
+            }
+        }
+        Item::Apart
+    }
+
+    /// Keeps a paused lane closed in the store, and ends what waited in it for too long.
+    fn hold(&mut self, lane: &Lane, wall: Timestamp) {
+        self.effects.push(Effect::CloseLane(LaneClose {
+            lane: lane.lane,
+            wait: PAUSE_PROBE,
+            reason: PendingReason::Paused,
+        }));
+        let before = wall.minus(pregon_core::limits::PAUSED_KEPT);
+        self.end_lane(lane.lane, DeliveryState::Failed, EndReason::Expired, Some(before));
+    }
+
+    pub(super) fn end_lane(
+        &mut self,
+        lane: pregon_core::id::LaneNo,
+        state: DeliveryState,
+        reason: EndReason,
+        before: Option<Timestamp>,
+    ) {
+        let end = LaneEnd { lane, state, reason, before, limit: STEP_MAX };
+        let asked = |effect: &Effect| matches!(effect, Effect::EndLane(known) if *known == end);
+        if !self.effects.iter().any(asked) {
+            self.effects.push(Effect::EndLane(end));
+        }
+    }
+
+    /// Why a delivery without a subscription is called off.
+    pub(super) fn gone(&self, event: &Event) -> EndReason {
+        match self.snapshot.tenant(&event.tenant) {
+            Some(_) => EndReason::SubscriptionDeleted,
+            None => EndReason::TenantDeleted,
+        }
+    }
+
+    fn job(
+        &mut self,
+        place: Place,
+        key: DeliveryKey,
+        lane: &Arc<Lane>,
+        event: &Arc<Event>,
+        (number, create_time): (u32, Timestamp),
+        share: Option<Arc<Share>>,
+    ) -> Job {
+        Job {
+            place,
+            key,
+            lane: Arc::clone(lane),
+            event: Arc::clone(event),
+            number,
+            create_time,
+            revision: self.snapshot.revision(),
+            chance: self.chance.random(),
+            share,
+        }
+    }
+
+    /// Hands an attempt to the loop; its lane's slot is taken already.
+    pub(super) fn start(&mut self, job: Job) {
+        self.in_flight += 1;
+        self.effects.push(Effect::Start(job));
+    }
+
+    pub(super) fn moved(
+        &self,
+        key: DeliveryKey,
+        event: &Event,
+        lane: Option<&Lane>,
+        attempts: u32,
+        to: Transition,
+    ) -> DeliverySettle {
+        let max_pending = lane.map_or(u32::MAX, |lane| lane.max_pending);
+        DeliverySettle { key, tenant: event.tenant.clone(), attempts, max_pending, to }
+    }
+
+    fn event_done(
+        &mut self,
+        token: Token,
+        event: &Event,
+        outcome: EventOutcome,
+        records: Vec<AttemptRecord>,
+        now: Instant,
+    ) -> Item {
+        let settle =
+            EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
+        self.settle_event(token, settle, records, now);
+        Item::Apart
+    }
+
+    /// A record of an attempt that another node may have made before it lost its lease.
+    fn lost_record(
+        &self,
+        key: DeliveryKey,
+        event: &Event,
+        lane: &Lane,
+        number: u32,
+        node: &NodeId,
+        wall: Timestamp,
+    ) -> AttemptRecord {
+        AttemptRecord {
+            node: node.clone(),
+            url: Arc::clone(lane.url.shared()),
+            contract: lane.contract.id().clone(),
+            reason: "may have been sent: the node lost its lease".to_owned(),
+            ..self.record(key, event, RecordKind::Lost, number, wall)
+        }
+    }
+
+    /// A record of an end without an attempt.
+    pub(super) fn end_record(
+        &self,
+        key: DeliveryKey,
+        event: &Event,
+        number: u32,
+        to: Transition,
+        wall: Timestamp,
+    ) -> AttemptRecord {
+        AttemptRecord { end: to.end(), ..self.record(key, event, RecordKind::Ended, number, wall) }
+    }
+
+    fn record(
+        &self,
+        key: DeliveryKey,
+        event: &Event,
+        kind: RecordKind,
+        number: u32,
+        start: Timestamp,
+    ) -> AttemptRecord {
+        AttemptRecord {
+            key,
+            kind,
+            number,
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            environment: event.environment,
+            node: self.node.clone(),
+            start,
+            timing: Timing::default(),
+            outcome: None,
+            end: None,
+            error_class: None,
+            reason: String::new(),
+            status: 0,
+            url: Arc::default(),
+            remote: None,
+            next_attempt: None,
+            configuration_revision: self.snapshot.revision(),
+            contract: ContractId::standard_webhooks(),
+            contract_revision: 0,
+            secrets: Vec::new(),
+            response: None,
+            late: false,
+        }
+    }
+}
+
+/// What a move means for the log.
+pub(super) trait Ends {
+    /// Whether the delivery ends with it.
+    fn ends(&self) -> bool {
+        self.end().is_some()
+    }
+    /// How it ends.
+    fn end(&self) -> Option<End>;
+}
+
+impl Ends for Transition {
+    fn end(&self) -> Option<End> {
+        let (state, reason) = match self {
+            Transition::Succeeded => (DeliveryState::Succeeded, None),
+            Transition::Failed(reason) => (DeliveryState::Failed, Some(*reason)),
+            Transition::Cancelled(reason) => (DeliveryState::Cancelled, Some(*reason)),
+            Transition::Retry(_) | Transition::Waiting(_) | Transition::Held => return None,
+        };
+        Some(End { state, reason })
+    }
+}

@@ -1,0 +1,181 @@
+//! Results out: what an attempt's decision means for its delivery, its event and its lane.
+
+use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
+use pregon_core::model::SubscriptionState;
+use pregon_core::outcome::{EndReason, Outcome, PendingReason};
+use pregon_store::queue::{
+    DeliverySettle, EventOutcome, EventSettle, LaneClose, Settlement, Token, Transition,
+};
+use tokio::time::Instant;
+
+use super::intake::Ends;
+use super::{Dispatcher, Effect, Item};
+use crate::worker::job::Report;
+
+impl Dispatcher {
+    /// Takes in how an attempt came out.
+    pub(in crate::worker) fn on_report(&mut self, report: Report, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let job = &report.job;
+        let flow = self.flow(&job.lane, now);
+        flow.finish(now, report.started, report.pace);
+        if let Some(wait) = report.decision.slow_lane {
+            flow.close(now + wait);
+            let close = LaneClose { lane: job.key.lane, wait, reason: PendingReason::RateLimited };
+            self.ledger.close(close, now);
+        }
+        if report.decision.disable {
+            self.effects.push(Effect::Disable(job.lane.name.clone(), report.record.status));
+        }
+        let to = self.transition(&report);
+        let attempts = if report.decision.counts { job.number } else { job.number - 1 };
+        let moved = self.moved(job.key, &job.event, Some(&job.lane), attempts, to);
+        let record = finish_record(report.record, report.decision.outcome, to, report.ended);
+        let lane = job.key.lane;
+        self.on_moved(report.job.place, moved, vec![record], now);
+        self.start_queued(lane, now);
+    }
+
+    /// Where a delivery goes after an attempt, with the configuration as it is now.
+    fn transition(&self, report: &Report) -> Transition {
+        let again = match report.decision.outcome {
+            Outcome::Succeeded => return Transition::Succeeded,
+            Outcome::Failed { reason } => return Transition::Failed(reason),
+            Outcome::Retry { after } => Transition::Retry(after),
+        };
+        match self.snapshot.lane(report.job.key.lane).map(|lane| lane.state) {
+            None => Transition::Cancelled(self.gone(&report.job.event)),
+            Some(SubscriptionState::Disabled) => {
+                Transition::Cancelled(EndReason::SubscriptionDisabled)
+            }
+            Some(
+                SubscriptionState::Active
+                | SubscriptionState::Paused
+                | SubscriptionState::PendingApproval
+                | SubscriptionState::Rejected,
+            ) => again,
+        }
+    }
+
+    /// A delivery has somewhere to go; its event may be done with that.
+    pub(super) fn on_moved(
+        &mut self,
+        place: super::Place,
+        moved: DeliverySettle,
+        mut new: Vec<AttemptRecord>,
+        now: Instant,
+    ) {
+        let Some(work) = self.work.get_mut(&place.token) else {
+            // The lease was lost and the batch forgotten; the store logs the attempt as late.
+            self.ledger.delivery(place.token, moved, new, now);
+            return;
+        };
+        let Some(item) = work.items.get_mut(place.item) else { return };
+        match item {
+            Item::Apart => self.settle_delivery(place.token, moved, new, now),
+            Item::Event { event, done, records, open } => {
+                open.retain(|lane| lane.lane != moved.key.lane);
+                done.push(moved);
+                records.append(&mut new);
+                if !open.is_empty() {
+                    return;
+                }
+                let settle = EventSettle {
+                    position: event.position,
+                    tenant: event.tenant.clone(),
+                    outcome: EventOutcome::Matched(std::mem::take(done)),
+                };
+                let records = std::mem::take(records);
+                *item = Item::Apart;
+                self.settle_event(place.token, settle, records, now);
+            }
+        }
+    }
+
+    /// An event needs its batch no more.
+    pub(super) fn settle_event(
+        &mut self,
+        token: Token,
+        event: EventSettle,
+        records: Vec<AttemptRecord>,
+        now: Instant,
+    ) {
+        self.ledger.event(token, event, records, now);
+        self.close_items(token, 1);
+    }
+
+    /// A delivery needs its batch no more.
+    pub(super) fn settle_delivery(
+        &mut self,
+        token: Token,
+        delivery: DeliverySettle,
+        records: Vec<AttemptRecord>,
+        now: Instant,
+    ) {
+        self.ledger.delivery(token, delivery, records, now);
+        self.close_items(token, 1);
+    }
+
+    /// Uses free slots of a lane for what waits in memory.
+    pub(super) fn start_queued(&mut self, lane: pregon_core::id::LaneNo, now: Instant) {
+        while self.in_flight < self.limits.max_in_flight && !self.draining {
+            let tight = self.tight();
+            let Some(flow) = self.lanes.get_mut(&lane) else { return };
+            let Some(job) = flow.next_queued(now, tight) else { return };
+            let live = self.work.get(&job.place.token).is_some_and(|work| now < work.lease_until);
+            if live {
+                self.start(job);
+            } else {
+                // Somebody else may have it: nothing new starts from a lease that is gone.
+                flow.finish(now, now, crate::worker::lane::Pace::Other);
+            }
+        }
+    }
+
+    /// When results should be settled; none while there are none.
+    pub(in crate::worker) fn settle_due(&self) -> Option<Instant> {
+        self.ledger.due()
+    }
+
+    /// Takes out what is to be settled now; empty when there is nothing.
+    pub(in crate::worker) fn settlement(&mut self, now: Instant) -> Option<Settlement> {
+        (!self.ledger.is_empty()).then(|| self.ledger.settlement(now))
+    }
+
+    /// The store has taken a settlement: batches without open items are done with.
+    pub(in crate::worker) fn on_settled(&mut self, tokens: &[Token], lost: &[Token]) {
+        for token in lost {
+            self.lose(*token);
+        }
+        for token in tokens {
+            let done = self.work.get(token).is_some_and(|work| work.open == 0);
+            if done && !self.ledger.names(*token) {
+                self.work.remove(token);
+            }
+        }
+    }
+
+    /// A lease is gone: nothing new starts from its batch, and what is in flight ends as late.
+    pub(in crate::worker) fn lose(&mut self, token: Token) {
+        if let Some(work) = self.work.remove(&token) {
+            tracing::warn!(%token, open = work.open, "a lease was lost; its batch is left to others");
+            self.claimed = self.claimed.saturating_sub(work.open);
+        }
+    }
+}
+
+/// Fills in what is known only now.
+fn finish_record(
+    mut record: AttemptRecord,
+    outcome: Outcome,
+    to: Transition,
+    ended: Timestamp,
+) -> AttemptRecord {
+    record.end = to.end();
+    record.outcome = Some(outcome.word());
+    if let Transition::Retry(after) = to {
+        record.next_attempt = Some(ended.plus(after));
+    }
+    record
+}

@@ -1,0 +1,91 @@
+//! One attempt to be made, and how it came out.
+
+use std::sync::{Arc, Mutex};
+
+use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
+use pregon_core::contract::{Contract, Rendered};
+use pregon_core::event::Event;
+use pregon_core::id::DeliveryKey;
+use pregon_core::outcome::Decision;
+use pregon_store::queue::Token;
+use tokio::time::Instant;
+
+use super::lane::Pace;
+use crate::snapshot::Lane;
+
+/// Where a result belongs: an item of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// The batch.
+    pub(super) token: Token,
+    /// The item within it.
+    pub(super) item: usize,
+}
+
+/// An attempt to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) place: Place,
+    pub(super) key: DeliveryKey,
+    pub(super) lane: Arc<Lane>,
+    pub(super) event: Arc<Event>,
+    /// Number of the attempt, from 1.
+    pub(super) number: u32,
+    /// When the delivery was created.
+    pub(super) create_time: Timestamp,
+    /// The configuration it is made under.
+    pub(super) revision: i64,
+    /// Between 0 and 1: the jitter of the retry, should there be one.
+    pub(super) chance: f64,
+    /// What deliveries of one event have in common.
+    pub(super) share: Option<Arc<Share>>,
+}
+
+/// A rendered request that deliveries of one event share, where contract and moment are the same.
+#[derive(Debug, Default)]
+pub(super) struct Share(Mutex<Option<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    time: Timestamp,
+    contract: Arc<Contract>,
+    rendered: Arc<Rendered>,
+}
+
+impl Share {
+    /// What was rendered for this contract in this second, if it was, and for which moment.
+    pub(super) fn get(
+        &self,
+        contract: &Arc<Contract>,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Arc<Rendered>)> {
+        let kept = self.0.lock().ok()?;
+        let shared = kept.as_ref()?;
+        let fits =
+            Arc::ptr_eq(&shared.contract, contract) && shared.time.seconds() == now.seconds();
+        fits.then(|| (shared.time, Arc::clone(&shared.rendered)))
+    }
+
+    /// Leaves what was rendered to others.
+    pub(super) fn put(&self, contract: &Arc<Contract>, time: Timestamp, rendered: &Arc<Rendered>) {
+        if let Ok(mut kept) = self.0.lock() {
+            let (contract, rendered) = (Arc::clone(contract), Arc::clone(rendered));
+            *kept = Some(Shared { time, contract, rendered });
+        }
+    }
+}
+
+/// How an attempt came out.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) job: Job,
+    /// When it began, on the monotonic clock.
+    pub(super) started: Instant,
+    /// When it ended, on the wall clock.
+    pub(super) ended: Timestamp,
+    pub(super) decision: Decision,
+    pub(super) pace: Pace,
+    /// For the log; outcome, end and next attempt are filled in when it is settled.
+    pub(super) record: AttemptRecord,
+}

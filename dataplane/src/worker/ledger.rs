@@ -1,0 +1,154 @@
+//! Results on their way into the store.
+//!
+//! Results are gathered over all batches of a partition and settled together: the store's cost is
+//! in the call, not in the item. One settle is under way at a time; while it is, the next gathers.
+//! A batch is forgotten here only when the store has taken its last result, so that its lease is
+//! kept up until then.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use pregon_core::attempt::AttemptRecord;
+use pregon_store::queue::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settlement, Token,
+};
+use tokio::time::Instant;
+
+/// Results that one settle carries at most.
+pub(super) const SETTLE_MAX: usize = 256;
+/// How long the first result waits for company.
+pub(super) const SETTLE_DELAY: Duration = Duration::from_millis(5);
+
+/// What moved.
+#[derive(Debug)]
+enum Moved {
+    Event(EventSettle),
+    Delivery(DeliverySettle),
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Token,
+    moved: Moved,
+    records: Vec<AttemptRecord>,
+}
+
+/// Results that are not settled yet.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: VecDeque<Entry>,
+    notes: Vec<(Token, AttemptRecord)>,
+    close: Vec<LaneClose>,
+    oldest: Option<Instant>,
+}
+
+impl Ledger {
+    /// An event needs its batch no more; `records` are its attempts.
+    pub(super) fn event(
+        &mut self,
+        token: Token,
+        event: EventSettle,
+        records: Vec<AttemptRecord>,
+        now: Instant,
+    ) {
+        self.push(Entry { token, moved: Moved::Event(event), records }, now);
+    }
+
+    /// A delivery of a batch moved; `records` are its attempts.
+    pub(super) fn delivery(
+        &mut self,
+        token: Token,
+        delivery: DeliverySettle,
+        records: Vec<AttemptRecord>,
+        now: Instant,
+    ) {
+        self.push(Entry { token, moved: Moved::Delivery(delivery), records }, now);
+    }
+
+    /// Something to be logged although nothing moved.
+    pub(super) fn note(&mut self, token: Token, records: Vec<AttemptRecord>, now: Instant) {
+        self.notes.extend(records.into_iter().map(|record| (token, record)));
+        self.oldest.get_or_insert(now);
+    }
+
+    /// Whether results of this batch wait here.
+    pub(super) fn names(&self, token: Token) -> bool {
+        self.entries.iter().any(|entry| entry.token == token)
+    }
+
+    /// A receiver asked to be left alone.
+    pub(super) fn close(&mut self, lane: LaneClose, now: Instant) {
+        if self.close.len() < SETTLE_MAX {
+            self.close.push(lane);
+        }
+        self.oldest.get_or_insert(now);
+    }
+
+    /// Whether there is nothing to settle.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.close.is_empty() && self.notes.is_empty()
+    }
+
+    /// When the next settle should go out; none while there is nothing to settle.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let oldest = self.oldest?;
+        Some(if self.entries.len() >= SETTLE_MAX { oldest } else { oldest + SETTLE_DELAY })
+    }
+
+    /// Takes the next settlement out, the oldest results first.
+    pub(super) fn settlement(&mut self, now: Instant) -> Settlement {
+        let mut settlement = Settlement {
+            close: std::mem::take(&mut self.close),
+            attempts: std::mem::take(&mut self.notes),
+            ..Settlement::default()
+        };
+        let mut places: HashMap<Token, usize> = HashMap::new();
+        let mut weight = 0;
+        while let Some(entry) = self.entries.front() {
+            let more = entry.weight();
+            if weight > 0 && weight + more > SETTLE_MAX {
+                break;
+            }
+            weight += more;
+            let Some(entry) = self.entries.pop_front() else { break };
+            let place = *places.entry(entry.token).or_insert_with(|| {
+                settlement.batches.push(BatchSettle {
+                    token: entry.token,
+                    events: Vec::new(),
+                    deliveries: Vec::new(),
+                });
+                settlement.batches.len() - 1
+            });
+            let batch = &mut settlement.batches[place];
+            match entry.moved {
+                Moved::Event(event) => batch.events.push(event),
+                Moved::Delivery(delivery) => batch.deliveries.push(delivery),
+            }
+            settlement
+                .attempts
+                .extend(entry.records.into_iter().map(|record| (entry.token, record)));
+        }
+        self.oldest = (!self.entries.is_empty()).then_some(now);
+        settlement
+    }
+
+    fn push(&mut self, entry: Entry, now: Instant) {
+        self.oldest.get_or_insert(now);
+        self.entries.push_back(entry);
+    }
+}
+
+impl Entry {
+    /// How much of a settle it takes: its deliveries, and itself at least.
+    fn weight(&self) -> usize {
+        match &self.moved {
+            Moved::Delivery(_) => 1,
+            Moved::Event(event) => match &event.outcome {
+                EventOutcome::Matched(deliveries) | EventOutcome::FannedOut { deliveries, .. } => {
+                    deliveries.len().max(1)
+                }
+                EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => 1,
+            },
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The loop itself: from the first claim to the last settlement.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pregon_store::StoreError;
+use pregon_store::queue::{Batch, LaneEnd, Queue, Token};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Reply;
+use super::dispatch::Effect;
+use super::job::Report;
+use super::{Driver, RETRY_STORE, disable};
+use crate::snapshot::Snapshot;
+
+/// Reports taken in at once before the loop looks at anything else.
+const REPORTS_AT_ONCE: usize = 256;
+/// How long results may take to settle, and batches to be given back, after the drain limit.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Claims, attempts and settles until it is asked to go.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Report>,
+        mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        drain: CancellationToken,
+    ) {
+        let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
+        loop {
+            let wake = self.advance();
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.serve(&mut snapshots);
+                }
+                _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => self.take_in(&mut reports),
+                reply = self.calls.next() => self.answer(reply),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+        self.go(&mut inbox).await;
+    }
+
+    /// Does what is due now and says when something will be next.
+    fn advance(&mut self) -> Instant {
+        let now = Instant::now();
+        self.machine.on_tick(now);
+        self.perform(now);
+        if self.machine.wants_stored(now) {
+            self.calls.look_at_lanes(now);
+        }
+        self.calls.listen();
+        self.calls.take(now, self.machine.room());
+        self.calls.take_over(now, self.machine.room());
+        self.calls.due(now, || self.machine.due_request(now));
+        self.calls.extend(self.machine.leases(now), now);
+        self.settle(now);
+        self.publish_load();
+        let settle = self.machine.settle_due().filter(|_| self.calls.can_settle());
+        [self.machine.next_tick(now), self.machine.lease_due(), settle, self.calls.next_claim()]
+            .into_iter()
+            .flatten()
+            .min()
+            // What is due now but cannot be done now is woken by what it waits for.
+            .map_or(now + super::IDLE_MAX, |at| at.max(now + Duration::from_millis(1)))
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if self.calls.can_settle()
+            && self.machine.settle_due().is_some_and(|at| at <= now)
+            && let Some(settlement) = self.machine.settlement(now)
+        {
+            self.calls.settle(Arc::new(settlement), Duration::ZERO);
+        }
+    }
+
+    fn perform(&mut self, _now: Instant) {
+        for effect in self.machine.effects() {
+            match effect {
+                Effect::Start(job) => self.attempts.start(job),
+                Effect::EndLane(end) => self.in_background(end_lane(self.queue(), end)),
+                Effect::CloseLane(close) => {
+                    let queue = self.queue();
+                    self.in_background(async move {
+                        persist("close a lane", || queue.close_lanes(std::slice::from_ref(&close)))
+                            .await;
+                    });
+                }
+                Effect::OpenLane(lane) => {
+                    let queue = self.queue();
+                    self.in_background(async move {
+                        persist("open a lane", || queue.open_lanes(std::slice::from_ref(&lane)))
+                            .await;
+                    });
+                }
+                Effect::Disable(name, status) => {
+                    let config = Arc::clone(&self.options.config);
+                    let (node, clock) =
+                        (self.options.node.clone(), Arc::clone(&self.options.clock));
+                    self.in_background(async move {
+                        disable::disable(&*config, &name, status, &node, clock.now()).await;
+                    });
+                }
+            }
+        }
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.options.queue)
+    }
+
+    /// Lane work outside the hot path; bounded by the lanes that change, and each step by itself.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(work);
+    }
+
+    fn serve(&mut self, snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>) {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if let Some(snapshot) = snapshot {
+            self.machine.on_snapshot(&snapshot, Instant::now(), self.options.clock.now());
+        }
+    }
+
+    fn take_in(&mut self, reports: &mut Vec<Report>) {
+        let now = Instant::now();
+        for report in reports.drain(..) {
+            self.machine.on_report(report, now);
+        }
+    }
+
+    fn answer(&mut self, reply: Reply) {
+        let now = Instant::now();
+        match reply {
+            Reply::Rang => self.calls.rang(now),
+            Reply::Took { partition, result } => {
+                self.calls.took(partition, &result, now);
+                self.take_up(said("take events", result).flatten(), now);
+            }
+            Reply::Due { partition, request, result } => {
+                self.calls.came_due(partition, &result, now);
+                if let Some(due) = said("claim due deliveries", result) {
+                    self.machine.on_due(&request, due.batch.as_ref());
+                    self.take_up(due.batch, now);
+                }
+            }
+            Reply::TookOver { partition, result } => {
+                self.calls.took_over(partition, &result, now);
+                for batch in
+                    said("take leases over", result).map(|(batches, _)| batches).unwrap_or_default()
+                {
+                    tracing::info!(
+                        token = %batch.token, takes = batch.takes, items = batch.len(),
+                        previous = batch.previous.as_ref().map(tracing::field::display),
+                        "took a batch over whose lease ran out"
+                    );
+                    self.take_up(Some(batch), now);
+                }
+            }
+            Reply::Known { batch } => {
+                if let Some(snapshot) = self.options.configuration.current() {
+                    self.machine.on_snapshot(&snapshot, now, self.options.clock.now());
+                }
+                self.machine.on_batch(batch, now, self.options.clock.now());
+            }
+            Reply::Extended { tokens, asked, result } => {
+                self.calls.extended(result.is_err(), now);
+                if let Some(lost) = said("extend leases", result) {
+                    self.machine.on_extended(&tokens, &lost, asked);
+                }
+            }
+            Reply::Settled { settlement, result } => match said("settle results", result) {
+                None => self.calls.settle(settlement, RETRY_STORE),
+                Some(settled) => {
+                    self.calls.settled();
+                    let tokens: Vec<Token> =
+                        settlement.batches.iter().map(|batch| batch.token).collect();
+                    self.machine.on_settled(&tokens, &settled.lost);
+                }
+            },
+        }
+    }
+
+    /// Works on a batch, at once if all its lanes are known.
+    fn take_up(&mut self, batch: Option<Batch>, now: Instant) {
+        let Some(batch) = batch else { return };
+        if self.machine.knows_lanes_of(&batch) {
+            self.machine.on_batch(batch, now, self.options.clock.now());
+        } else {
+            self.calls.learn(batch, &self.options.configuration);
+        }
+    }
+
+    fn publish_load(&self) {
+        self.load.in_flight.store(self.machine.in_flight(), Ordering::Relaxed);
+        self.load.claimed.store(self.machine.claimed(), Ordering::Relaxed);
+        self.load.lanes.store(self.machine.lanes(), Ordering::Relaxed);
+    }
+
+    /// Going down: what is under way finishes and is settled, the rest is given back.
+    async fn go(&mut self, inbox: &mut mpsc::Receiver<Report>) {
+        let limit = Instant::now() + self.options.drain_limit;
+        self.machine.drain(Instant::now());
+        tracing::info!(in_flight = self.machine.in_flight(), "draining: no new claims");
+        let mut reports = Vec::new();
+        while self.machine.in_flight() > 0
+            || self.calls.settling()
+            || self.machine.settle_due().is_some()
+        {
+            let now = Instant::now();
+            let last = if self.machine.in_flight() > 0 { limit } else { limit + LAST_CALLS };
+            if now >= last {
+                break;
+            }
+            self.calls.extend(self.machine.leases(now), now);
+            if self.calls.can_settle()
+                && let Some(settlement) = self.machine.settlement(now)
+            {
+                self.calls.settle(Arc::new(settlement), Duration::ZERO);
+            }
+            tokio::select! {
+                _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => self.take_in(&mut reports),
+                reply = self.calls.next() => self.answer(reply),
+                () = tokio::time::sleep_until(last) => {}
+            }
+        }
+        self.give_back().await;
+        self.publish_load();
+    }
+
+    /// Gives every batch back that is still leased, those of claims under way included.
+    async fn give_back(&mut self) {
+        let until = Instant::now() + LAST_CALLS;
+        while self.calls.claiming() {
+            match tokio::time::timeout_at(until, self.calls.next()).await {
+                Ok(reply) => self.answer(reply),
+                Err(_) => break,
+            }
+        }
+        // Claims that came in just now were put back by the machine, which is draining.
+        if let Some(settlement) = self.machine.settlement(Instant::now()) {
+            let settled = self.options.queue.settle(settlement);
+            let _ = tokio::time::timeout_at(until, settled).await;
+        }
+        let tokens = self.machine.tokens();
+        if tokens.is_empty() {
+            return;
+        }
+        let released = tokio::time::timeout_at(until, self.options.queue.release(&tokens)).await;
+        match released {
+            Ok(Ok(())) => tracing::info!(batches = tokens.len(), "gave back what was not done"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not give back; leases will run out"),
+            Err(_) => tracing::warn!("could not give back in time; leases will run out"),
+        }
+    }
+}
+
+/// Unwraps an answer of the store, or says once a second at most that there was none.
+fn said<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::warn!(%error, "could not {what}; trying again");
+            None
+        }
+    }
+}
+
+/// Repeats a small store call until it is taken, a minute at most: what it would have done is
+/// found out again by the next claim of the lane.
+async fn persist<T, F>(what: &'static str, call: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match call().await {
+            Ok(value) => return Some(value),
+            Err(StoreError::Closed) => return None,
+            Err(error) if Instant::now() >= until => {
+                tracing::warn!(%error, "could not {what}; the lane's next claim finds out");
+                return None;
+            }
+            Err(_) => tokio::time::sleep(RETRY_STORE).await,
+        }
+    }
+}
+
+/// Ends what waits in a lane, step by step, so that others get their turn in between.
+async fn end_lane(queue: Arc<dyn Queue>, end: LaneEnd) {
+    let mut ended = 0usize;
+    loop {
+        match persist("end a lane's deliveries", || queue.end_lane(end.clone())).await {
+            Some(0) | None => break,
+            Some(step) => ended += step,
+        }
+        tokio::task::yield_now().await;
+    }
+    if ended > 0 {
+        tracing::info!(lane = %end.lane, ended, state = %end.state, reason = %end.reason, "ended waiting deliveries");
+    }
+}
