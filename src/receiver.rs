@@ -87,7 +87,7 @@ impl Receiver {
     }
 
     /// Trusts further secrets from now on.
-    #[allow(dead_code)] // for the demo, whose secrets are made after its receiver
+
     pub fn trust(&self, secrets: impl IntoIterator<Item = Secret>) {
         self.shared.trust(secrets);
     }

@@ -1,0 +1,403 @@
+//! The settings of a process, as a table with reasons.
+//!
+//! Each can be given as a flag or by its environment variable; the flag wins. They are taken as
+//! text first and read all together, so that every wrong one is reported at once. Nothing reads
+//! the environment after the start.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use pregon_core::id::NodeId;
+use pregon_core::limits;
+use pregon_core::url::AddressPolicy;
+
+/// Settings of `pregon standalone`, as text.
+#[derive(Args, Clone, Debug)]
+pub struct StandaloneArgs {
+    /// Where gRPC is served: both planes, reflection and health.
+    ///
+    /// Loopback, because callers are not authenticated yet; see --allow-remote. Port 0 takes a
+    /// free one and prints it.
+    #[arg(long, env = "PREGON_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR:PORT")]
+    listen: String,
+
+    /// Serve gRPC beyond loopback although callers are not authenticated.
+    ///
+    /// Off, because whoever reaches the port can publish, read every event and reveal secrets.
+    #[arg(long, env = "PREGON_ALLOW_REMOTE")]
+    allow_remote: bool,
+
+    /// Directory of the store: events, configuration, and the master key unless one is given.
+    ///
+    /// One process at a time may use it.
+    #[arg(long, env = "PREGON_DATA_DIR", default_value = "pregon-data", value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// Keep everything in memory and nothing on disk.
+    ///
+    /// For trials and tests: all is gone with the process.
+    #[arg(long, env = "PREGON_IN_MEMORY")]
+    in_memory: bool,
+
+    /// What an acknowledged publish survives: `fsync` a power cut, `memory` the process's end.
+    ///
+    /// fsync, because an acknowledged event must never be lost; writes are committed in groups, so
+    /// it costs little under load.
+    #[arg(long, env = "PREGON_DURABILITY", default_value = "fsync", value_name = "LEVEL")]
+    durability: String,
+
+    /// File with the keys that seal secrets: 32 bytes each, in hex or base64, one a line, the
+    /// current one first.
+    ///
+    /// Without it, a key is made in the data directory: whoever reads the directory can read the
+    /// secrets. Keep the file elsewhere where that matters.
+    #[arg(long, env = "PREGON_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+
+    /// Addresses that receivers may have although they are not public, as CIDR; may be repeated.
+    ///
+    /// None, because a subscription's URL must not reach into the platform's own network.
+    #[arg(long, env = "PREGON_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',')]
+    allow_egress: Vec<String>,
+
+    /// Allow http:// receivers.
+    ///
+    /// Off, because what is delivered travels in clear.
+    #[arg(long, env = "PREGON_ALLOW_HTTP")]
+    allow_http: bool,
+
+    /// PEM file with certificate authorities that receivers may use besides the public ones.
+    #[arg(long, env = "PREGON_EGRESS_CA_FILE", value_name = "FILE")]
+    egress_ca_file: Option<PathBuf>,
+
+    /// Bytes of an event's data at most, 1 to 1048576.
+    ///
+    /// 256 KiB: receivers' servers commonly refuse a body above a megabyte, and a node holds
+    /// hundreds in memory.
+    #[arg(long, env = "PREGON_MAX_EVENT_BYTES", default_value = "262144", value_name = "BYTES")]
+    max_event_bytes: String,
+
+    /// Attempts in flight at most, 1 to 65536.
+    ///
+    /// Each holds a connection. 4096 leaves hundreds of receivers that hang room beside those that
+    /// answer; the limit of open files must be above it.
+    #[arg(long, env = "PREGON_MAX_IN_FLIGHT", default_value = "4096", value_name = "N")]
+    max_in_flight: String,
+
+    /// How long a node keeps work that it claimed without a sign of life, 16s to 10m.
+    ///
+    /// 20s: longer than an attempt may take, short enough for a takeover nobody minds.
+    #[arg(long, env = "PREGON_LEASE", default_value = "20s", value_name = "DURATION")]
+    lease: String,
+
+    /// How long attempts under way may take to finish after SIGTERM, 0s to 10m.
+    ///
+    /// 16s: a second more than the longest attempt of the default contract.
+    #[arg(long, env = "PREGON_DRAIN_LIMIT", default_value = "16s", value_name = "DURATION")]
+    drain_limit: String,
+
+    /// How long finished events are kept for reading and replay, 1h to 365d.
+    #[arg(long, env = "PREGON_HISTORY_AGE", default_value = "7d", value_name = "DURATION")]
+    history_age: String,
+
+    /// How many finished events are kept at most, 1000 to 1000000000.
+    ///
+    /// Ten million of 500 bytes take about 8 GB of disk.
+    #[arg(long, env = "PREGON_HISTORY_EVENTS", default_value = "10000000", value_name = "N")]
+    history_events: String,
+
+    /// Name of this node, as it appears in NodeService and in attempts.
+    ///
+    /// `node-` and eight random digits if not given.
+    #[arg(long, env = "PREGON_NODE_ID", value_name = "ID")]
+    node_id: Option<String>,
+
+    /// `User-Agent` of requests whose contract names none.
+    #[arg(long, env = "PREGON_USER_AGENT", value_name = "TEXT")]
+    user_agent: Option<String>,
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongSetting {
+    /// The flag.
+    pub flag: &'static str,
+    /// The rule it broke.
+    pub rule: String,
+}
+
+impl fmt::Display for WrongSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.flag, self.rule)
+    }
+}
+
+/// What a publish must survive, as far as this engine can promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// On disk before the reply.
+    Fsync,
+    /// The operating system has it before the reply.
+    Memory,
+}
+
+/// Settings of `pregon standalone`, read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Serve beyond loopback.
+    pub allow_remote: bool,
+    /// The store's directory; none: in memory.
+    pub data_dir: Option<PathBuf>,
+    /// What a publish survives.
+    pub durability: Level,
+    /// File with the master keys.
+    pub master_key_file: Option<PathBuf>,
+    /// Which addresses may be dialled.
+    pub addresses: AddressPolicy,
+    /// http:// receivers.
+    pub allow_http: bool,
+    /// PEM of further certificate authorities.
+    pub egress_ca_file: Option<PathBuf>,
+    /// Bytes of an event's data.
+    pub max_event_bytes: usize,
+    /// Attempts in flight.
+    pub max_in_flight: usize,
+    /// How long claims last.
+    pub lease: Duration,
+    /// How long attempts may take to finish after SIGTERM.
+    pub drain_limit: Duration,
+    /// How long finished events are kept.
+    pub history_age: Duration,
+    /// How many finished events are kept.
+    pub history_events: u64,
+    /// This node's name.
+    pub node: Option<NodeId>,
+    /// `User-Agent` of requests whose contract names none.
+    pub user_agent: String,
+}
+
+impl StandaloneArgs {
+    /// The settings of the demo: a store in `directory`, receivers on loopback, and otherwise the
+    /// defaults.
+    ///
+    /// # Errors
+    ///
+    /// None, as the tests see to.
+    pub fn for_demo(listen: SocketAddr, directory: &Path) -> Result<Settings, Vec<WrongSetting>> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: StandaloneArgs,
+        }
+        let line = ["pregon", "--allow-http", "--allow-egress", "127.0.0.0/8"];
+        let args = match <Line as clap::Parser>::try_parse_from(line) {
+            Ok(line) => line.args,
+            Err(error) => {
+                return Err(vec![WrongSetting { flag: "environment", rule: error.to_string() }]);
+            }
+        };
+        let mut settings = args.read()?;
+        settings.listen = listen;
+        settings.data_dir = Some(directory.to_owned());
+        Ok(settings)
+    }
+
+    /// Reads all settings, or reports every wrong one.
+    ///
+    /// # Errors
+    ///
+    /// All settings that cannot be used.
+    pub fn read(self) -> Result<Settings, Vec<WrongSetting>> {
+        let mut wrong = Wrongs::default();
+        let settings = Settings {
+            listen: wrong.take(
+                "--listen",
+                self.listen.parse(),
+                "must be an address and a port, as in 127.0.0.1:7070",
+            ),
+            allow_remote: self.allow_remote,
+            data_dir: (!self.in_memory).then_some(self.data_dir),
+            durability: match self.durability.as_str() {
+                "fsync" => Level::Fsync,
+                "memory" => Level::Memory,
+                _ => wrong.add("--durability", "must be fsync or memory", Level::Fsync),
+            },
+            master_key_file: self.master_key_file,
+            addresses: wrong.addresses("--allow-egress", &self.allow_egress),
+            allow_http: self.allow_http,
+            egress_ca_file: self.egress_ca_file,
+            max_event_bytes: wrong.number(
+                "--max-event-bytes",
+                &self.max_event_bytes,
+                1,
+                limits::EVENT_DATA_MAX,
+            ),
+            max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
+            lease: wrong.duration("--lease", &self.lease, 16, 600),
+            drain_limit: wrong.duration("--drain-limit", &self.drain_limit, 0, 600),
+            history_age: wrong.duration("--history-age", &self.history_age, 3600, 365 * 86_400),
+            history_events: wrong.number(
+                "--history-events",
+                &self.history_events,
+                1000,
+                1_000_000_000,
+            ) as u64,
+            node: self.node_id.and_then(|text| match NodeId::parse(&text) {
+                Ok(node) => Some(node),
+                Err(rule) => wrong.add("--node-id", rule, None),
+            }),
+            user_agent: wrong.user_agent(self.user_agent),
+        };
+        if wrong.0.is_empty() { Ok(settings) } else { Err(wrong.0) }
+    }
+}
+
+/// Collects wrong settings; each reader gives a stand-in so that reading goes on.
+#[derive(Default)]
+struct Wrongs(Vec<WrongSetting>);
+
+impl Wrongs {
+    fn add<T>(&mut self, flag: &'static str, rule: impl fmt::Display, stand_in: T) -> T {
+        self.0.push(WrongSetting { flag, rule: rule.to_string() });
+        stand_in
+    }
+
+    fn take<E>(
+        &mut self,
+        flag: &'static str,
+        parsed: Result<SocketAddr, E>,
+        rule: &str,
+    ) -> SocketAddr {
+        parsed.unwrap_or_else(|_| self.add(flag, rule, SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    fn number(&mut self, flag: &'static str, text: &str, least: usize, most: usize) -> usize {
+        match text.parse::<usize>() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => self.add(flag, format!("must be a whole number from {least} to {most}"), least),
+        }
+    }
+
+    fn duration(&mut self, flag: &'static str, text: &str, least: u64, most: u64) -> Duration {
+        match parse_duration(text) {
+            Some(length) if (least..=most).contains(&length.as_secs()) => length,
+            _ => {
+                let rule =
+                    format!("must be a duration from {least}s to {most}s, as in 20s, 5m, 2h or 7d");
+                self.add(flag, rule, Duration::from_secs(least))
+            }
+        }
+    }
+
+    fn addresses(&mut self, flag: &'static str, texts: &[String]) -> AddressPolicy {
+        let mut allow = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.trim().parse() {
+                Ok(net) => allow.push(net),
+                Err(_) => self.add(
+                    flag,
+                    format!("{text:?} must be a network, as in 127.0.0.0/8 or ::1/128"),
+                    (),
+                ),
+            }
+        }
+        AddressPolicy { allow }
+    }
+
+    fn user_agent(&mut self, given: Option<String>) -> String {
+        let text =
+            given.unwrap_or_else(|| concat!("Pregon/", env!("CARGO_PKG_VERSION")).to_owned());
+        if (1..=256).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            text
+        } else {
+            self.add("--user-agent", "must be 1 to 256 visible ASCII characters", text)
+        }
+    }
+}
+
+/// Reads `20s`, `5m`, `2h`, `7d` or `250ms`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let seconds = match &text[digits..] {
+        "ms" => return Some(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: StandaloneArgs,
+    }
+
+    fn read(line: &[&str]) -> Result<Settings, Vec<WrongSetting>> {
+        let line = std::iter::once("pregon").chain(line.iter().copied());
+        Line::try_parse_from(line).unwrap().args.read()
+    }
+
+    #[test]
+    fn defaults_are_usable() {
+        let settings = read(&[]).unwrap();
+        assert!(settings.listen.ip().is_loopback());
+        assert_eq!(settings.lease, Duration::from_secs(20));
+        assert!(settings.addresses.allow.is_empty() && !settings.allow_http);
+    }
+
+    #[test]
+    fn every_wrong_setting_is_reported_at_once() {
+        let wrong = read(&[
+            "--listen",
+            "nowhere",
+            "--lease",
+            "1s",
+            "--durability",
+            "hope",
+            "--max-in-flight",
+            "0",
+            "--allow-egress",
+            "10.0.0.0/8,loopback",
+            "--node-id",
+            "a b",
+        ])
+        .unwrap_err();
+        let flags: Vec<_> = wrong.iter().map(|setting| setting.flag).collect();
+        assert_eq!(
+            flags,
+            [
+                "--listen",
+                "--durability",
+                "--allow-egress",
+                "--max-in-flight",
+                "--lease",
+                "--node-id"
+            ]
+        );
+        assert!(wrong[4].to_string().contains("16s to 600s"));
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        for bad in ["", "5", "s", "5 m", "-5s", "5w", "99999999999999999999s"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+}
