@@ -34,6 +34,9 @@ mod intake;
 mod results;
 mod tick;
 
+#[cfg(test)]
+mod tests;
+
 /// An event that is open for longer than this is split.
 pub(super) const SPLIT_AFTER: Duration = Duration::from_secs(1);
 /// How long a paused lane stays closed in the store before a node looks at it again.
