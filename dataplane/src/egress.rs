@@ -19,6 +19,7 @@
 //!   counts as one attempt and bears the same ids.
 //! - **Faults carry a class and a few fixed words**, never a URL's query, a header or a body.
 
+use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -204,6 +205,13 @@ impl Egress {
     /// How many connections are open, and how many of them idle.
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(std::sync::atomic::Ordering::Relaxed), self.0.pool.idle())
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, idle) = self.connections();
+        f.debug_struct("Egress").field("open", &open).field("idle", &idle).finish_non_exhaustive()
     }
 }
 

@@ -206,3 +206,32 @@ pub(super) fn is_local(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
         || matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_node_runs_out_of_is_its_own_fault() {
+        let error = io::Error::from_raw_os_error;
+        const EADDRNOTAVAIL: i32 = 99;
+        const ECONNREFUSED: i32 = 111;
+        for number in [23, 24, 105, EADDRNOTAVAIL] {
+            assert!(is_local(&error(number)), "{number}");
+        }
+        assert!(!is_local(&error(ECONNREFUSED)));
+    }
+
+    #[test]
+    fn families_take_turns_and_forbidden_addresses_are_dropped() {
+        let policy = Policy { addresses: Default::default(), allow_http: false };
+        let found: Vec<IpAddr> =
+            "2a00::1 2a00::2 10.0.0.1 2a00::3 2a00::4 8.8.8.8 ::1 ::ffff:9.9.9.9"
+                .split(' ')
+                .map(|address| address.parse().unwrap())
+                .collect();
+        let left: Vec<_> =
+            policy.permitted(&found).unwrap().iter().map(IpAddr::to_string).collect();
+        assert_eq!(left, ["2a00::1", "8.8.8.8", "2a00::2", "9.9.9.9"]);
+    }
+}

@@ -223,3 +223,25 @@ async fn refused_connection_is_a_connect_fault() {
     assert_eq!(fault(&exchange), (ErrorClass::Connect, "connection refused"));
     assert_eq!(exchange.remote, Some(address));
 }
+
+#[tokio::test]
+async fn connection_that_is_not_answered_is_a_connect_fault() {
+    // A full queue of connections that nobody accepts: the system drops further ones silently.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
+        queued.push(connected.unwrap());
+    }
+    let limits = EgressLimits { connect: SHORT, ..EgressLimits::default() };
+    let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
+    let request = post(target(&format!("http://{address}/")));
+    let exchange = egress.send(&request, AMPLE).await;
+    let detail = "the connection was not answered in time";
+    assert_eq!(fault(&exchange), (ErrorClass::Connect, detail));
+    assert!((400_000..2_000_000).contains(&exchange.timing.connect), "{:?}", exchange.timing);
+    let exchange = egress.send(&request, SHORT / 2).await;
+    assert_eq!(fault(&exchange), (ErrorClass::Timeout, "time ran out while connecting"));
+}

@@ -1,5 +1,7 @@
 //! Connections: kept, re-used, bounded, given up.
 
+use std::task::{Context, Waker};
+
 use super::*;
 
 #[tokio::test]
@@ -206,6 +208,31 @@ async fn idle_connections_are_bounded_per_receiver_and_in_total() {
     assert_eq!(egress.connections(), (4, 4));
     send_together(&egress, &[&two], 10).await;
     assert_eq!(egress.connections(), (6, 6));
+}
+
+/// A task that drives many requests uses up tokio's budget at any step of any of them; no wake-up
+/// may be lost to that, nor an idle connection be taken for a dead one.
+#[tokio::test]
+async fn budget_may_end_at_any_step() {
+    const BUDGET: usize = 128;
+    let receiver = Receiver::answering(OK).await;
+    let egress = egress();
+    let request = post(receiver.target("/"));
+    for left in 0..30 {
+        let mut send = Box::pin(egress.send(&request, AMPLE));
+        let mut scarce = false;
+        let send = std::future::poll_fn(|cx| {
+            scarce = !scarce; // every other poll has its whole budget, or nothing would move
+            for _ in left..if scarce { BUDGET } else { left } {
+                let burn = std::pin::pin!(tokio::task::coop::consume_budget());
+                let _ = burn.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            send.as_mut().poll(cx)
+        });
+        tokio::task::yield_now().await; // the next poll begins with a whole budget
+        assert_eq!(response(&send.await).status, 200, "{left} left");
+        assert_eq!(receiver.accepted(), 1, "{left} left");
+    }
 }
 
 #[tokio::test]
