@@ -1,7 +1,7 @@
 //! EventService: how events come in.
 //!
-//! The way of an event: the wire is parsed, every wrong field at once ([`parse`]); the
-//! configuration lets it in, by tenant, type, schema and rate ([`admit`]); it is stored together
+//! The way of an event: the wire is parsed, every wrong field at once (`parse`); the
+//! configuration lets it in, by tenant, type, schema and rate (`admit`); it is stored together
 //! with whatever else comes just then ([`Publisher`]); and only then its caller is answered. No
 //! answer means that the outcome is unknown, and a repeat with the same id is safe.
 //!

@@ -204,3 +204,38 @@ async fn load_is_shed_when_too_much_waits() {
     tokio::time::sleep(Duration::from_millis(10)).await; // room is given back after the answers
     publisher.publish(event()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run with --nocapture"]
+async fn events_a_second() {
+    let node = Arc::new(Node::start().await);
+    let data = format!("{{\"text\":\"{}\"}}", "a".repeat(480));
+    let make = |count: usize| -> Vec<v1::PublishRequest> {
+        let mut request = request("");
+        request.event.as_mut().unwrap().data = Some(Data::Json(data.clone()));
+        vec![request; count]
+    };
+    let batches: Vec<_> = (0..2000).map(|_| make(100)).collect();
+    let begun = std::time::Instant::now();
+    for requests in batches {
+        let call = Request::new(v1::PublishBatchRequest { requests });
+        node.service.publish_batch(call).await.unwrap();
+    }
+    println!("batches of 100, one after the other: {:?} an event", begun.elapsed() / 200_000);
+
+    let callers: Vec<_> = (0..64).map(|_| make(2000)).collect();
+    let begun = std::time::Instant::now();
+    let callers = callers.into_iter().map(|requests| {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            for request in requests {
+                node.publish(request).await.unwrap();
+            }
+        })
+    });
+    join_all(callers.collect::<Vec<_>>()).await;
+    let calls = node.calls();
+    let sizes = &calls[2000..];
+    let mean = sizes.iter().sum::<usize>() / sizes.len();
+    println!("64 callers: {:?} an event, {mean} events a call", begun.elapsed() / 128_000);
+}
