@@ -1,6 +1,7 @@
 //! A node's EventService over stores that break on demand.
 
 mod batches;
+mod engine;
 mod refusals;
 mod streams;
 
