@@ -4,11 +4,11 @@
 //! One file per gRPC service, and every handler is parse, call, map. It parses the whole request
 //! first and reports every wrong field at once. A write reads what it depends on, decides, and
 //! commits with what it read as preconditions: where somebody else was faster, the commit does not
-//! happen and the handler reads and decides again ([`commit`]). So a refusal always tells of a
+//! happen and the handler reads and decides again (`commit`). So a refusal always tells of a
 //! state that was really there, and no write is lost or made on stale grounds.
 //!
 //! What must hold of a set rather than of one document (how many subscriptions a tenant has, which
-//! secrets a subscription has) is guarded by one document per tenant ([`family`]). Pausing,
+//! secrets a subscription has) is guarded by one document per tenant (`family`). Pausing,
 //! disabling and deleting write configuration only: nodes follow it and act on what waits.
 //!
 //! Nothing here opens a connection to a receiver, and nothing here ever prints a key.

@@ -148,7 +148,8 @@ impl Control {
         let mut wrong = Violations::new();
         let revision = request.revision;
         if revision <= 0 {
-            wrong.add("revision", Rule::Required, "must be a revision that a write answered with");
+            let rule = if revision == 0 { Rule::Required } else { Rule::OutOfRange };
+            wrong.add("revision", rule, "must be a revision that a write answered with");
         }
         let timeout = match &request.timeout {
             None => Some(WAIT_DEFAULT),

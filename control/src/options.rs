@@ -16,6 +16,7 @@ use pregon_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
+use pregon_rpc::server::{Server, ServerError};
 use pregon_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,11 @@ use crate::family::Turns;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
 use crate::{Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
+
+/// How long one call waits for the next commit.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// How soon a store that did not answer is asked again.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a control plane is made of.
 pub struct ControlOptions {
@@ -113,6 +119,26 @@ impl Control {
         })
     }
 
+    /// Keeps [`ControlOptions::latest`] at the latest revision, whoever commits it, until the
+    /// server is to end. A store that does not answer is asked again.
+    pub async fn follow(&self) {
+        loop {
+            let known = self.store.config.head().await;
+            let wait = match known {
+                Ok(head) => {
+                    self.latest.advance(head.revision);
+                    self.store.config.changes(head, 1, FOLLOW).await.map(drop)
+                }
+                Err(error) => Err(error),
+            };
+            let pause = if wait.is_ok() { Duration::ZERO } else { FOLLOW_AGAIN };
+            tokio::select! {
+                () = self.drain.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
     /// Its services, each refusing messages above [`pregon_core::limits::MESSAGE_LEN`].
     pub fn services(self: &Arc<Self>) -> Services {
         const LEN: usize = pregon_core::limits::MESSAGE_LEN;
@@ -128,6 +154,22 @@ impl Control {
                 .max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
         }
+    }
+}
+
+impl Services {
+    /// Methods that are made for waiting, by path: their time limit is that of waits.
+    pub const WAITS: [&str; 1] = ["/pregon.v1.NodeService/WaitForRevision"];
+
+    /// Adds all of them to a server.
+    pub fn add_to(self, server: Server) -> Result<Server, ServerError> {
+        server
+            .with(self.tenants)?
+            .with(self.event_types)?
+            .with(self.subscriptions)?
+            .with(self.secrets)?
+            .with(self.deliveries)?
+            .with(self.nodes)
     }
 }
 

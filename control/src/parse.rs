@@ -133,6 +133,23 @@ pub(crate) fn time_range(
     (from, to)
 }
 
+/// A tenant's id, as given to a new one. `-` is none: `tenants/-` stands for all tenants.
+pub(crate) fn tenant_id(given: &str) -> Result<TenantId, Wrong> {
+    TenantId::parse(given).and_then(one_tenant)
+}
+
+/// The name of one tenant.
+pub(crate) fn tenant_name(given: &str) -> Result<TenantId, Wrong> {
+    TenantId::parse_name(given).and_then(one_tenant)
+}
+
+fn one_tenant(id: TenantId) -> Result<TenantId, Wrong> {
+    match id.as_str() {
+        "-" => Err(Wrong::new(Rule::Malformed, "must be one tenant: - stands for all")),
+        _ => Ok(id),
+    }
+}
+
 /// Whose resources a list is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -147,7 +164,7 @@ impl Scope {
     pub(crate) fn parse(parent: &str) -> Result<Self, Wrong> {
         match parent {
             "tenants/-" => Ok(Self::All),
-            _ => TenantId::parse_name(parent).map(Self::Tenant),
+            _ => tenant_name(parent).map(Self::Tenant),
         }
     }
 

@@ -6,9 +6,7 @@
 
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Environment;
-use pregon_core::id::{
-    ContractId, EventTypeId, LaneNo, SubscriptionId, SubscriptionName, TenantId,
-};
+use pregon_core::id::{ContractId, EventTypeId, LaneNo, SubscriptionId, SubscriptionName};
 use pregon_core::limits;
 use pregon_core::model::{
     Common, Resource, Secret, StateChange, Subscription, SubscriptionState, Tenant,
@@ -92,7 +90,7 @@ impl Control {
         request: v1::CreateSubscriptionRequest,
     ) -> Result<v1::CreateSubscriptionResponse, Refusal> {
         let mut wrong = Violations::new();
-        let tenant = wrong.check("parent", TenantId::parse_name(&request.parent));
+        let tenant = wrong.check("parent", parse::tenant_name(&request.parent));
         let assigned = request.subscription_id.is_empty().then(|| self.assign("sub_"));
         let id = assigned.as_ref().unwrap_or(&request.subscription_id);
         let id = wrong.check("subscription_id", SubscriptionId::parse(id));

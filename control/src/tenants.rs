@@ -135,7 +135,7 @@ impl Control {
         request: v1::CreateTenantRequest,
     ) -> Result<v1::CreateTenantResponse, Refusal> {
         let mut wrong = Violations::new();
-        let id = wrong.check("tenant_id", TenantId::parse(&request.tenant_id));
+        let id = wrong.check("tenant_id", parse::tenant_id(&request.tenant_id));
         let options = (request.validate_only, request.request_id.as_str());
         let how = How::parse(self, "CreateTenant", &request, options, &mut wrong);
         let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
@@ -177,7 +177,7 @@ impl Control {
         request: v1::GetTenantRequest,
     ) -> Result<v1::GetTenantResponse, Refusal> {
         let mut wrong = Violations::new();
-        let id = wrong.check("name", TenantId::parse_name(&request.name));
+        let id = wrong.check("name", parse::tenant_name(&request.name));
         let id = parse::done(wrong, id)?;
         let tenant = self.fetch::<Tenant>(&id.name()).await?;
         Ok(v1::GetTenantResponse { tenant: Some(to_wire(&tenant)) })
@@ -204,7 +204,7 @@ impl Control {
         let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
         let given = parse::done(wrong, given)?;
         let mut wrong = Violations::new();
-        let id = wrong.check("tenant.name", TenantId::parse_name(&given.name));
+        let id = wrong.check("tenant.name", parse::tenant_name(&given.name));
         let mask = with_fields(given, |fields| {
             Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
         });
@@ -247,7 +247,7 @@ impl Control {
         request: v1::DeleteTenantRequest,
     ) -> Result<v1::DeleteTenantResponse, Refusal> {
         let mut wrong = Violations::new();
-        let id = wrong.check("name", TenantId::parse_name(&request.name));
+        let id = wrong.check("name", parse::tenant_name(&request.name));
         let id = parse::done(wrong, id)?;
         let _turn = self.turns.take(&id).await;
         until_settled(|| self.try_delete_tenant(&id, &request)).await

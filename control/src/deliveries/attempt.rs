@@ -12,7 +12,7 @@ use pregon_core::contract::{RenderInput, render};
 use pregon_core::error::Refusal;
 use pregon_core::id::{AttemptName, DeliveryName, SubscriptionName};
 use pregon_core::model::Subscription;
-use pregon_core::outcome::EndReason;
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_core::url::EndpointUrl;
 use pregon_proto::v1;
 use pregon_rpc::time;
@@ -109,7 +109,7 @@ impl Control {
             response: (record.status != 0).then(|| response(record)),
             timing: Some(timing(record)),
             remote_address: record.remote.map(|at| at.to_string()).unwrap_or_default(),
-            outcome: record.outcome.map_or(0, |it| map::outcome(it).into()),
+            outcome: outcome(record).map_or(0, |it| map::outcome(it).into()),
             reason: record.reason.clone(),
             error_class: record.error_class.map_or(0, |it| map::error_class(it).into()),
             next_attempt_time: record.next_attempt.and_then(map::moment),
@@ -159,6 +159,13 @@ impl Control {
             body: String::from_utf8_lossy(&rendered.body).into_owned(),
         })
     }
+}
+
+/// What was decided. An attempt that could not even be made has failed; of one that was lost
+/// nobody decided.
+fn outcome(record: &AttemptRecord) -> Option<AttemptOutcome> {
+    let failed = record.end.is_some_and(|end| end.state == DeliveryState::Failed);
+    record.outcome.or(failed.then_some(AttemptOutcome::Failed))
 }
 
 /// Whether a header's value is better not shown.

@@ -231,7 +231,7 @@ pub(super) async fn begin(
     let scope = page::scope("ReplayDeliveries", [repeat::content(&request).as_slice()]);
     let opened = control.page_key.open(&scope, &cursor, control.clock.now());
     let cursor = wrong.check("cursor", opened).flatten();
-    let tenant = wrong.check("parent", TenantId::parse_name(&request.parent));
+    let tenant = wrong.check("parent", parse::tenant_name(&request.parent));
     let options = (request.validate_only, request.request_id.as_str());
     let how = How::parse(&control, "ReplayDeliveries", &request, options, &mut wrong);
     let (mut query, subscription) = filters(&request, &mut wrong);
