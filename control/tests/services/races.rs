@@ -1,0 +1,241 @@
+//! Others write at the same time: what a handler read no longer holds when it commits.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use pregon_core::id::LaneNo;
+use pregon_proto::v1;
+use pregon_proto::v1::secret_service_server::SecretService as _;
+use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
+use pregon_store::{ConfigStore, Store, StoreError};
+use tonic::Code;
+
+use crate::world::{World, ask, assert_refused, subscription};
+
+type Deed = Box<dyn FnOnce(Store) -> BoxFuture<'static, ()> + Send>;
+
+/// Does something right before a commit, or loses its answer.
+struct Meddler {
+    store: Store,
+    before: Mutex<VecDeque<Deed>>,
+    lose_answers: Mutex<usize>,
+}
+
+impl Meddler {
+    fn before_commit<F>(&self, deed: impl FnOnce(Store) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.push_back(Box::new(|store| Box::pin(deed(store))));
+    }
+}
+
+#[async_trait]
+impl ConfigStore for Meddler {
+    async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let deed = self.before.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if let Some(deed) = deed {
+            deed(self.store.clone()).await;
+        }
+        let answer = self.store.config.commit(commit).await;
+        let mut lose = self.lose_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if *lose > 0 {
+            *lose -= 1;
+            return Err(StoreError::Unavailable("the answer got lost".into()));
+        }
+        answer
+    }
+
+    async fn recall(&self, id: [u8; 16], of: [u8; 16]) -> Result<Option<Committed>, StoreError> {
+        self.store.config.recall(id, of).await
+    }
+
+    async fn get(&self, names: &[String]) -> Result<Vec<Option<Document>>, StoreError> {
+        self.store.config.get(names).await
+    }
+
+    async fn list(&self, range: ListRange) -> Result<Vec<Document>, StoreError> {
+        self.store.config.list(range).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.store.config.head().await
+    }
+
+    async fn documents(&self, after: &str, limit: usize) -> Result<Vec<Document>, StoreError> {
+        self.store.config.documents(after, limit).await
+    }
+
+    async fn changes(
+        &self,
+        known: Head,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Changes, StoreError> {
+        self.store.config.changes(known, limit, wait).await
+    }
+
+    async fn next_lane(&self) -> Result<LaneNo, StoreError> {
+        self.store.config.next_lane().await
+    }
+}
+
+/// A world with the tenant `acme`, and who meddles with it from then on.
+async fn meddled() -> (World, Arc<Meddler>) {
+    let mut meddler = None;
+    let world = World::meddled(|store| {
+        let it = Arc::new(Meddler {
+            store: store.clone(),
+            before: Mutex::default(),
+            lose_answers: Mutex::default(),
+        });
+        meddler = Some(Arc::clone(&it));
+        Store { config: it, ..store }
+    });
+    world.tenant("acme").await;
+    (world, meddler.unwrap())
+}
+
+/// Writes a document again, as it is.
+async fn touch(store: Store, name: &'static str) {
+    let found = store.config.get(&[name.to_owned()]).await.unwrap().pop().unwrap().unwrap();
+    let write = vec![(name.to_owned(), Some(found.bytes))];
+    store.config.commit(Commit { write, ..Commit::default() }).await.unwrap();
+}
+
+/// Another control plane over the same store.
+fn another(store: Store) -> Arc<pregon_control::Control> {
+    let world = World::meddled(|_| store);
+    world.control
+}
+
+fn update(etag: &str) -> v1::UpdateTenantRequest {
+    v1::UpdateTenantRequest {
+        tenant: Some(v1::Tenant {
+            name: "tenants/acme".into(),
+            display_name: "Acme".into(),
+            etag: etag.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn create(id: &str) -> v1::CreateSubscriptionRequest {
+    v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription_id: id.into(),
+        subscription: Some(subscription()),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_unconditional_update_is_decided_again() {
+    let (world, meddler) = meddled().await;
+    for _ in 0..3 {
+        meddler.before_commit(|store| touch(store, "tenants/acme"));
+    }
+    let now = ask!(world.tenants, update_tenant, update("")).unwrap();
+    assert_eq!(now.tenant.unwrap().display_name, "Acme");
+    let get = v1::GetTenantRequest { name: "tenants/acme".into() };
+    let stored = ask!(world.tenants, get_tenant, get).unwrap().tenant.unwrap();
+    assert_eq!((stored.display_name.as_str(), stored.revision), ("Acme", now.revision));
+}
+
+#[tokio::test]
+async fn a_conditional_update_is_aborted() {
+    let (world, meddler) = meddled().await;
+    let get = v1::GetTenantRequest { name: "tenants/acme".into() };
+    let read = ask!(world.tenants, get_tenant, get).unwrap().tenant.unwrap();
+    meddler.before_commit(|store| touch(store, "tenants/acme"));
+    let answer = ask!(world.tenants, update_tenant, update(&read.etag));
+    assert_refused(answer, Code::Aborted, "ETAG_MISMATCH");
+}
+
+#[tokio::test]
+async fn whoever_meddles_without_end_is_not_waited_for() {
+    let (world, meddler) = meddled().await;
+    for _ in 0..100 {
+        meddler.before_commit(|store| touch(store, "tenants/acme"));
+    }
+    let answer = ask!(world.tenants, update_tenant, update(""));
+    assert_refused(answer, Code::ResourceExhausted, "LOAD_SHED");
+}
+
+#[tokio::test]
+async fn a_name_goes_to_the_first() {
+    let (world, meddler) = meddled().await;
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Subscriptions::new(another(store));
+        ask!(other, create_subscription, create("erp")).unwrap();
+    });
+    let answer = ask!(world.subscriptions, create_subscription, create("erp"));
+    assert_refused(answer, Code::AlreadyExists, "RESOURCE_EXISTS");
+}
+
+#[tokio::test]
+async fn no_child_slips_into_a_tenant_that_goes() {
+    let (world, meddler) = meddled().await;
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Subscriptions::new(another(store));
+        ask!(other, create_subscription, create("erp")).unwrap();
+    });
+    let delete = v1::DeleteTenantRequest { name: "tenants/acme".into(), ..Default::default() };
+    let answer = ask!(world.tenants, delete_tenant, delete.clone());
+    assert_refused(answer, Code::FailedPrecondition, "CHILDREN_EXIST");
+    // The other way round: the tenant goes first.
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Tenants::new(another(store));
+        let delete = v1::DeleteTenantRequest {
+            name: "tenants/acme".into(),
+            force: true,
+            ..Default::default()
+        };
+        ask!(other, delete_tenant, delete).unwrap();
+    });
+    let answer = ask!(world.subscriptions, create_subscription, create("crm"));
+    assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let left = world.names().await;
+    assert!(left.iter().all(|name| name.contains("/lanes/")), "{left:?}");
+}
+
+#[tokio::test]
+async fn no_eleventh_key_slips_in() {
+    let (world, meddler) = meddled().await;
+    ask!(world.subscriptions, create_subscription, create("erp")).unwrap();
+    let key = |id: &str| v1::CreateSecretRequest {
+        parent: "tenants/acme/subscriptions/erp".into(),
+        secret_id: id.into(),
+        ..Default::default()
+    };
+    for index in 1..9 {
+        ask!(world.secrets, create_secret, key(&index.to_string())).unwrap();
+    }
+    let last = key("other");
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Secrets::new(another(store));
+        ask!(other, create_secret, last).unwrap();
+    });
+    let answer = ask!(world.secrets, create_secret, key("mine"));
+    assert_refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_to_the_repeat() {
+    let (world, meddler) = meddled().await;
+    *meddler.lose_answers.lock().unwrap() = 1;
+    let request = v1::CreateSubscriptionRequest { request_id: "one".into(), ..create("") };
+    let answer = ask!(world.subscriptions, create_subscription, request.clone());
+    assert_refused(answer, Code::Unavailable, "STORE_UNAVAILABLE");
+    let made = ask!(world.subscriptions, create_subscription, request).unwrap();
+    let list = v1::ListSubscriptionsRequest { parent: "tenants/acme".into(), ..Default::default() };
+    let list = ask!(world.subscriptions, list_subscriptions, list).unwrap();
+    assert_eq!(list.subscriptions, [made.subscription.unwrap()]);
+}

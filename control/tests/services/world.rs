@@ -1,0 +1,322 @@
+//! A control plane over a store in memory, under a clock that stands still until it is moved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pregon_control::{
+    Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants,
+};
+use pregon_core::attempt::{AttemptRecord, End, RecordKind, ResponseHead, Timing};
+use pregon_core::clock::{Clock, ManualClock, SharedClock, Timestamp};
+use pregon_core::event::{Environment, NewEvent};
+use pregon_core::id::{
+    ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, TenantId,
+};
+use pregon_core::limits;
+use pregon_core::model::{Resource, ResourceName};
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
+use pregon_core::seal::KeyRing;
+use pregon_core::url::{AddressPolicy, UrlPolicy};
+use pregon_proto::v1;
+use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_rpc::page::PageKey;
+use pregon_rpc::revision::Revision;
+use pregon_store::Store;
+use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
+use pregon_store::queue::{
+    BatchSettle, Claim, DeliverySettle, EventOutcome, EventSettle, Published, Settlement,
+    Transition,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+pub const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+pub const URL: &str = "https://example.com/hook?a=1";
+
+/// Everything that a test needs.
+pub struct World {
+    pub clock: Arc<ManualClock>,
+    pub store: Store,
+    pub embedded: Embedded,
+    pub control: Arc<Control>,
+    pub tenants: Tenants,
+    pub event_types: EventTypes,
+    pub subscriptions: Subscriptions,
+    pub secrets: Secrets,
+    pub deliveries: Deliveries,
+    pub nodes: Nodes,
+    pub latest: Revision,
+    pub drain: CancellationToken,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::meddled(|store| store)
+    }
+
+    /// A world whose control plane does not speak to the store itself.
+    pub fn meddled(between: impl FnOnce(Store) -> Store) -> Self {
+        let clock = ManualClock::at(START);
+        let shared: SharedClock = clock.clone();
+        let embedded = open(EmbeddedOptions::new(Location::Memory, shared.clone())).unwrap();
+        let (latest, drain) = (Revision::none(), CancellationToken::new());
+        let control = Control::new(ControlOptions {
+            store: between(embedded.store()),
+            clock: shared,
+            keys: Arc::new(KeyRing::parse(&"5a".repeat(32)).unwrap()),
+            page_key: PageKey::new([7; 32]),
+            url_policy: UrlPolicy { addresses: AddressPolicy::default(), ..UrlPolicy::default() },
+            event_data_limit: limits::EVENT_DATA_DEFAULT,
+            random: |buffer| getrandom::fill(buffer).unwrap(),
+            user_agent: "pregon/test".into(),
+            actor: "anonymous".into(),
+            latest: latest.clone(),
+            drain: drain.clone(),
+        });
+        let it = || Arc::clone(&control);
+        Self {
+            clock,
+            store: embedded.store(),
+            embedded,
+            tenants: Tenants::new(it()),
+            event_types: EventTypes::new(it()),
+            subscriptions: Subscriptions::new(it()),
+            secrets: Secrets::new(it()),
+            deliveries: Deliveries::new(it()),
+            nodes: Nodes::new(it()),
+            control,
+            latest,
+            drain,
+        }
+    }
+
+    /// A world with the tenant `acme`.
+    pub async fn with_tenant() -> Self {
+        let world = Self::new();
+        world.tenant("acme").await;
+        world
+    }
+
+    /// A world with the tenant `acme` and its subscription `erp`.
+    pub async fn with_subscription() -> Self {
+        let world = Self::with_tenant().await;
+        world.subscription("acme", "erp").await;
+        world
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub async fn tenant(&self, id: &str) -> v1::Tenant {
+        let request = v1::CreateTenantRequest {
+            tenant_id: id.into(),
+            tenant: Some(v1::Tenant::default()),
+            ..Default::default()
+        };
+        let answer = self.tenants.create_tenant(Request::new(request)).await.unwrap();
+        answer.into_inner().tenant.unwrap()
+    }
+
+    pub async fn subscription(&self, tenant: &str, id: &str) -> v1::Subscription {
+        let request = v1::CreateSubscriptionRequest {
+            parent: format!("tenants/{tenant}"),
+            subscription_id: id.into(),
+            subscription: Some(subscription()),
+            ..Default::default()
+        };
+        let answer = self.subscriptions.create_subscription(Request::new(request)).await.unwrap();
+        answer.into_inner().subscription.unwrap()
+    }
+
+    /// A resource as it is stored.
+    pub async fn stored(&self, name: &str) -> Option<Resource> {
+        let found = self.store.config.get(&[name.to_owned()]).await.unwrap().pop().unwrap();
+        found.map(|it| Resource::decode(&ResourceName::parse(name).unwrap(), &it.bytes).unwrap())
+    }
+
+    pub async fn lane(&self, name: &str) -> LaneNo {
+        match self.stored(name).await.unwrap() {
+            Resource::Subscription(it) => it.lane,
+            other @ (Resource::Tenant(_) | Resource::EventType(_) | Resource::Secret(_)) => {
+                panic!("{other:?}")
+            }
+        }
+    }
+
+    /// The names of all documents.
+    pub async fn names(&self) -> Vec<String> {
+        let all = self.store.config.documents("", 1000).await.unwrap();
+        all.into_iter().map(|document| document.name).collect()
+    }
+
+    pub async fn publish(&self, tenant: &str, id: Option<&str>, data: &str) -> Position {
+        let event = NewEvent {
+            tenant: TenantId::parse(tenant).unwrap(),
+            id: id.map(|id| EventId::parse(id).unwrap()),
+            version: 0,
+            event_type: EventTypeId::parse("order.captured").unwrap(),
+            environment: Environment::Live,
+            occur_time: None,
+            min_revision: 0,
+            traceparent: None,
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        };
+        match self.store.queue.publish(vec![event]).await.unwrap()[0] {
+            Published::Accepted { position, .. } => position,
+            Published::IdReused => panic!("the id was used before"),
+        }
+    }
+
+    /// Plays the node: matches all new events with these lanes and moves their deliveries.
+    pub async fn settle_new(&self, lanes: &[LaneNo], to: Transition) -> Vec<DeliveryKey> {
+        let mut keys = Vec::new();
+        while let Some(batch) = self.store.queue.take(0, &claim(), 256, usize::MAX).await.unwrap() {
+            let mut settlement = Settlement::default();
+            let mut events = Vec::new();
+            for open in &batch.events {
+                let (position, tenant) = (open.event.position, open.event.tenant.clone());
+                let moves = lanes.iter().map(|lane| {
+                    let key = DeliveryKey { position, lane: *lane, replay: None };
+                    keys.push(key);
+                    settlement.attempts.push((batch.token, self.record(key, &tenant, to)));
+                    let tenant = tenant.clone();
+                    DeliverySettle { key, tenant, attempts: 1, max_pending: 1000, to }
+                });
+                let moves: Vec<_> = moves.collect();
+                let outcome = match moves.is_empty() {
+                    true => EventOutcome::Unmatched,
+                    false => EventOutcome::Matched(moves),
+                };
+                events.push(EventSettle { position, tenant, outcome });
+            }
+            let token = batch.token;
+            settlement.batches.push(BatchSettle { token, events, deliveries: Vec::new() });
+            self.store.queue.settle(settlement).await.unwrap();
+        }
+        keys
+    }
+
+    /// The record of a first attempt that led there.
+    pub fn record(&self, key: DeliveryKey, tenant: &TenantId, to: Transition) -> AttemptRecord {
+        let (outcome, end, status) = match to {
+            Transition::Succeeded => {
+                let end = End { state: DeliveryState::Succeeded, reason: None };
+                (AttemptOutcome::Succeeded, Some(end), 204)
+            }
+            Transition::Failed(reason) => {
+                let end = End { state: DeliveryState::Failed, reason: Some(reason) };
+                (AttemptOutcome::Failed, Some(end), 503)
+            }
+            Transition::Cancelled(_)
+            | Transition::Retry(_)
+            | Transition::Waiting(_)
+            | Transition::Held => (AttemptOutcome::Retry, None, 503),
+        };
+        let bad = outcome != AttemptOutcome::Succeeded;
+        AttemptRecord {
+            key,
+            kind: RecordKind::Attempt,
+            number: 1,
+            tenant: tenant.clone(),
+            event_type: EventTypeId::parse("order.captured").unwrap(),
+            environment: Environment::Live,
+            node: NodeId::parse("n1").unwrap(),
+            start: self.now(),
+            timing: Timing { connect: 1500, total: 5000, ..Timing::default() },
+            outcome: Some(outcome),
+            end,
+            error_class: bad.then_some(ErrorClass::Status),
+            reason: if bad { "answered 503".into() } else { String::new() },
+            status,
+            url: Arc::from(URL),
+            remote: Some("203.0.113.7:443".parse().unwrap()),
+            next_attempt: None,
+            configuration_revision: 1,
+            contract: ContractId::parse("standard_webhooks").unwrap(),
+            contract_revision: 0,
+            secrets: Vec::new(),
+            response: bad.then(|| ResponseHead {
+                headers: vec![("server".into(), "nginx".into())],
+                body: b"busy \xff".to_vec(),
+                truncated: true,
+            }),
+            late: false,
+        }
+    }
+
+    /// One failed delivery of a new event to `erp`, by name.
+    pub async fn failed_delivery(&self) -> String {
+        let lane = self.lane("tenants/acme/subscriptions/erp").await;
+        self.publish("acme", None, "{\"amount\":5000}").await;
+        let failed = Transition::Failed(EndReason::AttemptsExhausted);
+        let keys = self.settle_new(&[lane], failed).await;
+        format!("tenants/acme/deliveries/{}", keys[0])
+    }
+}
+
+pub fn claim() -> Claim {
+    Claim { node: NodeId::parse("n1").unwrap(), lease: Duration::from_secs(20) }
+}
+
+/// A subscription with what is required.
+pub fn subscription() -> v1::Subscription {
+    v1::Subscription { url: URL.into(), event_types: vec!["order.*".into()], ..Default::default() }
+}
+
+pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+}
+
+pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// A moment so many seconds after the world's start.
+pub fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+    let seconds = START.millis() / 1000 + seconds;
+    Some(prost_types::Timestamp { seconds, nanos: 0 })
+}
+
+/// Calls a method, `ask!(service.method(request))`, and takes the answer out of its envelope.
+macro_rules! ask {
+    ($service:expr, $method:ident, $request:expr) => {
+        $service.$method(tonic::Request::new($request)).await.map(tonic::Response::into_inner)
+    };
+}
+pub(crate) use ask;
+
+/// Code and reason of a refusal.
+pub fn reason(status: &Status) -> (Code, String) {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    (status.code(), reason)
+}
+
+#[track_caller]
+pub fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, word: &str) {
+    let status = answer.unwrap_err();
+    assert_eq!(reason(&status), (code, word.to_owned()), "{}", status.message());
+}
+
+/// The violations of a refusal: fields and rules, sorted.
+#[track_caller]
+pub fn violations<T: std::fmt::Debug>(answer: Result<T, Status>) -> Vec<(String, String)> {
+    let status = answer.unwrap_err();
+    assert_eq!(reason(&status), (Code::InvalidArgument, "FIELDS_INVALID".to_owned()));
+    let details = status.get_error_details();
+    let wrong = details.bad_request().unwrap().field_violations.iter();
+    let mut wrong: Vec<_> = wrong.map(|it| (it.field.clone(), it.reason.clone())).collect();
+    wrong.sort();
+    wrong
+}
+
+#[track_caller]
+pub fn assert_wrong<T: std::fmt::Debug>(answer: Result<T, Status>, expected: &[(&str, &str)]) {
+    let found = violations(answer);
+    let found: Vec<_> = found.iter().map(|(f, r)| (f.as_str(), r.as_str())).collect();
+    assert_eq!(found, expected);
+}
