@@ -172,7 +172,7 @@ impl Control {
         });
         match self.store.config.commit(commit).await? {
             Committed::Done { revision } => {
-                self.latest.advance(revision);
+                self.heads.saw(revision, self.clock.now());
                 answer.stamp(revision);
                 Ok(Some(answer))
             }

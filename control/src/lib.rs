@@ -21,6 +21,7 @@ mod deliveries;
 mod etag;
 mod event_types;
 mod family;
+mod heads;
 mod lanes;
 mod listing;
 mod map;

@@ -73,7 +73,7 @@ impl Census {
             .map(|(node, refused)| (node, refused.reason.as_str()))
     }
 
-    fn to_wire(&self, node: &NodeStatus) -> v1::Node {
+    fn to_wire(&self, node: &NodeStatus, lag: Duration) -> v1::Node {
         let refused = node.refused.iter().take(REFUSED_SHOWN);
         v1::Node {
             name: node.id.name(),
@@ -83,8 +83,7 @@ impl Census {
             state: state(node, self.now).into(),
             served_revision: node.served_revision,
             latest_revision: self.latest,
-            // How long it has been behind is not told by what it announces.
-            lag: (node.served_revision >= self.latest).then(|| time::duration(Duration::ZERO)),
+            lag: Some(time::duration(lag)),
             refused: refused
                 .map(|it| v1::RefusedRevision {
                     revision: it.revision,
@@ -104,8 +103,13 @@ impl Control {
     async fn census(&self) -> Result<Census, Refusal> {
         let head = self.store.config.head().await?;
         let (nodes, now) = self.store.nodes.nodes().await?;
-        self.latest.advance(head.revision);
+        self.heads.saw(head.revision, self.clock.now());
         Ok(Census { nodes, now, latest: head.revision })
+    }
+
+    fn shown_node(&self, census: &Census, node: &NodeStatus) -> v1::Node {
+        let lag = self.heads.lag(node.served_revision, self.clock.now());
+        census.to_wire(node, lag)
     }
 
     pub(crate) async fn get_node(
@@ -118,7 +122,7 @@ impl Control {
         let census = self.census().await?;
         let node = census.nodes.iter().find(|node| node.id == id);
         let node = node.ok_or_else(|| Refusal::not_found("node", id.name()))?;
-        Ok(v1::GetNodeResponse { node: Some(census.to_wire(node)) })
+        Ok(v1::GetNodeResponse { node: Some(self.shown_node(&census, node)) })
     }
 
     pub(crate) async fn list_nodes(
@@ -136,7 +140,7 @@ impl Control {
         let page: Vec<_> = rest.by_ref().take(paging.size).collect();
         let more = rest.next().and(page.last()).map(|node| node.id.as_str());
         Ok(v1::ListNodesResponse {
-            nodes: page.iter().map(|node| census.to_wire(node)).collect(),
+            nodes: page.iter().map(|node| self.shown_node(&census, node)).collect(),
             next_page_token: self.next_page(&paging, more),
         })
     }
@@ -173,13 +177,13 @@ impl Control {
                 return Err(Refusal { resource, ..Refusal::new(Reason::RevisionRefused, text) });
             }
             if census.serves(revision) {
-                let nodes = census.ready().map(|node| census.to_wire(node)).collect();
+                let nodes = census.ready().map(|node| self.shown_node(&census, node)).collect();
                 return Ok(v1::WaitForRevisionResponse { served: true, nodes });
             }
             let now = Instant::now();
             if now >= until {
                 let behind = census.ready().filter(|node| node.served_revision < revision);
-                let nodes = behind.map(|node| census.to_wire(node)).collect();
+                let nodes = behind.map(|node| self.shown_node(&census, node)).collect();
                 return Ok(v1::WaitForRevisionResponse { served: false, nodes });
             }
             tokio::select! {

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contracts::Contracts;
 use crate::family::Turns;
+use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
 use crate::{Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
@@ -68,7 +69,7 @@ pub struct Control {
     pub(crate) random: fn(&mut [u8]),
     pub(crate) user_agent: Arc<str>,
     pub(crate) actor: Arc<str>,
-    pub(crate) latest: Revision,
+    pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) turns: Turns,
     pub(crate) lane_names: LaneNames,
@@ -111,7 +112,7 @@ impl Control {
             random: options.random,
             user_agent: options.user_agent,
             actor: options.actor,
-            latest: options.latest,
+            heads: Heads::new(options.latest),
             drain: options.drain,
             turns: Turns::default(),
             lane_names: LaneNames::default(),
@@ -126,7 +127,7 @@ impl Control {
             let known = self.store.config.head().await;
             let wait = match known {
                 Ok(head) => {
-                    self.latest.advance(head.revision);
+                    self.heads.saw(head.revision, self.clock.now());
                     self.store.config.changes(head, 1, FOLLOW).await.map(drop)
                 }
                 Err(error) => Err(error),

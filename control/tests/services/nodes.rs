@@ -52,7 +52,11 @@ async fn nodes_are_listed_with_their_state() {
     let get = v1::GetNodeRequest { name: "nodes/ready".into() };
     let shown = ask!(world.nodes, get_node, get).unwrap().node.unwrap();
     assert_eq!((shown.served_revision, shown.latest_revision), (latest - 1, latest));
-    assert_eq!((shown.in_flight, shown.claimed, shown.lanes, shown.lag), (3, 5, 2, None));
+    assert_eq!((shown.in_flight, shown.claimed, shown.lanes), (3, 5, 2));
+    assert_eq!(shown.lag, seconds(10), "since the tenant was created");
+    let get = v1::GetNodeRequest { name: "nodes/going".into() };
+    let shown = ask!(world.nodes, get_node, get).unwrap().node.unwrap();
+    assert_eq!(shown.lag, seconds(0));
     let request = v1::ListNodesRequest { page_size: 2, ..Default::default() };
     let page = ask!(world.nodes, list_nodes, request).unwrap();
     assert_eq!(page.nodes.len(), 2);
