@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use pregon_control::{Control, ControlOptions};
+use pregon_control::{Control, ControlOptions, Services};
 use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_core::contract::standard_webhooks;
 use pregon_core::id::NodeId;
@@ -26,9 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::settings::{Level, Settings};
 
 mod keys;
-
-/// RPCs that wait for something by design and may take a minute.
-const WAITS: [&str; 1] = ["/pregon.v1.NodeService/WaitForRevision"];
 
 /// A running `pregon standalone`.
 pub struct Standalone {
@@ -68,6 +65,10 @@ impl Standalone {
             actor: "anonymous".into(),
             latest: latest.clone(),
             drain: shutdown.clone(),
+        });
+        tokio::spawn({
+            let control = Arc::clone(&control);
+            async move { control.follow().await }
         });
         let ready = serve_on(listener, &control, &node, latest).await?;
         let (addr, health) = (ready.local_addr(), ready.health());
@@ -177,16 +178,7 @@ async fn serve_on(
     latest: Revision,
 ) -> anyhow::Result<Ready> {
     let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
-    let services = control.services();
-    let ready = Server::new(descriptors, &WAITS, latest, Limits::default())?
-        .with(services.tenants)?
-        .with(services.event_types)?
-        .with(services.subscriptions)?
-        .with(services.secrets)?
-        .with(services.deliveries)?
-        .with(services.nodes)?
-        .with(node.events())?
-        .on(listener)
-        .await?;
-    Ok(ready)
+    let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
+    let server = control.services().add_to(server)?.with(node.events())?;
+    Ok(server.on(listener).await?)
 }
