@@ -1,0 +1,127 @@
+//! What waits is called off: with its subscription, with its tenant, or by hand.
+
+use serde_json::{Value, json};
+
+use crate::harness::shop::{Shop, subscription};
+use crate::harness::{Receiver, Standalone, eventually};
+
+/// A shop whose deliveries `e1` to `e3` wait under a paused subscription.
+async fn waiting(pregon: &Standalone, receiver: &Receiver) -> Shop {
+    let mut shop = Shop::open(pregon.grpcurl()).await;
+    shop.subscribe("erp", receiver, "/hook").await;
+    shop.turn("Pause", "erp").await;
+    for event in ["e1", "e2", "e3"] {
+        shop.publish(event, "{}").await;
+        shop.delivery(event, "erp", "PENDING").await;
+    }
+    shop
+}
+
+/// Waits for all three to be cancelled, and says why they were.
+async fn cancelled(shop: &Shop, parent: &str) -> Vec<Value> {
+    let filters = json!({"parent": parent, "state": "DELIVERY_STATE_CANCELLED"});
+    let found = eventually("three deliveries are cancelled", || async {
+        let found = shop.deliveries(filters.clone()).await;
+        if found.len() == 3 { Ok(found) } else { Err(found) }
+    })
+    .await;
+    found.iter().map(|delivery| delivery["endReason"].clone()).collect()
+}
+
+#[tokio::test]
+async fn disabling_cancels_what_waits_and_a_replay_brings_it_back() {
+    let pregon = Standalone::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = waiting(&pregon, &receiver).await;
+    let answer = shop.turn("Disable", "erp").await;
+    assert_eq!(answer["subscription"]["state"], "SUBSCRIPTION_STATE_DISABLED");
+    assert_eq!(answer["subscription"]["stateReason"], "a story needs it");
+    let reasons = cancelled(&shop, "tenants/acme").await;
+    assert_eq!(reasons, vec!["END_REASON_SUBSCRIPTION_DISABLED"; 3]);
+
+    // Nothing can be replayed to it while it is disabled.
+    let old = shop.delivery("e1", "erp", "CANCELLED").await;
+    let request = json!({"name": old["name"]});
+    let refused = shop.grpc.refused("DeliveryService/ReplayDelivery", request).await;
+    assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "STATE_CONFLICT"));
+
+    shop.turn("Resume", "erp").await;
+    let request =
+        json!({"parent": "tenants/acme", "end_reason": "END_REASON_SUBSCRIPTION_DISABLED"});
+    let (messages, end) = shop.grpc.stream("DeliveryService/ReplayDeliveries", &request).await;
+    end.unwrap();
+    assert_eq!(messages.last().unwrap()["done"], "3");
+    receiver.expect("/hook", 3).await;
+    let report = shop.settled().await;
+    assert_eq!(report["deliveries"]["cancelled"], "3");
+    assert_eq!(report["deliveries"]["succeeded"], "3");
+    assert_eq!(report["events"]["accepted"], "3");
+}
+
+#[tokio::test]
+async fn deleting_a_subscription_cancels_what_waits() {
+    let pregon = Standalone::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = waiting(&pregon, &receiver).await;
+    let name = json!({"name": subscription("erp")});
+    shop.write("SubscriptionService/DeleteSubscription", name.clone()).await;
+    let reasons = cancelled(&shop, "tenants/acme").await;
+    assert_eq!(reasons, vec!["END_REASON_SUBSCRIPTION_DELETED"; 3]);
+    let refused = shop.grpc.refused("SubscriptionService/GetSubscription", name).await;
+    assert_eq!((refused.code, refused.reason()), ("NOT_FOUND", "RESOURCE_NOT_FOUND"));
+    shop.publish("e4", "{}").await;
+    let report = shop.settled().await;
+    assert_eq!(report["events"]["unmatched"], "1");
+    assert_eq!(receiver.requests("/hook").len(), 0);
+
+    // The same id again is another subscription: the old deliveries are not its own.
+    shop.subscribe("erp", &receiver, "/hook").await;
+    shop.publish("e5", "{}").await;
+    receiver.expect("/hook", 1).await;
+    assert_eq!(shop.settled().await["deliveries"]["succeeded"], "1");
+}
+
+#[tokio::test]
+async fn deleting_a_tenant_asks_for_force() {
+    let pregon = Standalone::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = waiting(&pregon, &receiver).await;
+    let name = json!({"name": "tenants/acme"});
+    let refused = shop.grpc.refused("TenantService/DeleteTenant", name).await;
+    assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "CHILDREN_EXIST"));
+    let request = json!({"name": "tenants/acme", "force": true});
+    shop.write("TenantService/DeleteTenant", request).await;
+    let reasons = cancelled(&shop, "tenants/-").await;
+    assert_eq!(reasons, vec!["END_REASON_TENANT_DELETED"; 3]);
+    let refused = shop.grpc.refused("EventService/Publish", shop.request("e4", "{}")).await;
+    assert_eq!((refused.code, refused.reason()), ("NOT_FOUND", "RESOURCE_NOT_FOUND"));
+    assert_eq!(receiver.requests("/hook").len(), 0);
+}
+
+#[tokio::test]
+async fn one_delivery_is_cancelled_by_hand() {
+    let pregon = Standalone::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = waiting(&pregon, &receiver).await;
+    let delivery = shop.delivery("e2", "erp", "PENDING").await;
+    let request = json!({"name": delivery["name"]});
+    let check = json!({"name": delivery["name"], "validate_only": true});
+    shop.grpc.ok("DeliveryService/CancelDelivery", check).await;
+    shop.delivery("e2", "erp", "PENDING").await;
+    let answer = shop.grpc.ok("DeliveryService/CancelDelivery", request.clone()).await;
+    assert_eq!(answer["delivery"]["state"], "DELIVERY_STATE_CANCELLED");
+    assert_eq!(answer["delivery"]["endReason"], "END_REASON_BY_CALLER");
+    // Once more changes nothing.
+    shop.grpc.ok("DeliveryService/CancelDelivery", request).await;
+
+    shop.turn("Resume", "erp").await;
+    let done = shop.delivery("e1", "erp", "SUCCEEDED").await;
+    shop.delivery("e3", "erp", "SUCCEEDED").await;
+    let refused =
+        shop.grpc.refused("DeliveryService/CancelDelivery", json!({"name": done["name"]})).await;
+    assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "STATE_CONFLICT"));
+    let ids: Vec<_> = receiver.seen("/hook").into_keys().collect();
+    assert!(!ids.contains(&"e2".to_owned()) && ids.len() == 2, "{ids:?}");
+    let report = shop.settled().await;
+    assert_eq!(report["deliveries"]["cancelled"], "1");
+}

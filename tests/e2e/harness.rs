@@ -1,0 +1,36 @@
+//! What every story uses: processes that end with the test, grpcurl, a receiver, a publisher, and
+//! waiting with a bound.
+
+pub mod grpcurl;
+pub mod load;
+pub mod poll;
+pub mod process;
+pub mod raw;
+pub mod receiver;
+pub mod shop;
+pub mod standalone;
+pub mod verifier;
+
+pub use grpcurl::Grpcurl;
+pub use poll::eventually;
+pub use receiver::{Answer, Receiver, Request};
+pub use shop::Shop;
+pub use standalone::Standalone;
+
+use std::path::PathBuf;
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program that `scripts/tools.sh` installs.
+///
+/// # Panics
+///
+/// When it is not there.
+pub fn tool(name: &str) -> PathBuf {
+    let path = root().join(".tools/bin").join(name);
+    assert!(path.exists(), "{} is not there: run scripts/tools.sh first", path.display());
+    path
+}

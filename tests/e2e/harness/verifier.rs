@@ -1,0 +1,56 @@
+//! The official Standard Webhooks library of Python, as a judge of what was received.
+
+use std::process::Stdio;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::Request;
+
+/// Asks for each request whether its signature is good under a secret: nothing, or what is wrong.
+pub async fn verify(requests: &[(&Request, &str)]) -> Vec<Result<(), String>> {
+    let mut input = String::new();
+    for (request, secret) in requests {
+        let line = json!({
+            "secret": secret,
+            "headers": request.headers,
+            "body": STANDARD.encode(&request.body),
+        });
+        input.push_str(&line.to_string());
+        input.push('\n');
+    }
+    let script = super::root().join("tests/verify/verify.py");
+    let mut command = Command::new(super::tool("python"));
+    command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().expect("python starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // Written beside the reading, so that neither pipe can fill up and stop both.
+    let feed = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+    let output = child.wait_with_output().await.expect("python ends");
+    assert!(output.status.success(), "the verifier failed; its error is above");
+    feed.await.expect("the writer does not panic").expect("python reads all of it");
+    let verdicts: Vec<_> =
+        output.stdout.split(|&byte| byte == b'\n').filter(|l| !l.is_empty()).map(verdict).collect();
+    assert_eq!(verdicts.len(), requests.len());
+    verdicts
+}
+
+/// Fails the test unless every request is good under its secret.
+pub async fn assert_good(requests: &[(&Request, &str)]) {
+    for (verdict, (request, _)) in verify(requests).await.into_iter().zip(requests) {
+        if let Err(wrong) = verdict {
+            panic!("{wrong}: {:?} {}", request.headers, request.text());
+        }
+    }
+}
+
+fn verdict(line: &[u8]) -> Result<(), String> {
+    let verdict: Value = serde_json::from_slice(line).expect("the verifier writes JSON");
+    match verdict["error"].as_str() {
+        None => Ok(()),
+        Some(wrong) => Err(wrong.to_owned()),
+    }
+}

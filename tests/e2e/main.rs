@@ -1,0 +1,30 @@
+//! Pregón end to end: real processes on loopback, driven as a user drives them.
+//!
+//! Each file is a story: start what it needs on port 0, act, check one thing that a user would see.
+//! Conditions are waited for with a stated bound, never slept for, and nothing asserts speed; what
+//! a test measures it prints. `scripts/tools.sh` installs what the stories need (grpcurl, the
+//! official Standard Webhooks library of Python); `scripts/test.sh` does that and runs everything.
+//!
+//! `PREGON_TEST_EVENTS` says how many events the kill story publishes (10,000 by default).
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod harness;
+
+mod bad_input;
+mod bad_resources;
+mod deletion;
+mod demo;
+mod drain;
+mod egress;
+mod isolation;
+mod kill;
+mod outcomes;
+mod pages;
+mod pause;
+mod replay;
+mod settings;
+mod surface;
+mod transcript;
+mod verify;
+mod writes;
