@@ -1,8 +1,9 @@
 //! The one layer that every call passes, outside of its handler.
 //!
 //! In order: the call is counted, and shed when too many are under way; its deadline is fixed; the
-//! handler runs, and a panic in it is this call's INTERNAL and nobody else's; the answer gets the
-//! revision; a failure is logged by method and code. Nothing here looks at a message.
+//! handler runs, and a panic in it is this call's INTERNAL and nobody else's; what the transport
+//! could not decode is the caller's fault and said so; the answer gets the revision; a failure is
+//! logged by method and code. Nothing here looks at a message.
 //!
 //! Authentication belongs between the count and the handler: what this layer does not let through
 //! reaches no handler, and [`Methods`] says which methods there are to be let through.
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
-use pregon_core::error::{Reason, Refusal};
+use pregon_core::error::{Reason, Refusal, Rule, Violation};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -193,6 +194,9 @@ impl Call {
 
     /// Passes the handler's answer on.
     fn answer(self, mut response: Response<Body>) -> Response<Body> {
+        if let Some(refused) = undecodable(response.headers()) {
+            return self.refuse(refused);
+        }
         self.log_failure(response.headers());
         self.add_revision(response.headers_mut());
         match self.kind {
@@ -235,6 +239,22 @@ fn out_of_time(time: Duration) -> Status {
     ))
 }
 
+/// What to say of a request whose bytes are no message, if that is what these headers or trailers
+/// say. The transport calls it INTERNAL, as if the fault were ours; it is the only one who answers
+/// that without details.
+fn undecodable(headers: &HeaderMap) -> Option<Status> {
+    let said = Status::from_header_map(headers)?;
+    if said.code() != Code::Internal || !said.details().is_empty() {
+        return None;
+    }
+    let text = format!("the request cannot be decoded: {}", said.message());
+    let mut refusal = Refusal::new(Reason::FieldsInvalid, text.clone());
+    // Of no field in particular: the message as a whole.
+    let whole = Violation { field: String::new(), rule: Rule::Malformed, description: text };
+    refusal.violations.push(whole);
+    Some(status(refusal))
+}
+
 fn as_trailers(status: Status) -> HeaderMap {
     let mut headers = status.into_http::<()>().into_parts().0.headers;
     headers.remove(http::header::CONTENT_TYPE);
@@ -271,6 +291,20 @@ enum State {
     Ended,
 }
 
+impl StreamBody {
+    /// Passes a frame on; the last one says how the call ended.
+    fn pass(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_trailers() {
+            Err(data) => data,
+            Ok(trailers) => {
+                let trailers = undecodable(&trailers).map_or(trailers, as_trailers);
+                self.call.log_failure(&trailers);
+                Frame::trailers(trailers)
+            }
+        }
+    }
+}
+
 impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = Status;
@@ -289,15 +323,14 @@ impl http_body::Body for StreamBody {
             self.call.log(status.code());
             return Poll::Ready(Some(Ok(Frame::trailers(as_trailers(status)))));
         };
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.call.log_failure(trailers);
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
+            Poll::Ready(None) => {
+                self.state = State::Ended;
+                Poll::Ready(None)
+            }
+            other => other,
         }
-        if let Poll::Ready(None) = &polled {
-            self.state = State::Ended;
-        }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -306,5 +339,25 @@ impl http_body::Body for StreamBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_transport_is_spoken_for() {
+        let headers = |status: Status| status.into_http::<()>().into_parts().0.headers;
+        let theirs = headers(Status::internal("failed to decode: not UTF-8"));
+        let refused = undecodable(&theirs).unwrap();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().ends_with("failed to decode: not UTF-8"));
+        assert!(!refused.details().is_empty());
+
+        let ours = headers(status(Refusal::new(Reason::Internal, "a fault of the server")));
+        assert!(undecodable(&ours).is_none());
+        assert!(undecodable(&headers(Status::not_found("nothing"))).is_none());
+        assert!(undecodable(&HeaderMap::new()).is_none());
     }
 }
