@@ -53,7 +53,9 @@ impl Dispatcher {
                 wait: PAUSE_PROBE,
                 reason: PendingReason::Paused,
             }));
-        } else if before.holds() && !after.holds() {
+        } else if !after.holds() && (before.holds() || before.state == SubscriptionState::Disabled)
+        {
+            // One that was paused before it was disabled is still closed in the store.
             if let Some(flow) = self.lanes.get_mut(&after.lane) {
                 flow.set_stored(true);
             }
