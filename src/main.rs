@@ -31,7 +31,7 @@ enum Command {
     Standalone(Box<settings::StandaloneArgs>),
     /// Shows the main job: sample events leave as signed POSTs and are verified on arrival.
     Demo(demo::DemoArgs),
-    /// Receives webhooks: verifies, prints, and answers well or badly.
+    // What it says of itself stands at its arguments.
     Receiver(receiver::ReceiverArgs),
 }
 
