@@ -46,7 +46,6 @@ need_python() {
     fi
     rm -rf "$venv"
     quietly python3 -m venv "$venv" || fail "could not make a virtual environment"
-    ln -sf "$venv/bin/python" "$bin/python"
 }
 
 # from_pypi NAME VERSION: a package in that environment, unless it is there at that version.

@@ -24,13 +24,13 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A program that `scripts/tools.sh` installs.
+/// A program that `scripts/tools.sh` installs, by its path below `.tools`.
 ///
 /// # Panics
 ///
 /// When it is not there.
 pub fn tool(name: &str) -> PathBuf {
-    let path = root().join(".tools/bin").join(name);
+    let path = root().join(".tools").join(name);
     assert!(path.exists(), "{} is not there: run scripts/tools.sh first", path.display());
     path
 }

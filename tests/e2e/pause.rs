@@ -76,7 +76,7 @@ async fn a_suspended_tenant_publishes_nothing_and_its_deliveries_wait() {
     let suspend = |suspended: bool| {
         json!({
             "tenant": {"name": "tenants/acme", "suspended": suspended},
-            "update_mask": "suspended",
+            "update_mask": {"paths": ["suspended"]},
         })
     };
     shop.write("TenantService/UpdateTenant", suspend(true)).await;

@@ -15,7 +15,7 @@ async fn an_update_changes_what_its_mask_says() {
         let mut request = json!({"tenant": fields});
         request["tenant"]["name"] = json!("tenants/acme");
         if !mask.is_empty() {
-            request["update_mask"] = json!(mask);
+            request["update_mask"] = json!({"paths": [mask]});
         }
         g.call("TenantService/UpdateTenant", request).await
     };
@@ -158,7 +158,7 @@ async fn what_is_set_for_good_stays() {
     shop.subscribe("erp", &receiver, "/live").await;
     let update = json!({
         "subscription": {"name": subscription("sandbox"), "environment": "ENVIRONMENT_LIVE"},
-        "update_mask": "environment",
+        "update_mask": {"paths": ["environment"]},
     });
     let refused = shop.grpc.refused("SubscriptionService/UpdateSubscription", update).await;
     let rules: Vec<_> = refused.violations().into_iter().map(|(_, rule)| rule).collect();

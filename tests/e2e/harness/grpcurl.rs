@@ -38,7 +38,7 @@ impl Grpcurl {
     /// Runs grpcurl with arguments before and after the address.
     pub async fn run(&self, before: &[&str], after: &[&str], stdin: &str) -> Output {
         let addr = self.addr.to_string();
-        let mut command = Command::new(super::tool("grpcurl"));
+        let mut command = Command::new(super::tool("bin/grpcurl"));
         command.arg("-plaintext").args(before).arg(&addr).args(after);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().expect("grpcurl starts");

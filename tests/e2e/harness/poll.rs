@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long a condition may take to come true: generous, because test machines are noisy, and never
-/// waited for in full unless the test fails.
-pub const BOUND: Duration = Duration::from_secs(60);
+/// waited for in full unless the test fails. Below the minute after which nodes look at a closed
+/// lane once more, so that what works only by that is noticed.
+pub const BOUND: Duration = Duration::from_secs(45);
 
 /// How often a condition is looked at. Polling is what a user of the API does; there is nothing to
 /// be woken by.

@@ -23,7 +23,7 @@ pub async fn verify(requests: &[(&Request, &str)]) -> Vec<Result<(), String>> {
         input.push('\n');
     }
     let script = super::root().join("tests/verify/verify.py");
-    let mut command = Command::new(super::tool("python"));
+    let mut command = Command::new(super::tool("python/bin/python"));
     command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().expect("python starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
