@@ -60,7 +60,14 @@ impl Rig {
         let snapshot = configuration.wait_for(revision, Duration::from_secs(10)).await.unwrap();
         let node = NodeId::parse("n1").unwrap();
         let machine = Dispatcher::new(node, Duration::from_secs(20), limits, snapshot, 1);
-        Self { store, configuration, machine, now: Instant::now(), next: 0, _stop: stop.drop_guard() }
+        Self {
+            store,
+            configuration,
+            machine,
+            now: Instant::now(),
+            next: 0,
+            _stop: stop.drop_guard(),
+        }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -105,8 +112,7 @@ impl Rig {
     }
 
     fn batch(&mut self, events: usize) -> Batch {
-        let events =
-            (0..events).map(|_| OpenEvent { event: self.event(), cursor: None }).collect();
+        let events = (0..events).map(|_| OpenEvent { event: self.event(), cursor: None }).collect();
         Batch { events, ..self.empty() }
     }
 
@@ -154,7 +160,8 @@ impl Rig {
             slow_lane: None,
             timeout: false,
         };
-        let record = self.machine.end_record(job.key, &job.event, job.number, Transition::Held, WALL);
+        let record =
+            self.machine.end_record(job.key, &job.event, job.number, Transition::Held, WALL);
         let record = AttemptRecord { kind: RecordKind::Attempt, ..record };
         let pace = if ok { Pace::Good } else { Pace::Other };
         let report = Report { job, started: self.now, ended: WALL, decision, pace, record };
