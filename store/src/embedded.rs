@@ -130,8 +130,9 @@ impl EmbeddedOptions {
             sync: SyncMode::Fsync,
             history: History::default(),
             max_size: 0,
-            // Settling a retry adds about 300 bytes; this lets 50,000 of them finish.
-            reserve: 16 * 1024 * 1024,
+            // 16 MiB for the log that is folded in when the disk is full, the rest for what is
+            // to be finished: settling a retry adds about 600 bytes.
+            reserve: 48 * 1024 * 1024,
             readers: 2,
         }
     }

@@ -3,7 +3,7 @@
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
 //! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened, and
 //! [`NodeRegistry`] for who is there. Engines stand behind them: [`embedded`] now, Redis next.
-//! [`conformance`] is the one suite that every engine must pass; only the binary knows which one
+//! `conformance` is the one suite that every engine must pass; only the binary knows which one
 //! runs.
 //!
 //! The queue in one paragraph. Events get dense numbers within a partition and lie in one log that
@@ -16,6 +16,8 @@
 //! lease settles nothing.
 
 pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod embedded;
 pub mod error;
 pub mod log;

@@ -8,9 +8,12 @@
 //! transaction, so that only what fails by itself fails. Jobs can therefore run more than once
 //! and must take nothing out of what they were given. A claim that was answered is not run again:
 //! its lease went with the rollback, its events will be leased to somebody else, and its settle
-//! will be told that the lease is lost.
+//! will be told that the lease is lost. That may happen once: after a failed commit, and as long
+//! as the store is full, claims too are answered after their commit. Else a disk that takes
+//! nothing would have the same events sent over and over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use rusqlite::Connection;
@@ -22,10 +25,13 @@ use super::state::{State, Tx};
 use super::{EmbeddedOptions, History, SyncMode, schema};
 use crate::StoreError;
 
-/// Milliseconds between two looks at what can be trimmed, while there is more to trim.
-const TEND_BUSY_MS: i64 = 10;
-/// Milliseconds between two looks at what can be trimmed, else.
-const TEND_IDLE_MS: i64 = 1000;
+/// Between two looks at what can be trimmed, while there is more to trim: a step takes 2 ms, so
+/// this trims faster than anybody publishes and leaves the writer four fifths of its time.
+const TEND_BUSY: Duration = Duration::from_millis(10);
+/// Between two looks at what can be trimmed, else.
+const TEND_IDLE: Duration = Duration::from_secs(1);
+/// How long a reader waits for a commit before it reads what there is.
+const PASS: Duration = Duration::from_secs(1);
 
 /// What a job needs of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,47 @@ pub(super) struct Bells {
     pub queue: Notify,
     /// The latest revision.
     pub revision: watch::Sender<i64>,
+    /// Which claims are committed.
+    pub gate: Gate,
+}
+
+/// Lets a reader see the claims that were answered before it came: those may not be committed
+/// yet. It waits for one commit at most, whatever comes after.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    groups: Mutex<Groups>,
+    ended: Condvar,
+}
+
+/// Groups with claims, counted.
+#[derive(Debug, Default)]
+struct Groups {
+    begun: u64,
+    ended: u64,
+}
+
+impl Gate {
+    /// The writer is about to answer claims of a group.
+    fn begin(&self) {
+        if let Ok(mut groups) = self.groups.lock() {
+            groups.begun += 1;
+        }
+    }
+
+    /// The group is committed, or it never will be.
+    fn end(&self) {
+        if let Ok(mut groups) = self.groups.lock() {
+            groups.ended = groups.begun;
+        }
+        self.ended.notify_all();
+    }
+
+    /// Waits for the group that is running now, if one is.
+    pub fn pass(&self) {
+        let Ok(groups) = self.groups.lock() else { return };
+        let begun = groups.begun;
+        let _ = self.ended.wait_timeout_while(groups, PASS, |groups| groups.ended < begun);
+    }
 }
 
 /// The writing end of the store.
@@ -75,21 +122,27 @@ pub(super) struct Engine {
     bells: Arc<Bells>,
     /// The state could not be read after a rollback; it is tried again before each group.
     stale: bool,
+    /// The last group was committed.
+    healthy: bool,
     tended: i64,
     more_to_trim: bool,
 }
 
 impl Engine {
-    /// Takes over a prepared connection: what earlier openings leased lapses at once.
+    /// Takes over a prepared connection.
     pub fn new(
         db: Connection,
         options: &EmbeddedOptions,
-        room: Room,
+        mut room: Room,
         boot: i64,
         bells: Arc<Bells>,
     ) -> Result<Engine> {
-        // A new boot: nobody else can hold a lease.
-        db.execute("UPDATE batch SET expiry = 0", [])?;
+        if let Err(fault) = lapse(&db, options) {
+            if !matches!(&fault, Fault::Full(reason) if room.open_reserve(&db, reason)) {
+                return Err(fault);
+            }
+            lapse(&db, options)?;
+        }
         let st = State::load(&db)?;
         bells.revision.send_replace(st.revision);
         Ok(Engine {
@@ -103,6 +156,7 @@ impl Engine {
             history: options.history.clone(),
             bells,
             stale: false,
+            healthy: true,
             tended: 0,
             more_to_trim: false,
         })
@@ -120,7 +174,10 @@ impl Engine {
             return;
         }
         jobs.sort_by_key(|job| job.class() != Class::Claim); // stable
-        match self.transaction(&mut jobs, true) {
+        let early = self.healthy && !self.room.is_full();
+        let outcome = self.transaction(&mut jobs, early);
+        self.healthy = outcome.is_ok();
+        match outcome {
             Ok(()) => jobs.iter_mut().for_each(|job| job.answer(Ok(()))),
             Err(fault) => self.one_by_one(jobs, &fault),
         }
@@ -173,7 +230,11 @@ impl Engine {
                     let _ = self.db.execute_batch("ROLLBACK");
                 }
                 let _ = self.restore();
+                self.bells.queue.notify_one(); // what was claimed may be free again
             }
+        }
+        if early {
+            self.bells.gate.end();
         }
         result
     }
@@ -186,6 +247,9 @@ impl Engine {
             self.synced = sync;
         }
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        if early && jobs.iter().any(|job| job.class() == Class::Claim) {
+            self.bells.gate.begin();
+        }
         let now = self.clock.now();
         let mut tx = Tx { db: &self.db, st: &mut self.st, now, boot: self.boot };
         for job in jobs {
@@ -221,13 +285,18 @@ impl Engine {
     /// Trims history and looks for room, if it is time; called between groups.
     pub fn tend(&mut self) {
         let now = self.clock.now().millis();
-        let pause = if self.more_to_trim { TEND_BUSY_MS } else { TEND_IDLE_MS };
+        let pause = i64::try_from(self.pause().as_millis()).unwrap_or(i64::MAX);
         if self.tended != 0 && (now - self.tended).abs() < pause {
             return;
         }
         self.tended = now;
         self.trim();
         self.room.look(&self.db);
+    }
+
+    /// How long the engine may be left alone before it has something to tend to.
+    pub fn pause(&self) -> Duration {
+        if self.more_to_trim { TEND_BUSY } else { TEND_IDLE }
     }
 
     /// One step of trimming; says whether there is more.
@@ -271,6 +340,15 @@ impl Engine {
         }
         result
     }
+}
+
+/// At the start nobody can hold a lease: what earlier openings leased lapses at once. Lanes that
+/// were closed and left empty are forgotten.
+fn lapse(db: &Connection, options: &EmbeddedOptions) -> Result<()> {
+    db.execute("UPDATE batch SET expiry = 0 WHERE expiry <> 0", [])?;
+    let now = options.clock.now().millis();
+    db.execute("DELETE FROM lane WHERE waiting = 0 AND shut_until <= ?1", [now])?;
+    Ok(())
 }
 
 /// Work of the engine's own.

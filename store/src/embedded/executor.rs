@@ -15,7 +15,7 @@ use pregon_core::clock::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::engine::{Bells, Class, Engine, Job};
+use super::engine::{Bells, Class, Engine, Gate, Job};
 use super::fault::Result;
 use super::room::Room;
 use super::state::Tx;
@@ -31,8 +31,6 @@ const DEADLINE_ALL: Duration = Duration::from_secs(30);
 const QUEUE: usize = 1024;
 /// Events and deliveries that one group writes, about: 10 ms of work, and the size of a commit.
 const GROUP_ITEMS: usize = 1024;
-/// How long the writer idles before it looks at what can be trimmed.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// The engine as its callers have it.
 pub(super) struct Handle {
@@ -129,7 +127,11 @@ impl Handle {
     /// Opens the database and starts the threads.
     pub fn open(options: EmbeddedOptions) -> std::result::Result<Handle, OpenError> {
         let boot = random()?;
-        let bells = Arc::new(Bells { queue: Notify::new(), revision: watch::Sender::new(0) });
+        let bells = Arc::new(Bells {
+            queue: Notify::new(),
+            revision: watch::Sender::new(0),
+            gate: Gate::default(),
+        });
         let mode = match options.location.clone() {
             Location::Memory => {
                 Mode::Inline(Mutex::new(Some(Box::new(in_memory(&options, boot, &bells)?))))
@@ -225,8 +227,10 @@ impl Handle {
             }
             Mode::Threads(threads) => {
                 let (reply, answer) = oneshot::channel();
+                let bells = self.bells.clone();
                 let read: Read = Box::new(move |db| {
                     if !reply.is_closed() {
+                        bells.gate.pass();
                         let _ = reply.send(in_one_moment(db, work).map_err(StoreError::from));
                     }
                 });
@@ -364,7 +368,7 @@ impl Threads {
 fn write_on(mut engine: Engine, writes: &Receiver<Message<Write>>, lock: File) {
     let mut stopping = false;
     while !stopping {
-        let first = match writes.recv_timeout(IDLE) {
+        let first = match writes.recv_timeout(engine.pause()) {
             Ok(Message::Work(write, place)) => {
                 drop(place);
                 write

@@ -5,8 +5,8 @@
 //! whichever comes first, and an end counts when it happens: each exactly once, in the step that
 //! does it.
 //!
-//! Three things bend a wish. A delivery that was cancelled while it was attempted ends instead of
-//! waiting again; a success stays one. A lane that holds as many deliveries as it may takes no
+//! Three things bend a wish. A delivery that was cancelled while it was attempted ends as cancelled
+//! unless it succeeded. A lane that holds as many deliveries as it may takes no
 //! more: the next one expires. And a lane that is closed takes deliveries with their own due
 //! times, and merely is not looked into.
 
@@ -85,6 +85,9 @@ pub(super) fn advance(
     batch: &mut BatchRow,
     delivery: &DeliverySettle,
 ) -> Result<()> {
+    if tx.st.kills > 0 && !holds(tx, batch, &delivery.key)? {
+        return Ok(()); // a repeat must not use up the mark of a later attempt
+    }
     let to = bend(tx, delivery)?;
     let fate = fate(tx, batch.b, to);
     let tenant: Option<i64> = tx
@@ -118,6 +121,16 @@ pub(super) fn advance(
     after(tx, delivery.key.lane, tenant, &fate)
 }
 
+/// Whether a delivery is held by a batch.
+fn holds(tx: &Tx<'_>, batch: &BatchRow, key: &DeliveryKey) -> Result<bool> {
+    let mut select = tx.db.prepare_cached(
+        "SELECT 1 FROM delivery WHERE n = ?1 AND lane = ?2 AND replay = ?3 AND batch = ?4",
+    )?;
+    let place =
+        params![codec::int(key.position.n), codec::lane(key.lane), codec::tag(key), batch.b];
+    Ok(select.query_row(place, |_| Ok(())).optional()?.is_some())
+}
+
 /// What follows from a row's new columns: counters, and a place in the lane.
 fn after(tx: &mut Tx<'_>, lane: LaneNo, tenant: i64, fate: &Fate) -> Result<()> {
     if fate.state == PENDING {
@@ -146,7 +159,7 @@ fn bend(tx: &mut Tx<'_>, delivery: &DeliverySettle) -> Result<Transition> {
     if tx.st.kills > 0
         && delivery.to != Transition::Held
         && let Some(reason) = unmark(tx, &delivery.key)?
-        && back
+        && delivery.to != Transition::Succeeded
     {
         return Ok(Transition::Cancelled(reason));
     }
@@ -212,12 +225,12 @@ fn fate(tx: &Tx<'_>, batch: i64, to: Transition) -> Fate {
     }
 }
 
-/// Ends a waiting delivery whose event cannot be read any more.
+/// Ends a pending delivery whose event cannot be read any more.
 pub(super) fn end_unreadable(tx: &mut Tx<'_>, n: i64, lane: i64, tag: &str) -> Result<()> {
     let tenant: i64 = tx
         .db
         .prepare_cached(
-            "UPDATE delivery SET state = 2, end_ms = ?4, reason = ?5
+            "UPDATE delivery SET state = 2, end_ms = ?4, reason = ?5, batch = NULL
              WHERE n = ?1 AND lane = ?2 AND replay = ?3 RETURNING tenant",
         )?
         .query_row(

@@ -7,14 +7,19 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use super::schema::PAGE;
+use super::schema::{CHECKPOINT_PAGES, PAGE};
 
 /// SQLite's own bound on the pages of a database, when the operator sets none.
 const PAGES_MAX: u64 = 0xffff_fffe;
+
+/// Pages of the log after which it is folded in while the store is full: an eighth of the
+/// reserve.
+const CHECKPOINT_FULL: i64 = 256;
 
 /// The reserve.
 #[derive(Debug)]
@@ -22,7 +27,10 @@ pub(super) struct Room {
     file: Option<PathBuf>,
     bytes: u64,
     pages: u64,
+    /// It was set aside, or does not have to be.
     ready: bool,
+    /// A thread is at it: that many zeros take longer than callers want to wait.
+    making: Option<JoinHandle<std::io::Result<()>>>,
     full: Option<String>,
 }
 
@@ -32,7 +40,7 @@ impl Room {
     pub fn new(db: &Connection, file: Option<PathBuf>, bytes: u64, max_size: u64) -> Room {
         let pages = if max_size == 0 { PAGES_MAX } else { (max_size / PAGE).max(64) };
         limit(db, pages);
-        Room { file, bytes, pages, ready: false, full: None }
+        Room { ready: file.is_none(), file, bytes, pages, making: None, full: None }
     }
 
     /// Whether new work is refused.
@@ -52,8 +60,11 @@ impl Room {
         }
         tracing::error!(reason, "the store is full: new work is refused, the reserve is open");
         self.full = Some(reason.to_owned());
-        if let Some(file) = &self.file {
-            let _ = std::fs::remove_file(file);
+        if self.file.is_some() {
+            self.wait_for_thread();
+            self.remove_file();
+            // The log takes room of its own: fold it in now, and keep it small meanwhile.
+            checkpoint(db, CHECKPOINT_FULL);
         }
         limit(db, self.pages.saturating_add(self.bytes / PAGE).min(PAGES_MAX));
         true
@@ -64,22 +75,72 @@ impl Room {
         if self.ready && self.full.is_none() {
             return;
         }
-        self.ready = true;
         let bound = self.pages.saturating_sub(spare(self.pages));
         if self.full.is_some() && used(db).is_none_or(|used| used > bound) {
             return;
         }
-        if let Some(file) = &self.file
-            && let Err(error) = set_aside(file, self.bytes)
-        {
-            let _ = std::fs::remove_file(file);
-            self.open_reserve(db, &format!("the reserve cannot be set aside: {error}"));
-            return;
+        match self.set_aside() {
+            None => return,
+            Some(Ok(())) => self.ready = true,
+            Some(Err(error)) => {
+                self.remove_file();
+                self.open_reserve(db, &format!("the reserve cannot be set aside: {error}"));
+                return;
+            }
         }
         limit(db, self.pages);
         if let Some(was) = self.full.take() {
+            if self.file.is_some() {
+                checkpoint(db, CHECKPOINT_PAGES);
+            }
             tracing::info!(was, "the store has room");
         }
+    }
+
+    /// A thread that still makes the file would take the room that removing it gives.
+    fn wait_for_thread(&mut self) {
+        if let Some(thread) = self.making.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Makes the file on a thread of its own; answers when it is done.
+    fn set_aside(&mut self) -> Option<std::io::Result<()>> {
+        let Some(file) = &self.file else { return Some(Ok(())) };
+        match self.making.take() {
+            Some(thread) if thread.is_finished() => {
+                let died = |_| Err(std::io::Error::other("the thread died"));
+                Some(thread.join().unwrap_or_else(died))
+            }
+            Some(thread) => {
+                self.making = Some(thread);
+                None
+            }
+            None => {
+                let (file, bytes) = (file.clone(), self.bytes);
+                let work = move || set_aside(&file, bytes);
+                match std::thread::Builder::new().name("store-reserve".to_owned()).spawn(work) {
+                    Ok(thread) => {
+                        self.making = Some(thread);
+                        None
+                    }
+                    Err(error) => Some(Err(error)),
+                }
+            }
+        }
+    }
+
+    fn remove_file(&self) {
+        if let Some(file) = &self.file {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+impl Drop for Room {
+    /// The directory is let go of only when nobody writes in it.
+    fn drop(&mut self) {
+        self.wait_for_thread();
     }
 }
 
@@ -96,6 +157,15 @@ fn used(db: &Connection) -> Option<u64> {
     u64::try_from(pages - free).ok()
 }
 
+/// Copies the log into the database and cuts it off; from now on again after so many pages.
+fn checkpoint(db: &Connection, pages: i64) {
+    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let set = db.pragma_update(None, "wal_autocheckpoint", pages);
+    if let Err(error) = cut.and(set) {
+        tracing::debug!(%error, "the log cannot be folded in");
+    }
+}
+
 /// Bounds the database. A bound below its present size leaves it as large as it is.
 fn limit(db: &Connection, pages: u64) {
     let pages = i64::try_from(pages).unwrap_or(i64::MAX);
@@ -106,7 +176,7 @@ fn limit(db: &Connection, pages: u64) {
 }
 
 /// Makes the file, unless it is there. It is written, not merely sized: a hole reserves nothing.
-fn set_aside(path: &std::path::Path, bytes: u64) -> std::io::Result<()> {
+fn set_aside(path: &Path, bytes: u64) -> std::io::Result<()> {
     if std::fs::metadata(path).is_ok_and(|found| found.len() >= bytes) {
         return Ok(());
     }

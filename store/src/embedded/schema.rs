@@ -39,11 +39,11 @@ const STATEMENTS: usize = 200;
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// KiB of pages that a reader keeps in memory.
 const READER_CACHE_KIB: i64 = 8 * 1024;
-/// Pages of the log after which it is copied into the database: large, since a hot page is then
-/// copied once for many commits.
-const CHECKPOINT_PAGES: i64 = 4000;
+/// Pages of the log after which it is copied into the database: 16 MiB. A hot page is then copied
+/// once for many commits, and the reserve (three times that) has room for the copy.
+pub(super) const CHECKPOINT_PAGES: i64 = 2048;
 /// Bytes that the log file is cut back to after a checkpoint.
-const WAL_KEPT: i64 = 64 * 1024 * 1024;
+const WAL_KEPT: i64 = 32 * 1024 * 1024;
 
 const TABLES: &str = "
 CREATE TABLE mark(

@@ -136,7 +136,8 @@ fn settle_event(
     let Some(place) = place(tx, batch, n)? else { return Ok(()) }; // settled before
     let tenant = tx.st.tenant(tx.db, &event.tenant)?;
     match &event.outcome {
-        EventOutcome::Unmatched | EventOutcome::SetAside => unmatched(tx, n, tenant)?,
+        EventOutcome::Unmatched => unmatched(tx, n, tenant)?,
+        EventOutcome::SetAside => set_aside(tx, n, tenant)?,
         EventOutcome::Matched(deliveries) if deliveries.is_empty() => unmatched(tx, n, tenant)?,
         EventOutcome::Matched(deliveries) => {
             for delivery in deliveries {
@@ -175,6 +176,13 @@ fn unmatched(tx: &mut Tx<'_>, n: i64, tenant: i64) -> Result<()> {
         .execute([tenant, n])?;
     tx.st.counts(tenant).unmatched += 1;
     Ok(())
+}
+
+/// An event that cannot be decoded: whose it is only its row knows for sure.
+fn set_aside(tx: &mut Tx<'_>, n: i64, told: i64) -> Result<()> {
+    let mut select = tx.db.prepare_cached("SELECT tenant FROM event WHERE n = ?1")?;
+    let tenant: Option<i64> = select.query_row([n], |row| row.get(0)).optional()?;
+    unmatched(tx, n, tenant.unwrap_or(told))
 }
 
 /// One step of a large fan-out: its deliveries, the last lane considered, and whether that is all.

@@ -229,8 +229,8 @@ impl State {
     /// Deliveries leave a lane other than by being handed out.
     pub fn leave(&mut self, db: &Connection, lane: i64, count: i64) -> Result<()> {
         let lane = self.lane_mut(db, lane)?;
-        lane.waiting -= count;
-        if lane.waiting <= 0 {
+        lane.waiting = (lane.waiting - count).max(0);
+        if lane.waiting == 0 {
             lane.wake = None;
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! deliveries, its dedupe entry and its trails along. Chunks of the log go when all events that
 //! they tell of are behind the cursor; those that tell of trouble wait for their own age.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::codec::{self, FAILED, PENDING, int, len};
 use super::config;
@@ -25,7 +25,7 @@ const AGAIN: i64 = 100;
 const CHUNKS: i64 = 50;
 /// Rows of other kinds that one step removes.
 const OTHERS: i64 = 200;
-/// How long the mark of a cancelled delivery waits for its settle.
+/// How old the mark of a cancelled delivery is before it is looked at.
 const MARKS_KEPT_MS: i64 = 3_600_000;
 
 /// One bounded step; says whether there is more to trim.
@@ -214,18 +214,36 @@ fn oldest_chunks(tx: &Tx<'_>, kind: i64, before: i64) -> Result<Vec<(i64, Vec<u8
     Ok(found)
 }
 
-/// Drops marks whose settle never came.
+/// Drops old marks whose delivery is attempted no more. (A settle drops its own; what is left is
+/// of deliveries that a match never made.)
 fn marks(tx: &mut Tx<'_>) -> Result<()> {
     if tx.st.kills == 0 {
         return Ok(());
     }
-    let before = tx.now.millis() - MARKS_KEPT_MS;
-    tx.db.prepare_cached("DELETE FROM killed WHERE ms <= ?1")?.execute([before])?;
-    let left: Option<i64> = tx
-        .db
-        .prepare_cached("SELECT COUNT(*) FROM killed")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    tx.st.kills = left.unwrap_or(0);
+    let mut select = tx.db.prepare_cached(
+        "SELECT killed.n, killed.lane, killed.replay, delivery.n IS NULL, delivery.batch IS NULL
+         FROM killed LEFT JOIN delivery ON delivery.n = killed.n AND delivery.lane = killed.lane
+           AND delivery.replay = killed.replay
+         WHERE ms <= ?1 LIMIT ?2",
+    )?;
+    let mut remove =
+        tx.db.prepare_cached("DELETE FROM killed WHERE n = ?1 AND lane = ?2 AND replay = ?3")?;
+    let mut rows = select.query([tx.now.millis() - MARKS_KEPT_MS, OTHERS])?;
+    let mut old = Vec::new();
+    while let Some(row) = rows.next()? {
+        let n: i64 = row.get(0)?;
+        let in_flight = match (row.get::<_, bool>(3)?, row.get::<_, bool>(4)?) {
+            (true, _) => rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched,
+            (false, free) => !free,
+        };
+        if !in_flight {
+            old.push((n, row.get::<_, i64>(1)?, row.get::<_, String>(2)?));
+        }
+    }
+    drop(rows);
+    for (n, lane, tag) in old {
+        remove.execute(params![n, lane, tag])?;
+        tx.st.kills -= 1;
+    }
     Ok(())
 }

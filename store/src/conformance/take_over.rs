@@ -1,0 +1,273 @@
+//! Leases that ran out: what comes back, to whom, and what their old owners can still do.
+
+use std::collections::BTreeSet;
+
+use pregon_core::attempt::RecordKind;
+use pregon_core::outcome::{DeliveryState, EndReason};
+
+use super::Rig;
+use super::kit::{MINUTE, RETRY, Results, WAITING, claim, events, key, node};
+use super::rig::{eventually, keys, positions};
+use crate::log::Books;
+use crate::queue::{BATCH_MAX, POISON_AT, SINGLED_OUT_AT, Transition};
+
+const SUCCEEDED: &[(u64, Transition)] = &[(1, Transition::Succeeded)];
+
+/// Another node gets the batch under a new name, and sees whose it was.
+pub async fn a_lapsed_batch_is_taken_over(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    rig.lapse().await;
+    let again = rig.take_over("n2").await;
+    assert_eq!(positions(&again), positions(std::slice::from_ref(&batch)));
+    let again = &again[0];
+    assert_eq!((again.takes, again.previous.clone()), (2, Some(node("n1"))));
+    assert_eq!(again.partition, batch.partition);
+    assert_ne!(again.token, batch.token);
+    assert_eq!(again.events[0].event, batch.events[0].event);
+    rig.settle(Results::all("n2", again, SUCCEEDED)).await;
+    rig.lapse().await;
+    assert!(rig.take_over("n1").await.is_empty(), "it is done");
+}
+
+/// Nobody gets what somebody holds.
+pub async fn a_live_lease_is_not_taken_over(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    assert!(rig.take_over("n2").await.is_empty());
+    assert!(rig.take_over("n1").await.is_empty());
+    rig.advance(super::kit::LEASE / 2).await;
+    assert!(rig.take_over("n2").await.is_empty());
+    rig.settle(Results::all("n1", &batch, SUCCEEDED)).await;
+}
+
+/// What was settled before the lease ran out does not come back.
+pub async fn only_what_is_open_comes_back(rig: &mut Rig) {
+    rig.accept(events(6)).await;
+    let mut open = BTreeSet::new();
+    for batch in rig.take_all("n1").await {
+        let mut results = Results::of("n1", &batch);
+        for (i, event) in batch.events.iter().enumerate() {
+            results = match i % 3 {
+                0 => results.matched(event, SUCCEEDED),
+                1 => results.matched(event, &[(1, RETRY)]),
+                _ => {
+                    open.insert(event.event.position);
+                    results
+                }
+            };
+        }
+        rig.settle(results).await;
+    }
+    rig.lapse().await;
+    let again = rig.take_over("n2").await;
+    assert_eq!(positions(&again), open);
+    assert!(keys(&again).is_empty());
+    rig.settle_all("n2", &again, SUCCEEDED).await;
+}
+
+/// Deliveries that were handed out as due come back as deliveries, at the same attempt.
+pub async fn due_deliveries_come_back_with_their_attempts(rig: &mut Rig) {
+    let position = rig.deliver(super::kit::event(), &[(1, RETRY), (2, RETRY)]).await;
+    rig.advance(MINUTE).await;
+    let expected = BTreeSet::from([key(position, 1), key(position, 2)]);
+    assert_eq!(rig.due_keys("n1").await, expected);
+    rig.lapse().await;
+    assert!(rig.due("n2").await.is_empty(), "they are leased, not waiting");
+    let again = rig.take_over("n2").await;
+    assert_eq!(keys(&again), expected);
+    for held in again.iter().flat_map(|batch| &batch.deliveries) {
+        assert_eq!(held.attempts, 1, "one attempt was counted, and the lost one was not");
+        assert_eq!(held.event.position, position);
+    }
+    eventually(Some(node("n2")), async || rig.delivery(key(position, 1)).await.node).await;
+    rig.settle_all("n2", &again, SUCCEEDED).await;
+    assert_eq!(rig.delivery(key(position, 1)).await.attempts, 2);
+}
+
+/// The attempt that was lost shows in the log, once; one that was given back was not made.
+pub async fn a_lost_attempt_is_told(rig: &mut Rig) {
+    let position = rig.deliver(super::kit::event(), &[(1, RETRY)]).await;
+    rig.advance(MINUTE).await;
+    let due = rig.due("n1").await;
+    rig.store.queue.release(&[due[0].token]).await.expect("a release");
+    assert_eq!(keys(&rig.take_over("n2").await).len(), 1);
+    rig.lapse().await;
+    let again = rig.take_over("n3").await;
+    rig.settle_all("n3", &again, SUCCEEDED).await;
+    let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
+    let mut told: Vec<_> = attempts.iter().map(|a| (a.number, a.node.as_str(), a.kind)).collect();
+    told.sort_by_key(|(number, node, _)| (*number, *node));
+    let (made, lost) = (RecordKind::Attempt, RecordKind::Lost);
+    assert_eq!(told, [(1, "n1", made), (2, "n2", lost), (2, "n3", made)]);
+}
+
+/// A node that was away too long settles nothing; its attempt shows in the log as late.
+pub async fn a_zombie_settles_nothing(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    let position = batch.events[0].event.position;
+    rig.lapse().await;
+    let again = rig.take_over("n2").await;
+    let before = rig.books().await;
+    rig.settle_in_vain(Results::all("n1", &batch, SUCCEEDED)).await;
+    assert_eq!(rig.books().await, before, "nothing moved");
+    assert_eq!(rig.find_delivery(key(position, 1)).await, None);
+
+    rig.settle_all("n2", &again, &[(1, Transition::Failed(EndReason::Refused))]).await;
+    rig.settle_in_vain(Results::all("n1", &batch, SUCCEEDED)).await;
+    let ended = (DeliveryState::Failed, Some(EndReason::Refused));
+    assert_eq!(rig.state(key(position, 1)).await, ended, "the end stands");
+    let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
+    let told: BTreeSet<_> =
+        attempts.iter().map(|attempt| (attempt.node.as_str(), attempt.late)).collect();
+    assert_eq!(told, BTreeSet::from([("n1", true), ("n2", false)]));
+}
+
+/// A zombie learns of its loss at the next extension, also once the work is done.
+pub async fn a_zombie_is_told_when_it_extends(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    rig.lapse().await;
+    let again = rig.take_over("n2").await;
+    assert_eq!(rig.extend(&[batch.token, again[0].token]).await, [batch.token]);
+    rig.settle_all("n2", &again, SUCCEEDED).await;
+    assert_eq!(rig.extend(&[batch.token]).await, [batch.token]);
+}
+
+/// What a node gives back is there for others without a wait.
+pub async fn released_batches_come_back_at_once(rig: &mut Rig) {
+    let fresh = rig.take_new("n1").await;
+    let kept = rig.take_new("n1").await;
+    let (due, held) = rig.in_flight("n1", 1).await;
+    rig.store.queue.release(&[fresh.token, due.token]).await.expect("a release");
+    let again = rig.take_over("n2").await;
+    assert_eq!(positions(&again), positions(std::slice::from_ref(&fresh)));
+    assert_eq!(keys(&again), BTreeSet::from([held.key]));
+    rig.settle_in_vain(Results::all("n1", &fresh, SUCCEEDED)).await;
+    rig.settle_in_vain(Results::of("n1", &due).delivery(&held, RETRY)).await;
+    rig.settle_all("n2", &again, SUCCEEDED).await;
+    rig.settle(Results::all("n1", &kept, SUCCEEDED)).await;
+    assert_eq!(rig.books().await.succeeded, 3);
+}
+
+/// Giving back is no sign of poison, however often it happens.
+pub async fn a_release_counts_no_take(rig: &mut Rig) {
+    rig.accept(events(4)).await;
+    let mut batches = rig.take_all("n1").await;
+    let (whole, count) = (positions(&batches), batches.len());
+    for _ in 0..2 * POISON_AT {
+        let tokens: Vec<_> = batches.iter().map(|batch| batch.token).collect();
+        rig.store.queue.release(&tokens).await.expect("a release");
+        batches = rig.take_over("n2").await;
+        assert_eq!(positions(&batches), whole);
+        assert_eq!(batches.len(), count, "nothing was singled out");
+        assert!(batches.iter().all(|batch| batch.takes == 1));
+    }
+    rig.settle_all("n2", &batches, SUCCEEDED).await;
+}
+
+/// A node takes over no more batches than it can use.
+pub async fn a_take_over_is_bounded(rig: &mut Rig) {
+    let mut expected = BTreeSet::new();
+    for _ in 0..6 {
+        expected.insert(rig.take_new("n1").await.events[0].event.position);
+    }
+    rig.lapse().await;
+    let mut found = Vec::new();
+    for partition in rig.partitions() {
+        loop {
+            let taken = rig.store.queue.take_over(partition, &claim("n2"), 2).await;
+            let (batches, _) = taken.expect("a takeover");
+            assert!(batches.len() <= 2);
+            if batches.is_empty() {
+                break;
+            }
+            found.extend(batches);
+        }
+    }
+    assert_eq!(positions(&found), expected);
+    rig.settle_all("n2", &found, SUCCEEDED).await;
+}
+
+/// Many nodes that look at once get each batch once.
+pub async fn one_lapsed_batch_goes_to_one_node(rig: &mut Rig) {
+    let mut expected = BTreeSet::new();
+    for _ in 0..20 {
+        expected.insert(rig.take_new("n1").await.events[0].event.position);
+    }
+    rig.lapse().await;
+    let mut nodes = tokio::task::JoinSet::new();
+    for i in 0..8 {
+        let (queue, partitions) = (rig.store.queue.clone(), rig.partitions());
+        nodes.spawn(async move {
+            let (by, mut all) = (claim(&format!("m{i}")), Vec::new());
+            for partition in partitions {
+                loop {
+                    let taken = queue.take_over(partition, &by, 2).await;
+                    let (batches, _) = taken.expect("a takeover");
+                    if batches.is_empty() {
+                        break;
+                    }
+                    all.extend(batches);
+                }
+            }
+            all
+        });
+    }
+    let batches = nodes.join_all().await.concat();
+    assert_eq!(positions(&batches), expected);
+}
+
+/// Lapses the batches and has another node take them over, until their takes are as many.
+async fn lapse_until(rig: &Rig, takes: u32) -> Vec<crate::queue::Batch> {
+    for _ in 0..POISON_AT {
+        rig.lapse().await;
+        let batches = rig.take_over("n2").await;
+        if batches.iter().all(|batch| batch.takes == takes) {
+            return batches;
+        }
+        assert!(batches.iter().all(|batch| batch.takes < takes), "takes grow one by one");
+    }
+    panic!("batches never came to {takes} takes")
+}
+
+/// After a batch was taken often, its items come one by one, so that one cannot take all down.
+pub async fn items_are_singled_out(rig: &mut Rig) {
+    let deliveries = rig.backlog(&[1], 3).await;
+    assert_eq!(rig.due_keys("n1").await, deliveries);
+    let published: BTreeSet<_> = rig.accept(events(4)).await.into_iter().collect();
+    let taken = rig.take_all("n1").await;
+    let mut results = Results::of("n1", &taken[0]);
+    let first = &taken[0].events[0];
+    results = results.matched(first, SUCCEEDED);
+    rig.settle(results).await;
+    let open: BTreeSet<_> =
+        published.into_iter().filter(|position| *position != first.event.position).collect();
+
+    let singles = lapse_until(rig, SINGLED_OUT_AT + 1).await;
+    assert!(singles.iter().all(|batch| batch.len() == 1), "each item by itself");
+    assert_eq!(positions(&singles), open);
+    assert_eq!(keys(&singles), deliveries);
+    for batch in &singles {
+        rig.settle(Results::all("n2", batch, &[(1, WAITING)])).await;
+    }
+    let due = rig.due("n1").await;
+    assert_eq!(keys(&due).len(), 6);
+    assert!(due.iter().all(|batch| batch.takes == 1), "what goes on begins anew");
+    assert!(due.iter().any(|batch| batch.len() > 1 && batch.len() <= BATCH_MAX));
+}
+
+/// An item that nodes die over is handed out once more, so that a node can set it aside.
+pub async fn poison_shows_in_the_takes(rig: &mut Rig) {
+    let delivery = *rig.backlog(&[1], 1).await.first().expect("a delivery");
+    assert_eq!(rig.due("n1").await.len(), 1);
+    let event = rig.take_new("n1").await.events[0].event.position;
+    let poison = lapse_until(rig, POISON_AT).await;
+    assert_eq!(poison.len(), 2);
+    for batch in &poison {
+        rig.settle(Results::all("n2", batch, &[(1, Transition::Failed(EndReason::Poison))])).await;
+    }
+    for key in [delivery, key(event, 1)] {
+        let ended = (DeliveryState::Failed, Some(EndReason::Poison));
+        assert_eq!(rig.state(key).await, ended);
+    }
+    let books = Books { accepted: 2, matched: 2, created: 2, failed: 2, ..Books::default() };
+    assert_eq!(rig.books().await, books);
+}
