@@ -329,7 +329,8 @@ impl http_body::Body for StreamBody {
                 self.state = State::Ended;
                 Poll::Ready(None)
             }
-            other => other,
+            Poll::Ready(Some(Err(status))) => Poll::Ready(Some(Err(status))),
+            Poll::Pending => Poll::Pending,
         }
     }
 

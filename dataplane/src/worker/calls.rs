@@ -11,7 +11,9 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pregon_core::id::PartitionNo;
 use pregon_store::StoreError;
-use pregon_store::queue::{Batch, Claim, Due, DueRequest, Queue, Settled, Settlement, Token};
+use pregon_store::queue::{
+    BATCH_MAX, Batch, Claim, Due, DueRequest, Queue, Settled, Settlement, Token,
+};
 use tokio::time::Instant;
 
 use super::{IDLE_MAX, RETRY_STORE, RING_DUE, WorkerOptions};
@@ -19,6 +21,9 @@ use crate::snapshot::Configuration;
 
 /// Bodies that one take brings into memory, about.
 const TAKE_BYTES: usize = 8 * 1024 * 1024;
+/// Takes under way at once: the store answers one a commit, and while many publish, commits are
+/// long.
+const TAKES_MAX: usize = 4;
 /// Lapsed leases that one call takes over.
 const TAKE_OVER_MAX: usize = 4;
 
@@ -83,7 +88,11 @@ impl Slot {
 #[derive(Debug)]
 struct Partition {
     no: PartitionNo,
+    /// When to take next; `busy` while as many takes as may be are under way.
     take: Slot,
+    takes: usize,
+    /// The last take brought a full batch.
+    eager: bool,
     due: Slot,
     over: Slot,
     last_due: Instant,
@@ -106,6 +115,8 @@ impl Calls {
         let partition = |no| Partition {
             no,
             take: Slot::due(now),
+            takes: 0,
+            eager: false,
             due: Slot::due(now),
             over: Slot::due(now),
             last_due: now,
@@ -165,7 +176,10 @@ impl Calls {
             if room == 0 || !partition.take.ready(now) {
                 continue;
             }
-            partition.take = Slot { busy: true, at: None };
+            partition.takes += 1;
+            // While takes bring full batches, more of them go out together.
+            let more = partition.eager && partition.takes < TAKES_MAX;
+            partition.take = Slot { busy: !more, at: more.then_some(now) };
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
                 let result = queue.take(no, &claim, room, TAKE_BYTES).await;
@@ -182,7 +196,9 @@ impl Calls {
         now: Instant,
     ) {
         let partition = &mut self.partitions[index];
+        partition.takes = partition.takes.saturating_sub(1);
         partition.take.busy = false;
+        partition.eager = matches!(result, Ok(Some(batch)) if batch.len() >= BATCH_MAX);
         match result {
             Ok(Some(_)) => partition.take.by(now),
             Ok(None) => {}
@@ -316,7 +332,7 @@ impl Calls {
 
     /// Whether a claim is under way.
     pub(super) fn claiming(&self) -> bool {
-        self.partitions.iter().any(|p| p.take.busy || p.due.busy || p.over.busy)
+        self.partitions.iter().any(|p| p.takes > 0 || p.due.busy || p.over.busy)
     }
 
     /// A settlement was taken by the store.

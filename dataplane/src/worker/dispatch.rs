@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::job::{Job, Place};
 use super::lane::LaneFlow;
-use super::ledger::Ledger;
+use super::ledger::{LEDGER_MAX, Ledger};
 use crate::snapshot::{Lane, Snapshot};
 
 mod change;
@@ -172,9 +172,10 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// New events that there is room for.
+    /// New events that one take may bring: what there is room for, and a batch at most.
     pub(super) fn room(&self) -> usize {
-        if self.draining || self.in_flight >= self.limits.max_in_flight {
+        let behind = self.ledger.len() >= LEDGER_MAX;
+        if self.draining || behind || self.in_flight >= self.limits.max_in_flight {
             return 0;
         }
         self.limits.max_claimed.saturating_sub(self.claimed).min(BATCH_MAX)

@@ -14,8 +14,13 @@ use pregon_store::queue::{
 };
 use tokio::time::Instant;
 
-/// Results that one settle carries at most.
-pub(super) const SETTLE_MAX: usize = 256;
+/// Results that one settle carries at most. While one is under way the next gathers, so this is
+/// what a group of the store's writer can take in of one node.
+pub(super) const SETTLE_MAX: usize = 1024;
+/// Results after which a settle goes out without waiting for company.
+const SETTLE_FULL: usize = 256;
+/// Results that may wait here before nothing new is claimed: the store is behind.
+pub(super) const LEDGER_MAX: usize = 8 * SETTLE_MAX;
 /// How long the first result waits for company.
 pub(super) const SETTLE_DELAY: Duration = Duration::from_millis(5);
 
@@ -37,7 +42,6 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: VecDeque<Entry>,
-    notes: Vec<(Token, AttemptRecord)>,
     close: Vec<LaneClose>,
     oldest: Option<Instant>,
 }
@@ -65,12 +69,6 @@ impl Ledger {
         self.push(Entry { token, moved: Moved::Delivery(delivery), records }, now);
     }
 
-    /// Something to be logged although nothing moved.
-    pub(super) fn note(&mut self, token: Token, records: Vec<AttemptRecord>, now: Instant) {
-        self.notes.extend(records.into_iter().map(|record| (token, record)));
-        self.oldest.get_or_insert(now);
-    }
-
     /// Whether results of this batch wait here.
     pub(super) fn names(&self, token: Token) -> bool {
         self.entries.iter().any(|entry| entry.token == token)
@@ -86,22 +84,24 @@ impl Ledger {
 
     /// Whether there is nothing to settle.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.close.is_empty() && self.notes.is_empty()
+        self.entries.is_empty() && self.close.is_empty()
+    }
+
+    /// Results that wait here.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// When the next settle should go out; none while there is nothing to settle.
     pub(super) fn due(&self) -> Option<Instant> {
         let oldest = self.oldest?;
-        Some(if self.entries.len() >= SETTLE_MAX { oldest } else { oldest + SETTLE_DELAY })
+        Some(if self.entries.len() >= SETTLE_FULL { oldest } else { oldest + SETTLE_DELAY })
     }
 
     /// Takes the next settlement out, the oldest results first.
     pub(super) fn settlement(&mut self, now: Instant) -> Settlement {
-        let mut settlement = Settlement {
-            close: std::mem::take(&mut self.close),
-            attempts: std::mem::take(&mut self.notes),
-            ..Settlement::default()
-        };
+        let mut settlement =
+            Settlement { close: std::mem::take(&mut self.close), ..Settlement::default() };
         let mut places: HashMap<Token, usize> = HashMap::new();
         let mut weight = 0;
         while let Some(entry) = self.entries.front() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{ContractId, DeliveryKey, NodeId};
+use pregon_core::id::{ContractId, DeliveryKey, NodeId, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::queue::{
@@ -52,7 +52,8 @@ impl Dispatcher {
             items.push(Item::Apart);
         }
         for position in batch.spoiled {
-            let Ok(tenant) = pregon_core::id::TenantId::parse("unknown") else { continue };
+            // For whom it was published only the store knows; it does not look at this.
+            let Ok(tenant) = TenantId::parse("unknown") else { continue };
             tracing::error!(%position, "an event cannot be decoded and is set aside");
             let event = EventSettle { position, tenant, outcome: EventOutcome::SetAside };
             self.settle_event(token, event, Vec::new(), now);
@@ -167,10 +168,6 @@ impl Dispatcher {
             self.end_lane(key.lane, DeliveryState::Cancelled, reason, None);
             return;
         };
-        let mut records = Vec::new();
-        if let Some(node) = intake.lost_by {
-            records.push(self.lost_record(key, event, &lane, held.attempts + 1, node, intake.wall));
-        }
         let to = if lane.state == SubscriptionState::Disabled {
             self.end_lane(
                 key.lane,
@@ -193,23 +190,17 @@ impl Dispatcher {
                 Admission::PutBack(reason) => Some(Transition::Waiting(reason)),
             }
         };
-        match to {
-            None => {
-                let numbered = (held.attempts + 1, held.create_time);
-                let job = self.job(place, key, &lane, event, numbered, None);
-                self.start(job);
-                if !records.is_empty() {
-                    self.ledger.note(place.token, records, now);
-                }
-            }
-            Some(to) => {
-                if to.ends() {
-                    records.push(self.end_record(key, event, held.attempts + 1, to, intake.wall));
-                }
-                let moved = self.moved(key, event, Some(&lane), held.attempts, to);
-                self.settle_delivery(place.token, moved, records, now);
-            }
-        }
+        // That an earlier attempt may have been sent, the store logged when the lease was lost.
+        let Some(to) = to else {
+            let numbered = (held.attempts + 1, held.create_time);
+            let job = self.job(place, key, &lane, event, numbered, None);
+            self.start(job);
+            return;
+        };
+        let ended =
+            to.ends().then(|| self.end_record(key, event, held.attempts + 1, to, intake.wall));
+        let moved = self.moved(key, event, Some(&lane), held.attempts, to);
+        self.settle_delivery(place.token, moved, ended.into_iter().collect(), now);
     }
 
     /// Cancels a delivery whose subscription is gone.

@@ -145,7 +145,10 @@ impl Rig {
     fn started(&mut self) -> Vec<Job> {
         let starts = self.machine.effects().into_iter().filter_map(|effect| match effect {
             Effect::Start(job) => Some(job),
-            _ => None,
+            Effect::EndLane(_)
+            | Effect::CloseLane(_)
+            | Effect::OpenLane(_)
+            | Effect::Disable(..) => None,
         });
         starts.collect()
     }
