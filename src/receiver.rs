@@ -87,7 +87,6 @@ impl Receiver {
     }
 
     /// Trusts further secrets from now on.
-
     pub fn trust(&self, secrets: impl IntoIterator<Item = Secret>) {
         self.shared.trust(secrets);
     }
