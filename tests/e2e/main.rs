@@ -17,6 +17,7 @@ mod deletion;
 mod demo;
 mod drain;
 mod egress;
+mod full;
 mod isolation;
 mod kill;
 mod outcomes;

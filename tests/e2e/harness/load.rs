@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     /// One call; what has to be published again.
-    async fn once(&mut self, requests: Vec<PublishRequest>) -> Vec<PublishRequest> {
+    pub async fn once(&mut self, requests: Vec<PublishRequest>) -> Vec<PublishRequest> {
         let Some(client) = self.client().await else { return requests };
         let batch = PublishBatchRequest { requests: requests.clone() };
         let Ok(answer) = client.publish_batch(batch).await else {

@@ -23,7 +23,20 @@ pub struct Process {
 impl Process {
     /// Starts the binary. No setting comes from the environment but those given.
     pub fn pregon(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pregon"));
+        Self::start(Command::new(env!("CARGO_BIN_EXE_pregon")), args, env)
+    }
+
+    /// Starts the binary so that no file it writes can grow beyond this many KiB: writes beyond
+    /// fail, as they do on a full disk.
+    pub fn confined(kib: u64, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        // In blocks of 512 bytes; the signal that goes with it must not end the process.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_pregon")]);
+        Self::start(command, args, &[])
+    }
+
+    fn start(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PREGON_") {
                 command.env_remove(name);

@@ -44,7 +44,7 @@ impl Standalone {
             args.push("--data-dir".into());
             args.push(dir.path().display().to_string());
         }
-        let (process, addr) = launch(&args).await;
+        let (process, addr) = launch(&args, None).await;
         Self { process, addr, args, dir }
     }
 
@@ -85,15 +85,21 @@ impl Standalone {
 
     /// Starts it again in the same directory, on another port.
     pub async fn start_again(&mut self) {
-        let (process, addr) = launch(&self.args).await;
-        self.process = process;
-        self.addr = addr;
+        (self.process, self.addr) = launch(&self.args, None).await;
+    }
+
+    /// Starts it again so that none of its files can grow beyond this many KiB.
+    pub async fn start_again_confined(&mut self, kib: u64) {
+        (self.process, self.addr) = launch(&self.args, Some(kib)).await;
     }
 }
 
-async fn launch(args: &[String]) -> (Process, SocketAddr) {
+async fn launch(args: &[String], kib: Option<u64>) -> (Process, SocketAddr) {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut process = Process::pregon(&args, &[]);
+    let mut process = match kib {
+        None => Process::pregon(&args, &[]),
+        Some(kib) => Process::confined(kib, &args),
+    };
     let addr = process.address().await;
     (process, addr)
 }
