@@ -1,0 +1,173 @@
+//! The one command: everything that is measured, in one run, with the ceiling beside it.
+//!
+//! A machine is never quite idle and never quite the same an hour later. So each scenario is
+//! measured between two measurements of the ceiling (the load generator straight against the
+//! sink), and what counts is the ratio to their mean; so rounds are repeated and the median is
+//! shown; and how much CPU everything else on the machine took meanwhile is shown too. Each
+//! scenario has a server and a store of its own, that no measurement inherits the files, the
+//! caches or the backlog of another. None counts unless every event arrived and the server's own
+//! books agree with ours.
+
+mod child;
+mod machine;
+mod measure;
+mod scenario;
+mod setup;
+pub mod sink_client;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+
+use child::Part;
+use machine::Machine;
+use measure::{Ceiling, Outcome};
+use scenario::{Scenario, Size};
+
+/// Measures a server and prints a table.
+///
+/// Starts a sink and `pregon standalone`, both on port 0 of the loopback interface and in a
+/// temporary directory, measures scenario after scenario, and ends what it started. Fails when
+/// events are missing or the books do not balance.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The server's binary. Default: `pregon` beside this one.
+    #[arg(long, value_name = "PATH")]
+    pub pregon: Option<PathBuf>,
+    /// More arguments for `pregon standalone`, one by one.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub pregon_arg: Vec<String>,
+    /// Measure only these. Default: all that need no option.
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Times that everything is measured. Default: 3, with --quick 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: Option<u32>,
+    /// Events that a flat-out scenario publishes. Default: 100000, with --quick 2000.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=4_000_000))]
+    pub events: Option<u64>,
+    /// Seconds that a scenario with a fixed rate lasts. Default: 20, with --quick 2.
+    #[arg(long, value_parser = crate::seconds)]
+    pub seconds: Option<f64>,
+    /// Bytes of data of each event.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(crate::stamp::MIN_SIZE as i64..=30_000))]
+    pub size: u32,
+    /// A smoke test: seconds instead of minutes, and figures that mean little.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print everything that was measured as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Where to make the temporary directory: on the disk that is to be measured.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Keep the temporary directory, with the server's logs and stores.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Everything that one run measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// On what it was measured.
+    pub machine: Machine,
+    /// Bytes of data of each event.
+    pub size: u32,
+    /// The ceiling, before the first scenario and after each.
+    pub ceilings: Vec<Ceiling>,
+    /// The scenarios, in the order measured.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Measures everything and prints it; false when something did not add up.
+///
+/// # Errors
+/// When a part cannot be started, or ends before its time.
+pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
+    let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let mut directory = tempfile::Builder::new()
+        .prefix("pregon-bench-")
+        .tempdir_in(&base)
+        .with_context(|| format!("cannot make a directory in {}", base.display()))?;
+    directory.disable_cleanup(args.keep);
+    let measured = tokio::select! {
+        measured = measure_all(&args, directory.path()) => measured,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    };
+    if args.keep {
+        eprintln!("kept {}", directory.path().display());
+    }
+    let report = measured?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", table::markdown(&report));
+    }
+    let faults = report.outcomes.iter().flat_map(|outcome| {
+        outcome.faults.iter().map(|fault| format!("{}: {fault}", outcome.scenario))
+    });
+    Ok(faults.inspect(|fault| eprintln!("FAULT {fault}")).count() == 0)
+}
+
+async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report> {
+    let scenarios = wanted(&args.only)?;
+    let pregon = pregon(args)?;
+    let size = Size::of(args);
+    let mut report = Report {
+        machine: Machine::look(directory, &pregon).await?,
+        size: args.size,
+        ceilings: Vec::new(),
+        outcomes: Vec::new(),
+    };
+    let sink = Part::sink(directory, "sink", &[]).await?;
+    let mut phase = 1;
+    report.ceilings.push(measure::ceiling(&sink, &size, phase).await?);
+    for round in 0..size.rounds {
+        for scenario in &scenarios {
+            eprintln!("round {} of {}: {}", round + 1, size.rounds, scenario.title);
+            let directory = directory.join(format!("{}-{round}", scenario.key));
+            std::fs::create_dir(&directory)?;
+            let bench =
+                measure::Bench { pregon: &pregon, args, size: &size, directory: &directory };
+            let mut outcome = measure::scenario(&bench, scenario, &sink, phase + 1).await?;
+            phase += 4;
+            let after = measure::ceiling(&sink, &size, phase).await?;
+            let before = report.ceilings.last().map_or(after.per_second, |last| last.per_second);
+            outcome.set_ceiling(round, (before + after.per_second) / 2.0);
+            eprintln!("  {}", outcome.line());
+            report.ceilings.push(after);
+            report.outcomes.push(outcome);
+            if !args.keep {
+                std::fs::remove_dir_all(&directory)?;
+            }
+        }
+    }
+    sink.stop().await?;
+    Ok(report)
+}
+
+fn wanted(only: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    let keys: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.key).collect();
+    if let Some(unknown) = only.iter().find(|key| !keys.contains(&key.as_str())) {
+        bail!("no scenario {unknown}: there are {}", keys.join(", "));
+    }
+    let is_wanted = |scenario: &&Scenario| match only {
+        [] => !scenario.optional,
+        only => only.iter().any(|key| key == scenario.key),
+    };
+    Ok(scenario::ALL.iter().filter(is_wanted).cloned().collect())
+}
+
+fn pregon(args: &RunArgs) -> anyhow::Result<PathBuf> {
+    let path = match &args.pregon {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("pregon"),
+    };
+    ensure!(path.is_file(), "no server at {}: build it, or give --pregon PATH", path.display());
+    Ok(path)
+}

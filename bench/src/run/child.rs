@@ -1,0 +1,152 @@
+//! The processes of a run: started, waited for, ended; never anybody else's.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+/// A part that does not say where it listens within this time will not.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How often a part's output is looked at while it starts.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A part that has not ended this long after it was told to is killed. Longer than the server's
+/// own limit for attempts in flight.
+const STOP_TIME: Duration = Duration::from_secs(45);
+
+/// A process that listens. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is called in messages.
+    name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Part {
+    /// Starts a sink.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn sink(directory: &Path, name: &str, args: &[&str]) -> anyhow::Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("sink").args(args).arg("--until-stdin-closes").stdin(Stdio::piped());
+        command.stdout(File::create(&log)?);
+        Self::start(command, name, &log, "\"listening\":\"").await
+    }
+
+    /// Starts a server with its store in a directory.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn server(pregon: &Path, directory: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let log = directory.join("pregon.log");
+        let mut command = Command::new(pregon);
+        command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(directory.join("store"));
+        command.args(["--allow-http", "--allow-egress", "127.0.0.0/8"]).args(args);
+        // What is measured is what was said here, and nothing from the environment.
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"PREGON_")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        Self::start(command, "pregon", &log, "listening on ").await
+    }
+
+    async fn start(
+        mut command: Command,
+        name: &str,
+        log: &Path,
+        before_address: &str,
+    ) -> anyhow::Result<Self> {
+        let mut child = command
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
+        let pid = child.id().with_context(|| format!("{name} ended at once"))?;
+        let address = timeout(START_TIME, listening(&mut child, log, before_address)).await;
+        let Ok(Some(address)) = address else {
+            bail!("{name} did not start; the end of what it said:\n{}", tail(log));
+        };
+        Ok(Self { name: name.to_owned(), pid, address, child })
+    }
+
+    /// Asks the process to end and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time, or ends badly.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        // A sink ends when its stdin closes, a server at SIGTERM.
+        if self.child.stdin.take().is_none()
+            && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+        {
+            kill_process(pid, Signal::TERM).with_context(|| format!("{} is gone", self.name))?;
+        }
+        let Ok(ended) = timeout(STOP_TIME, self.child.wait()).await else {
+            self.child.kill().await?;
+            bail!("{} did not end within {STOP_TIME:?}", self.name);
+        };
+        let status = ended?;
+        if !status.success() {
+            bail!("{} ended with {status}", self.name);
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the output says where the process listens; nothing when it ends instead.
+async fn listening(child: &mut Child, log: &Path, before_address: &str) -> Option<SocketAddr> {
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let address = text.split_once(before_address).and_then(|(_, rest)| {
+            // The rest of the line has been written too once it is ended.
+            let line = rest.split_once('\n')?.0;
+            let end = line.find(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
+            line[..end.unwrap_or(line.len())].parse().ok()
+        });
+        if address.is_some() {
+            return address;
+        }
+        if child.try_wait().ok()?.is_some() {
+            return None;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Runs another part of this program to its end, and reads the report that it prints.
+///
+/// # Errors
+/// When it fails or does not end within `limit`.
+pub async fn report<T: DeserializeOwned>(args: &[String], limit: Duration) -> anyhow::Result<T> {
+    let exe: PathBuf = std::env::current_exe()?;
+    let mut command = Command::new(exe);
+    command.args(args).kill_on_drop(true).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let Ok(output) = timeout(limit, command.output()).await else {
+        bail!("`{}` did not end within {limit:?}", args.join(" "));
+    };
+    let output = output?;
+    if !output.status.success() {
+        bail!("`{}` ended with {}", args.join(" "), output.status);
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("`{}` printed no report", args.join(" ")))
+}

@@ -1,0 +1,180 @@
+//! What a server is told before a measurement, and what its books say after it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use pregon_proto::v1::delivery_service_client::DeliveryServiceClient;
+use pregon_proto::v1::event_type_service_client::EventTypeServiceClient;
+use pregon_proto::v1::node_service_client::NodeServiceClient;
+use pregon_proto::v1::subscription_service_client::SubscriptionServiceClient;
+use pregon_proto::v1::tenant_service_client::TenantServiceClient;
+use pregon_proto::v1::{
+    CreateEventTypeRequest, CreateSubscriptionRequest, CreateTenantRequest, EventType,
+    GetReconciliationReportRequest, Subscription, Tenant, WaitForRevisionRequest,
+};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use tonic::transport::{Channel, Endpoint};
+
+/// The tenant of all events.
+const TENANT: &str = "bench";
+/// The type of all events.
+const EVENT_TYPE: &str = "bench.event";
+/// How long the last deliveries may take to be settled after they were received.
+const SETTLE_TIME: Duration = Duration::from_secs(30);
+
+/// The server's management API.
+#[derive(Clone, Debug)]
+pub struct Server(Channel);
+
+/// The counts of a reconciliation report.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Books {
+    /// Events accepted.
+    pub accepted: i64,
+    /// Of these, matched with a subscription.
+    pub matched: i64,
+    /// Of these, matched with none.
+    pub unmatched: i64,
+    /// Of these, not yet matched.
+    pub awaiting_match: i64,
+    /// Deliveries created.
+    pub created: i64,
+    /// Of these, succeeded.
+    pub succeeded: i64,
+    /// Of these, failed.
+    pub failed: i64,
+    /// Of these, cancelled.
+    pub cancelled: i64,
+    /// Of these, not ended.
+    pub pending: i64,
+    /// What the server itself says does not add up.
+    pub orphans: usize,
+}
+
+impl Server {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        Ok(Self(endpoint.connect().await.context("cannot reach the server")?))
+    }
+
+    /// Creates the tenant and the event type.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_tenant(&self) -> anyhow::Result<()> {
+        let mut tenants = TenantServiceClient::new(self.0.clone());
+        let request = CreateTenantRequest {
+            tenant_id: TENANT.to_owned(),
+            tenant: Some(Tenant::default()),
+            ..CreateTenantRequest::default()
+        };
+        tenants.create_tenant(request).await.context("CreateTenant")?;
+        let mut types = EventTypeServiceClient::new(self.0.clone());
+        let request = CreateEventTypeRequest {
+            event_type_id: EVENT_TYPE.to_owned(),
+            event_type: Some(EventType::default()),
+            ..CreateEventTypeRequest::default()
+        };
+        types.create_event_type(request).await.context("CreateEventType")?;
+        Ok(())
+    }
+
+    /// Creates a subscription for each URL and waits until they are served.
+    ///
+    /// # Errors
+    /// When the server refuses, or no node serves them.
+    pub async fn subscribe(&self, urls: &[String]) -> anyhow::Result<()> {
+        let mut subscriptions = SubscriptionServiceClient::new(self.0.clone());
+        let mut revision = 0;
+        for url in urls {
+            let request = CreateSubscriptionRequest {
+                parent: format!("tenants/{TENANT}"),
+                subscription: Some(Subscription {
+                    url: url.clone(),
+                    event_types: vec![EVENT_TYPE.to_owned()],
+                    ..Subscription::default()
+                }),
+                ..CreateSubscriptionRequest::default()
+            };
+            let answer = subscriptions.create_subscription(request).await;
+            revision = answer.context("CreateSubscription")?.into_inner().revision;
+        }
+        let mut nodes = NodeServiceClient::new(self.0.clone());
+        let request = WaitForRevisionRequest { revision, timeout: None };
+        let answer = nodes.wait_for_revision(request).await.context("WaitForRevision")?;
+        ensure!(answer.get_ref().served, "no node serves revision {revision}");
+        Ok(())
+    }
+
+    /// The server's books, once nothing is on its way any more, or as they are after a while.
+    /// `pending` deliveries are expected to remain.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn books(&self, may_remain: bool) -> anyhow::Result<Books> {
+        let until = Instant::now() + SETTLE_TIME;
+        loop {
+            let books = self.report().await?;
+            let settled = books.awaiting_match == 0 && (books.pending == 0 || may_remain);
+            if settled || Instant::now() > until {
+                return Ok(books);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn report(&self) -> anyhow::Result<Books> {
+        let mut deliveries = DeliveryServiceClient::new(self.0.clone());
+        let request = GetReconciliationReportRequest {
+            parent: format!("tenants/{TENANT}"),
+            ..GetReconciliationReportRequest::default()
+        };
+        let answer = deliveries.get_reconciliation_report(request).await;
+        let report = answer.context("GetReconciliationReport")?.into_inner();
+        let events = report.events.unwrap_or_default();
+        let deliveries = report.deliveries.unwrap_or_default();
+        Ok(Books {
+            accepted: events.accepted,
+            matched: events.matched,
+            unmatched: events.unmatched,
+            awaiting_match: events.awaiting_match,
+            created: deliveries.created,
+            succeeded: deliveries.succeeded,
+            failed: deliveries.failed,
+            cancelled: deliveries.cancelled,
+            pending: deliveries.pending,
+            orphans: report.orphans.len(),
+        })
+    }
+}
+
+impl Books {
+    /// What does not add up, when `events` were acknowledged and each had `fan_out` deliveries
+    /// that all succeed, and `remain` says whether others may be pending beside them.
+    pub fn faults(&self, events: u64, fan_out: u64, remain: bool) -> Vec<String> {
+        let ends = self.succeeded + self.failed + self.cancelled + self.pending;
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut checks = vec![
+            ("accepted = acknowledged", self.accepted, whole(events)),
+            (
+                "matched + unmatched + awaiting_match = accepted",
+                self.matched + self.unmatched + self.awaiting_match,
+                self.accepted,
+            ),
+            ("succeeded + failed + cancelled + pending = created", ends, self.created),
+            ("orphans", whole(self.orphans as u64), 0),
+        ];
+        if !remain {
+            checks.push(("created", self.created, whole(events * fan_out)));
+            checks.push(("succeeded = created", self.succeeded, self.created));
+        }
+        let wrong = checks.into_iter().filter(|(_, is, should)| is != should);
+        wrong.map(|(what, is, should)| format!("books: {what}: {is}, not {should}")).collect()
+    }
+}

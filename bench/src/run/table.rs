@@ -1,0 +1,148 @@
+//! What a run measured, as Markdown.
+
+use std::fmt::Write;
+
+use super::Report;
+use super::measure::{Ceiling, Outcome};
+use super::scenario;
+
+/// The table with the facts about the machine above it, each figure the median over the rounds.
+pub fn markdown(report: &Report) -> String {
+    let mut out = facts(report);
+    out.push_str(
+        "| scenario | events/s published | deliveries/s | of the ceiling | ack p50 / p99 | \
+         received p50 / p99 | CPU s per 1,000: load / server / sink | stored / written B per event \
+         | server memory | others' CPU |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    out.push_str(&ceiling_row(&report.ceilings));
+    for scenario in scenario::ALL {
+        let rounds: Vec<&Outcome> =
+            report.outcomes.iter().filter(|outcome| outcome.scenario == scenario.key).collect();
+        if !rounds.is_empty() {
+            out.push_str(&row(scenario.title, &rounds));
+        }
+    }
+    if let Some(isolation) = isolation(&report.outcomes) {
+        let _ = writeln!(out, "\n{isolation}");
+    }
+    out
+}
+
+fn facts(report: &Report) -> String {
+    let machine = &report.machine;
+    let durability = report.outcomes.first().map_or("unknown", |first| &first.load.durability);
+    let rounds = report.outcomes.iter().map(|outcome| outcome.round + 1).max().unwrap_or(0);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{} cores ({}), {} GiB, Linux {}; store on {}, where 4 KiB are durable in {} ms (p50) and \
+         {} ms (p99); durability `{durability}`; {} B of data per event; {}; {}{}; load average {} \
+         before; {rounds} rounds, medians.\n",
+        machine.cores,
+        machine.cpu,
+        machine.memory_gib,
+        machine.kernel,
+        machine.file_system,
+        ms(machine.fsync.p50_us),
+        ms(machine.fsync.p99_us),
+        report.size,
+        machine.server,
+        machine.rustc,
+        if machine.optimised { "" } else { " (NOT optimised)" },
+        machine.load_average,
+    );
+    out
+}
+
+fn ceiling_row(ceilings: &[Ceiling]) -> String {
+    let figure = |of: fn(&Ceiling) -> f64| median(ceilings.iter().map(of));
+    format!(
+        "| ceiling: straight to the sink | | {} | 100 % | | {} / {} ms | {:.4} / – / {:.4} | | | {:.0} % |\n",
+        count(figure(|ceiling| ceiling.per_second)),
+        ms(figure(|ceiling| ceiling.latency.p50_us)),
+        ms(figure(|ceiling| ceiling.latency.p99_us)),
+        figure(|ceiling| ceiling.cpu.load),
+        figure(|ceiling| ceiling.cpu.sink),
+        figure(|ceiling| ceiling.others) * 100.0,
+    )
+}
+
+fn row(title: &str, rounds: &[&Outcome]) -> String {
+    let figure = |of: fn(&Outcome) -> f64| median(rounds.iter().map(|outcome| of(outcome)));
+    let ratios = || rounds.iter().map(|outcome| outcome.ratio * 100.0);
+    let (least, most) = (ratios().fold(f64::MAX, f64::min), ratios().fold(0.0, f64::max));
+    let spread = match rounds.len() {
+        1 => String::new(),
+        _ => format!(" ({least:.1}–{most:.1})"),
+    };
+    format!(
+        "| {title} | {} | {} | {:.1} %{spread} | {} / {} ms | {} / {} ms | {:.4} / {:.4} / {:.4} \
+         | {} / {} | {:.0} MiB | {:.0} % |\n",
+        count(figure(|outcome| outcome.load.acks_per_second)),
+        count(figure(|outcome| outcome.per_second)),
+        median(ratios()),
+        ms(figure(|outcome| outcome.load.ack_latency.p50_us)),
+        ms(figure(|outcome| outcome.load.ack_latency.p99_us)),
+        ms(figure(|outcome| outcome.sink.latency.p50_us)),
+        ms(figure(|outcome| outcome.sink.latency.p99_us)),
+        figure(|outcome| outcome.cpu.load),
+        figure(|outcome| outcome.cpu.server),
+        figure(|outcome| outcome.cpu.sink),
+        count(figure(|outcome| outcome.stored_per_event)),
+        count(figure(|outcome| outcome.written_per_event)),
+        figure(|outcome| outcome.peak_memory as f64 / f64::from(1 << 20)),
+        figure(|outcome| outcome.others) * 100.0,
+    )
+}
+
+/// How much longer the healthy receiver waits beside one that never answers.
+fn isolation(outcomes: &[Outcome]) -> Option<String> {
+    let p99 = |key| {
+        let of = outcomes.iter().filter(|outcome| outcome.scenario == key);
+        let of: Vec<f64> = of.map(|outcome| outcome.sink.latency.p99_us).collect();
+        (!of.is_empty()).then(|| median(of.into_iter()))
+    };
+    let (alone, beside) = (p99("alone")?, p99("beside")?);
+    Some(format!(
+        "Isolation: the healthy receiver's p99 is {} ms alone and {} ms beside one that never \
+         answers, {:.2} times as much.",
+        ms(alone),
+        ms(beside),
+        beside / alone
+    ))
+}
+
+/// The middle one; of an even number the mean of the middle two; 0 of none.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.as_slice() {
+        [] => 0.0,
+        values if values.len() % 2 == 1 => values[half],
+        values => (values[half - 1] + values[half]) / 2.0,
+    }
+}
+
+/// A whole number, with commas.
+pub fn count(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (position, digit) in digits.char_indices() {
+        if position > 0 && (digits.len() - position) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Microseconds as milliseconds, with three figures that mean something.
+pub fn ms(micros: f64) -> String {
+    let ms = micros / 1000.0;
+    match ms {
+        ..10.0 => format!("{ms:.2}"),
+        10.0..100.0 => format!("{ms:.1}"),
+        _ => count(ms),
+    }
+}
