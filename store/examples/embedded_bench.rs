@@ -6,6 +6,7 @@
 //! and of CPU per event or delivery. Steps run one after the other, so that each has the writer
 //! to itself; the last line runs publishers and a worker at the same time.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ use pregon_core::outcome::{AttemptOutcome, DeliveryState, PendingReason};
 use pregon_store::Store;
 use pregon_store::embedded::{EmbeddedOptions, Location, SyncMode, open};
 use pregon_store::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Settlement,
-    Transition,
+    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
+    Settlement, Transition,
 };
 
 /// Bytes of event data.
@@ -50,8 +51,23 @@ async fn main() -> Result<()> {
     bench.delivering(count).await?;
     bench.retrying(count / 10).await?;
     bench.at_once(count).await?;
+    bench.paced(5000).await?;
     embedded.close();
     Ok(())
+}
+
+/// Makes the id of an event.
+type Ids = fn(usize) -> String;
+
+fn rising(i: usize) -> String {
+    format!("order-{i:012}")
+}
+
+fn random(i: usize) -> String {
+    format!(
+        "{:032x}",
+        u128::try_from(i).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    )
 }
 
 struct Bench {
@@ -71,8 +87,10 @@ impl Bench {
         self.callers("publish, 100 a call, 16 callers", count, 16, 100, None).await?;
         self.callers("publish, 1 a call, 1 caller", count / 100, 1, 1, None).await?;
         self.callers("publish, 1 a call, 64 callers", count / 2, 64, 1, None).await?;
-        self.callers("publish with ids, 100 a call, 16 callers", count, 16, 100, Some("a")).await?;
-        self.callers("the same again: duplicates", count, 16, 100, Some("a")).await
+        let (rising, random) = (Some(rising as Ids), Some(random as Ids));
+        self.callers("publish, rising ids, 100 a call, 16 callers", count, 16, 100, rising).await?;
+        self.callers("publish, random ids, 100 a call, 16 callers", count, 16, 100, random).await?;
+        self.callers("the same again: duplicates", count, 16, 100, random).await
     }
 
     /// Several callers publish at once, each in calls of `size`.
@@ -82,7 +100,7 @@ impl Bench {
         count: usize,
         callers: usize,
         size: usize,
-        ids: Option<&'static str>,
+        ids: Option<Ids>,
     ) -> Result<()> {
         let share = count / callers;
         measure(name, share / size * size * callers, async {
@@ -90,7 +108,7 @@ impl Bench {
                 let bench = Bench { store: self.store.clone() };
                 tokio::spawn(async move {
                     for i in 0..share / size {
-                        let first = caller * share + i * size;
+                        let first = (i * callers + caller) * size;
                         bench.publish(first..first + size, ids).await?;
                     }
                     Ok::<_, anyhow::Error>(())
@@ -104,7 +122,7 @@ impl Bench {
         .await
     }
 
-    async fn publish(&self, range: std::ops::Range<usize>, ids: Option<&str>) -> Result<()> {
+    async fn publish(&self, range: std::ops::Range<usize>, ids: Option<Ids>) -> Result<()> {
         let events: Result<Vec<_>> = range.map(|i| new_event(i, ids)).collect();
         self.store.queue.publish(events?).await?;
         Ok(())
@@ -223,6 +241,60 @@ impl Bench {
         .await
     }
 
+    /// One event a millisecond, each in a call of its own, and a worker that takes and settles
+    /// them: how long a publish takes, and how long until the worker has the event.
+    async fn paced(&self, count: usize) -> Result<()> {
+        let start = Instant::now();
+        let worker = Bench { store: self.store.clone() };
+        let worker = tokio::spawn(async move {
+            let mut taken = HashMap::new();
+            while taken.len() < count {
+                match worker.take().await? {
+                    None => worker.store.queue.wait(Duration::from_millis(100)).await,
+                    Some(batch) => {
+                        let now = start.elapsed();
+                        taken.extend(batch.events.iter().map(|open| (open.event.position.n, now)));
+                        let store = worker.store.clone();
+                        let settlement = succeed(&batch, 0)?;
+                        tokio::spawn(async move { store.queue.settle(settlement).await });
+                    }
+                }
+            }
+            Ok::<_, anyhow::Error>(taken)
+        });
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        let mut calls = Vec::new();
+        for i in 0..count {
+            ticks.tick().await;
+            let queue = self.store.queue.clone();
+            calls.push(tokio::spawn(async move {
+                let began = start.elapsed();
+                let published = queue.publish(vec![new_event(i, None)?]).await?;
+                let Some(Published::Accepted { position, .. }) = published.first() else {
+                    anyhow::bail!("not accepted");
+                };
+                Ok((position.n, began, start.elapsed() - began))
+            }));
+        }
+        let (mut publish, mut reach) = (Vec::new(), Vec::new());
+        let mut began = HashMap::new();
+        for call in calls {
+            let (n, start, took) = call.await??;
+            publish.push(took);
+            began.insert(n, start);
+        }
+        for (n, at) in worker.await?? {
+            reach.extend(began.get(&n).map(|start| at.saturating_sub(*start)));
+        }
+        for (name, mut times) in [("publish", publish), ("publish to taken", reach)] {
+            times.sort_unstable();
+            let at = |share: usize| times[(times.len() - 1) * share / 1000].as_secs_f64() * 1e3;
+            let (p50, p99, p999) = (at(500), at(990), at(999));
+            println!("1,000/s, {name:18} p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms");
+        }
+        Ok(())
+    }
+
     async fn take(&self) -> Result<Option<Batch>> {
         Ok(self.store.queue.take(0, &claim()?, 256, usize::MAX).await?)
     }
@@ -250,13 +322,13 @@ fn claim() -> Result<Claim> {
     Ok(Claim { node: NodeId::parse("bench")?, lease: Duration::from_secs(600) })
 }
 
-fn new_event(i: usize, ids: Option<&str>) -> Result<NewEvent> {
+fn new_event(i: usize, ids: Option<Ids>) -> Result<NewEvent> {
     let mut data = format!("{{\"order\":{i},\"note\":\"");
     data.extend(std::iter::repeat_n('x', DATA.saturating_sub(data.len() + 2)));
     data.push_str("\"}");
     Ok(NewEvent {
         tenant: TenantId::parse(&format!("tenant-{}", i % TENANTS))?,
-        id: ids.map(|prefix| EventId::parse(&format!("{prefix}-{i}"))).transpose()?,
+        id: ids.map(|ids| EventId::parse(&ids(i))).transpose()?,
         version: 0,
         event_type: EventTypeId::parse("order.captured")?,
         environment: Environment::Live,

@@ -206,17 +206,6 @@ pub(super) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
     }
 }
 
-/// Names (tenant, id, version) in the dedupe table. None of the three can hold a NUL.
-pub(super) fn name_hash(tenant: &TenantId, id: &EventId, version: u32) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(tenant.as_str());
-    hash.update([0]);
-    hash.update(id.as_str());
-    hash.update([0]);
-    hash.update(version.to_be_bytes());
-    half(&hash.finalize())
-}
-
 /// What must be the same for a publish to be a repeat.
 pub(super) fn content_digest(event: &NewEvent) -> [u8; 16] {
     let mut hash = Sha256::new();
@@ -232,13 +221,9 @@ pub(super) fn content_digest(event: &NewEvent) -> [u8; 16] {
         }
     }
     hash.update(&event.data);
-    half(&hash.finalize())
-}
-
-fn half(hash: &[u8]) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash[..16]);
-    half
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    digest
 }
 
 #[cfg(test)]

@@ -16,31 +16,23 @@ pub(super) const SCAN: i64 = 2000;
 
 /// The place of an event.
 pub(super) fn find(db: &Connection, name: &EventName) -> Result<Option<Position>> {
+    let Some(t) = tenant(db, name.tenant.as_str())? else { return Ok(None) };
     let n = match name.id.position() {
-        Some(position) if name.version == 0 => {
-            if !rows::is_kept(db, position)? {
-                return Ok(None);
-            }
-            int(position.n)
-        }
+        Some(position) if name.version == 0 && rows::is_kept(db, position)? => int(position.n),
         Some(_) => return Ok(None), // an assigned id has no versions
         None => {
-            let hash = codec::name_hash(&name.tenant, &name.id, name.version);
-            let mut select = db.prepare_cached("SELECT n FROM dedupe WHERE hash = ?1")?;
-            match select.query_row([hash], |row| row.get(0)).optional()? {
+            let sql = "SELECT n FROM dedupe WHERE tenant = ?1 AND id = ?2 AND version = ?3";
+            let mut select = db.prepare_cached(sql)?;
+            let values = params![t, name.id.as_str(), name.version];
+            match select.query_row(values, |row| row.get(0)).optional()? {
                 Some(n) => n,
                 None => return Ok(None),
             }
         }
     };
-    let mut select = db.prepare_cached(
-        "SELECT event.ms, tenant.name FROM event JOIN tenant ON tenant.t = event.tenant
-         WHERE event.n = ?1",
-    )?;
-    let found: Option<(i64, String)> =
-        select.query_row([n], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let own = found.filter(|(_, tenant)| tenant == name.tenant.as_str());
-    Ok(own.map(|(ms, _)| codec::position(n, ms)))
+    let mut select = db.prepare_cached("SELECT ms FROM event WHERE n = ?1 AND tenant = ?2")?;
+    let ms: Option<i64> = select.query_row([n, t], |row| row.get(0)).optional()?;
+    Ok(ms.map(|ms| codec::position(n, ms)))
 }
 
 /// An event and where it stands.

@@ -1,13 +1,13 @@
 //! Publish: events get the next numbers.
 //!
 //! All that costs (hashing, encoding) is done by the caller; the writer inserts rows. A given id
-//! is known by the hash of (tenant, id, version). It is a repeat within a day by the clock, and
+//! is a repeat within a day by the clock, and
 //! longer while the event is not matched or a delivery of it is pending; later it is a new event,
 //! and the name then points to that one.
 
 use bytes::Bytes;
 use pregon_core::event::NewEvent;
-use pregon_core::id::TenantId;
+use pregon_core::id::{EventId, TenantId};
 use pregon_core::limits;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -29,19 +29,19 @@ pub(super) struct Prepared {
     given: Option<Given>,
 }
 
-/// What a given id is recognised by.
+/// A given id, and what its repeats are told by.
 struct Given {
-    hash: [u8; 16],
+    id: EventId,
+    version: u32,
     digest: [u8; 16],
 }
 
 /// Encodes events; needs no database.
 pub(super) fn prepare(events: Vec<NewEvent>) -> Result<Vec<Prepared>> {
     let one = |event: NewEvent| {
-        let given = event.id.as_ref().map(|id| Given {
-            hash: codec::name_hash(&event.tenant, id, event.version),
-            digest: codec::content_digest(&event),
-        });
+        let digest = || codec::content_digest(&event);
+        let given = event.id.clone();
+        let given = given.map(|id| Given { id, version: event.version, digest: digest() });
         let head = codec::head_of(&event)?;
         Ok(Prepared { tenant: event.tenant, head, data: event.data, given })
     };
@@ -60,13 +60,13 @@ pub(super) fn publish(tx: &mut Tx<'_>, events: &[Prepared]) -> Result<Vec<Publis
     let mut answers = Vec::with_capacity(events.len());
     for event in events {
         let n = tx.st.last + 1;
+        let tenant = tx.st.tenant(db, &event.tenant)?;
         if let Some(given) = &event.given
-            && let Some(known) = recall(db, tx.st, given, n, ms)?
+            && let Some(known) = recall(db, tx.st, tenant, given, (n, ms))?
         {
             answers.push(known);
             continue;
         }
-        let tenant = tx.st.tenant(db, &event.tenant)?;
         insert.execute(params![n, ms, tenant, event.head, &event.data[..]])?;
         tx.st.last = n;
         tx.st.kept += 1;
@@ -85,26 +85,34 @@ pub(super) fn publish(tx: &mut Tx<'_>, events: &[Prepared]) -> Result<Vec<Publis
 fn recall(
     db: &Connection,
     st: &State,
+    tenant: i64,
     given: &Given,
-    n: i64,
-    ms: i64,
+    (n, ms): (i64, i64),
 ) -> Result<Option<Published>> {
+    let (id, version) = (given.id.as_str(), given.version);
     let noted = db
         .prepare_cached(
-            "INSERT INTO dedupe(hash, digest, n, ms) VALUES(?1, ?2, ?3, ?4)
-             ON CONFLICT(hash) DO NOTHING",
+            "INSERT INTO dedupe(tenant, id, version, digest, n, ms)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
         )?
-        .execute(params![given.hash, given.digest, n, ms])?;
+        .execute(params![tenant, id, version, given.digest, n, ms])?;
     if noted == 1 {
         return Ok(None);
     }
     let (digest, old_n, old_ms): ([u8; 16], i64, i64) = db
-        .prepare_cached("SELECT digest, n, ms FROM dedupe WHERE hash = ?1")?
-        .query_row([given.hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        .prepare_cached(
+            "SELECT digest, n, ms FROM dedupe WHERE tenant = ?1 AND id = ?2 AND version = ?3",
+        )?
+        .query_row(params![tenant, id, version], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
     let window = i64::try_from(limits::DEDUPE_WINDOW.as_millis()).unwrap_or(i64::MAX);
     if ms - old_ms >= window && !is_busy(db, st, old_n)? {
-        db.prepare_cached("UPDATE dedupe SET digest = ?2, n = ?3, ms = ?4 WHERE hash = ?1")?
-            .execute(params![given.hash, given.digest, n, ms])?;
+        db.prepare_cached(
+            "UPDATE dedupe SET digest = ?4, n = ?5, ms = ?6
+             WHERE tenant = ?1 AND id = ?2 AND version = ?3",
+        )?
+        .execute(params![tenant, id, version, given.digest, n, ms])?;
         return Ok(None);
     }
     Ok(Some(if digest == given.digest {

@@ -14,7 +14,6 @@ use super::fault::Result;
 use super::state::Tx;
 use super::{History, chunk, nodes, rows};
 use crate::log::EventStage;
-use pregon_core::id::TenantId;
 use pregon_core::limits;
 
 /// Events that one step looks at: about 2 ms.
@@ -45,25 +44,22 @@ struct Old {
     n: i64,
     ms: i64,
     tenant: i64,
-    name: Option<String>,
     head: Vec<u8>,
     data: i64,
 }
 
 fn old_events(db: &Connection, first: i64, last: i64, limit: i64) -> Result<Vec<Old>> {
     let mut select = db.prepare_cached(
-        "SELECT event.n, ms, tenant, tenant.name, head, length(data) FROM event
-         LEFT JOIN tenant ON tenant.t = event.tenant
-         WHERE event.n BETWEEN ?1 AND ?2 ORDER BY event.n LIMIT ?3",
+        "SELECT n, ms, tenant, head, length(data) FROM event
+         WHERE n BETWEEN ?1 AND ?2 ORDER BY n LIMIT ?3",
     )?;
     let events = select.query_map([first, last, limit], |row| {
         Ok(Old {
             n: row.get(0)?,
             ms: row.get(1)?,
             tenant: row.get(2)?,
-            name: row.get(3)?,
-            head: row.get(4)?,
-            data: row.get(5)?,
+            head: row.get(3)?,
+            data: row.get(4)?,
         })
     })?;
     Ok(events.collect::<rusqlite::Result<_>>()?)
@@ -136,41 +132,46 @@ fn must_stay(tx: &Tx<'_>, history: &History, event: &Old) -> Result<bool> {
 
 /// Drops the dedupe entry that points at an event, or notes that it has to wait for its day.
 fn forget_name(tx: &Tx<'_>, event: &Old) -> Result<()> {
-    let head = codec::read_head(&event.head);
-    let tenant = event.name.as_deref().map(TenantId::parse);
-    let (Some(head), Some(Ok(tenant))) = (head, tenant) else { return Ok(()) };
+    let Some(head) = codec::read_head(&event.head) else { return Ok(()) };
     let Some(id) = head.id else { return Ok(()) };
-    let hash = codec::name_hash(&tenant, &id, head.version);
+    let (id, version) = (id.as_str(), head.version);
     let window = int(u64::try_from(limits::DEDUPE_WINDOW.as_millis()).unwrap_or(u64::MAX));
     if event.ms + window <= tx.now.millis() {
         tx.db
-            .prepare_cached("DELETE FROM dedupe WHERE hash = ?1 AND n = ?2")?
-            .execute(params![hash, event.n])?;
+            .prepare_cached(
+                "DELETE FROM dedupe WHERE tenant = ?1 AND id = ?2 AND version = ?3 AND n = ?4",
+            )?
+            .execute(params![event.tenant, id, version, event.n])?;
     } else {
         tx.db
-            .prepare_cached("INSERT OR IGNORE INTO stale(ms, hash) VALUES(?1, ?2)")?
-            .execute(params![event.ms + window, hash])?;
+            .prepare_cached(
+                "INSERT OR IGNORE INTO stale(ms, tenant, id, version) VALUES(?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![event.ms + window, event.tenant, id, version])?;
     }
     Ok(())
 }
 
 /// Drops dedupe entries that outlived their events, on their day.
 fn stale(tx: &Tx<'_>) -> Result<bool> {
-    let mut select =
-        tx.db.prepare_cached("SELECT ms, hash FROM stale WHERE ms <= ?1 ORDER BY ms LIMIT ?2")?;
+    let mut select = tx.db.prepare_cached(
+        "SELECT ms, tenant, id, version FROM stale WHERE ms <= ?1 ORDER BY ms LIMIT ?2",
+    )?;
     let rows = select.query_map([tx.now.millis(), OTHERS], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
     })?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let rows = rows.collect::<rusqlite::Result<Vec<(i64, i64, String, i64)>>>()?;
     // A name that was given again since points at an event that is kept.
     let mut forget = tx.db.prepare_cached(
-        "DELETE FROM dedupe WHERE hash = ?1
+        "DELETE FROM dedupe WHERE tenant = ?1 AND id = ?2 AND version = ?3
            AND NOT EXISTS (SELECT 1 FROM event WHERE event.n = dedupe.n)",
     )?;
-    let mut done = tx.db.prepare_cached("DELETE FROM stale WHERE ms = ?1 AND hash = ?2")?;
-    for (ms, hash) in &rows {
-        forget.execute([hash])?;
-        done.execute(params![ms, hash])?;
+    let mut done = tx.db.prepare_cached(
+        "DELETE FROM stale WHERE ms = ?4 AND tenant = ?1 AND id = ?2 AND version = ?3",
+    )?;
+    for (ms, tenant, id, version) in &rows {
+        forget.execute(params![tenant, id, version])?;
+        done.execute(params![tenant, id, version, ms])?;
     }
     Ok(len(rows.len()) == OTHERS)
 }
