@@ -23,7 +23,7 @@ use crate::snapshot::Configuration;
 const TAKE_BYTES: usize = 8 * 1024 * 1024;
 /// Takes under way at once: the store answers one a commit, and while many publish, commits are
 /// long.
-const TAKES_MAX: usize = 4;
+const TAKES_MAX: usize = 2;
 /// Lapsed leases that one call takes over.
 const TAKE_OVER_MAX: usize = 4;
 
@@ -237,7 +237,7 @@ impl Calls {
         let slot = &mut self.partitions[index].due;
         slot.busy = false;
         match result {
-            Ok(due) if due.more => slot.by(now + Duration::from_millis(1)),
+            Ok(due) if due.more => slot.by(now),
             Ok(due) => slot.by(now + due.next.unwrap_or(IDLE_MAX).min(IDLE_MAX)),
             Err(_) => slot.by(now + RETRY_STORE),
         }

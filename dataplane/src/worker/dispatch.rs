@@ -43,6 +43,10 @@ pub(super) const SPLIT_AFTER: Duration = Duration::from_secs(1);
 const PAUSE_PROBE: Duration = Duration::from_secs(60);
 /// How soon an event is looked at again that waits for configuration.
 const REVISION_PROBE: Duration = Duration::from_millis(100);
+/// Deliveries that may wait in memory for fast receivers before new events are left in the queue.
+/// There they cost nothing, and their turn comes within milliseconds; taken, they would overflow
+/// into the lanes of the store. Slow receivers do not count: nobody waits for them.
+const AHEAD: usize = 512;
 /// A lane without work is forgotten after this long.
 const LANE_KEPT: Duration = Duration::from_secs(60);
 
@@ -178,7 +182,9 @@ impl Dispatcher {
         if self.draining || behind || self.in_flight >= self.limits.max_in_flight {
             return 0;
         }
-        self.limits.max_claimed.saturating_sub(self.claimed).min(BATCH_MAX)
+        let waiting: usize = self.lanes.values().map(LaneFlow::waiting_fast).sum();
+        let claimable = self.limits.max_claimed.saturating_sub(self.claimed);
+        claimable.min(BATCH_MAX).min(AHEAD.saturating_sub(waiting))
     }
 
     /// Whether lanes with free slots have deliveries waiting in the store.

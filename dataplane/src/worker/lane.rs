@@ -19,9 +19,11 @@ use tokio::time::Instant;
 /// event gets a record of its own, so that waiting here is never what causes one.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 /// Deliveries that one lane may keep waiting in memory, however fast it is.
-const QUEUE_MAX: usize = 1024;
+const QUEUE_MAX: usize = 2048;
+/// A receiver whose answers take less than this is fast: what waits for it waits for moments.
+const FAST: Duration = Duration::from_millis(20);
 /// What a receiver is taken to need before it has shown its pace.
-const LATENCY_GUESS: Duration = Duration::from_millis(5);
+const LATENCY_GUESS: Duration = Duration::from_millis(2);
 /// Slots of a lane without progress while the node is short of slots.
 const TIGHT_LIMIT: u32 = 2;
 
@@ -224,6 +226,11 @@ impl<J> LaneFlow<J> {
             self.take_queue().into_iter().partition(|job| of(job));
         self.queue = kept;
         taken.into()
+    }
+
+    /// How many wait here for a receiver that is fast.
+    pub(super) fn waiting_fast(&self) -> usize {
+        if self.latency < FAST { self.queue.len() } else { 0 }
     }
 
     /// How many wait here.
