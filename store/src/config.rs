@@ -156,8 +156,9 @@ pub trait ConfigStore: Send + Sync {
     /// Where the configuration stands.
     async fn head(&self) -> Result<Head, StoreError>;
 
-    /// All documents, by name, a page at a time. Pages are not one moment's: read [`Self::head`]
-    /// first and apply the changes after it.
+    /// All documents, in an order of the engine's own in which a document comes before those below
+    /// it, a page at a time, after the name that the last page ended with. Pages are not one
+    /// moment's: read [`Self::head`] first and apply the changes after it.
     async fn documents(&self, after: &str, limit: usize) -> Result<Vec<Document>, StoreError>;
 
     /// The commits after `known`, up to `limit`; waits up to `wait` for the first.

@@ -74,6 +74,16 @@ pub trait Engine: Send + Sync {
 #[macro_export]
 macro_rules! conformance_suite {
     ($open:path) => {
+        $crate::conformance_configuration! { $open }
+        $crate::conformance_queue! { $open }
+    };
+}
+
+/// The part of [`conformance_suite!`](crate::conformance_suite) that control planes rest on.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_configuration {
+    ($open:path) => {
         $crate::conformance_cases! { $open,
             config [
                 commits_get_dense_revisions
@@ -106,6 +116,16 @@ macro_rules! conformance_suite {
                 a_node_that_leaves_is_gone
                 a_silent_node_is_lost_before_it_is_forgotten
             ]
+        }
+    };
+}
+
+/// The part of [`conformance_suite!`](crate::conformance_suite) that is about events.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_queue {
+    ($open:path) => {
+        $crate::conformance_cases! { $open,
             publish [
                 numbers_are_dense_and_in_publish_order
                 a_large_call_is_answered_in_order

@@ -17,6 +17,10 @@ pub enum StoreError {
     /// It is closing down; nothing was written.
     #[error("the store is closed")]
     Closed,
+    /// It no longer holds what it held: it was emptied, or another was put in its place. Never to
+    /// be taken for a store with nothing in it; nothing was written.
+    #[error("the store was emptied: {0}")]
+    Emptied(String),
     /// It holds something that cannot be read.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
@@ -26,7 +30,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let wait = Duration::from_secs(1);
         match &error {
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Emptied(_) => {
                 Refusal::new(Reason::StoreUnavailable, error.to_string()).retry_after(wait)
             }
             StoreError::Full(_) => {

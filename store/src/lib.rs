@@ -2,7 +2,8 @@
 //!
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
 //! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened, and
-//! [`NodeRegistry`] for who is there. Engines stand behind them: [`embedded`] now, Redis next.
+//! [`NodeRegistry`] for who is there. Engines stand behind them: [`embedded`] for one process, and
+//! [`redis`] for many.
 //! `conformance` is the one suite that every engine must pass; only the binary knows which one
 //! runs.
 //!
@@ -22,7 +23,10 @@ pub mod embedded;
 pub mod error;
 pub mod log;
 pub mod node;
+mod packed;
 pub mod queue;
+pub mod redis;
+mod stored;
 
 pub use config::ConfigStore;
 pub use error::StoreError;

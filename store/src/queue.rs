@@ -41,6 +41,16 @@ pub enum Durability {
     Replicated,
 }
 
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Durability::Memory => "memory",
+            Durability::Fsync => "fsync",
+            Durability::Replicated => "replicated",
+        })
+    }
+}
+
 /// The name of a batch, unique for ever. Whether it still exists is the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
@@ -118,6 +128,9 @@ pub struct Batch {
     pub deliveries: Vec<HeldDelivery>,
     /// Events that cannot be decoded; to be settled as [`EventOutcome::SetAside`].
     pub spoiled: Vec<Position>,
+    /// Lanes that are closed just now, and for how long yet: what one node's receiver asked for,
+    /// other nodes learn of with the new events that they take. Some of them, where there are many.
+    pub closed: Vec<LaneClose>,
 }
 
 impl Batch {
@@ -357,7 +370,8 @@ pub trait Queue: Send + Sync {
     /// Records results: states, log and counters in one step.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
 
-    /// Gives batches back: anybody may take them over at once, and it counts as no take.
+    /// Gives batches back: anybody may take them over at once, and it counts as no take. Rings,
+    /// even with none: whoever gives back has put deliveries into lanes as well.
     async fn release(&self, tokens: &[Token]) -> Result<(), StoreError>;
 
     /// Closes lanes: they hand nothing out for a while. Closing longer wins.

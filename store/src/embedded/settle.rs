@@ -12,12 +12,13 @@ use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::DeliveryState;
 use rusqlite::{OptionalExtension, params};
 
-use super::chunk::{self, Packed};
+use super::chunk;
 use super::codec;
 use super::fault::Result;
 use super::rows::BatchRow;
 use super::state::Tx;
 use super::{lanes, moves, take};
+use crate::packed::{self, Packed};
 use crate::queue::{
     BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settled, Settlement, Token,
 };
@@ -43,7 +44,7 @@ impl Prepared {
             .filter(|(_, record)| succeeded(record))
             .map(|(_, record)| record.key)
             .collect();
-        let chunks = chunk::pack(settlement.attempts)?;
+        let chunks = packed::pack(settlement.attempts)?;
         Ok(Self { batches: settlement.batches, close: settlement.close, chunks, told })
     }
 

@@ -32,6 +32,7 @@ pub(super) fn empty(boot: i64, row: &BatchRow, previous: Option<NodeId>) -> Batc
         events: Vec::new(),
         deliveries: Vec::new(),
         spoiled: Vec::new(),
+        closed: Vec::new(),
     }
 }
 

@@ -21,6 +21,7 @@ use super::fault::Result;
 use super::rows::{self, BatchRow, Events, Found};
 use super::state::Tx;
 use super::{chunk, moves, take};
+use crate::packed;
 use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SINGLED_OUT_AT, Token};
 
 /// Leases up to `limit` lapsed batches, and says when the next lease lapses.
@@ -50,7 +51,7 @@ pub(super) fn take_over(
             batches.extend(lease(tx, claim, &old, takes, piece)?);
         }
     }
-    for packed in chunk::pack(lost)? {
+    for packed in packed::pack(lost)? {
         chunk::store(tx, &packed, |_| chunk::Told::ByEvent)?;
     }
     let next: Option<i64> =

@@ -3,17 +3,26 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, Position};
 
 use super::super::super::Rig;
-use super::super::super::kit::{Results, WAITING, key, together};
+use super::super::super::kit::{Results, TENANTS, WAITING, key, together};
 use super::super::chance::Chance;
 use super::super::model::{Moment, Stage};
 use super::{Driver, LANES, any_transition};
 use crate::queue::{Batch, EventOutcome, OpenEvent, Token, Transition};
 
-/// The first lane that fan-outs reach, and the last.
-const FANNED: (u64, u64) = (11, 20);
+/// The first lane that fan-outs of an event reach, and the last. A lane is a subscription's, and so
+/// a tenant's.
+fn fanned(event: &Event) -> (u64, u64) {
+    if side(event) == 0 { (11, 20) } else { (21, 30) }
+}
+
+/// Which of the tenants an event is of.
+fn side(event: &Event) -> usize {
+    usize::from(event.tenant.as_str() != TENANTS[0])
+}
 
 /// What is done to the model once the engine has done it.
 enum Move {
@@ -110,13 +119,15 @@ impl Driver {
             events: events.iter().map(open).collect(),
             deliveries: deliveries.iter().map(|key| self.model.held(*key)).collect(),
             spoiled: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
     fn outcome(&self, open: &OpenEvent, chance: &mut Chance) -> Outcome {
+        let (first, last) = fanned(&open.event);
         let fan_out = |from: u64, chance: &mut Chance| {
-            let to = FANNED.1.min(from + u64::try_from(chance.below(4)).unwrap_or(0));
-            Outcome::Fanned { to, done: to == FANNED.1 || chance.once_in(4) }
+            let to = last.min(from + u64::try_from(chance.below(4)).unwrap_or(0));
+            Outcome::Fanned { to, done: to == last || chance.once_in(4) }
         };
         let choice = chance.below(12);
         if let Some(cursor) = open.cursor
@@ -127,13 +138,14 @@ impl Driver {
         match choice {
             0 if chance.once_in(2) => Outcome::SetAside,
             0 => Outcome::Unmatched,
-            1 => fan_out(FANNED.0, chance),
+            1 => fan_out(first, chance),
             2 => Outcome::Postponed(Duration::from_secs(
                 u64::try_from(chance.below(30)).unwrap_or(0),
             )),
             _ => {
+                let own = |i: usize| 1 + 2 * i + side(&open.event);
                 let lanes: BTreeSet<usize> =
-                    (0..=chance.below(3)).map(|_| 1 + chance.below(LANES)).collect();
+                    (0..=chance.below(3)).map(|_| own(chance.below(LANES / 2))).collect();
                 let to = lanes.into_iter().map(|number| {
                     let held = chance.once_in(5);
                     let to = if held { Transition::Held } else { any_transition(chance) };
@@ -159,7 +171,8 @@ impl Driver {
                         to = lanes;
                     }
                     Outcome::Fanned { to: last, done } => {
-                        let first = event.cursor.map_or(FANNED.0, |cursor| cursor + 1);
+                        let taken = event.event.as_ref().expect("an event that was taken");
+                        let first = event.cursor.map_or(fanned(taken).0, |cursor| cursor + 1);
                         event.cursor = Some(last);
                         if done {
                             event.stage = Stage::Matched;
@@ -214,7 +227,7 @@ impl Outcome {
             Outcome::Matched(to) => results.matched(open, to),
             Outcome::Postponed(wait) => results.postponed(open, *wait),
             Outcome::Fanned { to, done } => {
-                let first = open.cursor.map_or(FANNED.0, |cursor| cursor.0 + 1);
+                let first = open.cursor.map_or(fanned(&open.event).0, |cursor| cursor.0 + 1);
                 results.fanned_out(open, first..=*to, *done)
             }
         }

@@ -1,0 +1,194 @@
+//! The Redis engine: any number of processes on one Redis, or one Valkey, 7.0 or later.
+//!
+//! Events of a partition get dense numbers and lie in one stream that nobody deletes from: it is
+//! queue, body store and history at once, and is only ever trimmed at its head. A claim moves a
+//! cursor and writes one lease for a whole range. An event whose deliveries all succeed at once
+//! costs no key: its batch vanishes and one chunk of the log tells of a hundred attempts. Only a
+//! delivery in trouble gets a record and a place in its lane. Lanes are scheduled, not deliveries:
+//! pausing a million is one write.
+//!
+//! Every step is one script: atomic, bounded, checked before its first write. A call that got no
+//! answer is sent again under the same operation's sequence, and answered as it was the first
+//! time; a copy that comes later than its successor is refused. Time is Redis's own.
+//!
+//! Which file does what: `keys` names every key; `link` keeps connections; `script` runs what is in
+//! `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
+//! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
+//! `steps`; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
+//! what happened; `janitor` keeps history within its bounds.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "answers of Redis and errors of its client are enums of a library, and what is not \
+              expected of them is one thing"
+)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use pregon_core::id::PartitionNo;
+use zeroize::Zeroizing;
+
+mod bodies;
+mod books;
+mod claim;
+mod config;
+mod engine;
+mod entry;
+mod fault;
+mod janitor;
+mod keys;
+mod link;
+mod log;
+mod log_entry;
+mod nodes;
+mod open;
+mod publish;
+mod queue;
+mod read;
+mod script;
+mod scripts;
+mod server;
+mod settle;
+mod single;
+mod steps;
+mod token;
+mod value;
+mod watcher;
+
+pub use open::{OpenError, Setup, open, setup};
+
+use crate::Store;
+use crate::queue::Durability;
+use engine::Engine;
+use open::Parts;
+use publish::Publisher;
+use queue::Handle;
+
+/// How much history is kept. What is still to be delivered is never trimmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Events and what became of them.
+    pub max_age: Duration,
+    /// Events with a failed delivery, which somebody may still want to replay.
+    pub failed_age: Duration,
+    /// Events kept at most, in all partitions; 0: any number.
+    pub max_events: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { max_age: 7 * day, failed_age: 30 * day, max_events: 0 }
+    }
+}
+
+/// An open store in a Redis.
+pub struct Redis {
+    store: Store,
+}
+
+impl Redis {
+    /// The handles.
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    async fn of(parts: Parts, options: &RedisOptions) -> Result<Self, OpenError> {
+        let (config, nodes) = (parts.config.clone(), parts.nodes.clone());
+        let engine = Engine::new(parts, options).await.map_err(OpenError::from_fault)?;
+        let engine = Arc::new(engine);
+        if options.janitor {
+            tokio::spawn(janitor::run(Arc::downgrade(&engine)));
+        }
+        let publisher = Publisher::start(Arc::clone(&engine));
+        let handle = Arc::new(Handle { engine, publisher });
+        Ok(Self { store: Store { config, nodes, queue: handle.clone(), log: handle } })
+    }
+}
+
+/// What a process shows of itself to a `rediss://` server.
+#[derive(Clone)]
+pub struct ClientPem {
+    /// Its certificates, in PEM.
+    pub certificate: Vec<u8>,
+    /// Their key, in PEM.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// How to reach a Redis, and what it must promise.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://host:port/db`, `rediss://…` for TLS, or `redis+unix:///path`.
+    pub url: String,
+    /// ACL user; none: the one of the URL, or the default one.
+    pub user: Option<String>,
+    /// Its password; none: the one of the URL, or none.
+    pub password: Option<Zeroizing<String>>,
+    /// PEM of certificate authorities for `rediss://`; none: the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The process's own certificate; none: the server asks for none.
+    pub client_pem: Option<ClientPem>,
+    /// What an acknowledged publish must survive.
+    pub durability: Durability,
+    /// Replicas that must have it, with [`Durability::Replicated`].
+    pub replicas: u32,
+    /// How much history is kept.
+    pub history: History,
+    /// Whether this process keeps history within its bounds (nodes do, by turns).
+    pub janitor: bool,
+    /// How far time is ahead of the server's, in ms; for tests of what takes days.
+    pub ahead: Ahead,
+}
+
+impl RedisOptions {
+    /// The usual settings for a URL.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            user: None,
+            password: None,
+            ca_pem: None,
+            client_pem: None,
+            durability: Durability::Memory,
+            replicas: 1,
+            history: History::default(),
+            janitor: true,
+            ahead: Ahead::default(),
+        }
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Neither the URL nor the password: both may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("durability", &self.durability)
+            .field("replicas", &self.replicas)
+            .field("history", &self.history)
+            .field("janitor", &self.janitor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far an engine's time is ahead of its server's: zero but in tests.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    /// Moves time forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+    }
+
+    /// By how many milliseconds.
+    pub(crate) fn millis(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Partitions of a store that is set up without a wish: more is not better, for each call to
+/// Redis costs 30 to 40 µs whatever it carries, and partitions divide every batch.
+pub const PARTITIONS: PartitionNo = 4;

@@ -1,0 +1,238 @@
+//! The books and the audit: counters on one side, the structure on the other.
+//!
+//! `waiting` and `pending` are counted where the work lies, each partition in one moment. Two
+//! counts would take Redis too long: a tenant's share of many events that nobody took yet, which
+//! is then what the counters leave, and what waits in many thousand lanes, which is then counted
+//! lane by lane beside the work that goes on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use pregon_core::id::{LaneNo, TenantId};
+use redis::Value;
+
+use super::engine::{Args, Engine, Partition};
+use super::entry::{self, Record};
+use super::fault::{Result, bad};
+use super::keys::Key;
+use super::log::texts;
+use super::read;
+use super::steps::STEPS;
+use crate::log::{Books, Orphan};
+
+/// Lanes that are counted in one moment: 1 µs each.
+const LANES: usize = 5_000;
+/// Events that are looked at in one moment, for whose they are.
+const EVENTS: usize = 1_000;
+/// What one audit names at most.
+const ORPHANS: usize = 100;
+/// How long a suspect is given to turn out to be work on its way.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// Deliveries of a lane that are read together.
+const STRIDE: usize = 500;
+
+/// The books of one tenant, or of all.
+pub(super) async fn books(engine: &Engine, tenant: Option<&TenantId>) -> Result<Books> {
+    let mut sum = Books::default();
+    for partition in &engine.partitions {
+        let books = of_partition(engine, partition, tenant).await?;
+        sum.accepted += books.accepted;
+        sum.matched += books.matched;
+        sum.unmatched += books.unmatched;
+        sum.waiting += books.waiting;
+        sum.created += books.created;
+        sum.succeeded += books.succeeded;
+        sum.failed += books.failed;
+        sum.cancelled += books.cancelled;
+        sum.pending += books.pending;
+    }
+    Ok(sum)
+}
+
+async fn of_partition(
+    engine: &Engine,
+    partition: &Partition,
+    tenant: Option<&TenantId>,
+) -> Result<Books> {
+    let args = Args::default().text(tenant.map_or("", TenantId::as_str)).text(LANES).text(EVENTS);
+    let (counters, waiting, pending): ([u64; 7], i64, i64) =
+        engine.step(partition, &STEPS.books, args).await?;
+    let [accepted, matched, unmatched, created, succeeded, failed, cancelled] = counters;
+    let left = accepted.saturating_sub(matched + unmatched);
+    let pending = match u64::try_from(pending) {
+        Ok(pending) => pending,
+        Err(_) => pending_by_lane(engine, partition, tenant).await?,
+    };
+    let waiting = u64::try_from(waiting).unwrap_or(left);
+    let books = Books {
+        accepted,
+        matched,
+        unmatched,
+        waiting,
+        created,
+        succeeded,
+        failed,
+        cancelled,
+        pending,
+    };
+    Ok(books)
+}
+
+/// Counts what waits in lanes, a stretch of them at a time, and what batches hold.
+async fn pending_by_lane(
+    engine: &Engine,
+    partition: &Partition,
+    tenant: Option<&TenantId>,
+) -> Result<u64> {
+    let owners = read::owners(engine, partition).await?;
+    let lanes: Vec<LaneNo> = owners
+        .into_iter()
+        .filter(|(lane, owner)| lane.0 != 0 && tenant.is_none_or(|tenant| tenant == owner))
+        .map(|(lane, _)| lane)
+        .collect();
+    let mut pending = 0;
+    for lanes in lanes.chunks(STRIDE) {
+        let mut pipeline = redis::pipe();
+        for lane in lanes {
+            pipeline.cmd("ZCARD").arg(partition.keys.key(Key::Lane(*lane)));
+        }
+        for answer in engine.main.pipeline(&pipeline).await? {
+            let Value::Int(count) = answer.extract_error()? else { continue };
+            pending += u64::try_from(count).unwrap_or(0);
+        }
+    }
+    for (_, fields) in read::batches(engine, partition).await? {
+        let held = fields.iter().filter(|(name, owner)| {
+            name.contains('.')
+                && !name.ends_with(".0")
+                && tenant.is_none_or(|tenant| tenant.as_str() == owner)
+        });
+        pending += held.count() as u64;
+    }
+    Ok(pending)
+}
+
+/// Names what does not fit. Work moves while it is looked at, so a suspect is looked at again.
+pub(super) async fn audit(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
+    let suspects = look(engine, partition).await?;
+    if suspects.is_empty() {
+        return Ok(suspects);
+    }
+    tokio::time::sleep(SECOND_LOOK).await;
+    let again = look(engine, partition).await?;
+    let same = |orphan: &Orphan| {
+        suspects.iter().any(|known| (known.kind, &known.name) == (orphan.kind, &orphan.name))
+    };
+    Ok(again.into_iter().filter(same).take(ORPHANS).collect())
+}
+
+async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
+    let mut orphans = Vec::new();
+    let mut named = |kind, name: String, detail: String| {
+        if orphans.len() < ORPHANS {
+            orphans.push(Orphan { kind, name, detail });
+        }
+    };
+    let books = of_partition(engine, partition, None).await?;
+    if !books.balance() {
+        named("books", partition.no.to_string(), format!("do not balance: {books:?}"));
+    }
+    let owners: HashMap<LaneNo, TenantId> =
+        read::owners(engine, partition).await?.into_iter().collect();
+    let looked_at = lanes_looked_at(engine, partition).await?;
+    for lane in &looked_at {
+        if !owners.contains_key(lane) {
+            named("lane", lane.0.to_string(), "it is looked at and has no tenant".to_owned());
+        }
+    }
+    let mut tenants = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for (lane, tenant) in &owners {
+        tenants.insert(tenant.clone());
+        let waiting = lane_members(engine, partition, *lane).await?;
+        if !waiting.is_empty() && !looked_at.contains(lane) {
+            let detail = "it has waiting deliveries and is never looked at".to_owned();
+            named("lane", lane.0.to_string(), detail);
+        }
+        for stretch in waiting.chunks(STRIDE) {
+            for name in without_record(engine, partition, *lane, stretch).await? {
+                let detail = "it waits in its lane and is not recorded as pending".to_owned();
+                named("delivery", format!("{name} in lane {}", lane.0), detail);
+            }
+        }
+        numbers.extend(waiting.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n));
+    }
+    for (token, fields) in read::batches(engine, partition).await? {
+        let number = |wanted: &str| {
+            let found = fields.iter().find(|(name, _)| name == wanted);
+            found.and_then(|(_, value)| value.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let (first, last) = (number("f"), number("l"));
+        let done = fields.iter().filter(|(name, _)| name.bytes().all(|b| b.is_ascii_digit()));
+        let held: Vec<&String> =
+            fields.iter().map(|(name, _)| name).filter(|name| name.contains('.')).collect();
+        let range = if first == 0 { 0 } else { last + 1 - first };
+        let found = (range + held.len() as u64).saturating_sub(done.count() as u64);
+        if found != number("n") {
+            let detail = format!("it counts {} items open and holds {found}", number("n"));
+            named("batch", token, detail);
+        }
+        numbers.extend(held.iter().filter_map(|name| name.split_once('.')?.0.parse::<u64>().ok()));
+    }
+    let numbers: Vec<u64> = numbers.into_iter().collect();
+    for stretch in numbers.chunks(STRIDE) {
+        let found = super::bodies::read_some(engine, partition, stretch.iter().copied()).await?;
+        for n in stretch.iter().filter(|n| !found.contains_key(n)) {
+            let detail = "deliveries of it are pending and it is gone".to_owned();
+            named("event", n.to_string(), detail);
+        }
+    }
+    for tenant in tenants {
+        let books = of_partition(engine, partition, Some(&tenant)).await?;
+        if !books.balance() {
+            named("tenant", tenant.to_string(), format!("its books do not balance: {books:?}"));
+        }
+    }
+    Ok(orphans)
+}
+
+async fn lanes_looked_at(engine: &Engine, partition: &Partition) -> Result<BTreeSet<LaneNo>> {
+    let mut cmd = redis::cmd("ZRANGE");
+    cmd.arg(partition.keys.key(Key::Lanes)).arg(0).arg(-1);
+    let lanes = texts(engine.main.query(&cmd).await?)?;
+    let lane = |text: &String| text.parse().map(LaneNo).map_err(|_| bad("a lane", text));
+    lanes.iter().map(lane).collect()
+}
+
+/// What waits in a lane, as far as one audit looks.
+async fn lane_members(engine: &Engine, partition: &Partition, lane: LaneNo) -> Result<Vec<String>> {
+    const LOOK: usize = 20_000;
+    let mut cmd = redis::cmd("ZRANGE");
+    cmd.arg(partition.keys.key(Key::Lane(lane))).arg(0).arg(LOOK);
+    texts(engine.main.query(&cmd).await?)
+}
+
+/// Those of a lane's members that are not recorded as pending.
+async fn without_record(
+    engine: &Engine,
+    partition: &Partition,
+    lane: LaneNo,
+    members: &[String],
+) -> Result<Vec<String>> {
+    let mut pipeline = redis::pipe();
+    for member in members {
+        let (n, tag) = entry::parse_member(member).ok_or_else(|| bad("a lane's member", member))?;
+        let field = tag.map_or_else(|| lane.0.to_string(), |tag| format!("{}.{tag}", lane.0));
+        pipeline.cmd("HGET").arg(partition.keys.key(Key::Record(n))).arg(field);
+    }
+    let answers = engine.main.pipeline(&pipeline).await?;
+    let pending = |value: &Value| match value {
+        Value::BulkString(text) => {
+            let record = Record::parse(&String::from_utf8_lossy(text));
+            record.is_some_and(|record| record.letter == 'P')
+        }
+        _ => false,
+    };
+    let missing = members.iter().zip(answers).filter(|(_, value)| !pending(value));
+    Ok(missing.map(|(member, _)| member.clone()).collect())
+}

@@ -1,0 +1,411 @@
+//! Claims: new events, due deliveries, batches whose lease ran out.
+//!
+//! A claim says which numbers a node has; bodies are read beside it and never pass through a
+//! script. A take reads first and claims what it read: so it knows how much fits, and a look at an
+//! empty queue costs no script.
+
+use std::time::Duration;
+
+use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{ContractId, DeliveryKey, LaneNo, NodeId, Position};
+use pregon_core::outcome::EndReason;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::bodies::{Bodies, read_ahead, read_cursor, read_range, read_some};
+use super::engine::{Args, Engine, Kind, Partition};
+use super::entry::{self, Found, Record};
+use super::fault::{Fault, Result, bad};
+use super::keys::Key;
+use super::steps::STEPS;
+use super::{settle, token};
+use crate::queue::{
+    BATCH_MAX, Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, LaneClose, OpenEvent,
+    SINGLED_OUT_AT, Token,
+};
+use crate::stored;
+
+/// Deliveries that one due call hands out: 1 ms of Redis.
+const DUE_MAX: usize = 100;
+/// Lanes that one due call looks at.
+const LOOK: usize = 256;
+/// How long a lane without a free slot is put off. A node whose slot comes free asks for it by
+/// name; this is for the others.
+const PUT_OFF: Duration = Duration::from_millis(500);
+/// Lapsed batches in one call.
+const TAKE_OVER_MAX: usize = 4;
+
+/// Leases the next new events.
+pub(super) async fn take(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    want: usize,
+    bytes: usize,
+) -> Result<Option<Batch>> {
+    let want = want.min(BATCH_MAX);
+    if want == 0 {
+        return Ok(None);
+    }
+    let cur = match partition.guess() {
+        Some(guess) => guess.cur,
+        None => read_cursor(engine, partition).await?,
+    };
+    let ahead = read_ahead(engine, partition, cur, want).await?;
+    if ahead.is_empty() {
+        return Ok(None);
+    }
+    let token = engine.new_token(partition.no);
+    let args = Args::default()
+        .text(token::print(token))
+        .text(&claim.node)
+        .text(fitting(&ahead, bytes))
+        .millis(claim.lease);
+    let (first, last, closed): (String, String, Vec<u64>) =
+        engine.operate(partition, Kind::Take, &STEPS.take, args).await?;
+    let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
+        return Err(bad("a take's answer", (first, last)));
+    };
+    if last == 0 {
+        partition.guessed(first); // nothing is left: this is the cursor
+        return Ok(None);
+    }
+    partition.guessed(last);
+    let mut bodies: Bodies = ahead.into_iter().map(|found| (found.position().n, found)).collect();
+    if first != cur + 1 {
+        // Another node was there in between: what was read is not what was leased.
+        bodies = read_range(engine, partition, first, last).await?;
+    }
+    let mut batch = empty(token, partition, 1, None);
+    for n in first..=last {
+        add_event(&mut batch, &mut bodies, n, None);
+    }
+    batch.closed = closed.chunks_exact(3).filter_map(closed_lane).collect();
+    Ok(Some(batch))
+}
+
+/// A closed lane: its number, how many milliseconds it is closed yet, and why.
+fn closed_lane(parts: &[u64]) -> Option<LaneClose> {
+    let reason = stored::pending_of(i64::try_from(parts[2]).ok()?)?;
+    Some(LaneClose { lane: LaneNo(parts[0]), wait: Duration::from_millis(parts[1]), reason })
+}
+
+fn empty(token: Token, partition: &Partition, takes: u32, previous: Option<NodeId>) -> Batch {
+    Batch {
+        token,
+        partition: partition.no,
+        takes,
+        previous,
+        events: Vec::new(),
+        deliveries: Vec::new(),
+        spoiled: Vec::new(),
+        closed: Vec::new(),
+    }
+}
+
+/// Adds an event of a claim to its batch; one that is not there is set aside like one that cannot
+/// be read.
+fn add_event(batch: &mut Batch, bodies: &mut Bodies, n: u64, cursor: Option<LaneNo>) {
+    match bodies.remove(&n) {
+        Some(Found::Event(event)) => {
+            batch.events.push(OpenEvent { event: Arc::new(*event), cursor });
+        }
+        Some(Found::Spoiled(position)) => batch.spoiled.push(position),
+        None => batch.spoiled.push(Position { ms: 0, partition: batch.partition, n }),
+    }
+}
+
+/// How many of the events fit into so many bytes; one always does.
+fn fitting(events: &[Found], bytes: usize) -> usize {
+    let mut size = 0usize;
+    let fit = events.iter().take_while(|found| {
+        let fits = size < bytes;
+        size = size.saturating_add(found.len());
+        fits
+    });
+    fit.count().max(1)
+}
+
+/// Leases due deliveries, lanes taking turns.
+pub(super) async fn due(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    request: &DueRequest,
+) -> Result<Due> {
+    let token = engine.new_token(partition.no);
+    let slots: Vec<u64> =
+        request.slots.iter().flat_map(|(lane, slots)| [lane.0, u64::from(*slots)]).collect();
+    let pull: Vec<u64> = request.pull.iter().take(LOOK).map(|lane| lane.0).collect();
+    let args = Args::default()
+        .text(token::print(token))
+        .text(&claim.node)
+        .text(request.want.min(DUE_MAX))
+        .millis(claim.lease)
+        .text(LANE_QUANTUM)
+        .table(&slots)?
+        .text(request.default_slots)
+        .table(&pull)?
+        .text(LOOK)
+        .millis(PUT_OFF);
+    let (more, next, handed): (bool, i64, Vec<(String, Vec<String>)>) =
+        engine.operate(partition, Kind::Due, &STEPS.due, args).await?;
+    let next = u64::try_from(next).ok().map(Duration::from_millis);
+    if handed.is_empty() {
+        return Ok(Due { batch: None, more, next });
+    }
+    let mut contents = Contents::default();
+    for (lane, items) in &handed {
+        for item in items.chunks_exact(2) {
+            contents.add_due(lane, &item[0], &item[1])?;
+        }
+    }
+    let batch = empty(token, partition, 1, None);
+    let batch = contents.fill(engine, partition, batch).await?;
+    Ok(Due { batch: Some(batch).filter(|batch| !batch.is_empty()), more, next })
+}
+
+/// What a claim leased beside new events.
+#[derive(Default)]
+struct Contents {
+    events: Vec<(u64, Option<LaneNo>)>,
+    deliveries: Vec<(u64, LaneNo, Option<pregon_core::id::ReplayTag>, Record)>,
+}
+
+impl Contents {
+    fn add_due(&mut self, lane: &str, member: &str, value: &str) -> Result<()> {
+        let (n, tag) = entry::parse_member(member).ok_or_else(|| bad("a lane's member", member))?;
+        if lane == "0" {
+            self.events.push((n, cursor(value)));
+            return Ok(());
+        }
+        let lane = lane.parse().map(LaneNo).map_err(|_| bad("a lane", lane))?;
+        let record = Record::parse(value).ok_or_else(|| bad("a delivery's record", value))?;
+        self.deliveries.push((n, lane, tag, record));
+        Ok(())
+    }
+
+    fn add_held(&mut self, name: &str, value: &str) -> Result<()> {
+        let parts = name.split_once('.');
+        let (n, field) = parts.ok_or_else(|| bad("a held delivery", name))?;
+        let n = n.parse().map_err(|_| bad("a held delivery", name))?;
+        let (lane, tag) = entry::parse_field(field).ok_or_else(|| bad("a field", field))?;
+        let record = Record::parse(value).ok_or_else(|| bad("a delivery's record", value))?;
+        self.deliveries.push((n, lane, tag, record));
+        Ok(())
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        let events = self.events.iter().map(|(n, _)| *n);
+        events.chain(self.deliveries.iter().map(|(n, ..)| *n))
+    }
+
+    /// Reads the events and fills the batch. A delivery whose event cannot be read ends here: there
+    /// is nothing to render.
+    async fn fill(self, engine: &Engine, partition: &Partition, mut batch: Batch) -> Result<Batch> {
+        let found = read_some(engine, partition, self.numbers()).await?;
+        let mut events = BTreeMap::new();
+        for (n, found) in &found {
+            if let Found::Event(event) = found {
+                events.insert(*n, Arc::new((**event).clone()));
+            }
+        }
+        for (n, cursor) in self.events {
+            match events.get(&n) {
+                Some(event) => batch.events.push(OpenEvent { event: Arc::clone(event), cursor }),
+                None => {
+                    let gone = Position { ms: 0, partition: partition.no, n };
+                    batch.spoiled.push(found.get(&n).map_or(gone, Found::position));
+                }
+            }
+        }
+        let mut unreadable = Vec::new();
+        for (n, lane, replay, record) in self.deliveries {
+            let Some(event) = events.get(&n) else {
+                let position = Position { ms: 0, partition: partition.no, n };
+                let key = DeliveryKey { position, lane, replay };
+                unreadable.push((key, record.attempts));
+                continue;
+            };
+            batch.deliveries.push(HeldDelivery {
+                key: DeliveryKey { position: event.position, lane, replay },
+                event: Arc::clone(event),
+                attempts: record.attempts,
+                create_time: Timestamp::from_millis(record.create_ms),
+            });
+        }
+        if !unreadable.is_empty() {
+            tracing::error!(
+                partition = partition.no,
+                deliveries = unreadable.len(),
+                "events of pending deliveries cannot be read: the deliveries fail"
+            );
+            settle::give_up(engine, partition, batch.token, &unreadable, EndReason::RenderFailed)
+                .await?;
+        }
+        Ok(batch)
+    }
+}
+
+/// A fan-out's cursor, as it is written; empty: none.
+fn cursor(text: &str) -> Option<LaneNo> {
+    text.parse().ok().map(LaneNo)
+}
+
+/// A batch that was taken over, as the script tells of it.
+#[derive(serde::Deserialize)]
+struct TakenOver {
+    token: String,
+    node: String,
+    takes: u32,
+    released: bool,
+    /// Numbers and cursors in turn.
+    events: Vec<String>,
+    /// Names and records in turn.
+    held: Vec<String>,
+}
+
+/// Leases lapsed batches, and says when the next lease lapses.
+pub(super) async fn take_over(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    limit: usize,
+) -> Result<(Vec<Batch>, Option<Duration>)> {
+    let limit = limit.min(TAKE_OVER_MAX);
+    // A batch that is taken apart needs a token for each of its items.
+    let most = (limit + BATCH_MAX.max(DUE_MAX) * 2) as u64;
+    let first = engine.new_tokens(partition.no, most);
+    let args = Args::default()
+        .text(&claim.node)
+        .millis(claim.lease)
+        .text(limit)
+        .text(SINGLED_OUT_AT)
+        .text(format_args!("{:x}", first.incarnation))
+        .text(first.sequence)
+        .text(token::STEP);
+    let (next, taken): (i64, Vec<TakenOver>) =
+        engine.operate(partition, Kind::TakeOver, &STEPS.take_over, args).await?;
+    let (mut batches, mut lost) = (Vec::new(), Vec::new());
+    for batch in taken {
+        let token = token::parse(&batch.token).ok_or_else(|| bad("a token", &batch.token))?;
+        let previous = NodeId::parse(&batch.node).ok();
+        let mut contents = Contents::default();
+        for item in batch.events.chunks_exact(2) {
+            let n = item[0].parse().map_err(|_| bad("an event's number", &item[0]))?;
+            contents.events.push((n, cursor(&item[1])));
+        }
+        for item in batch.held.chunks_exact(2) {
+            contents.add_held(&item[0], &item[1])?;
+        }
+        let fresh = empty(token, partition, batch.takes, previous.clone());
+        let fresh = contents.fill(engine, partition, fresh).await?;
+        if let (false, Some(node)) = (batch.released, previous) {
+            lost.extend(fresh.deliveries.iter().filter_map(|held| lost_record(token, &node, held)));
+        }
+        if !fresh.is_empty() {
+            batches.push(fresh);
+        }
+    }
+    if !lost.is_empty() {
+        settle::note(engine, partition, lost).await?;
+    }
+    Ok((batches, u64::try_from(next).ok().map(Duration::from_millis)))
+}
+
+/// The record of an attempt whose end nobody saw.
+fn lost_record(token: Token, node: &NodeId, held: &HeldDelivery) -> Option<(Token, AttemptRecord)> {
+    let event = &held.event;
+    let contract = ContractId::parse("unknown").ok()?; // the queue knows of none
+    let record = AttemptRecord {
+        key: held.key,
+        kind: RecordKind::Lost,
+        number: held.attempts.saturating_add(1),
+        tenant: event.tenant.clone(),
+        event_type: event.event_type.clone(),
+        environment: event.environment,
+        node: node.clone(),
+        start: event.accept_time().max(held.create_time),
+        timing: Timing::default(),
+        outcome: None,
+        end: None,
+        error_class: None,
+        reason: "the lease ran out; it may have been sent".to_owned(),
+        status: 0,
+        url: Arc::from(""),
+        remote: None,
+        next_attempt: None,
+        configuration_revision: 0,
+        contract,
+        contract_revision: 0,
+        secrets: Vec::new(),
+        response: None,
+        late: false,
+    };
+    Some((token, record))
+}
+
+/// Moves the end of leases; answers with those that are gone.
+pub(super) async fn extend(
+    engine: &Engine,
+    tokens: &[Token],
+    lease: Duration,
+) -> Result<Vec<Token>> {
+    let mut gone = Vec::new();
+    for (partition, tokens) in by_partition(engine, tokens) {
+        for tokens in tokens.chunks(BATCH_MAX) {
+            let mut args = Args::default().millis(lease);
+            tokens.iter().for_each(|token| args.push_text(token::print(*token)));
+            let lost: Vec<String> = engine.step(partition, &STEPS.extend, args).await?;
+            gone.extend(lost.iter().filter_map(|token| token::parse(token)));
+        }
+    }
+    // A token of no partition is nobody's.
+    let known = |token: &&Token| engine.partition(token::partition(**token)).is_err();
+    gone.extend(tokens.iter().filter(known));
+    Ok(gone)
+}
+
+/// Gives batches back and rings, with or without any.
+pub(super) async fn release(engine: &Engine, tokens: &[Token]) -> Result<()> {
+    if let (true, Some(first)) = (tokens.is_empty(), engine.partitions.first()) {
+        // Whoever hears one partition's bell looks at all of them.
+        let _: bool = engine.step(first, &STEPS.release, Args::default()).await?;
+    }
+    for (partition, tokens) in by_partition(engine, tokens) {
+        for tokens in tokens.chunks(BATCH_MAX) {
+            let mut args = Args::default();
+            tokens.iter().for_each(|token| args.push_text(token::print(*token)));
+            let _: bool = engine.step(partition, &STEPS.release, args).await?;
+        }
+    }
+    Ok(())
+}
+
+fn by_partition<'a>(
+    engine: &'a Engine,
+    tokens: &[Token],
+) -> impl Iterator<Item = (&'a Partition, Vec<Token>)> {
+    let mut sorted: BTreeMap<u16, Vec<Token>> = BTreeMap::new();
+    for token in tokens {
+        sorted.entry(token::partition(*token)).or_default().push(*token);
+    }
+    sorted.into_iter().filter_map(|(no, tokens)| Some((engine.partition(no).ok()?, tokens)))
+}
+
+/// Waits for a bell; returns at the latest after `at_most`, and at once when Redis is away.
+pub(super) async fn wait(engine: &Engine, at_most: Duration) {
+    let mut cmd = redis::cmd("BLPOP");
+    for partition in &engine.partitions {
+        cmd.arg(partition.keys.key(Key::Bell));
+    }
+    // 0 would be for ever.
+    cmd.arg(at_most.as_secs_f64().max(0.001));
+    if let Err(fault) = engine.block.block(&cmd, at_most).await {
+        tracing::debug!(?fault, "cannot wait for the bell");
+        if let Fault::Silent(_) | Fault::Busy(_) = fault {
+            tokio::time::sleep(at_most.min(Duration::from_millis(200))).await;
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The engine's handle: connections, partitions, and how a step is called on one of them.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pregon_core::id::PartitionNo;
+use redis::Value;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::fault::{Fault, Result, bad};
+use super::keys::{Key, Keys};
+use super::link::Link;
+use super::open::Parts;
+use super::script::Script;
+use super::server::Promise;
+use super::{Ahead, History, RedisOptions, token};
+use crate::StoreError;
+use crate::queue::Token;
+
+/// Calls of one kind and partition go one at a time: that is what their sequence is good for, and
+/// what makes batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Publish,
+    Take,
+    Due,
+    TakeOver,
+    Settle,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [Kind::Publish, Kind::Take, Kind::Due, Kind::TakeOver, Kind::Settle];
+
+    fn letter(self) -> char {
+        match self {
+            Kind::Publish => 'p',
+            Kind::Take => 't',
+            Kind::Due => 'd',
+            Kind::TakeOver => 'o',
+            Kind::Settle => 's',
+        }
+    }
+}
+
+/// What is known here of where a partition's cursor stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guess {
+    /// The cursor.
+    pub cur: u64,
+    /// When it was read.
+    at: Instant,
+}
+
+/// How long a guess is good for. Redis set back to an older state has a cursor below it, and then
+/// a look above it would find nothing.
+const GUESS_KEPT: Duration = Duration::from_secs(1);
+
+/// A partition, as one process sees it.
+pub(super) struct Partition {
+    pub no: PartitionNo,
+    pub keys: Keys,
+    /// The key that scripts are given.
+    marks: String,
+    /// Names the partition's life.
+    epoch: Mutex<String>,
+    /// The latest sequence of each kind; held while a call is under way.
+    sequences: [tokio::sync::Mutex<u64>; Kind::ALL.len()],
+    guess: Mutex<Option<Guess>>,
+}
+
+impl Partition {
+    /// A partition whose epoch is not known yet.
+    pub fn new(no: PartitionNo, of: PartitionNo) -> Self {
+        let keys = Keys::new(no, of);
+        Self {
+            no,
+            marks: keys.key(Key::Marks),
+            keys,
+            epoch: Mutex::default(),
+            sequences: std::array::from_fn(|_| tokio::sync::Mutex::new(0)),
+            guess: Mutex::default(),
+        }
+    }
+
+    /// The cursor, if it was read a moment ago.
+    pub fn guess(&self) -> Option<Guess> {
+        let guess = *locked(&self.guess);
+        guess.filter(|guess| guess.at.elapsed() < GUESS_KEPT)
+    }
+
+    /// Notes where the cursor stands.
+    pub fn guessed(&self, cur: u64) {
+        *locked(&self.guess) = Some(Guess { cur, at: Instant::now() });
+    }
+
+    fn epoch(&self) -> String {
+        locked(&self.epoch).clone()
+    }
+}
+
+/// A lock whose holders cannot panic.
+fn locked<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The queue and the log of one process on Redis.
+pub struct Engine {
+    /// For all calls but publishes.
+    pub(super) main: Link,
+    /// For publishes: what waits for a disk or a replica holds up what follows it.
+    pub(super) publish: Link,
+    /// For the bell.
+    pub(super) block: Link,
+    pub(super) partitions: Vec<Partition>,
+    /// What the server promises, and what a publish waits for.
+    pub(super) promise: Promise,
+    pub(super) history: History,
+    /// Names this process: no token and no sequence of it was ever another's.
+    pub(super) incarnation: u64,
+    ahead: Ahead,
+    tokens: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("partitions", &self.partitions.len()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Puts an engine together and reads its partitions' epochs; a partition without one begins
+    /// its life now.
+    pub(super) async fn new(parts: Parts, options: &RedisOptions) -> Result<Self> {
+        let engine = Self {
+            main: parts.main,
+            publish: parts.publish,
+            block: parts.block,
+            partitions: (0..parts.partitions)
+                .map(|p| Partition::new(p, parts.partitions))
+                .collect(),
+            promise: parts.promise,
+            history: options.history.clone(),
+            incarnation: random()?,
+            ahead: options.ahead.clone(),
+            tokens: AtomicU64::new(1),
+        };
+        for partition in &engine.partitions {
+            engine.learn_epoch(partition).await?;
+        }
+        Ok(engine)
+    }
+
+    /// By how many milliseconds the store's time is ahead of the server's.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead.millis()
+    }
+
+    /// The partition of that number.
+    pub(super) fn partition(&self, no: PartitionNo) -> std::result::Result<&Partition, StoreError> {
+        let found = self.partitions.get(usize::from(no));
+        found.ok_or_else(|| StoreError::Unavailable(format!("there is no partition {no}")))
+    }
+
+    /// A token that was never given before.
+    pub(super) fn new_token(&self, partition: PartitionNo) -> Token {
+        token::make(self.incarnation, partition, self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The first of so many tokens that were never given before.
+    pub(super) fn new_tokens(&self, partition: PartitionNo, count: u64) -> Token {
+        token::make(self.incarnation, partition, self.tokens.fetch_add(count, Ordering::Relaxed))
+    }
+
+    /// Runs a step that is the same when it is repeated.
+    pub(super) async fn step<T: DeserializeOwned>(
+        &self,
+        partition: &Partition,
+        script: &Script,
+        args: Args,
+    ) -> Result<T> {
+        self.send(&self.main, partition, script, None, args).await
+    }
+
+    /// Runs a step that must not run twice: sent again, it is answered as it was the first time.
+    pub(super) async fn operate<T: DeserializeOwned>(
+        &self,
+        partition: &Partition,
+        kind: Kind,
+        script: &Script,
+        args: Args,
+    ) -> Result<T> {
+        let mut sequence = partition.sequences[kind as usize].lock().await;
+        *sequence += 1;
+        let operation = Some((kind, *sequence));
+        let link = if kind == Kind::Publish { &self.publish } else { &self.main };
+        self.send(link, partition, script, operation, args).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        link: &Link,
+        partition: &Partition,
+        script: &Script,
+        operation: Option<(Kind, u64)>,
+        args: Args,
+    ) -> Result<T> {
+        let publish = matches!(operation, Some((Kind::Publish, _)));
+        let mut args = self.head(partition, operation, args);
+        for again in [true, false] {
+            let key = &partition.marks;
+            let answer = if publish {
+                self.promise.run(link, script, key, &args).await
+            } else {
+                link.run(script, key, &args).await
+            };
+            match answer {
+                Err(Fault::Epoch) if again => {
+                    self.begin_anew(partition).await?;
+                    args[1] = partition.epoch().into_bytes();
+                }
+                other => return other,
+            }
+        }
+        Err(Fault::Epoch)
+    }
+
+    /// A step's arguments behind those that every step has.
+    fn head(
+        &self,
+        partition: &Partition,
+        operation: Option<(Kind, u64)>,
+        args: Args,
+    ) -> Vec<Vec<u8>> {
+        let (field, sequence) = match operation {
+            Some((kind, sequence)) => {
+                (format!("{:x}:{}", self.incarnation, kind.letter()), sequence)
+            }
+            None => (String::new(), 0),
+        };
+        let ahead = self.ahead.millis().to_string();
+        let head = [ahead, partition.epoch(), field, sequence.to_string()];
+        head.into_iter().map(String::into_bytes).chain(args.0).collect()
+    }
+
+    /// A partition that lost its epoch was emptied: what was in it is gone, and it begins anew, so
+    /// that what is published from now on flows.
+    async fn begin_anew(&self, partition: &Partition) -> Result<()> {
+        let before = partition.epoch();
+        self.learn_epoch(partition).await?;
+        *locked(&partition.guess) = None;
+        if before != partition.epoch() {
+            tracing::error!(
+                partition = partition.no,
+                "Redis was emptied, or is another one: events and deliveries that were in this \
+                 partition are gone, and it begins anew"
+            );
+        }
+        Ok(())
+    }
+
+    async fn learn_epoch(&self, partition: &Partition) -> Result<()> {
+        let fresh = format!("{:016x}", random()?);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HSETNX").arg(&partition.marks).arg("epoch").arg(fresh);
+        pipeline.cmd("HGET").arg(&partition.marks).arg("epoch");
+        let mut answers = self.main.pipeline(&pipeline).await?;
+        match answers.pop() {
+            Some(Value::BulkString(epoch)) => {
+                *locked(&partition.epoch) = String::from_utf8_lossy(&epoch).into_owned();
+                Ok(())
+            }
+            other => Err(bad("a partition's epoch", other)),
+        }
+    }
+}
+
+/// Random bits from the system.
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Fault::Corrupt(format!("the system gives no random bits: {error}")))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A step's own arguments, in order.
+#[derive(Default)]
+pub(super) struct Args(Vec<Vec<u8>>);
+
+impl Args {
+    pub fn text(mut self, value: impl std::fmt::Display) -> Self {
+        self.push_text(value);
+        self
+    }
+
+    pub fn millis(self, value: Duration) -> Self {
+        self.text(value.as_millis())
+    }
+
+    /// What Lua reads as a table.
+    pub fn table(mut self, value: &impl serde::Serialize) -> Result<Self> {
+        self.push_table(value)?;
+        Ok(self)
+    }
+
+    pub fn push_text(&mut self, value: impl std::fmt::Display) {
+        self.0.push(value.to_string().into_bytes());
+    }
+
+    pub fn push_bytes(&mut self, value: Vec<u8>) {
+        self.0.push(value);
+    }
+
+    pub fn push_table(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let packed = rmp_serde::to_vec(value)
+            .map_err(|error| Fault::Corrupt(format!("an argument: {error}")))?;
+        self.0.push(packed);
+        Ok(())
+    }
+}

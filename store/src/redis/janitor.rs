@@ -1,0 +1,214 @@
+//! Keeping history within its bounds: one process for each partition at a time, in small steps.
+//!
+//! Events go from the head of their stream, oldest first; one that has a pending delivery, or a
+//! failed one that is kept longer, is spared: its entry is saved and looked at again later. A chunk
+//! of the log goes when all events that it tells of are behind the trim mark; one that tells of
+//! trouble waits for its own age. What must stay, stays, whatever the bounds.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use pregon_core::clock::Timestamp;
+use redis::Value;
+
+use super::engine::{Args, Engine, Partition};
+use super::entry;
+use super::fault::{Result, bad};
+use super::keys::Key;
+use super::steps::STEPS;
+
+/// How often there is a look at each partition.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a process keeps a partition to itself.
+const LEASE: Duration = Duration::from_secs(10);
+/// Events in one step.
+const EVENTS: usize = 200;
+/// Chunks in one step.
+const CHUNKS: usize = 50;
+/// Rounds of one look, so that other partitions get theirs.
+const ROUNDS: usize = 50;
+/// When a spared event is looked at again.
+const AGAIN: Duration = Duration::from_secs(3600);
+/// How long what a process was answered is kept.
+const CALLS_KEPT: Duration = Duration::from_secs(600);
+/// How long the mark of a cancelled delivery is left alone.
+const MARKS_KEPT: Duration = Duration::from_secs(3600);
+/// Buckets of ids that one step drops.
+const BUCKETS: usize = 500;
+
+/// Looks after the partitions until the engine is gone.
+pub(super) async fn run(engine: Weak<Engine>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let Some(engine) = engine.upgrade() else { return };
+        for partition in &engine.partitions {
+            if let Err(fault) = look(&engine, partition).await {
+                tracing::debug!(partition = partition.no, ?fault, "history was not trimmed");
+            }
+        }
+    }
+}
+
+async fn look(engine: &Arc<Engine>, partition: &Partition) -> Result<()> {
+    if !mine(engine, partition).await? {
+        return Ok(());
+    }
+    let now = engine.now().await?;
+    let bound = bound(engine, partition, now).await?;
+    for _ in 0..ROUNDS {
+        let more = trim(engine, partition, bound, now).await?;
+        let more_chunks = chunks(engine, partition, now).await?;
+        if !more && !more_chunks {
+            break;
+        }
+    }
+    while sweep(engine, partition).await? {}
+    Ok(())
+}
+
+/// Whether this process has the partition to itself for a while.
+async fn mine(engine: &Engine, partition: &Partition) -> Result<bool> {
+    let key = partition.keys.key(Key::Janitor);
+    let own = format!("{:x}", engine.incarnation);
+    let mut cmd = redis::cmd("SET");
+    cmd.arg(&key).arg(&own).arg("NX").arg("PX").arg(u64::try_from(LEASE.as_millis()).unwrap_or(0));
+    if engine.main.query(&cmd).await? != Value::Nil {
+        return Ok(true);
+    }
+    let mut cmd = redis::cmd("GET");
+    cmd.arg(&key);
+    let kept = engine.main.query(&cmd).await? == Value::BulkString(own.into_bytes());
+    if kept {
+        let mut cmd = redis::cmd("PEXPIRE");
+        cmd.arg(&key).arg(u64::try_from(LEASE.as_millis()).unwrap_or(0));
+        engine.main.query(&cmd).await?;
+    }
+    Ok(kept)
+}
+
+/// The highest number that may go, by age and by how many there are.
+async fn bound(engine: &Engine, partition: &Partition, now: Timestamp) -> Result<u64> {
+    let oldest = now.minus(engine.history.max_age);
+    let by_age = super::read::first_since(engine, partition, oldest).await?.saturating_sub(1);
+    let most = engine.history.max_events / engine.partitions.len() as u64;
+    if engine.history.max_events == 0 {
+        return Ok(by_age);
+    }
+    let mut cmd = redis::cmd("HGET");
+    cmd.arg(partition.keys.key(Key::Marks)).arg("last");
+    let last = match engine.main.query(&cmd).await? {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),
+        _ => 0u64,
+    };
+    Ok(by_age.max(last.saturating_sub(most)))
+}
+
+async fn trim(engine: &Engine, partition: &Partition, bound: u64, now: Timestamp) -> Result<bool> {
+    let args = Args::default()
+        .text(bound)
+        .text(EVENTS)
+        .text(now.minus(engine.history.failed_age).millis())
+        .millis(AGAIN);
+    let (_, more): (String, bool) = engine.step(partition, &STEPS.trim, args).await?;
+    Ok(more)
+}
+
+/// Removes chunks whose events are gone; says whether there may be more.
+async fn chunks(engine: &Engine, partition: &Partition, now: Timestamp) -> Result<bool> {
+    let mut cmd = redis::cmd("HGET");
+    cmd.arg(partition.keys.key(Key::Marks)).arg("trim");
+    let trim = match engine.main.query(&cmd).await? {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),
+        _ => 0u64,
+    };
+    if trim == 0 {
+        return Ok(false);
+    }
+    let failed_from = now.minus(engine.history.failed_age).millis();
+    let smooth = of_stream(engine, partition, (Key::Log, 'l'), trim, i64::MAX).await?;
+    let trouble = of_stream(engine, partition, (Key::TroubleLog, 'e'), trim, failed_from).await?;
+    Ok(smooth || trouble)
+}
+
+async fn of_stream(
+    engine: &Engine,
+    partition: &Partition,
+    (stream, letter): (Key, char),
+    trim: u64,
+    before: i64,
+) -> Result<bool> {
+    let keys = &partition.keys;
+    let mut cmd = redis::cmd("XRANGE");
+    cmd.arg(keys.key(stream)).arg("-").arg("+").arg("COUNT").arg(CHUNKS);
+    let answer = engine.main.query(&cmd).await?;
+    let Value::Array(rows) = answer else { return Err(bad("the log", answer)) };
+    let looked_at = rows.len();
+    let (mut highest, mut map, mut trail) = (None, Vec::new(), Vec::new());
+    for row in rows {
+        let old = Old::read(row, letter)?;
+        if old.max_n > trim || old.ms >= before {
+            break;
+        }
+        highest = Some(old.k);
+        map.extend(old.map);
+        trail.extend(old.trail);
+    }
+    let Some(highest) = highest else { return Ok(false) };
+    // What leads to a chunk goes first: a cut in between leaves a chunk that nothing leads to,
+    // which the next look finds.
+    let mut pipeline = redis::pipe();
+    for (key, members) in [(Key::Map, &map), (Key::Trail, &trail)] {
+        if !members.is_empty() {
+            pipeline.cmd("ZREM").arg(keys.key(key)).arg(members);
+        }
+    }
+    pipeline.cmd("XTRIM").arg(keys.key(stream)).arg("MINID").arg(highest + 1);
+    for answer in engine.main.pipeline(&pipeline).await? {
+        answer.extract_error()?;
+    }
+    Ok(looked_at == CHUNKS)
+}
+
+/// A chunk, as far as removing it needs it.
+struct Old {
+    k: u64,
+    ms: i64,
+    max_n: u64,
+    map: Vec<String>,
+    trail: Vec<String>,
+}
+
+impl Old {
+    fn read(row: Value, letter: char) -> Result<Self> {
+        let (id, fields) = entry::stream_row(row)?;
+        let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
+        let mut old = Self {
+            k: place.n,
+            ms: i64::try_from(place.ms).unwrap_or(i64::MAX),
+            max_n: 0,
+            map: Vec::new(),
+            trail: Vec::new(),
+        };
+        let mut fields = fields.into_iter();
+        while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
+            (fields.next(), fields.next())
+        {
+            if name == b"m" {
+                let text = String::from_utf8_lossy(&value).into_owned();
+                old.max_n = text.parse().map_err(|_| bad("a chunk", text))?;
+            } else if name == b"r" {
+                let (firsts, trail): (usize, Vec<String>) =
+                    rmp_serde::from_slice(&value).map_err(|error| bad("a chunk", error))?;
+                old.map = (0..firsts).map(|i| format!("{letter}{}.{}", old.k, 2 * i + 1)).collect();
+                // Numbers and names in turn.
+                old.trail = trail.chunks_exact(2).map(|pair| pair[1].clone()).collect();
+            }
+        }
+        Ok(old)
+    }
+}
+
+async fn sweep(engine: &Engine, partition: &Partition) -> Result<bool> {
+    let args = Args::default().millis(CALLS_KEPT).millis(MARKS_KEPT).text(BUCKETS);
+    engine.step(partition, &STEPS.sweep, args).await
+}

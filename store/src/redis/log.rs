@@ -1,0 +1,199 @@
+//! Reading the log: which chunks tell of an event, and what they tell.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pregon_core::attempt::{AttemptRecord, End};
+use pregon_core::id::DeliveryKey;
+use redis::Value;
+
+use super::engine::{Engine, Partition};
+use super::entry;
+use super::fault::{Fault, Result, bad};
+use super::keys::Key;
+use crate::packed;
+
+/// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
+const CHUNKS_KEPT: usize = 64;
+
+/// A chunk's name: its stream and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Chunk {
+    /// `l` or `e`.
+    stream: u8,
+    k: u64,
+}
+
+impl Chunk {
+    /// From a name such as `l12.3`: what is behind the point tells uses of one chunk apart.
+    fn parse(name: &str) -> Option<Self> {
+        let (chunk, _) = name.split_once('.')?;
+        let stream = *chunk.as_bytes().first()?;
+        let k = chunk.get(1..)?.parse().ok()?;
+        matches!(stream, b'l' | b'e').then_some(Self { stream, k })
+    }
+}
+
+/// Records of a chunk by event number.
+type ByEvent = BTreeMap<u64, Vec<AttemptRecord>>;
+
+/// The log of a partition, as one call reads it.
+pub(super) struct Log<'a> {
+    engine: &'a Engine,
+    partition: &'a Partition,
+    chunks: HashMap<Chunk, std::sync::Arc<ByEvent>>,
+}
+
+impl<'a> Log<'a> {
+    pub fn new(engine: &'a Engine, partition: &'a Partition) -> Self {
+        Self { engine, partition, chunks: HashMap::new() }
+    }
+
+    /// All records of some events, each in the order of its chunks.
+    pub async fn of_events(&mut self, numbers: &[u64]) -> Result<HashMap<u64, Vec<AttemptRecord>>> {
+        let telling = self.telling(numbers).await?;
+        let mut records = HashMap::new();
+        for (n, chunks) in telling {
+            let mut own = Vec::new();
+            for chunk in &chunks {
+                if let Some(found) = self.chunk(*chunk).await?.get(&n) {
+                    own.extend_from_slice(found);
+                }
+            }
+            records.insert(n, own);
+        }
+        Ok(records)
+    }
+
+    /// The chunks that may tell of each event, oldest first.
+    async fn telling(&self, numbers: &[u64]) -> Result<Vec<(u64, Vec<Chunk>)>> {
+        let keys = &self.partition.keys;
+        let mut pipeline = redis::pipe();
+        for n in numbers {
+            pipeline.cmd("ZREVRANGEBYSCORE").arg(keys.key(Key::Map)).arg(*n).arg("-inf");
+            pipeline.arg("WITHSCORES").arg("LIMIT").arg(0).arg(1);
+            pipeline.cmd("ZRANGEBYSCORE").arg(keys.key(Key::Trail)).arg(*n).arg(*n);
+        }
+        let mut answers = self.engine.main.pipeline(&pipeline).await?.into_iter();
+        let (mut found, mut firsts) = (Vec::with_capacity(numbers.len()), Vec::new());
+        for n in numbers {
+            let (Some(map), Some(trail)) = (answers.next(), answers.next()) else {
+                return Err(bad("the log's index", n));
+            };
+            firsts.push(texts(map)?.get(1).cloned());
+            found.push((*n, chunks_in(trail)?));
+        }
+        let mut ranges: Vec<&String> = firsts.iter().flatten().collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        let mut pipeline = redis::pipe();
+        for first in &ranges {
+            pipeline.cmd("ZRANGEBYSCORE").arg(keys.key(Key::Map)).arg(first).arg(first);
+        }
+        let answers = self.engine.main.pipeline(&pipeline).await?;
+        let mut by_range = HashMap::new();
+        for (first, answer) in ranges.iter().zip(answers) {
+            by_range.insert(first.as_str(), chunks_in(answer)?);
+        }
+        for ((_, chunks), first) in found.iter_mut().zip(&firsts) {
+            chunks.extend(first.iter().filter_map(|first| by_range.get(first.as_str())).flatten());
+            chunks.sort_unstable_by_key(|chunk| (chunk.k, chunk.stream));
+            chunks.dedup();
+        }
+        Ok(found)
+    }
+
+    async fn chunk(&mut self, chunk: Chunk) -> Result<std::sync::Arc<ByEvent>> {
+        if let Some(known) = self.chunks.get(&chunk) {
+            return Ok(known.clone());
+        }
+        let key = if chunk.stream == b'l' { Key::Log } else { Key::TroubleLog };
+        let mut cmd = redis::cmd("XRANGE");
+        cmd.arg(self.partition.keys.key(key)).arg(chunk.k).arg(chunk.k);
+        let mut records = ByEvent::new();
+        if let Value::Array(rows) = self.engine.main.query(&cmd).await? {
+            for row in rows {
+                for record in unpack(row)? {
+                    records.entry(record.key.position.n).or_default().push(record);
+                }
+            }
+        }
+        if self.chunks.len() >= CHUNKS_KEPT {
+            self.chunks.clear();
+        }
+        let records = std::sync::Arc::new(records);
+        self.chunks.insert(chunk, records.clone());
+        Ok(records)
+    }
+}
+
+/// Reads a chunk's entry.
+fn unpack(row: Value) -> Result<Vec<AttemptRecord>> {
+    let (id, fields) = entry::stream_row(row)?;
+    let (mut data, mut late) = (None, Vec::new());
+    let mut fields = fields.into_iter();
+    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
+        (fields.next(), fields.next())
+    {
+        match name.as_slice() {
+            b"c" => data = Some(value),
+            b"l" => {
+                // Starts and lengths of what was late, in turn.
+                let runs: Vec<usize> =
+                    rmp_serde::from_slice(&value).map_err(|error| bad("a chunk", error))?;
+                let places = |run: &[usize]| run[0]..run[0] + run[1];
+                late = runs.chunks_exact(2).flat_map(places).collect();
+            }
+            _ => {}
+        }
+    }
+    let data = data.ok_or_else(|| bad("a chunk", id))?;
+    packed::unpack(&data, late).map_err(Fault::Corrupt)
+}
+
+/// Strings of an answer.
+pub(super) fn texts(value: Value) -> Result<Vec<String>> {
+    let text = |value| match value {
+        Value::BulkString(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Value::SimpleString(text) => Ok(text),
+        other => Err(bad("a text", other)),
+    };
+    match value.extract_error()? {
+        Value::Array(values) => values.into_iter().map(text).collect(),
+        other => Err(bad("a list", other)),
+    }
+}
+
+fn chunks_in(value: Value) -> Result<Vec<Chunk>> {
+    let names = texts(value)?;
+    names.iter().map(|name| Chunk::parse(name).ok_or_else(|| bad("a chunk's name", name))).collect()
+}
+
+/// What is logged of a delivery, oldest first. A settle that was repeated logged its attempts
+/// twice, the second time as late: one of them is left.
+pub(super) async fn of_delivery(
+    engine: &Engine,
+    partition: &Partition,
+    key: DeliveryKey,
+) -> Result<Vec<AttemptRecord>> {
+    let n = key.position.n;
+    let mut found = Log::new(engine, partition).of_events(&[n]).await?;
+    let mut records = found.remove(&n).unwrap_or_default();
+    records.retain(|record| record.key == key);
+    records.sort_by_key(|record| (record.number, record.start, record.late));
+    records.dedup_by(|later, earlier| {
+        (later.number, later.start, later.kind) == (earlier.number, earlier.start, earlier.kind)
+            && later.node == earlier.node
+    });
+    Ok(records)
+}
+
+/// How a delivery that has no record ended, if the log tells. What a late record says of the end
+/// was not settled and does not count.
+pub(super) async fn end_of(
+    engine: &Engine,
+    partition: &Partition,
+    key: DeliveryKey,
+) -> Result<Option<End>> {
+    let records = of_delivery(engine, partition, key).await?;
+    Ok(records.iter().rev().filter(|record| !record.late).find_map(|record| record.end))
+}

@@ -1,0 +1,86 @@
+-- The books of one moment. ARGV: 5 the tenant, or '' for all; 6 lanes to count at most; 7 events
+-- to look at at most.
+-- Answers [counters, waiting, pending]: counters as [a, m, u, c, s, f, x]; waiting is -1 where the
+-- events of a tenant are too many to look at; pending is -1 where the lanes are.
+local m = marks('cur', 'last')
+if not m then return EPOCH end
+local tenant, most, look = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local mine = tenant == '' and base .. 'n' or base .. 'n:' .. tenant
+local counters = redis.call('HMGET', mine, 'a', 'm', 'u', 'c', 's', 'f', 'x')
+for i = 1, 7 do counters[i] = tonumber(counters[i] or '0') end
+
+local waiting, pending, looked = 0, 0, 0
+-- Events of the tenant among some numbers.
+local function of_tenant(numbers)
+  local found = 0
+  for _, n in ipairs(numbers) do
+    local entry = entry_of(text(n))
+    if entry and tenant_of(entry) == tenant then found = found + 1 end
+  end
+  looked = looked + #numbers
+  return found
+end
+local function add(numbers)
+  if tenant == '' then
+    waiting = waiting + #numbers
+  elseif waiting >= 0 then
+    if looked + #numbers > look then waiting = -1 else waiting = waiting + of_tenant(numbers) end
+  end
+end
+local function range(first, last, spare)
+  if tenant == '' then
+    if not spare then
+      waiting = waiting + math.max(0, last - first + 1)
+      return
+    end
+  elseif last - first + 1 + looked > look then
+    waiting = -1
+    return
+  end
+  local numbers = {}
+  for n = first, last do
+    if not spare or not spare[text(n - first)] then numbers[#numbers + 1] = n end
+  end
+  add(numbers)
+end
+range(m[1] + 1, m[2])
+for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
+  local flat, fields, done, put_off = redis.call('HGETALL', base .. 'b:' .. token), {}, {}, {}
+  for i = 1, #flat, 2 do
+    local name = flat[i]
+    if string.find(name, '^%d+$') then
+      done[name] = true
+    elseif string.find(name, '^%d+%.0$') then
+      put_off[#put_off + 1] = tonumber(string.match(name, '^%d+'))
+    elseif string.find(name, '^%d') then
+      if tenant == '' or flat[i + 1] == tenant then pending = pending + 1 end
+    else
+      fields[name] = flat[i + 1]
+    end
+  end
+  if tonumber(fields.f or '0') > 0 then range(tonumber(fields.f), tonumber(fields.l), done) end
+  add(put_off)
+end
+if redis.call('ZCARD', base .. 'lanes') > most then
+  pending = -1
+else
+  for _, lane in ipairs(redis.call('ZRANGE', base .. 'lanes', 0, -1)) do
+    if lane ~= '0' and (tenant == '' or redis.call('HGET', base .. 'own', lane) == tenant) then
+      pending = pending + redis.call('ZCARD', base .. 'lane:' .. lane)
+    end
+  end
+end
+if tenant == '' then
+  waiting = waiting + redis.call('ZCARD', base .. 'lane:0')
+else
+  local numbers = {}
+  if redis.call('ZCARD', base .. 'lane:0') > look then
+    waiting = -1
+  else
+    for _, name in ipairs(redis.call('ZRANGE', base .. 'lane:0', 0, -1)) do
+      numbers[#numbers + 1] = tonumber(name)
+    end
+    if waiting >= 0 then add(numbers) end
+  end
+end
+return cmsgpack.pack({ counters, waiting, pending })

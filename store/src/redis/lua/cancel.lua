@@ -1,0 +1,28 @@
+-- Cancels one delivery. ARGV: 5 the event's number, 6 its time, 7 the delivery's field, 8 why.
+-- Answers its letter if it had ended, D done, I in flight, U unknown, or L: the log tells.
+local m = marks('cur')
+if not m then return EPOCH end
+local n, field = ARGV[5], ARGV[7]
+local lane = lane_of(field)
+local _, id = entry_of(n)
+if lane == '0' or id ~= n .. '-' .. ARGV[6] then return cmsgpack.pack('U') end
+local function mark()
+  redis.call('HSETNX', base .. 'kill', n .. '.' .. field, ARGV[8] .. ',' .. text(now))
+  return cmsgpack.pack('I')
+end
+local value = redis.call('HGET', base .. 'x:' .. n, field)
+if not value then
+  if tag_of(field) ~= '' or tonumber(n) > m[1] then return cmsgpack.pack('U') end
+  if holder(tonumber(n)) then return mark() end
+  local waits = redis.call('HEXISTS', base .. 'x:' .. n, '0') == 1
+  return cmsgpack.pack(waits and 'U' or 'L')
+end
+local letter, attempts, created = parse(value)
+if letter ~= 'P' then return cmsgpack.pack(letter) end
+if redis.call('ZREM', base .. 'lane:' .. lane, member(n, field)) == 0 then return mark() end
+if redis.call('EXISTS', base .. 'lane:' .. lane) == 0 then
+  redis.call('ZREM', base .. 'lanes', lane)
+end
+finish(n, field, redis.call('HGET', base .. 'own', lane) or '', 'C', attempts, created, ARGV[8])
+write_counts()
+return cmsgpack.pack('D')

@@ -1,0 +1,15 @@
+-- Put before each script of the configuration and of the nodes.
+-- KEYS[1]: {pgc}:meta, from whose tag the other keys are built. ARGV[1]: how far the store's time
+-- is ahead of the server's, in ms.
+local tag = string.sub(KEYS[1], 1, -5)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
+
+-- Whole, where Lua would write a large number with an exponent.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function emptied()
+  return redis.error_reply('EMPTIED there is no configuration here any more')
+end

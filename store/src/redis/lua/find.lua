@@ -1,0 +1,15 @@
+-- The event that a given id names. ARGV: 5 the hash, 6 the bucket.
+-- Answers its number and time as they stand in its id, or ''.
+local m = marks('uw')
+if not m then return EPOCH end
+if m[1] == 0 then return cmsgpack.pack('') end -- no id was given yet
+local window = math.floor(now / m[1])
+for i = 0, 2 do
+  local bits = redis.call('HGET', KEYS[1], 'ub:' .. window - i)
+  if bits then
+    local bucket = base .. 'u:' .. window - i .. ':' .. ARGV[6] % 2 ^ bits
+    local value = redis.call('HGET', bucket, ARGV[5])
+    if value then return cmsgpack.pack(string.sub(value, 17)) end
+  end
+end
+return cmsgpack.pack('')

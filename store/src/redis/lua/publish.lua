@@ -1,0 +1,98 @@
+-- Accepts events: each gets the next number. ARGV: 5 how long an id is remembered, 6 how long a
+-- window of ids is, 7 what was published without ids as [tenant, count, ...]; then for each event
+-- its entry, and for one with an id its hash, bucket, digest and tenant ('' four times for one
+-- without).
+local before = answered()
+if before then return before end
+local m = marks('last', 'lms', 'cur', 'uw')
+if not m then return EPOCH end
+local last, ms, cur = m[1], now, m[3]
+-- Accept times rise with numbers, unless the clock was set back far.
+if m[2] > now and m[2] - now <= 60000 then ms = m[2] end
+
+-- The length of a window is the first publisher's word: all must look into the same ones.
+local keep, length = tonumber(ARGV[5]), m[4] > 0 and m[4] or tonumber(ARGV[6])
+local window, bits, widened = math.floor(now / length), nil, false
+
+-- Bits of a bucket's number in the current window and in the two before it. A window's are fixed
+-- when it begins, so that its buckets stay small if it is like the last one.
+local function read_bits()
+  local w = window
+  bits = redis.call('HMGET', KEYS[1], 'ub:' .. w, 'ub:' .. w - 1, 'ub:' .. w - 2, 'uc:' .. w - 1)
+  if not bits[1] then
+    local want, ids = 8, tonumber(bits[4] or '0')
+    while want < 20 and ids > 128 * 2 ^ want do want = want + 1 end
+    bits[1], widened = want, true
+  end
+end
+local function bucket_of(i, number)
+  return base .. 'u:' .. window - i + 1 .. ':' .. number % 2 ^ bits[i]
+end
+
+-- Whether an event is not matched yet, or a delivery of it is pending.
+local function busy(n)
+  if n > cur then return true end
+  for _, value in ipairs(redis.call('HVALS', base .. 'x:' .. text(n))) do
+    if string.sub(value, 1, 1) == 'P' or not string.find(value, ',', 1, true) then return true end
+  end
+  return holder(n) ~= nil
+end
+
+-- What a given id stands for already: its number and time, and whether the content is the same.
+local function known(hash, number, digest)
+  for i = 1, 3 do
+    local value = bits[i] and redis.call('HGET', bucket_of(i, number), hash)
+    if value then
+      local id = string.sub(value, 17)
+      local n, at = string.match(id, '^(%d+)-(%d+)$')
+      if now - at >= keep and not busy(tonumber(n)) then return nil end
+      return id, string.sub(value, 1, 16) == digest
+    end
+  end
+  return nil
+end
+
+local first, marked, given, total = last + 1, {}, 0, 0
+local all_new, by_tenant = true, {}
+for i = 8, #ARGV, 5 do
+  local hash, id, same = ARGV[i + 1], nil, false
+  if hash ~= '' then
+    if not bits then read_bits() end
+    id, same = known(hash, tonumber(ARGV[i + 2]), ARGV[i + 3])
+  end
+  if id then
+    all_new = false
+    marked[#marked + 1] = same and id or ''
+  else
+    last = last + 1
+    local stream_id = text(last) .. '-' .. text(ms)
+    redis.call('XADD', base .. 'ev', stream_id, 'e', ARGV[i])
+    marked[#marked + 1] = text(last)
+    total = total + 1
+    if hash ~= '' then
+      redis.call('HSET', bucket_of(1, tonumber(ARGV[i + 2])), hash, ARGV[i + 3] .. stream_id)
+      given = given + 1
+      local tenant = ARGV[i + 4]
+      by_tenant[tenant] = (by_tenant[tenant] or 0) + 1
+    end
+  end
+end
+if total > 0 then
+  redis.call('HSET', KEYS[1], 'last', text(last), 'lms', text(ms))
+  redis.call('HINCRBY', base .. 'n', 'a', total)
+  local without = cmsgpack.unpack(ARGV[7])
+  for i = 1, #without, 2 do
+    by_tenant[without[i]] = (by_tenant[without[i]] or 0) + without[i + 1]
+  end
+  for tenant, events in pairs(by_tenant) do
+    redis.call('HINCRBY', base .. 'n:' .. tenant, 'a', events)
+  end
+  if given > 0 then
+    if widened then redis.call('HSET', KEYS[1], 'ub:' .. window, bits[1], 'uw', text(length)) end
+    if m[4] == 0 then redis.call('HSET', KEYS[1], 'uo', text(window)) end
+    redis.call('HINCRBY', KEYS[1], 'uc:' .. window, given)
+  end
+  ring()
+end
+if all_new then marked = {} end
+return answer({ text(ms), text(first), marked })

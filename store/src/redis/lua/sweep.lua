@@ -1,0 +1,46 @@
+-- Drops what has outlived its use. ARGV: 5 how long calls of a process are remembered in ms, 6 how
+-- long the mark of a cancelled delivery is left alone, 7 buckets of ids at most. Answers whether
+-- there is more.
+local m = marks('cur', 'uz', 'uo', 'uw')
+if not m then return EPOCH end
+local flat = redis.call('HGETALL', base .. 'op')
+for i = 1, #flat, 2 do
+  local at = tonumber((string.match(flat[i + 1], '^%d+ (%d+) ')))
+  if now - at > tonumber(ARGV[5]) then redis.call('HDEL', base .. 'op', flat[i]) end
+end
+if redis.call('EXISTS', base .. 'kill') == 1 then
+  local scanned = redis.call('HSCAN', base .. 'kill', 0, 'COUNT', 200)[2]
+  for i = 1, #scanned, 2 do
+    local n, field = string.match(scanned[i], '^(%d+)%.(.+)$')
+    local at = tonumber((string.match(scanned[i + 1], ',(%d+)$')))
+    if now - at > tonumber(ARGV[6]) then
+      local value = redis.call('HGET', base .. 'x:' .. n, field)
+      local flying
+      if value then
+        flying = string.sub(value, 1, 1) == 'P'
+          and not redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field))
+      else
+        flying = tonumber(n) > m[1] or holder(tonumber(n)) ~= nil
+      end
+      if not flying then redis.call('HDEL', base .. 'kill', scanned[i]) end
+    end
+  end
+end
+-- Windows of ids: the current one and two before it are asked, all others go.
+if m[4] == 0 then return cmsgpack.pack(false) end
+local window = math.floor(now / m[4])
+local oldest = m[3]
+if oldest >= window - 2 then return cmsgpack.pack(false) end
+local bits = redis.call('HGET', KEYS[1], 'ub:' .. oldest)
+local buckets, from = bits and 2 ^ bits or 0, m[2]
+local to = math.min(buckets, from + ARGV[7])
+local names = {}
+for i = from, to - 1 do names[#names + 1] = base .. 'u:' .. text(oldest) .. ':' .. text(i) end
+if #names > 0 then redis.call('UNLINK', unpack(names)) end
+if to < buckets then
+  redis.call('HSET', KEYS[1], 'uz', text(to), 'uo', text(oldest))
+else
+  redis.call('HDEL', KEYS[1], 'uz', 'ub:' .. text(oldest), 'uc:' .. text(oldest))
+  redis.call('HSET', KEYS[1], 'uo', text(oldest + 1))
+end
+return cmsgpack.pack(true)

@@ -1,0 +1,28 @@
+-- Leases the next new events. ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms.
+-- Answers [first, last, closed]: the numbers, the cursor and 0 for none; and [lane, ms left, why,
+-- ...] of lanes that are closed just now, 200 of them or so at most.
+local before = answered()
+if before then return before end
+local m = marks('cur', 'last')
+if not m then return EPOCH end
+local cur, last = m[1], m[2]
+if cur >= last then return cmsgpack.pack({ text(cur), '0', {} }) end
+local first, to = cur + 1, math.min(cur + ARGV[7], last)
+redis.call('HSET', KEYS[1], 'cur', text(to))
+redis.call('HSET', base .. 'b:' .. ARGV[5], '@', ARGV[6], 'k', 1, 'f', text(first), 'l', text(to),
+  'o', text(first), 'n', text(to - cur))
+redis.call('ZADD', base .. 'lease', text(now + ARGV[8]), ARGV[5])
+if to < last then ring() end
+local closed = {}
+if redis.call('EXISTS', base .. 'shut') == 1 then
+  local flat = redis.call('HSCAN', base .. 'shut', 0, 'COUNT', 200)[2]
+  for i = 1, math.min(#flat, 400), 2 do
+    local till, why = string.match(flat[i + 1], '^(%d+) (%d+)$')
+    if tonumber(till) > now then
+      closed[#closed + 1] = tonumber(flat[i])
+      closed[#closed + 1] = till - now
+      closed[#closed + 1] = tonumber(why)
+    end
+  end
+end
+return answer({ text(first), text(to), closed })

@@ -1,0 +1,63 @@
+-- Trims the head of the history. ARGV: 5 the highest number that may go, 6 how many at most,
+-- 7 failed deliveries that ended before this (ms) need not be kept, 8 when to look at a spared
+-- event again, in ms.
+-- Answers [the trim mark, whether there is more]. Nothing goes that is not matched, that has a
+-- pending delivery or a failed one which is kept longer: such an event's entry is saved first.
+local m = marks('cur', 'trim')
+if not m then return EPOCH end
+local bound, from = math.min(m[1], tonumber(ARGV[5])), m[2]
+for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
+  local first = tonumber(redis.call('HGET', base .. 'b:' .. token, 'f') or '0')
+  if first > 0 then bound = math.min(bound, first - 1) end
+end
+local to = math.min(bound, from + tonumber(ARGV[6]))
+
+local failed_from = tonumber(ARGV[7])
+-- Whether an event has to stay; if not, its records and what leads to them go.
+local function stays(n)
+  local x = base .. 'x:' .. n
+  local flat = redis.call('HGETALL', x)
+  for i = 1, #flat, 2 do
+    local letter, _, _, at = parse(flat[i + 1])
+    if not letter or letter == 'P' or letter == 'F' and at >= failed_from then return true end
+  end
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i + 1], 1, 1) == 'F' then
+      redis.call('ZREM', base .. 'fail:' .. lane_of(flat[i]), member(n, flat[i]))
+    end
+  end
+  if #flat > 0 then redis.call('DEL', x) end
+  return false
+end
+
+-- Events that were spared before.
+local spared = redis.call('ZRANGEBYSCORE', base .. 'old', '-inf', text(now), 'LIMIT', 0, 50)
+for _, n in ipairs(spared) do
+  if stays(n) then
+    redis.call('ZADD', base .. 'old', text(now + ARGV[8]), n)
+  else
+    redis.call('DEL', base .. 'body:' .. n)
+    redis.call('ZREM', base .. 'old', n)
+  end
+end
+if to <= from then return cmsgpack.pack({ text(from), false }) end
+
+local keys = {}
+for n = from + 1, to do keys[#keys + 1] = base .. 'x:' .. text(n) end
+if redis.call('EXISTS', unpack(keys)) > 0 then
+  for n = from + 1, to do
+    local name = text(n)
+    if redis.call('EXISTS', base .. 'x:' .. name) == 1 and stays(name) then
+      local entry, id = entry_of(name)
+      if entry then
+        redis.call('SET', base .. 'body:' .. name, string.match(id, '%d+$') .. ':' .. entry)
+        redis.call('ZADD', base .. 'old', text(now + ARGV[8]), name)
+      end
+    end
+  end
+end
+redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
+redis.call('HSET', KEYS[1], 'trim', text(to))
+local page = math.floor((from + 1) / 65536)
+if page < math.floor((to + 1) / 65536) then redis.call('UNLINK', base .. 'un:' .. page) end
+return cmsgpack.pack({ text(to), to < bound })

@@ -1,0 +1,211 @@
+//! Getting at a Redis: a connection, what its server promises, and which store lies in it.
+//!
+//! A store is set up once, by whoever runs it ([`setup`]); no process does that by itself, for a
+//! Redis without a store may be one that lost it.
+
+use std::sync::Arc;
+
+use pregon_core::id::PartitionNo;
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+
+use super::config::Config;
+use super::fault::Fault;
+use super::keys::{ConfigKey, PARTITIONS_MAX};
+use super::link::Link;
+use super::nodes::Nodes;
+use super::scripts::Scripts;
+use super::server::Promise;
+use super::value;
+use super::{Redis, RedisOptions};
+
+/// The form in which this release writes and reads; a store of a later one is left alone.
+const SCHEMA: u32 = 1;
+
+/// Why a Redis cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A setting, or what it leads to, breaks a rule.
+    #[error("{setting}: {rule}")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// The rule.
+        rule: String,
+    },
+    /// It does not answer, or refuses to.
+    #[error("--redis-url: cannot use the server: {0}")]
+    Unreachable(String),
+    /// There is no store in it: it is new, or it was emptied.
+    #[error(
+        "this Redis holds no store: `pregon init` sets up a new one; if there was one, Redis was \
+         emptied: restore it first"
+    )]
+    NotSetUp,
+    /// A later release wrote it.
+    #[error("the store has schema {found}, and this release knows {known} at most")]
+    TooNew {
+        /// Its schema.
+        found: u32,
+        /// The latest known.
+        known: u32,
+    },
+}
+
+impl OpenError {
+    pub(super) fn from_fault(fault: Fault) -> Self {
+        match fault {
+            Fault::Emptied(_) => OpenError::NotSetUp,
+            Fault::Silent(text) | Fault::Busy(text) | Fault::Full(text) | Fault::Corrupt(text) => {
+                OpenError::Unreachable(text)
+            }
+            Fault::Epoch | Fault::Stale | Fault::NoScript => {
+                OpenError::Unreachable(format!("{fault:?}"))
+            }
+        }
+    }
+
+    fn setting(setting: &'static str, rule: impl Into<String>) -> Self {
+        OpenError::Setting { setting, rule: rule.into() }
+    }
+}
+
+/// What setting up found or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Nothing was there before.
+    pub created: bool,
+    /// The store's name for this life.
+    pub epoch: u64,
+    /// Its partitions: what was asked for, or what an earlier setup was asked for.
+    pub partitions: PartitionNo,
+}
+
+/// What the engine is made of.
+pub(super) struct Parts {
+    /// For all calls but those below.
+    pub main: Link,
+    /// For publishes and commits: waiting for replicas or the disk holds up what follows.
+    pub publish: Link,
+    /// For what blocks at Redis.
+    pub block: Link,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The nodes.
+    pub nodes: Arc<Nodes>,
+    /// What the server promises.
+    pub promise: Promise,
+    /// Its partitions.
+    pub partitions: PartitionNo,
+}
+
+/// Sets up a store in a Redis that has none. One that is there is left as it is, and told of.
+///
+/// # Errors
+///
+/// The server cannot be reached or used, or the settings break a rule.
+pub async fn setup(options: &RedisOptions, partitions: PartitionNo) -> Result<Setup, OpenError> {
+    if !(1..=PARTITIONS_MAX).contains(&partitions) {
+        return Err(OpenError::setting("--partitions", format!("must be 1 to {PARTITIONS_MAX}")));
+    }
+    let link = Link::new(&client(options)?).map_err(OpenError::from_fault)?;
+    let promise = Promise::read(&link, options).await?;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| OpenError::Unreachable(error.to_string()))?;
+    let args = [
+        options.ahead.millis().to_string(),
+        u64::from_le_bytes(random).max(1).to_string(),
+        partitions.to_string(),
+        SCHEMA.to_string(),
+    ];
+    let args = args.map(String::into_bytes);
+    let meta = ConfigKey::Meta.to_string();
+    let (created, epoch, partitions, schema): (u8, String, PartitionNo, u32) = promise
+        .run(&link, &Scripts::new().setup, &meta, &args)
+        .await
+        .map_err(OpenError::from_fault)?;
+    known(schema)?;
+    let unreadable = |_| OpenError::Unreachable("the epoch cannot be read".to_owned());
+    let epoch = epoch.parse().map_err(unreadable)?;
+    Ok(Setup { created: created == 1, epoch, partitions })
+}
+
+/// Opens the store that lies in a Redis.
+///
+/// # Errors
+///
+/// The server cannot be reached or used, a setting breaks a rule, or there is no store.
+pub async fn open(options: RedisOptions) -> Result<Redis, OpenError> {
+    Redis::of(connect(&options).await?, &options).await
+}
+
+/// Connects, checks the server, and reads which store lies in it.
+pub(super) async fn connect(options: &RedisOptions) -> Result<Parts, OpenError> {
+    let client = client(options)?;
+    let link = || Link::new(&client).map_err(OpenError::from_fault);
+    let (main, publish, block, follow) = (link()?, link()?, link()?, link()?);
+    let promise = Promise::read(&main, options).await?;
+    let partitions = read_setup(&main).await?;
+    let ahead = options.ahead.clone();
+    let config = Config::new(main.clone(), publish.clone(), follow, promise.clone(), ahead.clone());
+    let (config, nodes) = (Arc::new(config), Arc::new(Nodes::new(main.clone(), ahead)));
+    Ok(Parts { main, publish, block, config, nodes, promise, partitions })
+}
+
+async fn read_setup(link: &Link) -> Result<PartitionNo, OpenError> {
+    let mut cmd = redis::cmd("HMGET");
+    cmd.arg(ConfigKey::Meta.to_string()).arg(&["epoch", "partitions", "schema"]);
+    let read = async || {
+        let fields = value::array(link.query(&cmd).await?)?;
+        let [epoch, partitions, schema] = value::exactly(fields)?;
+        let epoch: Option<u64> = value::number(epoch)?;
+        Ok((epoch, value::number(partitions)?, value::number(schema)?))
+    };
+    let read: super::fault::Result<_> = read().await;
+    match read.map_err(OpenError::from_fault)? {
+        (Some(_), Some(partitions), Some(schema)) => {
+            known(schema)?;
+            Ok(partitions)
+        }
+        _ => Err(OpenError::NotSetUp),
+    }
+}
+
+fn known(schema: u32) -> Result<(), OpenError> {
+    if schema > SCHEMA {
+        return Err(OpenError::TooNew { found: schema, known: SCHEMA });
+    }
+    Ok(())
+}
+
+/// The client for these settings. Nothing that goes wrong here repeats the URL, which may hold a
+/// password.
+fn client(options: &RedisOptions) -> Result<Client, OpenError> {
+    let url = options.url.as_str();
+    let rule = "must be redis://host:port/db, rediss://host:port/db or redis+unix:///path?db=0";
+    let info: ConnectionInfo =
+        url.into_connection_info().map_err(|_| OpenError::setting("--redis-url", rule))?;
+    let mut redis = info.redis_settings().clone();
+    if let Some(user) = &options.user {
+        redis = redis.set_username(user);
+    }
+    if let Some(password) = &options.password {
+        redis = redis.set_password(password.as_str());
+    }
+    let info = info.set_redis_settings(redis);
+    if !url.starts_with("rediss://") {
+        if options.ca_pem.is_some() || options.client_pem.is_some() {
+            let rule = "must be rediss:// where certificates are given";
+            return Err(OpenError::setting("--redis-url", rule));
+        }
+        return Client::open(info).map_err(|_| OpenError::setting("--redis-url", rule));
+    }
+    let client_tls = options.client_pem.as_ref().map(|pem| ClientTlsConfig {
+        client_cert: pem.certificate.clone(),
+        client_key: pem.key.to_vec(),
+    });
+    let certificates = TlsCertificates { client_tls, root_cert: options.ca_pem.clone() };
+    Client::build_with_tls(info, certificates).map_err(|error| {
+        let rule = format!("the certificates cannot be used: {}", error.category());
+        OpenError::setting("--redis-ca-file, --redis-cert-file, --redis-key-file", rule)
+    })
+}

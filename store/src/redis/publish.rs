@@ -1,0 +1,340 @@
+//! Publish: events gather into flushes, and each flush is one step on one partition.
+//!
+//! A call to Redis costs the same whatever it carries, so what comes while a flush is under way
+//! waits and goes together. Events without an id may go to any partition: a full flush goes to any
+//! that is free, a smaller one only when no other is under way. Events with an id belong to the
+//! partition that their id names, so that their repeats are seen.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use pregon_core::event::NewEvent;
+use pregon_core::id::{Position, TenantId};
+use pregon_core::limits;
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::{Args, Engine, Kind};
+use super::entry::{self, IdHash};
+use super::fault::{Result, bad};
+use super::steps::STEPS;
+use crate::StoreError;
+use crate::queue::Published;
+use crate::stored::content_digest;
+
+/// Events in one step: 0.7 ms of Redis.
+const FLUSH_EVENTS: usize = 100;
+/// Bytes in one step, but one event whatever its size.
+const FLUSH_BYTES: usize = 1024 * 1024;
+/// Publish calls that may wait to be taken up; callers wait above it.
+const CALLS: usize = 1024;
+/// Events that may wait for their flush before no more calls are taken up.
+const QUEUED: usize = 16 * 1024;
+
+/// A window of ids: half of what history is kept, and no less than ids are remembered. Three are
+/// kept, so that an event's id is found as long as the event. The first publish of a partition's
+/// life says how long they are.
+fn window(history: Duration) -> Duration {
+    limits::DEDUPE_WINDOW.max(history / 2)
+}
+
+/// An event on its way.
+struct Item {
+    entry: Vec<u8>,
+    tenant: TenantId,
+    given: Option<(IdHash, [u8; 16])>,
+    call: Arc<Call>,
+    place: usize,
+}
+
+/// A publish call that is being answered.
+struct Call {
+    state: Mutex<CallState>,
+}
+
+struct CallState {
+    answers: Vec<Option<Published>>,
+    left: usize,
+    failed: Option<StoreError>,
+    done: Option<oneshot::Sender<std::result::Result<Vec<Published>, StoreError>>>,
+}
+
+impl Call {
+    /// Notes what became of one of its events; the last one answers the call.
+    fn answer(&self, place: usize, answer: std::result::Result<Published, StoreError>) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match answer {
+            Ok(published) => state.answers[place] = Some(published),
+            Err(error) => state.failed = Some(error),
+        }
+        state.left -= 1;
+        if state.left > 0 {
+            return;
+        }
+        let answers: Option<Vec<Published>> = state.answers.drain(..).collect();
+        let result = match (state.failed.take(), answers) {
+            (None, Some(answers)) => Ok(answers),
+            (Some(error), _) => Err(error),
+            (None, None) => Err(StoreError::Unavailable("an event was not answered".to_owned())),
+        };
+        if let Some(done) = state.done.take() {
+            let _ = done.send(result); // the caller may have gone
+        }
+    }
+}
+
+/// Takes publish calls.
+#[derive(Clone, Debug)]
+pub(super) struct Publisher {
+    calls: mpsc::Sender<Vec<Item>>,
+}
+
+impl Publisher {
+    /// Starts one; it ends when its last handle is gone.
+    pub fn start(engine: Arc<Engine>) -> Self {
+        let (calls, waiting) = mpsc::channel(CALLS);
+        tokio::spawn(Flushes::new(engine).run(waiting));
+        Self { calls }
+    }
+
+    /// Accepts events; answers in order.
+    pub async fn publish(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> std::result::Result<Vec<Published>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (done, answer) = oneshot::channel();
+        let call = Arc::new(Call {
+            state: Mutex::new(CallState {
+                answers: vec![None; events.len()],
+                left: events.len(),
+                failed: None,
+                done: Some(done),
+            }),
+        });
+        let items =
+            events.into_iter().enumerate().map(|(place, event)| Item::new(event, &call, place));
+        let items = items.collect::<Result<Vec<Item>>>()?;
+        self.calls.send(items).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Item {
+    fn new(event: NewEvent, call: &Arc<Call>, place: usize) -> Result<Self> {
+        let given = event.id.as_ref().map(|id| {
+            (IdHash::of(&event.tenant, id.as_str(), event.version), content_digest(&event))
+        });
+        let entry = entry::encode(&event)?;
+        Ok(Self { entry, tenant: event.tenant, given, call: Arc::clone(call), place })
+    }
+}
+
+/// What waits, and what is under way.
+struct Flushes {
+    engine: Arc<Engine>,
+    /// May go anywhere.
+    anywhere: VecDeque<Item>,
+    /// Must go to this partition.
+    bound: Vec<VecDeque<Item>>,
+    queued: usize,
+    busy: Vec<bool>,
+    /// Flushes under way that carry events without ids.
+    roaming: usize,
+    /// Where to look first for a free partition.
+    next: usize,
+    flying: FuturesUnordered<BoxFuture<'static, Landed>>,
+}
+
+/// A flush that came back.
+struct Landed {
+    partition: usize,
+    roaming: bool,
+}
+
+impl Flushes {
+    fn new(engine: Arc<Engine>) -> Self {
+        let partitions = engine.partitions.len();
+        Self {
+            engine,
+            anywhere: VecDeque::new(),
+            bound: std::iter::repeat_with(VecDeque::new).take(partitions).collect(),
+            queued: 0,
+            busy: vec![false; partitions],
+            roaming: 0,
+            next: 0,
+            flying: FuturesUnordered::new(),
+        }
+    }
+
+    async fn run(mut self, mut calls: mpsc::Receiver<Vec<Item>>) {
+        let mut open = true;
+        let mut came = Vec::new();
+        while open || !self.flying.is_empty() {
+            tokio::select! {
+                biased;
+                Some(landed) = self.flying.next() => {
+                    self.busy[landed.partition] = false;
+                    self.roaming -= usize::from(landed.roaming);
+                }
+                count = calls.recv_many(&mut came, CALLS), if open && self.queued < QUEUED => {
+                    open = count > 0;
+                    came.drain(..).flatten().for_each(|item| self.enqueue(item));
+                }
+            }
+            self.launch();
+        }
+    }
+
+    fn enqueue(&mut self, item: Item) {
+        self.queued += 1;
+        match &item.given {
+            None => self.anywhere.push_back(item),
+            Some((id, _)) => {
+                let partition = id.partition(self.bound.len());
+                self.bound[partition].push_back(item);
+            }
+        }
+    }
+
+    /// Sends what can go now.
+    fn launch(&mut self) {
+        let partitions = self.bound.len();
+        let first = self.next;
+        for step in 0..partitions {
+            let partition = (first + step) % partitions;
+            if self.busy[partition] {
+                continue;
+            }
+            let mut flush = Flush::default();
+            flush.fill(&mut self.bound[partition]);
+            let full = self.anywhere.len() >= FLUSH_EVENTS;
+            let roams = !self.anywhere.is_empty() && (full || self.roaming == 0);
+            if roams {
+                flush.fill(&mut self.anywhere);
+                self.next = (partition + 1) % partitions;
+            }
+            if flush.items.is_empty() {
+                continue;
+            }
+            self.queued -= flush.items.len();
+            self.busy[partition] = true;
+            self.roaming += usize::from(roams);
+            let engine = Arc::clone(&self.engine);
+            self.flying.push(Box::pin(async move {
+                flush.send(&engine, partition).await;
+                Landed { partition, roaming: roams }
+            }));
+        }
+    }
+}
+
+/// Events that go together.
+#[derive(Default)]
+struct Flush {
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+impl Flush {
+    /// Takes in what fits.
+    fn fill(&mut self, from: &mut VecDeque<Item>) {
+        while self.items.len() < FLUSH_EVENTS
+            && let Some(item) = from.front()
+            && (self.items.is_empty() || self.bytes + item.entry.len() <= FLUSH_BYTES)
+            && let Some(item) = from.pop_front()
+        {
+            self.bytes += item.entry.len();
+            self.items.push(item);
+        }
+    }
+
+    /// Sends it and answers its calls.
+    async fn send(mut self, engine: &Engine, partition: usize) {
+        let result = match engine.partitions.get(partition) {
+            Some(partition) => self.ask(engine, partition).await,
+            None => Err(bad("partition", partition)),
+        };
+        match result {
+            Ok(answers) => {
+                for (item, answer) in self.items.iter().zip(answers) {
+                    item.call.answer(item.place, Ok(answer));
+                }
+            }
+            Err(fault) => {
+                let error = StoreError::from(fault);
+                self.items.iter().for_each(|item| item.call.answer(item.place, Err(error.clone())));
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        engine: &Engine,
+        partition: &super::engine::Partition,
+    ) -> Result<Vec<Published>> {
+        let mut without: Vec<(&str, usize)> = Vec::new();
+        for item in self.items.iter().filter(|item| item.given.is_none()) {
+            let tenant = item.tenant.as_str();
+            match without.iter_mut().find(|(known, _)| *known == tenant) {
+                Some((_, count)) => *count += 1,
+                None => without.push((tenant, 1)),
+            }
+        }
+        let without: Vec<Val<'_>> = without
+            .into_iter()
+            .flat_map(|(tenant, count)| [Val::Text(tenant), Val::Count(count)])
+            .collect();
+        let mut args = Args::default()
+            .millis(limits::DEDUPE_WINDOW)
+            .millis(window(engine.history.max_age))
+            .table(&without)?;
+        for item in &mut self.items {
+            args.push_bytes(std::mem::take(&mut item.entry));
+            match &item.given {
+                None => (0..4).for_each(|_| args.push_text("")),
+                Some((id, digest)) => {
+                    args.push_bytes(id.field.to_vec());
+                    args.push_text(id.bucket);
+                    args.push_bytes(digest.to_vec());
+                    args.push_text(&item.tenant);
+                }
+            }
+        }
+        let (ms, first, marked): (String, String, Vec<String>) =
+            engine.operate(partition, Kind::Publish, &STEPS.publish, args).await?;
+        let (Ok(ms), Ok(first)) = (ms.parse::<u64>(), first.parse::<u64>()) else {
+            return Err(bad("a publish's answer", (ms, first)));
+        };
+        let accepted = |n| Published::Accepted {
+            position: Position { ms, partition: partition.no, n },
+            duplicate: false,
+        };
+        if marked.is_empty() {
+            return Ok((first..).take(self.items.len()).map(accepted).collect());
+        }
+        if marked.len() != self.items.len() {
+            return Err(bad("a publish's answers", marked.len()));
+        }
+        let read = |mark: String| match mark.split_once('-') {
+            None if mark.is_empty() => Ok(Published::IdReused),
+            None => mark.parse().map(accepted).map_err(|_| bad("a publish's answer", mark)),
+            Some(_) => entry::position_of(partition.no, &mark)
+                .map(|position| Published::Accepted { position, duplicate: true })
+                .ok_or_else(|| bad("a publish's answer", mark)),
+        };
+        marked.into_iter().map(read).collect()
+    }
+}
+
+/// A value of a list that Lua reads.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Val<'a> {
+    Text(&'a str),
+    Count(usize),
+}

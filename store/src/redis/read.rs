@@ -1,0 +1,150 @@
+//! Reading events and deliveries.
+//!
+//! There is no index of deliveries. A list walks events, newest first, a bounded number of them a
+//! page; of each it puts together what its record says and what the log tells. Where only pending
+//! or failed ones of a few lanes are asked for, lanes and the failed are walked instead. The place
+//! of a page is where each partition stands, so that pages neither lose nor repeat.
+
+use pregon_core::clock::Timestamp;
+use pregon_core::event::Event;
+use pregon_core::id::{EventName, NodeId, Position};
+use redis::Value;
+
+use super::bodies;
+use super::engine::{Args, Engine, Partition};
+use super::entry::{self, Found, IdHash};
+use super::fault::{Fault, Result, bad};
+use super::keys::Key;
+use super::log::texts;
+use super::steps::STEPS;
+use crate::log::{EventQuery, EventStage, Page};
+
+mod deliveries;
+mod structure;
+mod walk;
+
+pub(super) use deliveries::{deliveries, delivery};
+pub(super) use structure::{batches, owners};
+pub(super) use walk::first_since;
+use walk::{Among, Place, SCAN, Walk};
+
+/// The place of an event.
+pub(super) async fn find(engine: &Engine, name: &EventName) -> Result<Option<Position>> {
+    let position = match name.id.position() {
+        Some(position) if name.version == 0 => position,
+        Some(_) => return Ok(None), // an assigned id has no versions
+        None => {
+            let hash = IdHash::of(&name.tenant, name.id.as_str(), name.version);
+            let partition = &engine.partitions[hash.partition(engine.partitions.len())];
+            let mut args = Args::default();
+            args.push_bytes(hash.field.to_vec());
+            args.push_text(hash.bucket);
+            let id: String = engine.step(partition, &STEPS.find, args).await?;
+            match entry::position_of(partition.no, &id) {
+                Some(position) => position,
+                None => return Ok(None),
+            }
+        }
+    };
+    let Some(event) = event_at(engine, position).await? else { return Ok(None) };
+    Ok((event.tenant == name.tenant).then_some(position))
+}
+
+/// An event by its place; none: not there, or no longer kept.
+pub(super) async fn event_at(engine: &Engine, position: Position) -> Result<Option<Event>> {
+    let Ok(partition) = engine.partition(position.partition) else { return Ok(None) };
+    let mut found = bodies::read_some(engine, partition, [position.n]).await?;
+    match found.remove(&position.n) {
+        Some(found) if found.position() != position => Ok(None),
+        Some(Found::Event(event)) => Ok(Some(*event)),
+        Some(Found::Spoiled(position)) => Err(bad("event", position.to_string())),
+        None => Ok(None),
+    }
+}
+
+/// Where events stand.
+async fn stages(
+    engine: &Engine,
+    partition: &Partition,
+    numbers: &[u64],
+) -> Result<Vec<EventStage>> {
+    let mut args = Args::default();
+    numbers.iter().for_each(|n| args.push_text(*n));
+    let stages: Vec<String> = engine.step(partition, &STEPS.stage, args).await?;
+    let stage = |text: String| match text.as_str() {
+        "" => Ok(EventStage::Waiting),
+        "." => Ok(EventStage::Matched),
+        node => NodeId::parse(node).map(EventStage::Claimed).map_err(|_| bad("a node", node)),
+    };
+    stages.into_iter().map(stage).collect()
+}
+
+/// An event and where it stands.
+pub(super) async fn event(
+    engine: &Engine,
+    position: Position,
+) -> Result<Option<(Event, EventStage)>> {
+    let Some(event) = event_at(engine, position).await? else { return Ok(None) };
+    let Ok(partition) = engine.partition(position.partition) else { return Ok(None) };
+    let stage = stages(engine, partition, &[position.n]).await?.pop();
+    Ok(stage.map(|stage| (event, stage)))
+}
+
+/// Events, newest first.
+pub(super) async fn events(
+    engine: &Engine,
+    query: &EventQuery,
+    from: Option<&str>,
+    limit: usize,
+) -> Result<Page<Event>> {
+    let mut place = Place::of(from, engine).await?;
+    let mut walk = Walk::new(engine, &place.below, (query.from, query.to), Among::All).await?;
+    let mut page = Page { items: Vec::new(), next: None };
+    while let Some((i, found)) = walk.next().await? {
+        place.below[i] = found.position().n;
+        if let Found::Event(event) = found
+            && suits_event(query, &event)
+            && (!query.unmatched_only || nobody_wanted(engine, &event).await?)
+        {
+            page.items.push(*event);
+        }
+        if page.items.len() >= limit.max(1) || walk.looked_at >= SCAN {
+            page.next = Some(place.print());
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn suits_event(query: &EventQuery, event: &Event) -> bool {
+    query.tenant.as_ref().is_none_or(|wanted| *wanted == event.tenant)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type)
+        && query.environment.is_none_or(|wanted| wanted == event.environment)
+        && query.from.is_none_or(|from| event.accept_time() >= from)
+        && query.to.is_none_or(|to| event.accept_time() < to)
+}
+
+async fn nobody_wanted(engine: &Engine, event: &Event) -> Result<bool> {
+    let Ok(partition) = engine.partition(event.position.partition) else { return Ok(false) };
+    let n = event.position.n;
+    let mut cmd = redis::cmd("GETBIT");
+    cmd.arg(partition.keys.key(Key::Unmatched(n / UNMATCHED_PAGE))).arg(n % UNMATCHED_PAGE);
+    Ok(engine.main.query(&cmd).await? == Value::Int(1))
+}
+
+/// Events whose being wanted by nobody one bitmap tells.
+const UNMATCHED_PAGE: u64 = 65_536;
+
+impl Engine {
+    /// The store's present time.
+    pub(super) async fn now(&self) -> Result<Timestamp> {
+        let parts = texts(self.main.query(&redis::cmd("TIME")).await?)?;
+        let part = |i: usize| parts.get(i).and_then(|part| part.parse::<i64>().ok());
+        match (part(0), part(1)) {
+            (Some(seconds), Some(micros)) => {
+                Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000 + self.ahead()))
+            }
+            _ => Err(Fault::Corrupt(format!("Redis tells the time as {parts:?}"))),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Walking events, newest first, over all partitions; and the place where a page of them ends.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag};
+use pregon_core::outcome::DeliveryState;
+use redis::Value;
+
+use super::super::bodies;
+use super::super::engine::{Engine, Partition};
+use super::super::entry::{self, Found};
+use super::super::fault::{Result, bad};
+use super::super::keys::Key;
+use super::super::log::texts;
+use super::structure::{batches, owners};
+use crate::log::DeliveryQuery;
+
+/// Events that one page looks at, whatever it finds.
+pub(super) const SCAN: usize = 2000;
+/// Events that are read together.
+pub(super) const STRIDE: usize = 250;
+
+/// Where a page ends: in each partition, what comes next is below this number; and of one event,
+/// the deliveries below this lane and tag come first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub below: Vec<u64>,
+    pub within: Option<(usize, u64, LaneNo, Option<ReplayTag>)>,
+}
+
+impl Place {
+    /// Where a list begins: with what is there now, so that what comes later is in no later page.
+    async fn start(engine: &Engine) -> Result<Self> {
+        let mut pipeline = redis::pipe();
+        for partition in &engine.partitions {
+            pipeline.cmd("HGET").arg(partition.keys.key(Key::Marks)).arg("last");
+        }
+        let mut below = Vec::with_capacity(engine.partitions.len());
+        for answer in engine.main.pipeline(&pipeline).await? {
+            below.push(number(&answer.extract_error()?) + 1);
+        }
+        Ok(Self { below, within: None })
+    }
+
+    /// Where a page begins.
+    pub async fn of(text: Option<&str>, engine: &Engine) -> Result<Self> {
+        match text {
+            None => Self::start(engine).await,
+            Some(text) => Self::parse(text, engine.partitions.len()),
+        }
+    }
+
+    fn parse(text: &str, partitions: usize) -> Result<Self> {
+        Self::read(text)
+            .filter(|place| place.below.len() == partitions)
+            .ok_or_else(|| bad("page place", text))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (numbers, within) = match text.split_once('/') {
+            None => (text, None),
+            Some((numbers, within)) => (numbers, Some(within)),
+        };
+        let below = numbers.split('.').map(|n| n.parse().ok()).collect::<Option<Vec<u64>>>()?;
+        let within = match within {
+            None => None,
+            Some(within) => {
+                let mut parts = within.splitn(3, '.');
+                let partition = parts.next()?.parse().ok()?;
+                let n = parts.next()?.parse().ok()?;
+                let (lane, tag) = entry::parse_field(parts.next()?)?;
+                Some((partition, n, lane, tag))
+            }
+        };
+        Some(Self { below, within })
+    }
+
+    pub fn print(&self) -> String {
+        let numbers: Vec<String> = self.below.iter().map(u64::to_string).collect();
+        let mut text = numbers.join(".");
+        if let Some((partition, n, lane, replay)) = self.within {
+            let key = DeliveryKey { position: Position { ms: 0, partition: 0, n }, lane, replay };
+            text.push_str(&format!("/{partition}.{n}.{}", entry::field(&key)));
+        }
+        text
+    }
+}
+
+/// Events of all partitions, newest first: a merge of one walk down each.
+pub(super) struct Walk<'a> {
+    engine: &'a Engine,
+    /// Numbers below this are too old.
+    low: Vec<u64>,
+    /// What comes next in each partition, newest first; refilled in strides.
+    ready: Vec<VecDeque<Found>>,
+    /// The number below which each partition is to be read on; none: nothing is left.
+    next: Vec<Option<u64>>,
+    pub looked_at: usize,
+    among: Among,
+}
+
+/// Which events a walk looks at.
+pub(super) enum Among {
+    /// All.
+    All,
+    /// Those with a failed delivery of one of these lanes.
+    Failed(Vec<LaneNo>),
+    /// These, by partition, highest first.
+    Numbers(Vec<Vec<u64>>),
+}
+
+impl<'a> Walk<'a> {
+    pub async fn new(
+        engine: &'a Engine,
+        below: &[u64],
+        (from, to): (Option<Timestamp>, Option<Timestamp>),
+        among: Among,
+    ) -> Result<Self> {
+        let (ready, next) = (Vec::new(), Vec::new());
+        let mut walk = Self { engine, low: Vec::new(), ready, next, looked_at: 0, among };
+        for (partition, below) in engine.partitions.iter().zip(below) {
+            let low = match from {
+                None => 0,
+                Some(from) => first_since(engine, partition, from).await?,
+            };
+            let high = match to {
+                None => *below,
+                Some(to) => (*below).min(first_since(engine, partition, to).await?),
+            };
+            walk.low.push(low);
+            walk.ready.push(VecDeque::new());
+            walk.next.push((high > low.max(1)).then_some(high));
+        }
+        Ok(walk)
+    }
+
+    /// The next event, and its partition's place in the list.
+    pub async fn next(&mut self) -> Result<Option<(usize, Found)>> {
+        for i in 0..self.ready.len() {
+            if self.ready[i].is_empty() && self.next[i].is_some() {
+                self.read_on(i).await?;
+            }
+        }
+        let front = |i: &usize| self.ready[*i].front().map(|found| (found.position().ms, *i));
+        let newest = (0..self.ready.len()).filter(|i| front(i).is_some()).max_by_key(front);
+        let Some(newest) = newest else { return Ok(None) };
+        self.looked_at += 1;
+        Ok(self.ready[newest].pop_front().map(|found| (newest, found)))
+    }
+
+    async fn read_on(&mut self, i: usize) -> Result<()> {
+        let Some(below) = self.next[i] else { return Ok(()) };
+        let partition = &self.engine.partitions[i];
+        let numbers = match &self.among {
+            Among::All => None,
+            Among::Failed(lanes) => {
+                Some(failed_below(self.engine, partition, lanes, below, self.low[i]).await?)
+            }
+            Among::Numbers(all) => {
+                let own = all[i].iter().filter(|n| **n < below && **n >= self.low[i]);
+                Some(own.copied().take(STRIDE).collect())
+            }
+        };
+        if let Some(numbers) = numbers {
+            self.next[i] = numbers.last().copied().filter(|_| numbers.len() == STRIDE);
+            let found = bodies::read_some(self.engine, partition, numbers).await?;
+            self.ready[i].extend(found.into_values().rev());
+            return Ok(());
+        }
+        let mut cmd = redis::cmd("XREVRANGE");
+        cmd.arg(partition.keys.key(Key::Events)).arg(below - 1).arg(self.low[i].max(1));
+        cmd.arg("COUNT").arg(STRIDE);
+        let found = entry::decode_range(partition.no, self.engine.main.query(&cmd).await?)?;
+        let last = found.last().map(|found| found.position().n);
+        self.next[i] = last.filter(|n| found.len() == STRIDE && *n > self.low[i].max(1));
+        self.ready[i].extend(found);
+        if self.next[i].is_none() {
+            self.read_saved(i, last.unwrap_or(below)).await?;
+        }
+        Ok(())
+    }
+
+    /// Events that were spared from the trimming lie below all others.
+    async fn read_saved(&mut self, i: usize, below: u64) -> Result<()> {
+        let partition = &self.engine.partitions[i];
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(partition.keys.key(Key::Spared)).arg(0).arg(SCAN);
+        let mut numbers: Vec<u64> = texts(self.engine.main.query(&cmd).await?)?
+            .iter()
+            .filter_map(|n| n.parse().ok())
+            .filter(|n| *n < below && *n >= self.low[i])
+            .collect();
+        numbers.sort_unstable();
+        let found = bodies::read_some(self.engine, partition, numbers).await?;
+        let known = self.ready[i].back().map(|found| found.position().n);
+        let fresh = found.into_iter().rev().filter(|(n, _)| known.is_none_or(|known| *n < known));
+        self.ready[i].extend(fresh.map(|(_, found)| found));
+        Ok(())
+    }
+}
+
+/// Lanes that a walk of what waits or failed looks into; a tenant with more has all its events
+/// walked.
+const LANES: usize = 64;
+/// Deliveries that such a walk sorts; where more wait, all events are walked.
+const SORTED: usize = 5_000;
+
+/// The events that a list has to look at: where it is about pending or failed deliveries of few
+/// lanes, those that the lanes name.
+pub(super) async fn among(engine: &Engine, query: &DeliveryQuery) -> Result<Among> {
+    let pending = query.state == Some(DeliveryState::Pending);
+    if !pending && query.state != Some(DeliveryState::Failed) {
+        return Ok(Among::All);
+    }
+    let lanes = match (query.lane, &query.tenant) {
+        (Some(lane), _) => vec![lane],
+        (None, None) => return Ok(Among::All),
+        (None, Some(tenant)) => {
+            let mut lanes = BTreeSet::new();
+            for partition in &engine.partitions {
+                let owners = owners(engine, partition).await?;
+                lanes.extend(owners.into_iter().filter(|(_, own)| own == tenant).map(|(l, _)| l));
+            }
+            lanes.into_iter().collect()
+        }
+    };
+    if lanes.len() > LANES {
+        return Ok(Among::All);
+    }
+    if !pending {
+        return Ok(Among::Failed(lanes));
+    }
+    let (mut all, mut left) = (Vec::new(), SORTED);
+    for partition in &engine.partitions {
+        match pending_of(engine, partition, &lanes, left).await? {
+            None => return Ok(Among::All),
+            Some(numbers) => {
+                left = left.saturating_sub(numbers.len());
+                all.push(numbers);
+            }
+        }
+    }
+    Ok(Among::Numbers(all))
+}
+
+/// Numbers of events with a failed delivery of one of some lanes, highest first.
+async fn failed_below(
+    engine: &Engine,
+    partition: &Partition,
+    lanes: &[LaneNo],
+    below: u64,
+    low: u64,
+) -> Result<Vec<u64>> {
+    let mut pipeline = redis::pipe();
+    for lane in lanes {
+        pipeline.cmd("ZREVRANGEBYSCORE").arg(partition.keys.key(Key::Failed(*lane)));
+        pipeline.arg(below - 1).arg(low).arg("LIMIT").arg(0).arg(STRIDE);
+    }
+    let mut numbers = Vec::new();
+    for answer in engine.main.pipeline(&pipeline).await? {
+        numbers.extend(numbers_in(&texts(answer)?));
+    }
+    sort_down(&mut numbers);
+    numbers.truncate(STRIDE);
+    Ok(numbers)
+}
+
+/// Numbers of events with a pending delivery of one of some lanes, highest first; none: there are
+/// more than `most`.
+async fn pending_of(
+    engine: &Engine,
+    partition: &Partition,
+    lanes: &[LaneNo],
+    most: usize,
+) -> Result<Option<Vec<u64>>> {
+    let mut numbers = Vec::new();
+    for lane in lanes {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(partition.keys.key(Key::Lane(*lane))).arg(0).arg(most);
+        numbers.extend(numbers_in(&texts(engine.main.query(&cmd).await?)?));
+        if numbers.len() > most {
+            return Ok(None);
+        }
+    }
+    for (_, fields) in batches(engine, partition).await? {
+        let held = fields.iter().filter_map(|(name, _)| name.split_once('.'));
+        let own = |field: &str| entry::parse_field(field).is_some_and(|(l, _)| lanes.contains(&l));
+        numbers.extend(
+            held.filter(|(_, field)| own(field)).filter_map(|(n, _)| n.parse::<u64>().ok()),
+        );
+    }
+    sort_down(&mut numbers);
+    Ok(Some(numbers))
+}
+
+fn numbers_in(members: &[String]) -> Vec<u64> {
+    members.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n).collect()
+}
+
+fn sort_down(numbers: &mut Vec<u64>) {
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers.dedup();
+}
+
+/// The number of the first event accepted at or after a moment, by bisection: accept times rise
+/// with numbers.
+pub(in super::super) async fn first_since(
+    engine: &Engine,
+    partition: &Partition,
+    time: Timestamp,
+) -> Result<u64> {
+    let mut cmd = redis::cmd("HMGET");
+    cmd.arg(partition.keys.key(Key::Marks)).arg("trim").arg("last");
+    let Value::Array(marks) = engine.main.query(&cmd).await? else { return Ok(0) };
+    let (mut low, mut high) = match marks.as_slice() {
+        [trim, last] => (number(trim) + 1, number(last) + 1),
+        _ => return Ok(0),
+    };
+    if low == 1 && high == 1 {
+        return Ok(1);
+    }
+    let wanted = u64::try_from(time.millis()).unwrap_or(0);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let mut cmd = redis::cmd("XRANGE");
+        cmd.arg(partition.keys.key(Key::Events)).arg(middle).arg("+").arg("COUNT").arg(1);
+        let found = entry::decode_range(partition.no, engine.main.query(&cmd).await?)?;
+        match found.first().map(Found::position) {
+            Some(position) if position.ms < wanted => low = position.n + 1,
+            Some(_) | None => high = middle,
+        }
+    }
+    // Events that were spared are older than what is trimmed.
+    Ok(if low <= number(&marks[0]) + 1 { 0 } else { low })
+}
+
+/// A number that was never set is 0.
+fn number(value: &Value) -> u64 {
+    match value {
+        Value::BulkString(text) => String::from_utf8_lossy(text).parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_back() {
+        let tag = ReplayTag::from_bits([1, 2, 3, 4, 5]);
+        let within = [None, Some((1, 7, LaneNo(3), None)), Some((0, 9, LaneNo(40), Some(tag)))];
+        for within in within {
+            let place = Place { below: vec![1 << 40, 12, 0], within };
+            assert_eq!(Place::parse(&place.print(), 3), Ok(place.clone()));
+            assert!(Place::parse(&place.print(), 2).is_err());
+        }
+        assert!(Place::parse("1.x.3", 3).is_err());
+    }
+}

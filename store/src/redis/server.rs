@@ -1,0 +1,317 @@
+//! What a server can promise, read once at the start.
+//!
+//! A level of durability is a promise to publishers, so it is checked against what the server
+//! does, not against what its operator meant: whoever asks for a level that the server cannot give
+//! is told so at the start, and not when events are gone. What it evicts would be lost silently;
+//! such a server is refused whatever the level.
+
+use std::collections::HashMap;
+
+use redis::{Cmd, Pipeline, Value};
+use serde::de::DeserializeOwned;
+
+use super::RedisOptions;
+use super::fault::{Fault, Result};
+use super::link::Link;
+use super::open::OpenError;
+use super::script::{self, Script};
+use super::value;
+use crate::queue::Durability;
+
+/// How long a write may wait for the disk or for replicas: it fits into a call's patience together
+/// with the call itself.
+const CONFIRM_MS: u64 = 1_000;
+/// Oldest Redis, and oldest Valkey, that have the commands and script flags used here.
+const REDIS_MIN: Version = Version(7, 0);
+const VALKEY_MIN: Version = Version(7, 2);
+/// The first of either that can wait for its disk.
+const WAITAOF_MIN: Version = Version(7, 2);
+
+/// Major and minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(u32, u32);
+
+/// How often the append-only file is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// There is no such file.
+    Off,
+    /// Before each reply.
+    Always,
+    /// Each second.
+    EverySecond,
+    /// When the system likes.
+    Never,
+    /// There is a file; the server does not tell.
+    Untold,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    valkey: bool,
+    version: Version,
+    primary: bool,
+    cluster: bool,
+    policy: String,
+    max_memory: u64,
+    sync: Sync,
+    replicas: u32,
+}
+
+/// What a write waits for after it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirm {
+    /// Nothing: the reply is enough.
+    Nothing,
+    /// The server's own disk.
+    Disk,
+    /// So many replicas.
+    Replicas(u32),
+}
+
+/// What acknowledged writes survive, and what is to be done for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    /// The level that publishers are told.
+    pub durability: Durability,
+    /// The server's limit in bytes; none: it has none.
+    pub max_memory: Option<u64>,
+    confirm: Confirm,
+}
+
+impl Promise {
+    /// Reads what the server is, and refuses one that cannot keep the promise.
+    pub async fn read(link: &Link, options: &RedisOptions) -> std::result::Result<Self, OpenError> {
+        let facts = Facts::read(link).await.map_err(OpenError::from_fault)?;
+        let promise = facts.promise(options.durability, options.replicas)?;
+        tracing::info!(
+            server = facts.name(),
+            durability = %promise.durability,
+            power_cut = facts.power_cut(promise.durability),
+            "connected to Redis"
+        );
+        Ok(promise)
+    }
+
+    /// The command that follows a write, on the same connection, where the level wants one.
+    /// A write that is sent again must write again, or this waits for nothing.
+    pub fn confirm(&self) -> Option<Cmd> {
+        let (name, counts): (_, &[u32]) = match &self.confirm {
+            Confirm::Nothing => return None,
+            Confirm::Disk => ("WAITAOF", &[1, 0]),
+            Confirm::Replicas(count) => ("WAIT", std::slice::from_ref(count)),
+        };
+        let mut cmd = redis::cmd(name);
+        cmd.arg(counts).arg(CONFIRM_MS);
+        Some(cmd)
+    }
+
+    /// Reads its answer. Too few: the write is there, but not at its level.
+    pub fn confirmed(&self, answer: Value) -> Result<()> {
+        let answer = answer.extract_error()?;
+        let (reached, wanted) = match (self.confirm, answer) {
+            (Confirm::Nothing, _) => return Ok(()),
+            (Confirm::Replicas(wanted), Value::Int(reached)) => (reached, wanted),
+            (Confirm::Disk, Value::Array(counts)) => match counts.first() {
+                Some(Value::Int(reached)) => (*reached, 1),
+                _ => (0, 1),
+            },
+            (Confirm::Disk | Confirm::Replicas(_), _) => (0, 1),
+        };
+        if reached >= i64::from(wanted) {
+            return Ok(());
+        }
+        let where_to = if self.confirm == Confirm::Disk { "disk" } else { "replicas" };
+        let text = format!("written, but {reached} of {wanted} {where_to} confirmed it in time");
+        Err(Fault::Silent(text))
+    }
+
+    /// Runs a script that writes, and waits for what the level wants.
+    pub async fn run<T: DeserializeOwned>(
+        &self,
+        link: &Link,
+        script: &Script,
+        key: &str,
+        args: &[Vec<u8>],
+    ) -> Result<T> {
+        let Some(confirm) = self.confirm() else { return link.run(script, key, args).await };
+        let together = |call: Cmd| {
+            let mut both = Pipeline::with_capacity(2);
+            both.add_command(call);
+            both.add_command(confirm.clone());
+            both
+        };
+        let answers = link.pipeline(&together(script.by_hash(key, args))).await?;
+        let [mut ran, mut sure] = value::exactly(answers)?;
+        if script::is_unknown(&ran) {
+            let answers = link.pipeline(&together(script.whole(key, args))).await?;
+            [ran, sure] = value::exactly(answers)?;
+        }
+        let answer = script::answer(ran)?;
+        self.confirmed(sure)?;
+        Ok(answer)
+    }
+}
+
+impl Facts {
+    async fn read(link: &Link) -> Result<Self> {
+        let info = value::text(link.query(&redis::cmd("INFO")).await?)?;
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("appendfsync");
+        // Managed services forbid it; then this one thing is not known.
+        let sync = match link.query(&config).await {
+            Ok(Value::Array(pair)) => pair.into_iter().nth(1).and_then(|v| value::text(v).ok()),
+            Ok(Value::Map(pairs)) => {
+                pairs.into_iter().next().and_then(|(_, v)| value::text(v).ok())
+            }
+            Ok(_) | Err(_) => None,
+        };
+        Ok(Self::parse(&info, sync.as_deref()))
+    }
+
+    fn parse(info: &str, sync: Option<&str>) -> Self {
+        let lines: HashMap<&str, &str> =
+            info.lines().filter_map(|line| line.trim().split_once(':')).collect();
+        let says = |name: &str| lines.get(name).copied().unwrap_or_default();
+        let valkey = says("server_name") == "valkey";
+        let version = says(if valkey { "valkey_version" } else { "redis_version" });
+        let online = |slot: &u32| says(&format!("slave{slot}")).contains("state=online");
+        let slots = says("connected_slaves").parse().unwrap_or(0);
+        Self {
+            valkey,
+            version: Version::parse(version),
+            primary: says("role") != "slave",
+            cluster: says("cluster_enabled") == "1",
+            policy: says("maxmemory_policy").to_owned(),
+            max_memory: says("maxmemory").parse().unwrap_or(0),
+            sync: match (says("aof_enabled"), sync) {
+                ("1", Some("always")) => Sync::Always,
+                ("1", Some("everysec")) => Sync::EverySecond,
+                ("1", Some("no")) => Sync::Never,
+                ("1", _) => Sync::Untold,
+                (_, _) => Sync::Off,
+            },
+            replicas: u32::try_from((0..slots).filter(online).count()).unwrap_or(0),
+        }
+    }
+
+    fn name(&self) -> String {
+        let name = if self.valkey { "Valkey" } else { "Redis" };
+        format!("{name} {}.{}", self.version.0, self.version.1)
+    }
+
+    /// What this server promises at that level, or why it cannot.
+    fn promise(
+        &self,
+        durability: Durability,
+        replicas: u32,
+    ) -> std::result::Result<Promise, OpenError> {
+        self.is_usable()?;
+        let confirm = match durability {
+            Durability::Memory => Confirm::Nothing,
+            Durability::Fsync => self.can_sync()?,
+            Durability::Replicated if replicas == 0 => {
+                return refuse("--replicas", "must be 1 or more with --durability replicated");
+            }
+            Durability::Replicated if self.replicas < replicas => {
+                let here = self.replicas;
+                let rule = format!(
+                    "replicated wants {replicas} connected replicas (--replicas), but the server \
+                     has {here}"
+                );
+                return refuse("--durability", rule);
+            }
+            Durability::Replicated => Confirm::Replicas(replicas),
+        };
+        let max_memory = (self.max_memory > 0).then_some(self.max_memory);
+        Ok(Promise { durability, max_memory, confirm })
+    }
+
+    fn is_usable(&self) -> std::result::Result<(), OpenError> {
+        let least = if self.valkey { VALKEY_MIN } else { REDIS_MIN };
+        let name = self.name();
+        if self.version < least {
+            let Version(major, minor) = least;
+            return refuse(
+                "--redis-url",
+                format!("the server is {name}, and must be {major}.{minor} or later"),
+            );
+        }
+        if self.cluster {
+            return refuse(
+                "--redis-url",
+                format!("the server is a node of a cluster; name a single {name}"),
+            );
+        }
+        if !self.primary {
+            return refuse("--redis-url", "the server is a replica; name its primary");
+        }
+        match self.policy.as_str() {
+            "noeviction" => Ok(()),
+            // A service that does not tell: it says so when it is full, or it loses events.
+            "" => {
+                tracing::warn!("the server does not tell its maxmemory-policy: see to noeviction");
+                Ok(())
+            }
+            policy => refuse(
+                "--redis-url",
+                format!(
+                    "the server's maxmemory-policy is {policy}, which drops events when memory is \
+                     short; it must be noeviction"
+                ),
+            ),
+        }
+    }
+
+    fn can_sync(&self) -> std::result::Result<Confirm, OpenError> {
+        match self.sync {
+            Sync::Always => Ok(Confirm::Nothing),
+            Sync::Off => {
+                refuse("--durability", "fsync wants appendonly yes, and the server has no")
+            }
+            Sync::EverySecond | Sync::Never | Sync::Untold if self.version >= WAITAOF_MIN => {
+                Ok(Confirm::Disk)
+            }
+            Sync::EverySecond | Sync::Never => refuse(
+                "--durability",
+                format!("fsync wants appendfsync always on {} (7.2 can wait)", self.name()),
+            ),
+            Sync::Untold => refuse(
+                "--durability",
+                format!(
+                    "fsync wants appendfsync always on {}, and the server does not tell: CONFIG \
+                     GET is refused",
+                    self.name()
+                ),
+            ),
+        }
+    }
+
+    /// What is gone when the power of the server's machine is cut.
+    fn power_cut(&self, durability: Durability) -> &'static str {
+        match (durability, self.sync) {
+            (Durability::Fsync, _) | (_, Sync::Always) => "loses nothing acknowledged",
+            (Durability::Replicated, _) => "loses nothing acknowledged while a replica goes on",
+            (Durability::Memory, Sync::Off) => "loses all since the last snapshot, if there is one",
+            (Durability::Memory, Sync::EverySecond) => "loses a second, at most two",
+            (Durability::Memory, Sync::Never) => "loses what the system had not written: 30 s",
+            (Durability::Memory, Sync::Untold) => "loses what appendfsync left: it is not told",
+        }
+    }
+}
+
+impl Version {
+    /// From `7.0.15`; what cannot be read is older than all.
+    fn parse(text: &str) -> Self {
+        let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
+        Self(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
+fn refuse<T>(setting: &'static str, rule: impl Into<String>) -> std::result::Result<T, OpenError> {
+    Err(OpenError::Setting { setting, rule: rule.into() })
+}
+
+#[cfg(test)]
+mod tests;

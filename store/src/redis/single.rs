@@ -1,0 +1,151 @@
+//! Lanes as a whole, and one delivery at a time: close, open, end, cancel, replay.
+
+use pregon_core::attempt::End;
+use pregon_core::id::{DeliveryKey, LaneNo};
+use pregon_core::outcome::{DeliveryState, EndReason};
+
+use super::engine::{Args, Engine};
+use super::entry;
+use super::fault::{Result, bad};
+use super::log;
+use super::steps::STEPS;
+use crate::StoreError;
+use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed, STEP_MAX};
+use crate::stored;
+
+/// Deliveries that one step looks at for those that are to end.
+const LOOK: usize = 1000;
+
+/// Closes lanes; closing longer wins.
+pub(super) async fn close(engine: &Engine, lanes: &[LaneClose]) -> Result<()> {
+    for lanes in lanes.chunks(STEP_MAX) {
+        let close: Vec<i64> = lanes
+            .iter()
+            .flat_map(|close| {
+                let wait = i64::try_from(close.wait.as_millis()).unwrap_or(i64::MAX >> 11);
+                [lane_arg(close.lane), wait, stored::pending_code(close.reason)]
+            })
+            .collect();
+        in_all(engine, &close, &[]).await?;
+    }
+    Ok(())
+}
+
+/// Opens lanes and lets them be looked at now.
+pub(super) async fn open(engine: &Engine, lanes: &[LaneNo]) -> Result<()> {
+    for lanes in lanes.chunks(STEP_MAX) {
+        let open: Vec<i64> = lanes.iter().map(|lane| lane_arg(*lane)).collect();
+        in_all(engine, &[], &open).await?;
+    }
+    Ok(())
+}
+
+fn lane_arg(lane: LaneNo) -> i64 {
+    i64::try_from(lane.0).unwrap_or(i64::MAX)
+}
+
+/// A lane may have deliveries in any partition.
+async fn in_all(engine: &Engine, close: &[i64], open: &[i64]) -> Result<()> {
+    let calls = engine.partitions.iter().map(|partition| async move {
+        let args = Args::default().table(&close)?.table(&open)?;
+        engine.step::<bool>(partition, &STEPS.lanes, args).await
+    });
+    futures::future::try_join_all(calls).await.map(|_| ())
+}
+
+/// Ends waiting deliveries of a lane; answers how many.
+pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
+    let letter = match end.state {
+        DeliveryState::Failed => 'F',
+        DeliveryState::Cancelled => 'C',
+        other @ (DeliveryState::Pending | DeliveryState::Succeeded) => {
+            return Err(bad("an end of a lane", other));
+        }
+    };
+    let limit = end.limit.min(STEP_MAX);
+    let mut all = 0;
+    for partition in &engine.partitions {
+        let mut passed_over = 0;
+        while all < limit {
+            let args = Args::default()
+                .text(end.lane.0)
+                .text(letter)
+                .text(stored::end_code(end.reason))
+                .text(end.before.map_or(0, pregon_core::clock::Timestamp::millis))
+                .text(limit - all)
+                .text(passed_over)
+                .text(LOOK);
+            let (ended, stay, last): (usize, usize, bool) =
+                engine.step(partition, &STEPS.end_lane, args).await?;
+            all += ended;
+            passed_over += stay;
+            if last {
+                break;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Cancels one delivery.
+pub(super) async fn cancel(
+    engine: &Engine,
+    key: DeliveryKey,
+    reason: EndReason,
+) -> std::result::Result<Cancelled, StoreError> {
+    let Ok(partition) = engine.partition(key.position.partition) else {
+        return Ok(Cancelled::Unknown);
+    };
+    let args = Args::default()
+        .text(key.position.n)
+        .text(key.position.ms)
+        .text(entry::field(&key))
+        .text(stored::end_code(reason));
+    let answer: char = engine.step(partition, &STEPS.cancel, args).await?;
+    Ok(match answer {
+        'U' => Cancelled::Unknown,
+        'I' => Cancelled::InFlight,
+        'D' => Cancelled::Done,
+        'S' => Cancelled::Ended(DeliveryState::Succeeded),
+        'F' => Cancelled::Ended(DeliveryState::Failed),
+        'C' => Cancelled::Ended(DeliveryState::Cancelled),
+        'L' => {
+            let end = log::end_of(engine, partition, key).await?;
+            end.map_or(Cancelled::Unknown, |End { state, .. }| Cancelled::Ended(state))
+        }
+        other => return Err(bad("a cancel's answer", other).into()),
+    })
+}
+
+/// Makes new deliveries of old ones; answers in order.
+pub(super) async fn replay(engine: &Engine, replays: &[Replay]) -> Result<Vec<Replayed>> {
+    let mut answers = vec![Replayed::EventGone; replays.len()];
+    for partition in &engine.partitions {
+        let own: Vec<(usize, DeliveryKey)> = replays
+            .iter()
+            .enumerate()
+            .filter(|(_, replay)| replay.key.position.partition == partition.no)
+            .map(|(i, replay)| (i, DeliveryKey { replay: Some(replay.tag), ..replay.key }))
+            .collect();
+        for own in own.chunks(STEP_MAX) {
+            let mut args = Args::default();
+            for (_, key) in own {
+                args.push_text(key.position.n);
+                args.push_text(key.position.ms);
+                args.push_text(entry::field(key));
+            }
+            let made: Vec<i64> = engine.step(partition, &STEPS.replay, args).await?;
+            if made.len() != own.len() {
+                return Err(bad("a replay's answers", made.len()));
+            }
+            for ((i, key), made) in own.iter().zip(made) {
+                answers[*i] = match made {
+                    1 => Replayed::Created(*key),
+                    0 => Replayed::Existed(*key),
+                    _ => Replayed::EventGone,
+                };
+            }
+        }
+    }
+    Ok(answers)
+}

@@ -1,0 +1,75 @@
+//! The scripts by name: what is in `lua/`, with the numbers that they share with the codec.
+
+use std::sync::LazyLock;
+
+use pregon_core::outcome::{EndReason, PendingReason};
+
+use super::script::Script;
+use crate::stored::{end_code, pending_code};
+
+/// Every script of a partition.
+pub(super) struct Steps {
+    pub publish: Script,
+    pub take: Script,
+    pub due: Script,
+    pub take_over: Script,
+    pub settle: Script,
+    pub extend: Script,
+    pub release: Script,
+    pub lanes: Script,
+    pub end_lane: Script,
+    pub cancel: Script,
+    pub replay: Script,
+    pub books: Script,
+    pub stage: Script,
+    pub find: Script,
+    pub trim: Script,
+    pub sweep: Script,
+}
+
+/// Steps that accept work: refused before anything runs when Redis is out of memory.
+const ACCEPT: &str = "";
+/// Steps that finish work: they run when Redis is out of memory, for they are what frees it.
+const FINISH: &str = "allow-oom";
+/// Steps that write nothing.
+const READ: &str = "no-writes";
+
+/// All of them.
+pub(super) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
+    let prelude = prelude();
+    let script = |flags: &str, body: &str| Script::new(flags, &prelude, body);
+    Steps {
+        publish: script(ACCEPT, include_str!("lua/publish.lua")),
+        take: script(FINISH, include_str!("lua/take.lua")),
+        due: script(FINISH, include_str!("lua/due.lua")),
+        take_over: script(FINISH, include_str!("lua/takeover.lua")),
+        settle: script(FINISH, include_str!("lua/settle.lua")),
+        extend: script(FINISH, include_str!("lua/extend.lua")),
+        release: script(FINISH, include_str!("lua/release.lua")),
+        lanes: script(FINISH, include_str!("lua/lanes.lua")),
+        end_lane: script(FINISH, include_str!("lua/end_lane.lua")),
+        cancel: script(FINISH, include_str!("lua/cancel.lua")),
+        replay: script(ACCEPT, include_str!("lua/replay.lua")),
+        books: script(READ, include_str!("lua/books.lua")),
+        stage: script(READ, include_str!("lua/stage.lua")),
+        find: script(READ, include_str!("lua/find.lua")),
+        trim: script(FINISH, include_str!("lua/trim.lua")),
+        sweep: script(FINISH, include_str!("lua/sweep.lua")),
+    }
+});
+
+/// What is put before each: numbers of reasons, then the files that all share.
+fn prelude() -> String {
+    let numbers = [
+        ("QUEUED", pending_code(PendingReason::Queued)),
+        ("IN_FLIGHT", pending_code(PendingReason::InFlight)),
+        ("RETRY_SCHEDULED", pending_code(PendingReason::RetryScheduled)),
+        ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
+        ("EXPIRED", end_code(EndReason::Expired)),
+    ];
+    let mut text = String::new();
+    for (name, number) in numbers {
+        text.push_str(&format!("local {name} = {number}\n"));
+    }
+    text + include_str!("lua/prelude.lua") + include_str!("lua/records.lua")
+}

@@ -1,0 +1,88 @@
+//! Reading replies: what is not as asked for is a fault, never a guess.
+
+use std::fmt;
+
+use bytes::Bytes;
+use redis::{RedisError, Value};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use super::fault::{Fault, Result, bad};
+
+/// A reply of several.
+pub(super) fn array(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(items) => Ok(items),
+        Value::Nil => Ok(Vec::new()),
+        Value::ServerError(error) => Err(Fault::from(RedisError::from(error))),
+        other => Err(bad("not an array:", other)),
+    }
+}
+
+/// A string, or none.
+pub(super) fn bytes(value: Value) -> Result<Option<Bytes>> {
+    match value {
+        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+        Value::Nil => Ok(None),
+        Value::ServerError(error) => Err(Fault::from(RedisError::from(error))),
+        other => Err(bad("not a string:", other)),
+    }
+}
+
+/// A text that must be there.
+pub(super) fn text(value: Value) -> Result<String> {
+    let bytes = match value {
+        Value::SimpleString(text) => return Ok(text),
+        Value::VerbatimString { text, .. } => return Ok(text),
+        other => bytes(other)?.ok_or_else(|| bad("not a text:", "nothing"))?,
+    };
+    String::from_utf8(bytes.into()).map_err(|error| bad("not a text:", error))
+}
+
+/// A number written out, or none.
+pub(super) fn number<T: std::str::FromStr>(value: Value) -> Result<Option<T>> {
+    let Some(bytes) = bytes(value)? else { return Ok(None) };
+    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| bad("not a number:", bytes))
+}
+
+/// A reply of so many.
+pub(super) fn exactly<const N: usize>(values: Vec<Value>) -> Result<[Value; N]> {
+    values.try_into().map_err(|values: Vec<Value>| bad("so many replies:", values.len()))
+}
+
+/// The server's time, in ms, as `TIME` tells it.
+pub(super) fn time(value: Value) -> Result<i64> {
+    let [seconds, micros] = exactly(array(value)?)?;
+    match (number::<i64>(seconds)?, number::<i64>(micros)?) {
+        (Some(seconds), Some(micros)) => Ok(seconds * 1000 + micros / 1000),
+        none => Err(bad("a time of", none)),
+    }
+}
+
+/// Bytes in a script's answer, where Lua knows strings only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Blob(pub Vec<u8>);
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> std::result::Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> std::result::Result<Blob, E> {
+                Ok(Blob(text.as_bytes().to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
+}

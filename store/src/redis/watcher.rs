@@ -1,0 +1,94 @@
+//! Wakes who waits for a change of configuration.
+//!
+//! A blocking read holds up whatever else is on its connection, and a follower that stops waiting
+//! would leave one behind. So one task per process waits at Redis, on a connection of its own, and
+//! all followers wait for the task. It starts with the first of them and ends with the store.
+//!
+//! It learns the last entry's id anew in each round, so it survives a log that was set back; what
+//! it misses while Redis is away the followers find at their own next look.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::fault::Result;
+use super::keys::ConfigKey;
+use super::link::Link;
+use super::value;
+
+/// How long one read waits at Redis.
+const BLOCK: Duration = Duration::from_secs(5);
+/// Pause after a read that failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The task, and the bell that it rings.
+pub(super) struct Watcher {
+    link: Link,
+    bell: watch::Sender<()>,
+    task: OnceLock<AbortHandle>,
+}
+
+impl Watcher {
+    /// Over a connection that nobody else uses.
+    pub fn new(link: Link) -> Self {
+        Self { link, bell: watch::Sender::new(()), task: OnceLock::new() }
+    }
+
+    /// Changes with every commit, and sometimes without.
+    pub fn listen(&self) -> watch::Receiver<()> {
+        self.task.get_or_init(|| {
+            tokio::spawn(watch(self.link.clone(), self.bell.clone())).abort_handle()
+        });
+        self.bell.subscribe()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+async fn watch(link: Link, bell: watch::Sender<()>) {
+    let mut known = None;
+    loop {
+        match last(&link).await {
+            Ok(id) if known.as_ref() == Some(&id) => {
+                if wait(&link, &id).await.is_err() {
+                    sleep(PAUSE).await;
+                }
+            }
+            Ok(id) => {
+                known = Some(id);
+                bell.send_replace(());
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// The id of the last entry.
+async fn last(link: &Link) -> Result<String> {
+    let mut cmd = redis::cmd("XREVRANGE");
+    cmd.arg(ConfigKey::Changes.to_string()).arg("+").arg("-").arg("COUNT").arg(1);
+    match value::array(link.query(&cmd).await?)?.pop() {
+        Some(entry) => {
+            let [id, _] = value::exactly(value::array(entry)?)?;
+            value::text(id)
+        }
+        None => Ok("0-0".to_owned()),
+    }
+}
+
+/// Waits for an entry after this one.
+async fn wait(link: &Link, id: &str) -> Result<()> {
+    let mut cmd = redis::cmd("XREAD");
+    cmd.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+    cmd.arg("STREAMS").arg(ConfigKey::Changes.to_string()).arg(id);
+    link.block(&cmd, BLOCK).await.map(drop)
+}

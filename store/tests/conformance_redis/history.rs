@@ -1,0 +1,135 @@
+//! History is kept within its bounds, and work is no history.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
+use pregon_core::clock::Timestamp;
+use pregon_core::event::{Environment, NewEvent};
+use pregon_core::id::{
+    ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, TenantId,
+};
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
+use pregon_store::Store;
+use pregon_store::log::DeliveryQuery;
+use pregon_store::queue::Transition;
+use pregon_store::redis::RedisOptions;
+
+use crate::queue::{due, events, in_order, publish, results, settle, store, take};
+use crate::server::Server;
+
+/// The record of an attempt that was acknowledged at once.
+fn acknowledged(key: DeliveryKey) -> AttemptRecord {
+    AttemptRecord {
+        key,
+        kind: RecordKind::Attempt,
+        number: 1,
+        tenant: TenantId::parse("acme").expect("an id"),
+        event_type: EventTypeId::parse("order.captured").expect("a type"),
+        environment: Environment::Live,
+        node: NodeId::parse("n1").expect("an id"),
+        start: Timestamp::from_millis(i64::try_from(key.position.ms).expect("a time")),
+        timing: Timing::default(),
+        outcome: Some(AttemptOutcome::Succeeded),
+        end: Some(End { state: DeliveryState::Succeeded, reason: None }),
+        error_class: None,
+        reason: String::new(),
+        status: 200,
+        url: "https://receiver.example/hook".into(),
+        remote: None,
+        next_attempt: None,
+        configuration_revision: 1,
+        contract: ContractId::parse("standard_webhooks").expect("an id"),
+        contract_revision: 0,
+        secrets: Vec::new(),
+        response: None,
+        late: false,
+    }
+}
+
+/// Looks until an event is gone; history is trimmed by a task that has its own pace.
+async fn gone(store: &Store, position: Position) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while store.log.event(position).await.expect("a read").is_some() {
+        assert!(Instant::now() < until, "{position:?} is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What is old goes, with all that tells of it; what is pending stays, however old, and what failed
+/// stays as long as it is said to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_goes_and_work_stays() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let server = Server::start();
+    let options = RedisOptions::new(&server.url(0));
+    let store = store(&options).await;
+    let exhausted = Transition::Failed(EndReason::AttemptsExhausted);
+    let given =
+        NewEvent { id: Some(EventId::parse_given("a").expect("an id")), ..events(1).remove(0) };
+    store.queue.publish(vec![given]).await.expect("a publish");
+    let batch = take(&store).await;
+    let smooth = batch.events[0].event.position;
+    let mut settlement = results(&batch, &[(1, Transition::Succeeded)]);
+    let key = DeliveryKey { position: smooth, lane: LaneNo(1), replay: None };
+    settlement.attempts.push((batch.token, acknowledged(key)));
+    store.queue.settle(settlement).await.expect("a settle");
+    publish(&store, 1).await;
+    let batch = take(&store).await;
+    let failed = batch.events[0].event.position;
+    settle(&store, &batch, &[(1, exhausted)]).await;
+    publish(&store, 1).await;
+    let batch = take(&store).await;
+    let waiting = batch.events[0].event.position;
+    settle(&store, &batch, &[(2, Transition::Retry(20 * DAY)), (3, Transition::Succeeded)]).await;
+    publish(&store, 1).await;
+    settle(&store, &take(&store).await, &[]).await;
+    assert_eq!(store.log.attempts(key).await.expect("the attempts").len(), 1);
+    let before = store.log.books(None).await.expect("the books");
+
+    options.ahead.advance(8 * DAY);
+    gone(&store, smooth).await;
+    assert_eq!(store.log.delivery(key).await.expect("a read"), None);
+    for kept in [failed, waiting] {
+        assert!(store.log.event(kept).await.expect("a read").is_some(), "{kept:?}");
+    }
+    let query = |state| DeliveryQuery { state: Some(state), ..DeliveryQuery::default() };
+    for (state, position) in [(DeliveryState::Failed, failed), (DeliveryState::Pending, waiting)] {
+        let page = store.log.deliveries(&query(state), None, 10).await.expect("a page");
+        let listed: Vec<_> = page.items.iter().map(|record| record.key.position).collect();
+        assert_eq!(listed, [position], "{state:?} is listed though it was spared from trimming");
+    }
+    in_order(&store).await;
+
+    options.ahead.advance(13 * DAY);
+    let handed_out = due(&store).await;
+    assert_eq!(handed_out.deliveries[0].key.position, waiting, "with its event");
+    settle(&store, &handed_out, &[(2, Transition::Succeeded)]).await;
+    options.ahead.advance(DAY);
+    gone(&store, waiting).await;
+    assert!(store.log.event(failed).await.expect("a read").is_some());
+    options.ahead.advance(30 * DAY);
+    gone(&store, failed).await;
+    in_order(&store).await;
+    assert_eq!(store.log.books(None).await.expect("the books").succeeded, before.succeeded + 1);
+
+    // What is left has a bound that no event moves: marks, books, owners of lanes, the configuration.
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let redis::Value::Array(keys) = server.run(&["KEYS", "*"]) else { panic!("no keys") };
+        let left: BTreeSet<String> = keys
+            .into_iter()
+            .map(|key| redis::from_redis_value::<String>(key).expect("a key"))
+            .filter(|key| !key.starts_with("{pgc}"))
+            .map(|key| key.split_once(':').expect("a tag and a name").1.to_owned())
+            .collect();
+        // Streams that are empty stay, to go on with their numbers.
+        let bound = ["bell", "elog", "ev", "jan", "log", "m", "n", "n:acme", "op", "own", "un:0"];
+        if left.iter().all(|key| bound.contains(&key.as_str())) {
+            break;
+        }
+        assert!(Instant::now() < until, "{left:?} is left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.run(&["XLEN", "{pg0}:log"]), redis::Value::Int(0));
+}
