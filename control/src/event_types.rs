@@ -13,6 +13,7 @@ use pregon_core::schema::Schema;
 use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event_type_service_server::EventTypeService;
+use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
@@ -24,7 +25,7 @@ use crate::{etag, map, parse};
 service! {
     /// The service of event types.
     EventTypes: EventTypeService {
-        create_event_type(CreateEventTypeRequest) -> CreateEventTypeResponse;
+        create_event_type(CreateEventTypeRequest by caller) -> CreateEventTypeResponse;
         get_event_type(GetEventTypeRequest) -> GetEventTypeResponse;
         list_event_types(ListEventTypesRequest) -> ListEventTypesResponse;
         update_event_type(UpdateEventTypeRequest) -> UpdateEventTypeResponse;
@@ -174,11 +175,12 @@ impl Control {
     pub(crate) async fn create_event_type(
         &self,
         request: v1::CreateEventTypeRequest,
+        caller: &Caller,
     ) -> Result<v1::CreateEventTypeResponse, Refusal> {
         let mut wrong = Violations::new();
         let id = wrong.check("event_type_id", EventTypeId::parse(&request.event_type_id));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "CreateEventType", &request, options, &mut wrong);
+        let how = How::parse(caller, "CreateEventType", &request, options, &mut wrong);
         let given = parse::required("event_type", request.event_type.as_ref(), &mut wrong);
         let edit = given.map(|given| self.whole_event_type(given, &mut wrong));
         let (id, edit) = parse::done(wrong, id.zip(edit))?;

@@ -29,6 +29,7 @@ mod mask;
 mod nodes;
 mod options;
 mod parse;
+mod reach;
 mod repeat;
 mod secrets;
 mod service;

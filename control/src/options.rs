@@ -50,8 +50,6 @@ pub struct ControlOptions {
     pub random: fn(&mut [u8]),
     /// The deployment's `user-agent`, as nodes send it.
     pub user_agent: Arc<str>,
-    /// Who callers are while they are not authenticated, as in `anonymous`.
-    pub actor: Arc<str>,
     /// Moved to each revision that is committed or seen here; answers carry it.
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
@@ -68,7 +66,6 @@ pub struct Control {
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) user_agent: Arc<str>,
-    pub(crate) actor: Arc<str>,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) turns: Turns,
@@ -78,7 +75,7 @@ pub struct Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("actor", &self.actor).finish_non_exhaustive()
+        f.debug_struct("Control").finish_non_exhaustive()
     }
 }
 
@@ -111,7 +108,6 @@ impl Control {
             event_data_limit: options.event_data_limit,
             random: options.random,
             user_agent: options.user_agent,
-            actor: options.actor,
             heads: Heads::new(options.latest),
             drain: options.drain,
             turns: Turns::default(),

@@ -13,6 +13,7 @@ use pregon_core::model::{Resource, Secret, SecretAlgorithm, SecretState, Subscri
 use pregon_core::secret::SecretBytes;
 use pregon_proto::v1;
 use pregon_proto::v1::secret_service_server::SecretService;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::time;
 use std::time::Duration;
 
@@ -28,13 +29,13 @@ mod keys;
 service! {
     /// The service of signing keys.
     Secrets: SecretService {
-        create_secret(CreateSecretRequest) -> CreateSecretResponse;
+        create_secret(CreateSecretRequest by caller) -> CreateSecretResponse;
         get_secret(GetSecretRequest) -> GetSecretResponse;
         list_secrets(ListSecretsRequest) -> ListSecretsResponse;
         delete_secret(DeleteSecretRequest) -> DeleteSecretResponse;
-        rotate_secret(RotateSecretRequest) -> RotateSecretResponse;
+        rotate_secret(RotateSecretRequest by caller) -> RotateSecretResponse;
         revoke_secret(RevokeSecretRequest) -> RevokeSecretResponse;
-        reveal_secret(RevealSecretRequest) -> RevealSecretResponse;
+        reveal_secret(RevealSecretRequest by caller) -> RevealSecretResponse;
     }
 }
 
@@ -59,6 +60,7 @@ impl Control {
     pub(crate) async fn create_secret(
         &self,
         request: v1::CreateSecretRequest,
+        caller: &Caller,
     ) -> Result<v1::CreateSecretResponse, Refusal> {
         let mut wrong = Violations::new();
         let parent = wrong.check("parent", parent(&request.parent));
@@ -66,7 +68,7 @@ impl Control {
         let id = assigned.as_ref().unwrap_or(&request.secret_id);
         let id = wrong.check("secret_id", SecretId::parse(id));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "CreateSecret", &request, options, &mut wrong);
+        let how = How::parse(caller, "CreateSecret", &request, options, &mut wrong);
         let (now, given) = (self.clock.now(), request.secret.unwrap_or_default());
         let draft = Draft::parse(&given, self.contracts.secret_form(), now, &mut wrong);
         let name = parent.zip(id);
@@ -170,11 +172,12 @@ impl Control {
     pub(crate) async fn rotate_secret(
         &self,
         request: v1::RotateSecretRequest,
+        caller: &Caller,
     ) -> Result<v1::RotateSecretResponse, Refusal> {
         let mut wrong = Violations::new();
         let parent = wrong.check("parent", parent(&request.parent));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "RotateSecret", &request, options, &mut wrong);
+        let how = How::parse(caller, "RotateSecret", &request, options, &mut wrong);
         let overlap = match &request.overlap {
             None => Some(limits::ROTATE_OVERLAP_DEFAULT),
             Some(given) => {
@@ -290,6 +293,7 @@ impl Control {
     pub(crate) async fn reveal_secret(
         &self,
         request: v1::RevealSecretRequest,
+        caller: &Caller,
     ) -> Result<v1::RevealSecretResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", secret_name(&request.name));
@@ -305,7 +309,7 @@ impl Control {
         };
         let unfit = || Refusal::new(Reason::Internal, "the key has not the contract's form");
         let material = self.contracts.secret_form().format(&key).ok_or_else(unfit)?;
-        tracing::info!(secret = %name, actor = %self.actor, "a secret was revealed");
+        tracing::info!(secret = %name, actor = %caller.actor(), "a secret was revealed");
         Ok(v1::RevealSecretResponse { material: material.as_str().to_owned() })
     }
 }

@@ -1,12 +1,19 @@
 //! Between tonic and the handlers: messages in and out of their envelopes, refusals to statuses.
 
+use pregon_core::error::Refusal;
+use pregon_rpc::caller::Caller;
+
+use crate::reach::{self, Reaches};
+
 /// Declares a service's handle and its tonic trait. Each method is a method of
-/// [`Control`](crate::Control) of the same name, from request to `Result<response, Refusal>`; what
-/// stands in `with` goes into the trait's impl as it is.
+/// [`Control`](crate::Control) of the same name, from request to `Result<response, Refusal>`; one
+/// with `by caller` is told who calls as well. Before it, the caller is held against the tenants
+/// that the request names ([`crate::reach`]). What stands in `with` goes into the trait's impl as
+/// it is; it begins with [`opened`] likewise.
 macro_rules! service {
     (
         $(#[$doc:meta])* $name:ident: $service:ident {
-            $($method:ident($request:ident) -> $response:ident;)*
+            $($method:ident($request:ident $(by $caller:ident)?) -> $response:ident;)*
         }
         $(with { $($extra:tt)* })?
     ) => {
@@ -28,7 +35,10 @@ macro_rules! service {
                     &self,
                     request: tonic::Request<pregon_proto::v1::$request>,
                 ) -> Result<tonic::Response<pregon_proto::v1::$response>, tonic::Status> {
-                    let answer = self.0.$method(request.into_inner()).await;
+                    let opened = crate::service::opened(request);
+                    let (_caller, request) = opened.map_err(pregon_rpc::status::status)?;
+                    let answer =
+                        self.0.$method(request $(, { let $caller = &_caller; $caller })?).await;
                     answer.map(tonic::Response::new).map_err(pregon_rpc::status::status)
                 }
             )*
@@ -37,3 +47,11 @@ macro_rules! service {
     };
 }
 pub(crate) use service;
+
+/// Takes a request out of its envelope, with its caller, who may touch what it names.
+pub(crate) fn opened<T: Reaches>(request: tonic::Request<T>) -> Result<(Caller, T), Refusal> {
+    let caller = Caller::of(&request)?;
+    let request = request.into_inner();
+    reach::check(&caller, &request)?;
+    Ok((caller, request))
+}

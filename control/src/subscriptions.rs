@@ -14,6 +14,7 @@ use pregon_core::model::{
 use pregon_core::pattern::Pattern;
 use pregon_proto::v1;
 use pregon_proto::v1::subscription_service_server::SubscriptionService;
+use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
@@ -31,14 +32,14 @@ mod state;
 service! {
     /// The service of subscriptions.
     Subscriptions: SubscriptionService {
-        create_subscription(CreateSubscriptionRequest) -> CreateSubscriptionResponse;
+        create_subscription(CreateSubscriptionRequest by caller) -> CreateSubscriptionResponse;
         get_subscription(GetSubscriptionRequest) -> GetSubscriptionResponse;
         list_subscriptions(ListSubscriptionsRequest) -> ListSubscriptionsResponse;
         update_subscription(UpdateSubscriptionRequest) -> UpdateSubscriptionResponse;
         delete_subscription(DeleteSubscriptionRequest) -> DeleteSubscriptionResponse;
-        pause_subscription(PauseSubscriptionRequest) -> PauseSubscriptionResponse;
-        resume_subscription(ResumeSubscriptionRequest) -> ResumeSubscriptionResponse;
-        disable_subscription(DisableSubscriptionRequest) -> DisableSubscriptionResponse;
+        pause_subscription(PauseSubscriptionRequest by caller) -> PauseSubscriptionResponse;
+        resume_subscription(ResumeSubscriptionRequest by caller) -> ResumeSubscriptionResponse;
+        disable_subscription(DisableSubscriptionRequest by caller) -> DisableSubscriptionResponse;
     }
 }
 
@@ -88,6 +89,7 @@ impl Control {
     pub(crate) async fn create_subscription(
         &self,
         request: v1::CreateSubscriptionRequest,
+        caller: &Caller,
     ) -> Result<v1::CreateSubscriptionResponse, Refusal> {
         let mut wrong = Violations::new();
         let tenant = wrong.check("parent", parse::tenant_name(&request.parent));
@@ -95,7 +97,7 @@ impl Control {
         let id = assigned.as_ref().unwrap_or(&request.subscription_id);
         let id = wrong.check("subscription_id", SubscriptionId::parse(id));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "CreateSubscription", &request, options, &mut wrong);
+        let how = How::parse(caller, "CreateSubscription", &request, options, &mut wrong);
         let given = parse::required("subscription", request.subscription.as_ref(), &mut wrong);
         let edit = given.map(|given| self.whole_subscription(given, &mut wrong));
         let name =

@@ -9,6 +9,7 @@ use pregon_core::limits;
 use pregon_core::model::{Common, Resource, Tenant, TenantLimits};
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
+use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
@@ -20,7 +21,7 @@ use crate::{etag, map, parse};
 service! {
     /// The service of tenants.
     Tenants: TenantService {
-        create_tenant(CreateTenantRequest) -> CreateTenantResponse;
+        create_tenant(CreateTenantRequest by caller) -> CreateTenantResponse;
         get_tenant(GetTenantRequest) -> GetTenantResponse;
         list_tenants(ListTenantsRequest) -> ListTenantsResponse;
         update_tenant(UpdateTenantRequest) -> UpdateTenantResponse;
@@ -133,11 +134,12 @@ impl Control {
     pub(crate) async fn create_tenant(
         &self,
         request: v1::CreateTenantRequest,
+        caller: &Caller,
     ) -> Result<v1::CreateTenantResponse, Refusal> {
         let mut wrong = Violations::new();
         let id = wrong.check("tenant_id", parse::tenant_id(&request.tenant_id));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "CreateTenant", &request, options, &mut wrong);
+        let how = How::parse(caller, "CreateTenant", &request, options, &mut wrong);
         let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
         let edit =
             given.map(|given| Edit::parse(given, &with_fields(given, Mask::all), &mut wrong));

@@ -53,6 +53,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// From a text of RFC 3339, in any offset; parts of a millisecond are dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+    }
+
     /// RFC 3339 in UTC with `Z` and exactly `digits` (0 to 3) fractional digits.
     pub fn rfc3339(self, digits: u8) -> String {
         let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);

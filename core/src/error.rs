@@ -138,6 +138,8 @@ words! {
         RoleMissing = "ROLE_MISSING",
         /// The credential does not reach the environment.
         EnvironmentDenied = "ENVIRONMENT_DENIED",
+        /// The credential is for other tenants.
+        TenantDenied = "TENANT_DENIED",
         /// A fault of ours; the log has the details.
         Internal = "INTERNAL",
     }
@@ -173,7 +175,9 @@ impl Reason {
             Reason::CredentialMissing | Reason::CredentialInvalid | Reason::CredentialExpired => {
                 Code::Unauthenticated
             }
-            Reason::RoleMissing | Reason::EnvironmentDenied => Code::PermissionDenied,
+            Reason::RoleMissing | Reason::EnvironmentDenied | Reason::TenantDenied => {
+                Code::PermissionDenied
+            }
             Reason::Internal => Code::Internal,
         }
     }

@@ -119,6 +119,17 @@ impl KeyRing {
         self.sealing().id
     }
 
+    /// A key for another purpose, the same wherever the current master key is the same: 32 bytes of
+    /// the cipher's key stream, at a nonce that stands for the purpose and that no seal meets.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
+        let hash = Sha256::digest(purpose.as_bytes());
+        let nonce = XNonce::from_slice(&hash[..NONCE_LEN]);
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        // It fails for texts of 256 GiB and above.
+        let _ = self.sealing().cipher.encrypt_in_place_detached(nonce, b"", &mut *key);
+        key
+    }
+
     /// Seals under the current key. `nonce` must be random and never used before; `aad` names the
     /// place (see [`place`]).
     pub fn seal(&self, plaintext: &SecretBytes, aad: &str, nonce: [u8; NONCE_LEN]) -> Vec<u8> {

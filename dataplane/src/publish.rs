@@ -27,6 +27,7 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::limits;
 use pregon_proto::v1;
 use pregon_proto::v1::event_service_server::{EventService, EventServiceServer};
+use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
 use pregon_store::Queue;
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ pub use publisher::Publisher;
 
 use crate::snapshot::{Configuration, Snapshot};
 use admit::Admission;
+use parse::Origin;
 use reply::Facts;
 
 /// When to try a node again that is going down: elsewhere, at once.
@@ -106,18 +108,20 @@ impl EventService for EventServiceImpl {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
+        let caller = Caller::of(&request).map_err(status)?;
         let (metadata, _, request) = request.into_parts();
-        let traceparent = traceparent(&metadata);
-        self.0.publish(request, traceparent).await.map(Response::new).map_err(status)
+        let from = Origin { caller: &caller, traceparent: traceparent(&metadata) };
+        self.0.publish(request, from).await.map(Response::new).map_err(status)
     }
 
     async fn publish_batch(
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
+        let caller = Caller::of(&request).map_err(status)?;
         let (metadata, _, request) = request.into_parts();
-        let traceparent = traceparent(&metadata);
-        let results = batch::publish(&self.0, request.requests, traceparent).await;
+        let from = Origin { caller: &caller, traceparent: traceparent(&metadata) };
+        let results = batch::publish(&self.0, request.requests, from).await;
         results.map(Response::new).map_err(status)
     }
 
@@ -128,12 +132,14 @@ impl EventService for EventServiceImpl {
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         self.0.snapshot().map_err(status)?;
+        let caller = Caller::of(&request).map_err(status)?;
         let (metadata, _, requests) = request.into_parts();
         let traceparent = traceparent(&metadata).map(str::to_owned);
         let (answers, receiver) = mpsc::channel(STREAM_ANSWERS);
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            stream::serve(&inner, requests, traceparent.as_deref(), answers).await;
+            let from = Origin { caller: &caller, traceparent: traceparent.as_deref() };
+            stream::serve(&inner, requests, from, answers).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -151,10 +157,10 @@ impl Inner {
     async fn publish(
         &self,
         request: v1::PublishRequest,
-        traceparent: Option<&str>,
+        from: Origin<'_>,
     ) -> Result<v1::PublishResponse, Refusal> {
         let snapshot = self.snapshot()?;
-        let parsed = parse::parse(request, self.max_event_bytes, traceparent, &snapshot)?;
+        let parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
         let revision = self.admission.admit(&snapshot, &parsed, &mut None).await?;
         let facts = Facts::of(&parsed.event, revision);
         if parsed.validate_only {

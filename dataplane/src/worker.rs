@@ -51,6 +51,8 @@ const RETRY_STORE: Duration = Duration::from_millis(200);
 /// A ring of the store leads to a look at the lanes at most this often; a busy store rings with
 /// every publish.
 const RING_DUE: Duration = Duration::from_millis(20);
+/// The same of a look for batches that were given back, which is seldom what a ring is for.
+const RING_OVER: Duration = Duration::from_secs(1);
 
 /// What the workers need.
 pub struct WorkerOptions {

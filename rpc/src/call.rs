@@ -1,12 +1,11 @@
 //! The one layer that every call passes, outside of its handler.
 //!
-//! In order: the call is counted, and shed when too many are under way; its deadline is fixed; the
-//! handler runs, and a panic in it is this call's INTERNAL and nobody else's; what the transport
-//! could not decode is the caller's fault and said so; the answer gets the revision; a failure is
-//! logged by method and code. Nothing here looks at a message.
-//!
-//! Authentication belongs between the count and the handler: what this layer does not let through
-//! reaches no handler, and [`Methods`] says which methods there are to be let through.
+//! In order: the call is counted, and shed when too many are under way; its caller is
+//! authenticated and held against the method's access ([`auth`](crate::auth)), and what is not let
+//! through reaches no handler; its deadline is fixed; the handler runs, and a panic in it is this
+//! call's INTERNAL and nobody else's; what the transport could not decode is the caller's fault and
+//! said so; the answer gets the revision; a failure is logged by method, caller and code. Nothing
+//! here looks at a message.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,6 +25,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::auth::{Guard, Lapse};
+use crate::caller::ANONYMOUS;
 use crate::method::{Kind, Methods};
 use crate::revision::{self, Revision};
 use crate::status::status;
@@ -54,21 +55,28 @@ impl Deadline {
 
 /// Makes the layer around a server's routes.
 #[derive(Clone, Debug)]
-pub struct CallLayer(Arc<Shared>);
+pub(crate) struct CallLayer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     methods: Methods,
+    guard: Guard,
     revision: Revision,
     calls: Arc<Semaphore>,
     calls_max: usize,
 }
 
 impl CallLayer {
-    /// A layer for these methods that lets `calls_max` calls be under way at once.
-    pub fn new(methods: Methods, revision: Revision, calls_max: usize) -> Self {
+    /// A layer for these methods that lets `calls_max` calls be under way at once, of callers that
+    /// the guard lets through.
+    pub(crate) fn new(
+        methods: Methods,
+        guard: Guard,
+        revision: Revision,
+        calls_max: usize,
+    ) -> Self {
         let calls = Arc::new(Semaphore::new(calls_max));
-        Self(Arc::new(Shared { methods, revision, calls, calls_max }))
+        Self(Arc::new(Shared { methods, guard, revision, calls, calls_max }))
     }
 }
 
@@ -82,7 +90,7 @@ impl<S> Layer<S> for CallLayer {
 
 /// See [`CallLayer`].
 #[derive(Clone, Debug)]
-pub struct CallService<S> {
+pub(crate) struct CallService<S> {
     inner: S,
     shared: Arc<Shared>,
 }
@@ -108,8 +116,8 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let mut call = Call::begin(&self.shared, &request);
-        if let Err(shed) = call.count() {
-            return Box::pin(std::future::ready(Ok(call.refuse(shed))));
+        if let Err(refused) = call.count().and_then(|()| call.admit(&mut request)) {
+            return Box::pin(std::future::ready(Ok(call.refuse(refused))));
         }
         if let Some((_, at)) = call.deadline {
             request.extensions_mut().insert(Deadline(at));
@@ -136,6 +144,8 @@ struct Call {
     shared: Arc<Shared>,
     path: Option<Arc<str>>,
     kind: Kind,
+    actor: Option<Arc<str>>,
+    lapse: Option<Lapse>,
     started: Instant,
     deadline: Option<(Duration, Instant)>,
     permit: Option<OwnedSemaphorePermit>,
@@ -149,6 +159,8 @@ impl Call {
         Self {
             path: method.map(|(path, _)| Arc::clone(path)),
             kind,
+            actor: None,
+            lapse: None,
             started,
             deadline: kind.time(request.headers()).map(|time| (time, started + time)),
             permit: None,
@@ -177,6 +189,18 @@ impl Call {
                 .retry_after(SHED_WAIT),
             )),
         }
+    }
+
+    /// Lets the call through to its handler, which learns who calls.
+    fn admit(&mut self, request: &mut Request<Body>) -> Result<(), Status> {
+        let guard = &self.shared.guard;
+        let admitted = guard.admit(self.path.as_deref(), request.headers_mut()).map_err(status)?;
+        self.actor = Some(Arc::clone(admitted.caller.actor()));
+        if self.kind == Kind::Stream {
+            self.lapse = guard.lapse(&admitted);
+        }
+        request.extensions_mut().insert(admitted.caller);
+        Ok(())
     }
 
     fn panicked(&self) -> Status {
@@ -223,6 +247,7 @@ impl Call {
         if code != Code::Ok {
             tracing::debug!(
                 method = self.method(),
+                actor = self.actor.as_deref().unwrap_or(ANONYMOUS),
                 ?code,
                 elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "a call failed"
@@ -292,6 +317,13 @@ enum State {
 }
 
 impl StreamBody {
+    /// Ends the stream in its handler's place.
+    fn end(&mut self, status: Status) -> Frame<Bytes> {
+        self.state = State::Ended;
+        self.call.log(status.code());
+        Frame::trailers(as_trailers(status))
+    }
+
     /// Passes a frame on; the last one says how the call ended.
     fn pass(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
@@ -316,12 +348,15 @@ impl http_body::Body for StreamBody {
         if self.state == State::Ended {
             return Poll::Ready(None);
         }
+        if let Some(lapse) = &mut self.call.lapse
+            && let Poll::Ready(lapsed) = lapse.as_mut().poll(cx)
+        {
+            return Poll::Ready(Some(Ok(self.end(status(lapsed)))));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.inner).poll_frame(cx)));
         let Ok(polled) = polled else {
-            self.state = State::Ended;
             let status = self.call.panicked();
-            self.call.log(status.code());
-            return Poll::Ready(Some(Ok(Frame::trailers(as_trailers(status)))));
+            return Poll::Ready(Some(Ok(self.end(status))));
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),

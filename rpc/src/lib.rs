@@ -1,13 +1,17 @@
 //! What every gRPC server of Pregón needs, once.
 //!
 //! A call passes, from the outside in: the [`server::Listener`] (which addresses may be bound, how
-//! many connections), tonic's HTTP/2 (streams, frames, headers, keepalive), one [`call`] layer
-//! (load shedding, deadline, panic, revision, log; authentication goes there), then the handler.
-//! A handler parses with [`time`] and [`page`], answers `Result<_, Refusal>`, and [`status::status`]
+//! many connections, TLS), tonic's HTTP/2 (streams, frames, headers, keepalive), one [`call`] layer
+//! (load shedding, who may call what by the [`access`] table, deadline, panic, revision, log), then
+//! the handler. A handler learns its [`caller`], parses with [`time`] and [`page`], answers `Result<_, Refusal>`, and [`status::status`]
 //! says the refusal in `google.rpc` details. [`server::Server`] adds reflection and [`health`] and
 //! drains.
 
+pub mod access;
+mod auth;
 pub mod call;
+pub mod caller;
+mod files;
 pub mod health;
 pub mod method;
 pub mod page;
@@ -15,6 +19,8 @@ pub mod revision;
 pub mod server;
 pub mod status;
 pub mod time;
+mod tls;
+pub mod tokens;
 
 /// The size that every service of ours gives to `max_decoding_message_size`. tonic answers a
 /// larger message with OUT_OF_RANGE.

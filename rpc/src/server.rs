@@ -1,5 +1,8 @@
 //! The gRPC server: one listener, its bounds, what every server serves, and its end.
 //!
+//! Strangers stay out: beyond loopback a [`Listener`] wants TLS and tokens, and one layer around all
+//! services lets through what the [`access`](crate::access) table allows.
+//!
 //! Started, a server serves what was added to it, reflection (v1 and v1alpha, naming the services
 //! that it serves and no other) and health. It ends when its token is cancelled: the port closes,
 //! health says NOT_SERVING, clients are told to go elsewhere (GOAWAY), calls under way go on until
@@ -12,9 +15,9 @@
 
 mod conn;
 mod incoming;
+mod listen;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +25,6 @@ use std::time::Duration;
 use http::Request;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -31,14 +33,18 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::access::Table;
+use crate::auth::Guard;
 use crate::call::CallLayer;
 use crate::health::Health;
 use crate::method::{Methods, MethodsError};
 use crate::revision::Revision;
 use incoming::Incoming;
 
-/// The setting that lets a listener beyond loopback be bound.
-pub const ALLOW_REMOTE: &str = "--allow-remote";
+pub use listen::{
+    ALLOW_PLAINTEXT, BadFile, BindError, Lack, Listen, Listener, TLS_CERT_FILE, TOKENS_FILE,
+    TlsFiles,
+};
 
 /// A ping goes out on a connection that was silent for this long.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -81,57 +87,6 @@ impl Default for Limits {
     }
 }
 
-/// A bound port.
-#[derive(Debug)]
-pub struct Listener {
-    tcp: TcpListener,
-    addr: SocketAddr,
-}
-
-/// Why a port was not bound.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Beyond loopback, and not told to.
-    #[error(
-        "listening on {addr} is refused: callers are not authenticated yet, so whoever reaches the \
-         port can do everything; listen on loopback, or set {ALLOW_REMOTE} where the network keeps \
-         others out"
-    )]
-    Remote {
-        /// The address that was asked for.
-        addr: SocketAddr,
-    },
-    /// The system refused.
-    #[error("cannot listen on {addr}")]
-    Io {
-        /// The address that was asked for.
-        addr: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl Listener {
-    /// Binds a port (0: any free one). Beyond loopback only with `allow_remote`, the value of the
-    /// setting [`ALLOW_REMOTE`].
-    pub async fn bind(addr: SocketAddr, allow_remote: bool) -> Result<Self, BindError> {
-        if !addr.ip().to_canonical().is_loopback() && !allow_remote {
-            return Err(BindError::Remote { addr });
-        }
-        let bound = async {
-            let tcp = TcpListener::bind(addr).await?;
-            let addr = tcp.local_addr()?;
-            Ok(Self { tcp, addr })
-        };
-        bound.await.map_err(|source| BindError::Io { addr, source })
-    }
-
-    /// The address that it is bound to, with the real port.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addr
-    }
-}
-
 /// Why a server could not be made or went down.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -166,6 +121,7 @@ pub enum Drained {
 pub struct Server {
     descriptors: &'static [u8],
     methods: Methods,
+    table: Table,
     revision: Revision,
     limits: Limits,
     routes: Routes,
@@ -189,8 +145,15 @@ impl Server {
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let methods = Methods::read(&sets, waits)?;
-        let routes = Routes::default();
-        Ok(Self { descriptors, methods, revision, limits, routes, services: Vec::new() })
+        let (table, routes) = (Table::api(), Routes::default());
+        Ok(Self { descriptors, methods, table, revision, limits, routes, services: Vec::new() })
+    }
+
+    /// Another table than that of the API says who may call what: for servers of other methods.
+    #[must_use]
+    pub fn with_table(mut self, table: Table) -> Self {
+        self.table = table;
+        self
     }
 
     /// Adds a service. Give it `max_decoding_message_size(MESSAGE_LEN)` first.
@@ -218,7 +181,8 @@ impl Server {
         let served = self.services.iter().copied();
         let routes = add_reflection(self.routes, self.descriptors, served)?
             .add_service(HealthServer::new(health.service()));
-        let layer = CallLayer::new(self.methods, self.revision, self.limits.calls);
+        let guard = Guard::new(self.table, listener.tokens(), Arc::clone(&listener.clock));
+        let layer = CallLayer::new(self.methods, guard, self.revision, self.limits.calls);
         Ok(Ready { listener, routes, layer, limits: self.limits, health })
     }
 }
@@ -249,7 +213,9 @@ impl Ready {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
         let places = Arc::new(Semaphore::new(self.limits.connections));
-        let incoming = Incoming::new(self.listener.tcp, Arc::clone(&places), cut.clone());
+        let tls = self.listener.tls();
+        let (tcp, _following) = self.listener.follow();
+        let incoming = Incoming::new(tcp, tls, Arc::clone(&places), cut.clone());
 
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(self.limits.calls_per_connection)

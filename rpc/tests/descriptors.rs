@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pregon_core::clock::SystemClock;
 use pregon_rpc::revision::Revision;
-use pregon_rpc::server::{Limits, Listener, Server};
+use pregon_rpc::server::{Limits, Listen, Listener, Server};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -29,7 +31,8 @@ fn the_accept_loop_survives_emfile() {
 #[tokio::test]
 #[ignore = "takes all descriptors of its process: run by the test above"]
 async fn out_of_descriptors() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let listen = Listen::open("127.0.0.1:0".parse().unwrap());
+    let listener = Listener::bind(listen, Arc::new(SystemClock)).await.unwrap();
     let addr = listener.local_addr();
     let server = Server::new(&[], &[], Revision::none(), Limits::default()).unwrap();
     let ready = server.on(listener).await.unwrap();

@@ -7,16 +7,21 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper_util::rt::TokioExecutor;
+use pregon_core::clock::SystemClock;
+use pregon_rpc::access::{self, Access, Reach, Table, Who};
 use pregon_rpc::call::Deadline;
 use pregon_rpc::health::Health;
 use pregon_rpc::revision::Revision;
-use pregon_rpc::server::{BindError, Drained, Limits, Listener, Server, ServerError};
+use pregon_rpc::server::{
+    ALLOW_PLAINTEXT, BindError, Drained, Lack, Limits, Listen, Listener, Server, ServerError,
+    TLS_CERT_FILE, TOKENS_FILE,
+};
 use prost::Message as _;
 use prost_types::{
     FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
@@ -138,6 +143,19 @@ async fn stream(ask: tonic::Request<Ask>) -> Result<tonic::Response<Answers>, St
     Ok(tonic::Response::new(Box::pin(first.chain(rest))))
 }
 
+/// The test's methods for anybody, besides what every server has.
+fn table() -> Table {
+    let access = Access { who: Who::Known, reach: Reach::Shared };
+    let ours = [ECHO, HANG, LEFT, PANIC, STREAM].map(|path| (path, access));
+    Table::new(&[access::API, &ours].concat())
+}
+
+/// A listener on a free port of loopback, unguarded.
+async fn local() -> Listener {
+    let listen = Listen::open("127.0.0.1:0".parse().unwrap());
+    Listener::bind(listen, Arc::new(SystemClock)).await.unwrap()
+}
+
 struct Running {
     addr: SocketAddr,
     channel: Channel,
@@ -150,9 +168,10 @@ struct Running {
 impl Running {
     async fn start(limits: Limits) -> Self {
         let revision = Revision::none();
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+        let listener = local().await;
         let ready = Server::new(&DESCRIPTORS, &[LEFT], revision.clone(), limits)
             .unwrap()
+            .with_table(table())
             .with(Test)
             .unwrap()
             .on(listener)
@@ -210,15 +229,20 @@ async fn call(
 }
 
 #[tokio::test]
-async fn beyond_loopback_only_when_told_to() {
+async fn beyond_loopback_only_with_tls_and_tokens() {
+    let bind = |listen| Listener::bind(listen, Arc::new(SystemClock));
     for addr in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"] {
-        let refused = Listener::bind(addr.parse().unwrap(), false).await.unwrap_err();
-        assert!(matches!(refused, BindError::Remote { .. }), "{refused}");
-        assert!(refused.to_string().contains("--allow-remote"), "{refused}");
+        let mut listen = Listen::open(addr.parse().unwrap());
+        let refused = bind(listen.clone()).await.unwrap_err().to_string();
+        assert!(refused.contains(TLS_CERT_FILE) && refused.contains(TOKENS_FILE), "{refused}");
+        assert!(refused.contains(ALLOW_PLAINTEXT), "{refused}");
+        // Plain text can be allowed; that there are no tokens cannot.
+        listen.allow_plaintext = true;
+        let BindError::Unguarded { lacks, .. } = bind(listen).await.unwrap_err() else { panic!() };
+        assert_eq!(lacks, [Lack::Tokens]);
     }
-    let listener = Listener::bind("0.0.0.0:0".parse().unwrap(), true).await.unwrap();
-    assert_ne!(listener.local_addr().port(), 0);
-    let taken = Listener::bind(listener.local_addr(), true).await.unwrap_err();
+    let taken = local().await;
+    let taken = bind(Listen::open(taken.local_addr())).await.unwrap_err();
     assert!(matches!(taken, BindError::Io { .. }), "{taken}");
 }
 
@@ -307,7 +331,7 @@ async fn reflection_names_what_is_served_in_both_versions() {
 #[tokio::test]
 async fn the_whole_api_can_be_described() {
     let set = FileDescriptorSet::decode(pregon_proto::FILE_DESCRIPTOR_SET).unwrap();
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let listener = local().await;
     let channel = connect(listener.local_addr());
     let waits = ["/pregon.v1.NodeService/WaitForRevision"];
     let server =

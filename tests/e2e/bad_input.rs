@@ -6,7 +6,19 @@ use serde_json::{Value, json};
 use tonic_types::StatusExt;
 
 use crate::harness::shop::{Shop, TYPE};
-use crate::harness::{Receiver, Standalone};
+use crate::harness::{Grpcurl, Receiver, World};
+use crate::on_both;
+
+on_both!(
+    each_wrong_event_is_refused_by_name,
+    all_wrong_fields_are_said_at_once,
+    what_is_not_there_is_not_found,
+    an_id_belongs_to_its_content,
+    data_as_an_object_is_a_convenience,
+    a_batch_answers_for_each_of_its_own,
+    a_stream_acknowledges_by_sequence,
+    text_that_is_not_utf_8_is_refused,
+);
 
 /// A row: the fields to put over a good event, the wrong field, its rule, and a part of the
 /// description.
@@ -71,7 +83,7 @@ fn event_rows() -> Vec<Row> {
 }
 
 /// A shop whose orders have a schema, and nobody who receives.
-async fn strict_shop(pregon: &Standalone) -> Shop {
+async fn strict_shop(pregon: &impl World) -> Shop {
     let mut shop = Shop::open(pregon.grpcurl()).await;
     let schema =
         r#"{"type":"object","required":["amount"],"properties":{"amount":{"type":"number"}}}"#;
@@ -80,9 +92,8 @@ async fn strict_shop(pregon: &Standalone) -> Shop {
     shop
 }
 
-#[tokio::test]
-async fn each_wrong_event_is_refused_by_name() {
-    let pregon = Standalone::in_memory().await;
+async fn each_wrong_event_is_refused_by_name<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = strict_shop(&pregon).await;
     for (fields, field, rule, said) in event_rows() {
         let mut request = shop.request("o1", r#"{"amount":1}"#);
@@ -104,9 +115,8 @@ async fn each_wrong_event_is_refused_by_name() {
     assert_eq!(shop.grpc.report("tenants/acme").await["events"]["accepted"], "0");
 }
 
-#[tokio::test]
-async fn all_wrong_fields_are_said_at_once() {
-    let pregon = Standalone::in_memory().await;
+async fn all_wrong_fields_are_said_at_once<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = strict_shop(&pregon).await;
     let request = json!({
         "tenant": "tenant/acme",
@@ -131,9 +141,8 @@ async fn all_wrong_fields_are_said_at_once() {
     assert_eq!(fields, ["tenant", "event"]);
 }
 
-#[tokio::test]
-async fn what_is_not_there_is_not_found() {
-    let pregon = Standalone::in_memory().await;
+async fn what_is_not_there_is_not_found<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = strict_shop(&pregon).await;
     let good = shop.request("o1", r#"{"amount":1}"#);
     let mut stranger = good.clone();
@@ -147,9 +156,8 @@ async fn what_is_not_there_is_not_found() {
     }
 }
 
-#[tokio::test]
-async fn an_id_belongs_to_its_content() {
-    let pregon = Standalone::in_memory().await;
+async fn an_id_belongs_to_its_content<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -178,9 +186,8 @@ async fn an_id_belongs_to_its_content() {
     assert_eq!(shop.settled().await["events"]["accepted"], "2");
 }
 
-#[tokio::test]
-async fn data_as_an_object_is_a_convenience() {
-    let pregon = Standalone::in_memory().await;
+async fn data_as_an_object_is_a_convenience<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -195,9 +202,8 @@ async fn data_as_an_object_is_a_convenience() {
     assert_eq!(stored["event"]["json"], r#"{"a":{"x":1.5},"b":[1,null]}"#);
 }
 
-#[tokio::test]
-async fn a_batch_answers_for_each_of_its_own() {
-    let pregon = Standalone::in_memory().await;
+async fn a_batch_answers_for_each_of_its_own<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let requests: Vec<_> = [("b1", "{}"), ("b2", "{"), ("b1", "{}"), ("b1", "[]")]
         .into_iter()
@@ -218,9 +224,8 @@ async fn a_batch_answers_for_each_of_its_own() {
     assert_eq!(shop.grpc.report("tenants/acme").await["events"]["accepted"], "1");
 }
 
-#[tokio::test]
-async fn a_stream_acknowledges_by_sequence() {
-    let pregon = Standalone::in_memory().await;
+async fn a_stream_acknowledges_by_sequence<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let messages: Vec<_> = [(1, "s1", "{}"), (5, "s2", "{"), (6, "s3", "3")]
         .into_iter()
@@ -229,8 +234,8 @@ async fn a_stream_acknowledges_by_sequence() {
         })
         .collect();
     let method = "pregon.v1.EventService/PublishStream";
-    let output =
-        shop.grpc.run(&["-emit-defaults", "-d", "@"], &[method], &messages.join("\n")).await;
+    let node = Grpcurl::new(pregon.events()[0]);
+    let output = node.run(&["-emit-defaults", "-d", "@"], &[method], &messages.join("\n")).await;
     assert!(output.status.success(), "{output:?}");
     let answers = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
     let acks: Vec<Value> =
@@ -243,12 +248,11 @@ async fn a_stream_acknowledges_by_sequence() {
 }
 
 /// A message that no client library makes: event data that is not UTF-8.
-#[tokio::test]
-async fn text_that_is_not_utf_8_is_refused() {
-    let pregon = Standalone::in_memory().await;
+async fn text_that_is_not_utf_8_is_refused<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let request = crate::harness::load::order("o1".into(), "\"\u{e9}\"".into());
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", pregon.addr()))
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", pregon.events()[0]))
         .unwrap()
         .connect()
         .await

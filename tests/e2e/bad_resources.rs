@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone};
+use crate::harness::{Receiver, World};
+use crate::on_both;
+
+on_both!(subscriptions, event_types, tenants, secrets, names_of_nothing_are_not_found,);
 
 /// Puts fields over a good resource, expects one wrong field with this rule, and a part of the
 /// description.
@@ -25,9 +28,8 @@ async fn check(shop: &Shop, method: &str, good: &Value, at: &str, rows: Vec<Row>
     }
 }
 
-#[tokio::test]
-async fn subscriptions() {
-    let pregon = Standalone::in_memory().await;
+async fn subscriptions<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let good = json!({
         "parent": "tenants/acme",
@@ -143,9 +145,8 @@ async fn subscriptions() {
     assert_eq!(fields, expected);
 }
 
-#[tokio::test]
-async fn event_types() {
-    let pregon = Standalone::in_memory().await;
+async fn event_types<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let good = json!({"event_type_id": "a.b", "event_type": {}});
     let (s, e) = ("event_type.json_schema", "event_type.example");
@@ -183,9 +184,8 @@ async fn event_types() {
     check(&shop, "EventTypeService/CreateEventType", &good, "", rows).await;
 }
 
-#[tokio::test]
-async fn tenants() {
-    let pregon = Standalone::in_memory().await;
+async fn tenants<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let good = json!({"tenant_id": "other", "tenant": {}});
     let limits = |name: &str, value: Value| json!({"limits": {name: value}});
@@ -228,9 +228,8 @@ async fn tenants() {
     assert_eq!((refused.code, refused.reason()), ("ALREADY_EXISTS", "RESOURCE_EXISTS"));
 }
 
-#[tokio::test]
-async fn secrets() {
-    let pregon = Standalone::in_memory().await;
+async fn secrets<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -271,9 +270,8 @@ async fn secrets() {
     assert_eq!((refused.code, refused.reason()), ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"));
 }
 
-#[tokio::test]
-async fn names_of_nothing_are_not_found() {
-    let pregon = Standalone::in_memory().await;
+async fn names_of_nothing_are_not_found<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     let (tenant, erp) = ("tenants/nobody", "tenants/acme/subscriptions/nobody");
     let url = json!({"url": "http://127.0.0.1:9/", "event_types": ["*"]});

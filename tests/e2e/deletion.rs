@@ -3,10 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone, eventually};
+use crate::harness::{Receiver, World, eventually};
+use crate::on_both;
+
+on_both!(
+    disabling_cancels_what_waits_and_a_replay_brings_it_back,
+    deleting_a_subscription_cancels_what_waits,
+    deleting_a_tenant_asks_for_force,
+    one_delivery_is_cancelled_by_hand,
+);
 
 /// A shop whose deliveries `e1` to `e3` wait under a paused subscription.
-async fn waiting(pregon: &Standalone, receiver: &Receiver) -> Shop {
+async fn waiting(pregon: &impl World, receiver: &Receiver) -> Shop {
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", receiver, "/hook").await;
     shop.turn("Pause", "erp").await;
@@ -28,9 +36,8 @@ async fn cancelled(shop: &Shop, parent: &str) -> Vec<Value> {
     found.iter().map(|delivery| delivery["endReason"].clone()).collect()
 }
 
-#[tokio::test]
-async fn disabling_cancels_what_waits_and_a_replay_brings_it_back() {
-    let pregon = Standalone::in_memory().await;
+async fn disabling_cancels_what_waits_and_a_replay_brings_it_back<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = waiting(&pregon, &receiver).await;
     let answer = shop.turn("Disable", "erp").await;
@@ -58,9 +65,8 @@ async fn disabling_cancels_what_waits_and_a_replay_brings_it_back() {
     assert_eq!(report["events"]["accepted"], "3");
 }
 
-#[tokio::test]
-async fn deleting_a_subscription_cancels_what_waits() {
-    let pregon = Standalone::in_memory().await;
+async fn deleting_a_subscription_cancels_what_waits<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = waiting(&pregon, &receiver).await;
     let name = json!({"name": subscription("erp")});
@@ -81,9 +87,8 @@ async fn deleting_a_subscription_cancels_what_waits() {
     assert_eq!(shop.settled().await["deliveries"]["succeeded"], "1");
 }
 
-#[tokio::test]
-async fn deleting_a_tenant_asks_for_force() {
-    let pregon = Standalone::in_memory().await;
+async fn deleting_a_tenant_asks_for_force<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = waiting(&pregon, &receiver).await;
     let name = json!({"name": "tenants/acme"});
@@ -98,9 +103,8 @@ async fn deleting_a_tenant_asks_for_force() {
     assert_eq!(receiver.requests("/hook").len(), 0);
 }
 
-#[tokio::test]
-async fn one_delivery_is_cancelled_by_hand() {
-    let pregon = Standalone::in_memory().await;
+async fn one_delivery_is_cancelled_by_hand<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = waiting(&pregon, &receiver).await;
     let delivery = shop.delivery("e2", "erp", "PENDING").await;

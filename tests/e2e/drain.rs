@@ -4,22 +4,25 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::load::{Publisher, Target, order};
+use crate::harness::load::{Publisher, order};
 use crate::harness::process::Process;
 use crate::harness::shop::Shop;
-use crate::harness::{Answer, Receiver, Standalone, eventually};
+use crate::harness::{Answer, Receiver, Standalone, World, eventually};
+use crate::on_both;
+
+on_both!(a_drain_finishes_what_is_in_flight_and_repeats_nothing, a_drain_does_not_wait_for_ever,);
 
 /// Events published before the server is asked to go.
 const EVENTS: usize = 400;
 
-#[tokio::test]
-async fn a_drain_finishes_what_is_in_flight_and_repeats_nothing() {
-    let mut pregon = Standalone::on_disk(&[]).await;
+async fn a_drain_finishes_what_is_in_flight_and_repeats_nothing<W: World>() {
+    let mut pregon = W::on_disk(&[]).await;
     // Slow enough that attempts are under way whenever the signal comes.
     let receiver = Receiver::counting(|_| Answer::After(Duration::from_millis(400))).await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
-    let mut publisher = Publisher::new(Target::new(pregon.addr()));
+    shop.served().await;
+    let mut publisher = Publisher::new(pregon.target());
     let orders = (0..EVENTS).map(|n| order(format!("e{n}"), format!("{n}"))).collect();
     publisher.publish(orders).await;
     eventually("attempts are under way", || async {
@@ -47,9 +50,8 @@ async fn a_drain_finishes_what_is_in_flight_and_repeats_nothing() {
     println!("{before} of {EVENTS} before the end of the drain, the rest after it, none twice");
 }
 
-#[tokio::test]
-async fn a_drain_does_not_wait_for_ever() {
-    let mut pregon = Standalone::on_disk(&["--drain-limit", "1s"]).await;
+async fn a_drain_does_not_wait_for_ever<W: World>() {
+    let mut pregon = W::on_disk(&["--drain-limit", "1s"]).await;
     let receiver = Receiver::start(|request| match request.earlier {
         0 => Answer::Never,
         _ => Answer::Status(204),

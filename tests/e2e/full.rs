@@ -23,7 +23,7 @@ async fn a_store_that_cannot_write_loses_nothing() {
     pregon.start_again_confined(KIB).await;
 
     // Each answer is OK or "later", within the client's deadline; the rest is asserted by `once`.
-    let target = Target::new(pregon.addr());
+    let target = Target::new(vec![pregon.addr()]);
     let mut publisher = Publisher::new(target.clone());
     let mut refused = 0;
     for start in (0..EVENTS).step_by(BATCH) {
@@ -39,7 +39,7 @@ async fn a_store_that_cannot_write_loses_nothing() {
     pregon.kill().await;
     pregon.start_again().await;
     shop.grpc = pregon.grpcurl();
-    target.moved(pregon.addr());
+    target.moved(vec![pregon.addr()]);
     let mut publisher = Publisher::new(target);
     for start in (0..EVENTS).step_by(BATCH) {
         publisher.publish(orders(start)).await;

@@ -3,19 +3,24 @@
 
 pub mod grpcurl;
 pub mod load;
+pub mod planes;
 pub mod poll;
 pub mod process;
 pub mod raw;
 pub mod receiver;
+pub mod redis;
 pub mod shop;
 pub mod standalone;
 pub mod verifier;
+pub mod world;
 
 pub use grpcurl::Grpcurl;
+pub use planes::Planes;
 pub use poll::eventually;
 pub use receiver::{Answer, Receiver, Request};
 pub use shop::Shop;
 pub use standalone::Standalone;
+pub use world::World;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,8 @@
 //! a test measures it prints. `scripts/tools.sh` installs what the stories need (grpcurl, the
 //! official Standard Webhooks library of Python); `scripts/test.sh` does that and runs everything.
 //!
-//! `PREGON_TEST_EVENTS` says how many events the kill story publishes (10,000 by default).
+//! `PREGON_TEST_EVENTS` says how many events the stories under load publish (10,000 by default),
+//! `PREGON_TEST_SUBSCRIPTIONS` how many subscriptions the one about configuration writes (1,000).
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -23,8 +24,10 @@ mod kill;
 mod outcomes;
 mod pages;
 mod pause;
+mod planes;
 mod replay;
 mod settings;
+mod strangers;
 mod surface;
 mod transcript;
 mod verify;

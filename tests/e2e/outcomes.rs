@@ -6,23 +6,32 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Answer, Receiver, Standalone, eventually};
+use crate::harness::{Answer, Receiver, World, eventually};
+use crate::on_both;
 
-async fn shop_with(receiver: &Receiver) -> (Standalone, Shop) {
-    let pregon = Standalone::in_memory().await;
+on_both!(
+    a_failure_is_tried_again_with_the_same_id_and_a_fresh_signature,
+    gone_disables_the_subscription,
+    retry_after_closes_the_whole_lane,
+    redirects_are_not_followed,
+    a_closed_port_and_a_name_that_is_not_there_are_told_apart,
+    an_answer_that_never_comes_is_a_timeout,
+);
+
+async fn shop_with<W: World>(receiver: &Receiver) -> (W, Shop) {
+    let pregon = W::in_memory().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", receiver, "/hook").await;
     (pregon, shop)
 }
 
-#[tokio::test]
-async fn a_failure_is_tried_again_with_the_same_id_and_a_fresh_signature() {
+async fn a_failure_is_tried_again_with_the_same_id_and_a_fresh_signature<W: World>() {
     let receiver = Receiver::start(|request| match request.earlier {
         0 => Answer::Status(500),
         _ => Answer::Status(204),
     })
     .await;
-    let (_pregon, shop) = shop_with(&receiver).await;
+    let (_pregon, shop) = shop_with::<W>(&receiver).await;
     let secret = shop.secret("erp").await;
     shop.publish("e1", "{}").await;
     let delivery = shop.delivery("e1", "erp", "SUCCEEDED").await;
@@ -54,10 +63,9 @@ async fn a_failure_is_tried_again_with_the_same_id_and_a_fresh_signature() {
     assert!(second.at - first.at >= Duration::from_millis(4500), "{:?}", second.at - first.at);
 }
 
-#[tokio::test]
-async fn gone_disables_the_subscription() {
+async fn gone_disables_the_subscription<W: World>() {
     let receiver = Receiver::start(|_| Answer::Status(410)).await;
-    let (_pregon, shop) = shop_with(&receiver).await;
+    let (_pregon, shop) = shop_with::<W>(&receiver).await;
     shop.publish("e1", "{}").await;
     let delivery = shop.delivery("e1", "erp", "FAILED").await;
     assert_eq!(delivery["endReason"], "END_REASON_REFUSED");
@@ -82,8 +90,7 @@ async fn gone_disables_the_subscription() {
     );
 }
 
-#[tokio::test]
-async fn retry_after_closes_the_whole_lane() {
+async fn retry_after_closes_the_whole_lane<W: World>() {
     const WAIT: Duration = Duration::from_secs(8);
     let receiver =
         Receiver::start(|request| match (request.header("webhook-id"), request.earlier) {
@@ -91,7 +98,7 @@ async fn retry_after_closes_the_whole_lane() {
             _ => Answer::Status(204),
         })
         .await;
-    let (_pregon, shop) = shop_with(&receiver).await;
+    let (_pregon, shop) = shop_with::<W>(&receiver).await;
     shop.publish("first", "{}").await;
     let waiting = eventually("the retry is put off", || async {
         let found = shop.deliveries(json!({})).await;
@@ -109,21 +116,19 @@ async fn retry_after_closes_the_whole_lane() {
     shop.delivery("second", "erp", "SUCCEEDED").await;
     let requests = receiver.requests("/hook");
     let asked = requests[0].at;
-    for request in &requests[1..] {
-        let waited = request.at - asked;
-        assert!(waited >= WAIT, "{} came after {waited:?}", request.header("webhook-id"));
-    }
+    let early = requests[1..].iter().filter(|request| request.at - asked < WAIT);
+    let early: Vec<_> = early.map(|request| request.header("webhook-id")).collect();
+    assert!(early.is_empty(), "too early, whichever node has it: {early:?}");
     assert_eq!(requests.len(), 3);
 }
 
-#[tokio::test]
-async fn redirects_are_not_followed() {
+async fn redirects_are_not_followed<W: World>() {
     let receiver = Receiver::start(|request| match request.path() {
         "/hook" => Answer::With(302, "location", "/elsewhere".into()),
         _ => Answer::Status(204),
     })
     .await;
-    let (_pregon, shop) = shop_with(&receiver).await;
+    let (_pregon, shop) = shop_with::<W>(&receiver).await;
     shop.publish("e1", "{}").await;
     let attempt = first_attempt(&shop, "e1").await;
     assert_eq!(attempt["outcome"], "ATTEMPT_OUTCOME_RETRY");
@@ -132,10 +137,9 @@ async fn redirects_are_not_followed() {
     assert_eq!(receiver.requests("/elsewhere").len(), 0);
 }
 
-#[tokio::test]
-async fn a_closed_port_and_a_name_that_is_not_there_are_told_apart() {
+async fn a_closed_port_and_a_name_that_is_not_there_are_told_apart<W: World>() {
     let receiver = Receiver::friendly().await;
-    let (_pregon, mut shop) = shop_with(&receiver).await;
+    let (_pregon, mut shop) = shop_with::<W>(&receiver).await;
     // A port that was free a moment ago.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}/", listener.local_addr().unwrap());
@@ -152,10 +156,9 @@ async fn a_closed_port_and_a_name_that_is_not_there_are_told_apart() {
     shop.delivery("e1", "erp", "SUCCEEDED").await;
 }
 
-#[tokio::test]
-async fn an_answer_that_never_comes_is_a_timeout() {
+async fn an_answer_that_never_comes_is_a_timeout<W: World>() {
     let receiver = Receiver::start(|_| Answer::Never).await;
-    let (_pregon, shop) = shop_with(&receiver).await;
+    let (_pregon, shop) = shop_with::<W>(&receiver).await;
     let published = Instant::now();
     shop.publish("e1", "{}").await;
     let attempt = first_attempt(&shop, "e1").await;

@@ -3,11 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone};
+use crate::harness::{Receiver, World};
+use crate::on_both;
 
-#[tokio::test]
-async fn pages_join_to_the_whole_list() {
-    let pregon = Standalone::in_memory().await;
+on_both!(pages_join_to_the_whole_list, a_token_is_good_for_its_own_list,);
+
+async fn pages_join_to_the_whole_list<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     for id in ["a", "b", "c", "d", "e"] {
@@ -48,9 +50,8 @@ async fn pages_join_to_the_whole_list() {
     assert_eq!(shop.deliveries(everybody).await.len(), 25);
 }
 
-#[tokio::test]
-async fn a_token_is_good_for_its_own_list() {
-    let pregon = Standalone::in_memory().await;
+async fn a_token_is_good_for_its_own_list<W: World>() {
+    let pregon = W::in_memory().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     for id in ["b", "c", "d"] {
         shop.write("TenantService/CreateTenant", json!({"tenant_id": id, "tenant": {}})).await;

@@ -3,7 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone, eventually};
+use crate::harness::{Receiver, World, eventually};
+use crate::on_both;
+
+on_both!(
+    a_paused_subscription_keeps_its_deliveries,
+    a_pause_outlives_the_process,
+    a_suspended_tenant_publishes_nothing_and_its_deliveries_wait,
+    states_that_cannot_follow_are_refused,
+);
 
 /// Waits for the delivery of an event to wait because of a pause.
 async fn paused(shop: &Shop, event: &str) -> Value {
@@ -18,9 +26,8 @@ async fn paused(shop: &Shop, event: &str) -> Value {
     .await
 }
 
-#[tokio::test]
-async fn a_paused_subscription_keeps_its_deliveries() {
-    let pregon = Standalone::in_memory().await;
+async fn a_paused_subscription_keeps_its_deliveries<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -45,9 +52,8 @@ async fn a_paused_subscription_keeps_its_deliveries() {
     shop.turn("Pause", "erp").await;
 }
 
-#[tokio::test]
-async fn a_pause_outlives_the_process() {
-    let mut pregon = Standalone::on_disk(&[]).await;
+async fn a_pause_outlives_the_process<W: World>() {
+    let mut pregon = W::on_disk(&[]).await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -63,9 +69,8 @@ async fn a_pause_outlives_the_process() {
     shop.delivery("e1", "erp", "SUCCEEDED").await;
 }
 
-#[tokio::test]
-async fn a_suspended_tenant_publishes_nothing_and_its_deliveries_wait() {
-    let pregon = Standalone::in_memory().await;
+async fn a_suspended_tenant_publishes_nothing_and_its_deliveries_wait<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -83,8 +88,7 @@ async fn a_suspended_tenant_publishes_nothing_and_its_deliveries_wait() {
     let refused = shop.grpc.refused("EventService/Publish", shop.request("e2", "{}")).await;
     assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "TENANT_SUSPENDED"));
     shop.turn("Resume", "erp").await;
-    let wait = json!({"revision": shop.revision, "timeout": "30s"});
-    assert_eq!(shop.grpc.ok("NodeService/WaitForRevision", wait).await["served"], true);
+    shop.served().await;
     paused(&shop, "e1").await;
     assert_eq!(receiver.requests("/hook").len(), 0);
 
@@ -94,9 +98,8 @@ async fn a_suspended_tenant_publishes_nothing_and_its_deliveries_wait() {
     shop.delivery("e2", "erp", "SUCCEEDED").await;
 }
 
-#[tokio::test]
-async fn states_that_cannot_follow_are_refused() {
-    let pregon = Standalone::in_memory().await;
+async fn states_that_cannot_follow_are_refused<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;

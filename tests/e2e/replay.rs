@@ -2,20 +2,26 @@
 
 use serde_json::json;
 
-use crate::harness::load::{Publisher, Target, order};
+use crate::harness::load::{Publisher, order};
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone};
+use crate::harness::{Receiver, World};
+use crate::on_both;
+
+on_both!(
+    many_are_replayed_in_batches,
+    a_replay_goes_where_the_subscription_is_today,
+    a_replay_without_a_filter_is_refused,
+);
 
 /// More than one batch of a replay, which is 500 at most.
 const MANY: usize = 700;
 
-#[tokio::test]
-async fn many_are_replayed_in_batches() {
-    let pregon = Standalone::in_memory().await;
+async fn many_are_replayed_in_batches<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::counting(|_| crate::harness::Answer::Status(204)).await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
-    let mut publisher = Publisher::new(Target::new(pregon.addr()));
+    let mut publisher = Publisher::new(pregon.target());
     let requests = (0..MANY).map(|n| {
         let mut request = order(format!("e{n}"), format!("{n}"));
         request.min_revision = shop.revision.parse().unwrap();
@@ -52,9 +58,8 @@ async fn many_are_replayed_in_batches() {
     assert_eq!(report["deliveries"]["created"], (2 * MANY).to_string());
 }
 
-#[tokio::test]
-async fn a_replay_goes_where_the_subscription_is_today() {
-    let pregon = Standalone::in_memory().await;
+async fn a_replay_goes_where_the_subscription_is_today<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/old").await;
@@ -63,8 +68,7 @@ async fn a_replay_goes_where_the_subscription_is_today() {
     let update =
         json!({"subscription": {"name": subscription("erp"), "url": receiver.url("/new")}});
     shop.write("SubscriptionService/UpdateSubscription", update).await;
-    let wait = json!({"revision": shop.revision, "timeout": "30s"});
-    assert_eq!(shop.grpc.ok("NodeService/WaitForRevision", wait).await["served"], true);
+    shop.served().await;
 
     let request = json!({"name": old["name"]});
     let answer = shop.grpc.ok("DeliveryService/ReplayDelivery", request).await;
@@ -80,9 +84,8 @@ async fn a_replay_goes_where_the_subscription_is_today() {
     assert_eq!(still["delivery"]["endTime"], old["endTime"]);
 }
 
-#[tokio::test]
-async fn a_replay_without_a_filter_is_refused() {
-    let pregon = Standalone::in_memory().await;
+async fn a_replay_without_a_filter_is_refused<W: World>() {
+    let pregon = W::in_memory().await;
     let shop = Shop::open(pregon.grpcurl()).await;
     for (request, code) in [
         (json!({"parent": "tenants/acme"}), "INVALID_ARGUMENT"),

@@ -10,7 +10,7 @@ use crate::harness::{Receiver, Standalone};
 
 #[tokio::test]
 async fn help_names_the_environment_variable_of_every_setting() {
-    for command in ["standalone", "receiver", "demo"] {
+    for command in ["standalone", "init", "control", "dataplane", "receiver", "demo"] {
         let (status, help) = Process::run(&[command, "--help"], &[]).await;
         assert!(status.success(), "{help}");
         let flags: Vec<_> = help
@@ -33,6 +33,11 @@ async fn help_names_the_environment_variable_of_every_setting() {
     let (_, help) = Process::run(&["standalone", "--help"], &[]).await;
     for setting in [
         "LISTEN",
+        "TLS_CERT_FILE",
+        "TLS_KEY_FILE",
+        "TLS_CLIENT_CA_FILE",
+        "TOKENS_FILE",
+        "ALLOW_PLAINTEXT",
         "DATA_DIR",
         "ALLOW_EGRESS",
         "ALLOW_HTTP",
@@ -41,6 +46,19 @@ async fn help_names_the_environment_variable_of_every_setting() {
         "MAX_EVENT_BYTES",
     ] {
         assert!(help.contains(&format!("PREGON_{setting}")), "{setting}:\n{help}");
+    }
+    let everywhere = ["REDIS_URL", "REDIS_USER", "REDIS_PASSWORD_FILE", "DURABILITY"];
+    let both = ["LISTEN", "TOKENS_FILE", "MASTER_KEY_FILE", "ALLOW_EGRESS"];
+    for (command, own) in [
+        ("init", &["PARTITIONS"][..]),
+        ("control", &both),
+        ("dataplane", &[&both[..], &["NODE_ID", "LEASE", "DRAIN_LIMIT", "HISTORY_AGE"]].concat()),
+    ] {
+        let (_, help) = Process::run(&[command, "--help"], &[]).await;
+        for setting in everywhere.iter().chain(own) {
+            let named = help.contains(&format!("PREGON_{setting}"));
+            assert!(named, "{command} {setting}:\n{help}");
+        }
     }
 }
 
@@ -81,11 +99,18 @@ async fn the_environment_sets_what_flags_do_not() {
 }
 
 #[tokio::test]
-async fn listening_beyond_loopback_needs_to_be_said() {
+async fn listening_beyond_loopback_wants_tls_and_tokens() {
     let args = ["standalone", "--in-memory", "--listen", "0.0.0.0:0"];
     let (status, output) = Process::run(&args, &[]).await;
     assert!(!status.success());
-    assert!(output.contains("--allow-remote"), "it names the setting: {output}");
+    for setting in ["--tls-cert-file", "--tokens-file", "--allow-plaintext"] {
+        assert!(output.contains(setting), "{setting} is not named: {output}");
+    }
+    // Plain text may be allowed; that everybody may do everything may not.
+    let args = [&args[..], &["--allow-plaintext"]].concat();
+    let (status, output) = Process::run(&args, &[]).await;
+    assert!(!status.success());
+    assert!(output.contains("--tokens-file") && !output.contains("--tls-"), "{output}");
 }
 
 #[tokio::test]

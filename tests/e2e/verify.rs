@@ -3,11 +3,14 @@
 
 use serde_json::json;
 
-use crate::harness::load::{Publisher, Target, order};
+use crate::harness::load::{Publisher, order};
 use crate::harness::receiver::{Receiver, Request};
 use crate::harness::shop::{Shop, subscription};
 use crate::harness::verifier::{assert_good, verify};
-use crate::harness::{Standalone, eventually};
+use crate::harness::{World, eventually};
+use crate::on_both;
+
+on_both!(the_official_library_accepts_what_is_sent, key_states_follow_the_rotation,);
 
 /// Event data that has been changed on the way elsewhere, or that nearly is something else.
 const TEXTS: [&str; 24] = [
@@ -40,14 +43,13 @@ const TEXTS: [&str; 24] = [
 /// Deliveries in each of the three stretches.
 const EACH: usize = 80;
 
-#[tokio::test]
-async fn the_official_library_accepts_what_is_sent() {
-    let pregon = Standalone::in_memory().await;
+async fn the_official_library_accepts_what_is_sent<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
     let oldest = shop.secret("erp").await;
-    let mut publisher = Publisher::new(Target::new(pregon.addr()));
+    let mut publisher = Publisher::new(pregon.target());
 
     let alone = stretch("alone", &shop, &mut publisher, &receiver).await;
     let middle = rotate(&mut shop, "3600s").await;
@@ -118,9 +120,8 @@ async fn rotate(shop: &mut Shop, overlap: &str) -> String {
     shown["material"].as_str().expect("an HMAC secret has material").to_owned()
 }
 
-#[tokio::test]
-async fn key_states_follow_the_rotation() {
-    let pregon = Standalone::in_memory().await;
+async fn key_states_follow_the_rotation<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;

@@ -3,11 +3,20 @@
 use serde_json::{Value, json};
 
 use crate::harness::shop::{Shop, subscription};
-use crate::harness::{Receiver, Standalone};
+use crate::harness::{Receiver, World};
+use crate::on_both;
 
-#[tokio::test]
-async fn an_update_changes_what_its_mask_says() {
-    let pregon = Standalone::in_memory().await;
+on_both!(
+    an_update_changes_what_its_mask_says,
+    a_stale_etag_is_aborted,
+    checks_without_effect_have_none,
+    a_request_id_makes_a_repeat_safe,
+    what_is_set_for_good_stays,
+    a_new_url_holds_for_the_next_event,
+);
+
+async fn an_update_changes_what_its_mask_says<W: World>() {
+    let pregon = W::in_memory().await;
     let g = pregon.grpcurl();
     let tenant = json!({"display_name": "Acme", "labels": {"plan": "gold"}});
     g.ok("TenantService/CreateTenant", json!({"tenant_id": "acme", "tenant": tenant})).await;
@@ -44,9 +53,8 @@ async fn an_update_changes_what_its_mask_says() {
     }
 }
 
-#[tokio::test]
-async fn a_stale_etag_is_aborted() {
-    let pregon = Standalone::in_memory().await;
+async fn a_stale_etag_is_aborted<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     let created = shop.subscribe("erp", &receiver, "/hook").await;
@@ -81,9 +89,8 @@ async fn a_stale_etag_is_aborted() {
     assert_eq!(answer["revision"], "0");
 }
 
-#[tokio::test]
-async fn checks_without_effect_have_none() {
-    let pregon = Standalone::in_memory().await;
+async fn checks_without_effect_have_none<W: World>() {
+    let pregon = W::in_memory().await;
     let g = pregon.grpcurl();
     let request = json!({"tenant_id": "acme", "tenant": {}, "validate_only": true});
     let answer = g.ok("TenantService/CreateTenant", request).await;
@@ -116,9 +123,8 @@ async fn checks_without_effect_have_none() {
     assert_eq!(list.len(), 1);
 }
 
-#[tokio::test]
-async fn a_request_id_makes_a_repeat_safe() {
-    let mut pregon = Standalone::on_disk(&[]).await;
+async fn a_request_id_makes_a_repeat_safe<W: World>() {
+    let mut pregon = W::on_disk(&[]).await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/hook").await;
@@ -147,9 +153,8 @@ async fn a_request_id_makes_a_repeat_safe() {
     assert_eq!(shop.deliveries(json!({})).await.len(), 2);
 }
 
-#[tokio::test]
-async fn what_is_set_for_good_stays() {
-    let pregon = Standalone::in_memory().await;
+async fn what_is_set_for_good_stays<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     let url = receiver.url("/test");
@@ -174,9 +179,8 @@ async fn what_is_set_for_good_stays() {
     assert_eq!((ids("/live"), ids("/test")), (vec!["live1".into()], vec!["test1".to_owned()]));
 }
 
-#[tokio::test]
-async fn a_new_url_holds_for_the_next_event() {
-    let pregon = Standalone::in_memory().await;
+async fn a_new_url_holds_for_the_next_event<W: World>() {
+    let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     shop.subscribe("erp", &receiver, "/old").await;

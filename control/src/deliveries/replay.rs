@@ -19,6 +19,7 @@ use pregon_core::limits;
 use pregon_core::model::{Subscription, Tenant};
 use pregon_core::outcome::{DeliveryState, PendingReason};
 use pregon_proto::v1;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::page;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord};
 use pregon_store::queue::{Replay, Replayed, STEP_MAX};
@@ -61,11 +62,12 @@ impl Control {
     pub(crate) async fn replay_delivery(
         &self,
         request: v1::ReplayDeliveryRequest,
+        caller: &Caller,
     ) -> Result<v1::ReplayDeliveryResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", DeliveryName::parse(&request.name));
         let options = (request.validate_only, request.request_id.as_str());
-        let how = How::parse(self, "ReplayDelivery", &request, options, &mut wrong);
+        let how = How::parse(caller, "ReplayDelivery", &request, options, &mut wrong);
         let name = parse::done(wrong, name)?;
         if let Some(repeat) = &how.repeat {
             self.recent.note(repeat, self.clock.now())?;
@@ -225,6 +227,7 @@ struct Run {
 pub(super) async fn begin(
     control: Arc<Control>,
     mut request: v1::ReplayDeliveriesRequest,
+    caller: &Caller,
 ) -> Result<Answers, Refusal> {
     let mut wrong = Violations::new();
     let cursor = std::mem::take(&mut request.cursor);
@@ -233,7 +236,7 @@ pub(super) async fn begin(
     let cursor = wrong.check("cursor", opened).flatten();
     let tenant = wrong.check("parent", parse::tenant_name(&request.parent));
     let options = (request.validate_only, request.request_id.as_str());
-    let how = How::parse(&control, "ReplayDeliveries", &request, options, &mut wrong);
+    let how = How::parse(caller, "ReplayDeliveries", &request, options, &mut wrong);
     let (mut query, subscription) = filters(&request, &mut wrong);
     let limit = match request.limit {
         0 => Some(limits::REPLAY_DEFAULT),

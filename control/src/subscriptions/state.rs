@@ -1,8 +1,9 @@
 //! Pause, Resume, Disable.
 
 use super::{
-    Control, How, Kind, Plan, Reason, Refusal, Resource, Rule, StateChange, Stored, Subscription,
-    SubscriptionName, SubscriptionState, Violations, parse, to_wire, until_settled, v1,
+    Caller, Control, How, Kind, Plan, Reason, Refusal, Resource, Rule, StateChange, Stored,
+    Subscription, SubscriptionName, SubscriptionState, Violations, parse, to_wire, until_settled,
+    v1,
 };
 
 /// Longest reason of a Disable, in characters: a few sentences.
@@ -55,32 +56,35 @@ impl Control {
     pub(crate) async fn pause_subscription(
         &self,
         request: v1::PauseSubscriptionRequest,
+        caller: &Caller,
     ) -> Result<v1::PauseSubscriptionResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", SubscriptionName::parse(&request.name));
         let name = parse::done(wrong, name)?;
         moved!(
             PauseSubscriptionResponse,
-            self.move_state(&name, Move::Pause, request.validate_only).await?
+            self.move_state(&name, Move::Pause, request.validate_only, caller).await?
         )
     }
 
     pub(crate) async fn resume_subscription(
         &self,
         request: v1::ResumeSubscriptionRequest,
+        caller: &Caller,
     ) -> Result<v1::ResumeSubscriptionResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", SubscriptionName::parse(&request.name));
         let name = parse::done(wrong, name)?;
         moved!(
             ResumeSubscriptionResponse,
-            self.move_state(&name, Move::Resume, request.validate_only).await?
+            self.move_state(&name, Move::Resume, request.validate_only, caller).await?
         )
     }
 
     pub(crate) async fn disable_subscription(
         &self,
         request: v1::DisableSubscriptionRequest,
+        caller: &Caller,
     ) -> Result<v1::DisableSubscriptionResponse, Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", SubscriptionName::parse(&request.name));
@@ -91,7 +95,7 @@ impl Control {
         let (name, reason) = parse::done(wrong, name.zip(reason))?;
         moved!(
             DisableSubscriptionResponse,
-            self.move_state(&name, Move::Disable(&reason), request.validate_only).await?
+            self.move_state(&name, Move::Disable(&reason), request.validate_only, caller).await?
         )
     }
 
@@ -100,8 +104,9 @@ impl Control {
         name: &SubscriptionName,
         to: Move<'_>,
         validate_only: bool,
+        caller: &Caller,
     ) -> Result<(v1::Subscription, i64), Refusal> {
-        until_settled(|| self.try_move_state(name, to, validate_only)).await
+        until_settled(|| self.try_move_state(name, to, validate_only, caller)).await
     }
 
     async fn try_move_state(
@@ -109,6 +114,7 @@ impl Control {
         name: &SubscriptionName,
         to: Move<'_>,
         validate_only: bool,
+        caller: &Caller,
     ) -> Result<Option<(v1::Subscription, i64)>, Refusal> {
         let text = name.to_string();
         let stored = self.fetch::<Subscription>(&text).await?;
@@ -128,7 +134,7 @@ impl Control {
         subscription.common.update_time = now;
         if from != target {
             subscription.state = target;
-            let (actor, note) = (self.actor.to_string(), to.note().to_owned());
+            let (actor, note) = (caller.actor().to_string(), to.note().to_owned());
             subscription.state_change = Some(StateChange { time: now, actor, note });
         }
         let plan = Plan::new().put(&Resource::Subscription(subscription.clone()), read);

@@ -1,13 +1,15 @@
 //! The services in a real server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_control::Services;
+use pregon_core::clock::SystemClock;
 use pregon_proto::FILE_DESCRIPTOR_SET;
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_client::TenantServiceClient;
 use pregon_rpc::revision;
-use pregon_rpc::server::{Drained, Limits, Listener, Server};
+use pregon_rpc::server::{Drained, Limits, Listen, Listener, Server};
 use pregon_store::config::Commit;
 use tonic::Code;
 
@@ -19,7 +21,8 @@ async fn they_are_served_with_their_revision_and_their_limits() {
     let server =
         Server::new(FILE_DESCRIPTOR_SET, &Services::WAITS, world.latest.clone(), Limits::default());
     let server = world.control.services().add_to(server.unwrap()).unwrap();
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let listen = Listen::open("127.0.0.1:0".parse().unwrap());
+    let listener = Listener::bind(listen, Arc::new(SystemClock)).await.unwrap();
     let ready = server.on(listener).await.unwrap();
     let url = format!("http://{}", ready.local_addr());
     let serving = tokio::spawn(ready.serve(world.drain.clone()));

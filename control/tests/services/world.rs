@@ -21,6 +21,7 @@ use pregon_core::url::{AddressPolicy, UrlPolicy};
 use pregon_proto::v1;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
@@ -72,7 +73,6 @@ impl World {
             event_data_limit: limits::EVENT_DATA_DEFAULT,
             random: |buffer| getrandom::fill(buffer).unwrap(),
             user_agent: "pregon/test".into(),
-            actor: "anonymous".into(),
             latest: latest.clone(),
             drain: drain.clone(),
         });
@@ -117,7 +117,7 @@ impl World {
             tenant: Some(v1::Tenant::default()),
             ..Default::default()
         };
-        let answer = self.tenants.create_tenant(Request::new(request)).await.unwrap();
+        let answer = self.tenants.create_tenant(from_anyone(request)).await.unwrap();
         answer.into_inner().tenant.unwrap()
     }
 
@@ -128,7 +128,7 @@ impl World {
             subscription: Some(subscription()),
             ..Default::default()
         };
-        let answer = self.subscriptions.create_subscription(Request::new(request)).await.unwrap();
+        let answer = self.subscriptions.create_subscription(from_anyone(request)).await.unwrap();
         answer.into_inner().subscription.unwrap()
     }
 
@@ -281,10 +281,22 @@ pub fn at(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
 }
 
+/// A request as it comes to its handler where nobody is authenticated.
+pub fn from_anyone<T>(message: T) -> Request<T> {
+    from(Caller::anyone(), message)
+}
+
+/// A request as it comes to its handler from this caller.
+pub fn from<T>(caller: Caller, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(caller);
+    request
+}
+
 /// Calls a method, `ask!(service.method(request))`, and takes the answer out of its envelope.
 macro_rules! ask {
     ($service:expr, $method:ident, $request:expr) => {
-        $service.$method(tonic::Request::new($request)).await.map(tonic::Response::into_inner)
+        $service.$method(crate::world::from_anyone($request)).await.map(tonic::Response::into_inner)
     };
 }
 pub(crate) use ask;

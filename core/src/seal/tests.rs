@@ -109,3 +109,14 @@ proptest! {
         prop_assert!(ring(KEY_A).open(&sealed, "x").is_err());
     }
 }
+
+#[test]
+fn a_derived_key_is_of_its_purpose_and_of_the_current_key() {
+    let ring = |text: &str| KeyRing::parse(text).unwrap();
+    let (one, two) = ("11".repeat(32), "22".repeat(32));
+    let derived = *ring(&one).derive("pages");
+    assert_eq!(derived, *ring(&format!("{one},{two}")).derive("pages"), "older keys do not matter");
+    assert_ne!(derived, *ring(&one).derive("other"));
+    assert_ne!(derived, *ring(&two).derive("pages"));
+    assert_ne!(derived, [0; 32]);
+}

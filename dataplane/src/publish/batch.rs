@@ -9,7 +9,7 @@ use pregon_store::queue::Published;
 use prost::Message;
 
 use super::Inner;
-use super::parse::parse;
+use super::parse::{Origin, parse};
 use super::reply::{Facts, wire_status};
 
 /// Requests checked between two moments at which others may run.
@@ -30,7 +30,7 @@ enum Slot {
 pub(super) async fn publish(
     inner: &Inner,
     requests: Vec<v1::PublishRequest>,
-    traceparent: Option<&str>,
+    from: Origin<'_>,
 ) -> Result<v1::PublishBatchResponse, Refusal> {
     match requests.len() {
         0 => return Err(Refusal::field("requests", Rule::Required, "must hold 1 to 1000")),
@@ -40,7 +40,7 @@ pub(super) async fn publish(
             return Err(Refusal::field("requests", Rule::TooMany, text));
         }
     }
-    let (slots, events) = admit(inner, requests, traceparent).await?;
+    let (slots, events) = admit(inner, requests, from).await?;
     let stored = inner.publisher.publish_all(events).await?;
     if !stored.is_empty() && stored.iter().all(Result::is_err) {
         // The store took nothing, as far as anybody knows: a repeat asks for all of it again.
@@ -53,7 +53,7 @@ pub(super) async fn publish(
 async fn admit(
     inner: &Inner,
     requests: Vec<v1::PublishRequest>,
-    traceparent: Option<&str>,
+    from: Origin<'_>,
 ) -> Result<(Vec<Slot>, Vec<NewEvent>), Refusal> {
     let snapshot = inner.snapshot()?;
     let mut fresh = None;
@@ -63,7 +63,7 @@ async fn admit(
         if index % SLICE == SLICE - 1 {
             tokio::task::yield_now().await;
         }
-        let parsed = match parse(request, inner.max_event_bytes, traceparent, &snapshot) {
+        let parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 slots.push(Slot::Done(Err(refusal)));

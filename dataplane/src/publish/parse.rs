@@ -8,6 +8,7 @@ use pregon_core::schema::Schema;
 use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event::Data;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::time::parse_timestamp;
 
 use super::object;
@@ -16,7 +17,7 @@ use crate::snapshot::Snapshot;
 const JSON: &str = "event.json";
 const OBJECT: &str = "event.object";
 
-/// A request whose fields are all well formed.
+/// A request whose fields are all well formed, of a caller who may publish for its tenant.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) event: NewEvent,
@@ -25,15 +26,25 @@ pub(super) struct Parsed {
     pub(super) validate_only: bool,
 }
 
-/// Parses a request. Only where fields are wrong, the data is checked against its type's schema as
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    /// Who calls.
+    pub(super) caller: &'a Caller,
+    /// The call's trace context, where it is well formed.
+    pub(super) traceparent: Option<&'a str>,
+}
+
+/// Parses a request. A caller who may not touch its tenant is told that and nothing else. Only where fields are wrong, the data is checked against its type's schema as
 /// `snapshot` has it, so that the answer is complete; else that is for whoever admits the event.
 pub(super) fn parse(
     request: v1::PublishRequest,
+    from: Origin<'_>,
     max_event_bytes: usize,
-    traceparent: Option<&str>,
     snapshot: &Snapshot,
 ) -> Result<Parsed, Refusal> {
     let mut wrong = Violations::new();
+    from.caller.may_touch_named(&request.tenant)?;
     let tenant = wrong.check("tenant", TenantId::parse_name(&request.tenant));
     if request.min_revision < 0 {
         wrong.add("min_revision", Rule::OutOfRange, "must not be negative");
@@ -78,7 +89,7 @@ pub(super) fn parse(
         return Err(refusal(wrong)); // each of them was noted above
     };
     let min_revision = request.min_revision;
-    let traceparent = traceparent.map(str::to_owned);
+    let traceparent = from.traceparent.map(str::to_owned);
     let event = NewEvent {
         tenant,
         id,

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
 use super::Inner;
-use super::parse::parse;
+use super::parse::{Origin, parse};
 use super::publisher::Ticket;
 use super::reply::{Facts, wire_status};
 
@@ -40,12 +40,12 @@ enum State {
 pub(super) async fn serve(
     inner: &Inner,
     requests: Streaming<v1::PublishStreamRequest>,
-    traceparent: Option<&str>,
+    from: Origin<'_>,
     answers: mpsc::Sender<Answer>,
 ) {
     let window = Semaphore::new(limits::PUBLISH_STREAM_WINDOW);
     let (pending, unacknowledged) = mpsc::channel(limits::PUBLISH_STREAM_WINDOW);
-    let reader = Reader { inner, traceparent, window: &window, pending };
+    let reader = Reader { inner, from, window: &window, pending };
     let durability = inner.publisher.queue().durability();
     let (end, ()) = tokio::join!(
         reader.read(requests, &answers),
@@ -59,7 +59,7 @@ pub(super) async fn serve(
 
 struct Reader<'a> {
     inner: &'a Inner,
-    traceparent: Option<&'a str>,
+    from: Origin<'a>,
     window: &'a Semaphore,
     pending: mpsc::Sender<Pending>,
 }
@@ -111,7 +111,7 @@ impl Reader<'_> {
         let request =
             request.ok_or_else(|| Refusal::field("request", Rule::Required, "must be set"))?;
         let snapshot = inner.snapshot()?;
-        let parsed = parse(request, inner.max_event_bytes, self.traceparent, &snapshot)?;
+        let parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
         let revision = inner.admission.admit(&snapshot, &parsed, &mut None).await?;
         let facts = Facts::of(&parsed.event, revision);
         if parsed.validate_only {

@@ -1,17 +1,20 @@
 //! A node's EventService over stores that break on demand.
 
 mod batches;
+mod callers;
 mod engine;
 mod refusals;
 mod streams;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use pregon_core::clock::{ManualClock, Timestamp};
 use pregon_core::contract::standard_webhooks;
+use pregon_core::id::TenantId;
 use pregon_core::model::Resource;
 use pregon_proto::v1::event::Data;
+use pregon_rpc::caller::Role;
 use pregon_store::StoreError;
 use tokio_util::sync::DropGuard;
 use tonic_types::StatusExt;
@@ -22,6 +25,30 @@ use crate::testing::{FakeConfig, FakeQueue, event_type, ring, tenant};
 
 /// What `order.captured` must look like.
 const SCHEMA: &str = r#"{"type":"object","properties":{"amount":{"type":"integer"}}}"#;
+
+/// A call as it comes to the service where nobody is authenticated.
+fn from_anyone<T>(message: T) -> Request<T> {
+    from(Caller::anyone(), message)
+}
+
+/// A call as it comes to the service from this caller.
+fn from<T>(caller: Caller, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(caller);
+    request
+}
+
+/// Where a request comes from that came by no call.
+fn ours() -> Origin<'static> {
+    static ANYONE: LazyLock<Caller> = LazyLock::new(Caller::anyone);
+    Origin { caller: &ANYONE, traceparent: None }
+}
+
+/// A caller who may publish for this tenant only.
+fn publisher_of(tenant: &str) -> Caller {
+    let tenants = BTreeSet::from([TenantId::parse(tenant).unwrap()]);
+    Caller::new("bound", Role::Publisher, Some(tenants))
+}
 
 struct Node {
     config: Arc<FakeConfig>,
@@ -69,14 +96,14 @@ impl Node {
     }
 
     async fn publish(&self, request: v1::PublishRequest) -> Result<v1::PublishResponse, Status> {
-        self.service.publish(Request::new(request)).await.map(Response::into_inner)
+        self.service.publish(from_anyone(request)).await.map(Response::into_inner)
     }
 
     async fn batch(
         &self,
         requests: Vec<v1::PublishRequest>,
     ) -> Result<Vec<Result<v1::PublishResponse, Status>>, Status> {
-        let request = Request::new(v1::PublishBatchRequest { requests });
+        let request = from_anyone(v1::PublishBatchRequest { requests });
         let results = self.service.publish_batch(request).await?.into_inner().results;
         let outcome = |result: v1::PublishBatchResult| match result.outcome.unwrap() {
             v1::publish_batch_result::Outcome::Result(response) => Ok(response),

@@ -16,7 +16,7 @@ use pregon_store::queue::{
 };
 use tokio::time::Instant;
 
-use super::{IDLE_MAX, RETRY_STORE, RING_DUE, WorkerOptions};
+use super::{IDLE_MAX, RETRY_STORE, RING_DUE, RING_OVER, WorkerOptions};
 use crate::snapshot::Configuration;
 
 /// Bodies that one take brings into memory, about.
@@ -96,6 +96,7 @@ struct Partition {
     due: Slot,
     over: Slot,
     last_due: Instant,
+    last_over: Instant,
 }
 
 /// The calls of one node.
@@ -106,6 +107,8 @@ pub(super) struct Calls {
     extend: Slot,
     settle: Slot,
     waiting: bool,
+    /// There was no room, and so nobody listened.
+    deaf: bool,
     flying: FuturesUnordered<BoxFuture<'static, Reply>>,
 }
 
@@ -120,6 +123,7 @@ impl Calls {
             due: Slot::due(now),
             over: Slot::due(now),
             last_due: now,
+            last_over: now,
         };
         Self {
             queue: Arc::clone(&options.queue),
@@ -128,6 +132,7 @@ impl Calls {
             extend: Slot { busy: false, at: None },
             settle: Slot { busy: false, at: None },
             waiting: false,
+            deaf: false,
             flying: FuturesUnordered::new(),
         }
     }
@@ -140,12 +145,17 @@ impl Calls {
         }
     }
 
-    /// The store rang: there may be new events, and due deliveries.
+    /// The store rang: there may be new events, due deliveries, and batches that were given back.
     pub(super) fn rang(&mut self, now: Instant) {
         self.waiting = false;
+        self.look_everywhere(now);
+    }
+
+    fn look_everywhere(&mut self, now: Instant) {
         for partition in &mut self.partitions {
             partition.take.by(now);
             partition.due.by(now.max(partition.last_due + RING_DUE));
+            partition.over.by(now.max(partition.last_over + RING_OVER));
         }
     }
 
@@ -156,8 +166,16 @@ impl Calls {
         }
     }
 
-    /// Listens for the store's ring.
-    pub(super) fn listen(&mut self) {
+    /// Listens for the store's ring, while there is room for what it announces: a ring may wake one
+    /// node only, and should wake one that can do something about it.
+    pub(super) fn listen(&mut self, now: Instant, room: usize) {
+        if room == 0 {
+            self.deaf = true;
+            return;
+        }
+        if std::mem::take(&mut self.deaf) {
+            self.look_everywhere(now);
+        }
         if self.waiting {
             return;
         }
@@ -251,6 +269,7 @@ impl Calls {
                 continue;
             }
             partition.over = Slot { busy: true, at: None };
+            partition.last_over = now;
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
                 let result = queue.take_over(no, &claim, TAKE_OVER_MAX).await;
@@ -323,6 +342,11 @@ impl Calls {
             let result = queue.settle((*settlement).clone()).await;
             Reply::Settled { settlement, result }
         });
+    }
+
+    /// Whether a ring would come to this node.
+    pub(super) fn listening(&self) -> bool {
+        self.waiting
     }
 
     /// Whether a settlement is under way.

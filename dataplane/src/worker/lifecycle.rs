@@ -18,6 +18,8 @@ use crate::snapshot::Snapshot;
 
 /// Reports taken in at once before the loop looks at anything else.
 const REPORTS_AT_ONCE: usize = 256;
+/// How long a ring of this node's own takes to come back to it, if it does.
+const RING_BACK: Duration = Duration::from_millis(200);
 /// How long results may take to settle, and batches to be given back, after the drain limit.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
@@ -57,7 +59,7 @@ impl Driver {
         if self.machine.wants_stored(now) {
             self.calls.look_at_lanes(now);
         }
-        self.calls.listen();
+        self.calls.listen(now, self.machine.room());
         self.calls.take(now, self.machine.room());
         self.calls.take_over(now, self.machine.room());
         self.calls.due(now, || self.machine.due_request(now));
@@ -250,14 +252,31 @@ impl Driver {
             let _ = tokio::time::timeout_at(until, settled).await;
         }
         let tokens = self.machine.tokens();
-        if tokens.is_empty() {
-            return;
-        }
         let released = tokio::time::timeout_at(until, self.options.queue.release(&tokens)).await;
         match released {
-            Ok(Ok(())) => tracing::info!(batches = tokens.len(), "gave back what was not done"),
+            Ok(Ok(())) => {
+                tracing::info!(batches = tokens.len(), "gave back what was not done");
+                self.pass_the_ring_on().await;
+            }
             Ok(Err(error)) => tracing::warn!(%error, "could not give back; leases will run out"),
             Err(_) => tracing::warn!("could not give back in time; leases will run out"),
+        }
+    }
+}
+
+impl Driver {
+    /// A ring wakes one node, and that may have been this one, which has nothing to do with it any
+    /// more: then it rings again.
+    async fn pass_the_ring_on(&mut self) {
+        let until = Instant::now() + RING_BACK;
+        while self.calls.listening() {
+            match tokio::time::timeout_at(until, self.calls.next()).await {
+                Ok(reply) => self.answer(reply),
+                Err(_) => return,
+            }
+        }
+        if let Err(error) = self.options.queue.release(&[]).await {
+            tracing::warn!(%error, "could not wake others; they look by themselves");
         }
     }
 }

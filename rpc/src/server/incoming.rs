@@ -7,36 +7,58 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::conn::Conn;
+use super::conn::{Conn, Opening};
 
 /// How long to leave a listener alone that cannot accept, as when there are no file descriptors
 /// left (EMFILE): asking again at once would spin, and giving up would end the server.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Of the places for connections, the part that may be in a TLS handshake at once: who has not
+/// shown anything yet must not keep out those who have.
+const HANDSHAKES: usize = 4;
+
 /// Accepted connections, for tonic.
 pub(super) struct Incoming {
     tcp: TcpListener,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     places: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     full: bool,
     cut: CancellationToken,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
-    pub(super) fn new(tcp: TcpListener, places: Arc<Semaphore>, cut: CancellationToken) -> Self {
-        Self { tcp, places, full: false, cut, pause: None }
+    /// Connections of a port, as many at once as there are places; `tls` is what a new one speaks.
+    pub(super) fn new(
+        tcp: TcpListener,
+        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+        places: Arc<Semaphore>,
+        cut: CancellationToken,
+    ) -> Self {
+        let handshakes = Semaphore::new(places.available_permits().div_ceil(HANDSHAKES));
+        Self { tcp, tls, places, handshakes: Arc::new(handshakes), full: false, cut, pause: None }
     }
 
     /// Gives an accepted connection a place, or closes it at once: its peer learns now that it has
     /// to go elsewhere, and those who have a place keep it.
     fn place(&mut self, tcp: TcpStream) -> Option<Conn> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let opening = match &self.tls {
+            None => Ok(None),
+            Some(tls) => Arc::clone(&self.handshakes).try_acquire_owned().map(|turn| {
+                Some(Opening { acceptor: TlsAcceptor::from(Arc::clone(&tls.borrow())), turn })
+            }),
+        };
+        let (Ok(place), Ok(opening)) = (place, opening) else {
             if !self.full {
                 tracing::warn!("all places for connections are taken; new ones are closed");
             }
@@ -47,7 +69,7 @@ impl Incoming {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        Some(Conn::new(tcp, place, &self.cut))
+        Some(Conn::new(tcp, opening, place, &self.cut))
     }
 }
 

@@ -1,8 +1,12 @@
 //! The real grpcurl, by reflection: it knows no proto file.
+//!
+//! Where the planes are apart, management goes to control and events go to the nodes by turns.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,10 +16,14 @@ use tokio::process::Command;
 /// No call of ours takes longer; a wait may take its own 60 s.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// grpcurl to one server.
+/// grpcurl to one Pregón.
 #[derive(Clone, Debug)]
 pub struct Grpcurl {
-    addr: SocketAddr,
+    addr: String,
+    /// Where events go; empty: to the same address.
+    events: Vec<String>,
+    turn: Arc<AtomicUsize>,
+    flags: Vec<String>,
 }
 
 /// A refusal as grpcurl shows it.
@@ -30,16 +38,42 @@ pub struct Refused {
 }
 
 impl Grpcurl {
-    /// grpcurl to this address.
+    /// grpcurl to this address, in clear.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr }
+        Self::at(addr.to_string(), vec!["-plaintext".into()])
+    }
+
+    /// The same, which sends events to these.
+    pub fn publishing_to(mut self, nodes: &[SocketAddr]) -> Self {
+        self.events = nodes.iter().map(SocketAddr::to_string).collect();
+        self
+    }
+
+    /// grpcurl to this port of `localhost` over TLS, with these flags about certificates.
+    pub fn over_tls(addr: SocketAddr, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        Self::at(format!("localhost:{}", addr.port()), flags)
+    }
+
+    fn at(addr: String, flags: Vec<String>) -> Self {
+        Self { addr, events: Vec::new(), turn: Arc::default(), flags }
+    }
+
+    /// The same with a token, for reflection too.
+    pub fn with_token(&self, token: &str) -> Self {
+        let mut it = self.clone();
+        it.flags.extend(["-H".into(), format!("authorization: Bearer {token}")]);
+        it
     }
 
     /// Runs grpcurl with arguments before and after the address.
     pub async fn run(&self, before: &[&str], after: &[&str], stdin: &str) -> Output {
-        let addr = self.addr.to_string();
+        self.run_at(&self.addr, before, after, stdin).await
+    }
+
+    async fn run_at(&self, addr: &str, before: &[&str], after: &[&str], stdin: &str) -> Output {
         let mut command = Command::new(super::tool("bin/grpcurl"));
-        command.arg("-plaintext").args(before).arg(&addr).args(after);
+        command.args(&self.flags).args(before).arg(addr).args(after);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().expect("grpcurl starts");
         let mut input = child.stdin.take().expect("stdin is piped");
@@ -63,9 +97,10 @@ impl Grpcurl {
     /// Calls a method of `pregon.v1`, such as `TenantService/GetTenant`; all messages it answers
     /// with, and how it ended.
     pub async fn stream(&self, method: &str, request: &Value) -> (Vec<Value>, Result<(), Refused>) {
+        let addr = if method.starts_with("EventService/") { self.next_node() } else { &self.addr };
         let method = format!("pregon.v1.{method}");
         let before = ["-format-error", "-emit-defaults", "-d", "@"];
-        let output = self.run(&before, &[&method], &request.to_string()).await;
+        let output = self.run_at(addr, &before, &[&method], &request.to_string()).await;
         let messages = serde_json::Deserializer::from_slice(&output.stdout)
             .into_iter()
             .collect::<Result<Vec<Value>, _>>()
@@ -76,6 +111,11 @@ impl Grpcurl {
             Err(Refused::read(&method, &String::from_utf8_lossy(&output.stderr)))
         };
         (messages, end)
+    }
+
+    fn next_node(&self) -> &str {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.events.get(turn % self.events.len().max(1)).unwrap_or(&self.addr)
     }
 
     /// Calls a unary method.
@@ -100,6 +140,14 @@ impl Grpcurl {
             Ok(answer) => panic!("{method} {shown} was not refused but answered {answer}"),
             Err(refused) => refused,
         }
+    }
+
+    /// What the server says of its health, such as `SERVING`.
+    pub async fn health(&self) -> String {
+        let output = self.run(&[], &["grpc.health.v1.Health/Check"], "").await;
+        let answer: Result<Value, _> = serde_json::from_slice(&output.stdout);
+        let answer = answer.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        answer["status"].as_str().expect("health has a status").to_owned()
     }
 
     /// The counts of one tenant, or of `tenants/-`.

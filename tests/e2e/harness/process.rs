@@ -100,9 +100,14 @@ impl Process {
 
     /// Asks it to end.
     pub async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends it a signal by name.
+    pub async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it still runs");
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
-        assert!(sent.expect("sh runs").success(), "kill -TERM {id}");
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().await;
+        assert!(sent.expect("sh runs").success(), "kill -{name} {id}");
     }
 
     /// Waits for its end.

@@ -36,6 +36,13 @@ impl Shop {
         answer
     }
 
+    /// Waits until every node serves the last revision.
+    pub async fn served(&self) {
+        let wait = json!({"revision": self.revision, "timeout": "30s"});
+        let answer = self.grpc.ok("NodeService/WaitForRevision", wait).await;
+        assert_eq!(answer["served"], true, "{answer}");
+    }
+
     /// Subscribes a path of a receiver to every order.
     pub async fn subscribe(&mut self, id: &str, receiver: &Receiver, path: &str) -> Value {
         self.subscribe_with(id, json!({"url": receiver.url(path)})).await

@@ -79,7 +79,7 @@ async fn statuses_of_a_batch_stay_within_what_clients_read() {
         event.ordering_key = "x".into();
         event.subscriptions.push("x".into());
     });
-    let call = Request::new(v1::PublishBatchRequest { requests: vec![bad; 1000] });
+    let call = from_anyone(v1::PublishBatchRequest { requests: vec![bad; 1000] });
     let answer = node.service.publish_batch(call).await.unwrap().into_inner();
     assert_eq!(answer.results.len(), 1000);
     assert!(answer.encoded_len() < 4 * 1024 * 1024, "{}", answer.encoded_len());
@@ -122,7 +122,7 @@ async fn a_batch_is_bounded_in_bytes_too() {
     let event = |size: usize| {
         let request = request("");
         let snapshot = node.service.0.snapshot().unwrap();
-        let mut event = parse::parse(request, 1024, None, &snapshot).unwrap().event;
+        let mut event = parse::parse(request, ours(), 1024, &snapshot).unwrap().event;
         event.data = vec![b' '; size].into();
         event
     };
@@ -180,7 +180,7 @@ async fn load_is_shed_when_too_much_waits() {
     let publisher = node.service.publisher();
     let event = || {
         let snapshot = node.service.0.snapshot().unwrap();
-        let mut event = parse::parse(request(""), 1024, None, &snapshot).unwrap().event;
+        let mut event = parse::parse(request(""), ours(), 1024, &snapshot).unwrap().event;
         event.data = vec![b' '; 1024 * 1024].into();
         event
     };
@@ -218,7 +218,7 @@ async fn events_a_second() {
     let batches: Vec<_> = (0..2000).map(|_| make(100)).collect();
     let begun = std::time::Instant::now();
     for requests in batches {
-        let call = Request::new(v1::PublishBatchRequest { requests });
+        let call = from_anyone(v1::PublishBatchRequest { requests });
         node.service.publish_batch(call).await.unwrap();
     }
     println!("batches of 100, one after the other: {:?} an event", begun.elapsed() / 200_000);

@@ -43,7 +43,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
         draining: CancellationToken::new(),
     });
     let publish =
-        async |request| service.publish(Request::new(request)).await.map(Response::into_inner);
+        async |request| service.publish(from_anyone(request)).await.map(Response::into_inner);
 
     configuration.ready().await;
     assert_eq!(publish(request("e1")).await.unwrap_err().code(), Code::NotFound);
@@ -64,7 +64,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let other = request_with(|_, event| event.data = Some(Data::Json("1".into())));
     assert_eq!(reason(&publish(other).await.unwrap_err()), "EVENT_ID_REUSED");
     let requests = (0..600).map(|index| request(&format!("b{index}"))).collect();
-    let call = Request::new(v1::PublishBatchRequest { requests });
+    let call = from_anyone(v1::PublishBatchRequest { requests });
     assert_eq!(service.publish_batch(call).await.unwrap().into_inner().results.len(), 600);
 
     let claim = Claim { node: NodeId::parse("n1").unwrap(), lease: Duration::from_secs(30) };

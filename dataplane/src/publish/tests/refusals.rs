@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn an_event_is_stored_as_it_was_given_and_answered_in_full() {
     let node = Node::start().await;
-    let mut call = Request::new(request_with(|request, event| {
+    let mut call = from_anyone(request_with(|request, event| {
         event.version = 3;
         event.environment = v1::Environment::Test.into();
         event.occur_time = Some(prost_types::Timestamp { seconds: 5, nanos: 7_000_000 });

@@ -7,8 +7,23 @@ use tonic::transport::{Channel, Server};
 
 use super::*;
 
+/// Serves a node on a port; every call there is this caller's.
+async fn serve(node: &Node, caller: Caller) -> EventServiceClient<Channel> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = node.service.clone();
+    let service = EventServiceServer::with_interceptor(service, move |mut request: Request<()>| {
+        request.extensions_mut().insert(caller.clone());
+        Ok(request)
+    });
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    EventServiceClient::new(channel.connect().await.unwrap())
+}
+
 /// A stream to a node over a real connection.
-struct Publishing {
+pub(super) struct Publishing {
     node: Node,
     requests: mpsc::Sender<v1::PublishStreamRequest>,
     answers: Streaming<v1::PublishStreamResponse>,
@@ -16,26 +31,27 @@ struct Publishing {
 
 impl Publishing {
     async fn start() -> Self {
+        Self::by(Caller::anyone()).await
+    }
+
+    pub(super) async fn by(caller: Caller) -> Self {
         let node = Node::start().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let service = node.service.clone().service();
-        let incoming = TcpListenerStream::new(listener);
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-        let mut client = EventServiceClient::new(channel.connect().await.unwrap());
+        let mut client = serve(&node, caller).await;
         let (requests, receiver) = mpsc::channel(16);
         let answers = client.publish_stream(ReceiverStream::new(receiver)).await.unwrap();
         Self { node, requests, answers: answers.into_inner() }
     }
 
-    async fn send(&self, sequence: i64, request: v1::PublishRequest) {
+    pub(super) async fn send(&self, sequence: i64, request: v1::PublishRequest) {
         let request = v1::PublishStreamRequest { sequence, request: Some(request) };
         self.requests.send(request).await.unwrap();
     }
 
     /// The next `count` acknowledgements.
-    async fn acks(&mut self, count: usize) -> Vec<(i64, Result<v1::PublishResponse, Status>)> {
+    pub(super) async fn acks(
+        &mut self,
+        count: usize,
+    ) -> Vec<(i64, Result<v1::PublishResponse, Status>)> {
         let mut acks = Vec::new();
         while acks.len() < count {
             let message = self.answers.message().await.unwrap().unwrap();
@@ -144,13 +160,7 @@ async fn a_draining_node_acknowledges_what_it_took_and_ends_the_stream() {
 async fn a_node_without_configuration_takes_no_stream() {
     let node = Node::unready();
     node.draining.cancel();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let service = node.service.clone().service();
-    let incoming = TcpListenerStream::new(listener);
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-    let mut client = EventServiceClient::new(channel.connect().await.unwrap());
+    let mut client = serve(&node, Caller::anyone()).await;
     let status = client.publish_stream(tokio_stream::empty()).await.unwrap_err();
     assert_eq!(reason(&status), "DRAINING");
 }

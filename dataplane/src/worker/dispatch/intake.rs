@@ -37,6 +37,7 @@ impl Dispatcher {
     pub(in crate::worker) fn on_batch(&mut self, batch: Batch, now: Instant, wall: Timestamp) {
         let token = batch.token;
         self.claimed += batch.len();
+        self.heed(&batch.closed, now);
         self.work.insert(token, Work::new(batch.len(), now, self.lease));
         let lost_by = batch.previous.as_ref().filter(|_| batch.takes > 1);
         let intake = Intake { now, wall, poison: batch.takes >= POISON_AT, lost_by };
@@ -60,6 +61,15 @@ impl Dispatcher {
         }
         if let Some(work) = self.work.get_mut(&token) {
             work.items = items;
+        }
+    }
+
+    /// Leaves receivers alone that asked another node for it.
+    fn heed(&mut self, closed: &[LaneClose], now: Instant) {
+        for close in closed.iter().filter(|close| close.reason == PendingReason::RateLimited) {
+            if let Some(lane) = self.snapshot.lane(close.lane).cloned() {
+                self.flow(&lane, now).close(now + close.wait);
+            }
         }
     }
 

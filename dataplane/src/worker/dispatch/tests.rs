@@ -126,6 +126,7 @@ impl Rig {
             events: Vec::new(),
             deliveries: Vec::new(),
             spoiled: Vec::new(),
+            closed: Vec::new(),
         }
     }
 

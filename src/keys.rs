@@ -14,9 +14,9 @@ use crate::settings::Settings;
 const FILE: &str = "master.key";
 
 /// The keys of the given file, else of the directory's, else, in memory, new ones.
-pub(super) fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
+pub fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
     if let Some(path) = &settings.master_key_file {
-        return read(path).with_context(|| format!("--master-key-file {}", path.display()));
+        return given(path);
     }
     let Some(directory) = &settings.data_dir else {
         let key = new_key(&mut |bytes| crate::random::fill(bytes));
@@ -25,6 +25,11 @@ pub(super) fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
     let path = directory.join(FILE);
     make(&path).with_context(|| format!("cannot make the master key {}", path.display()))?;
     read(&path).with_context(|| format!("cannot read the master key {}", path.display()))
+}
+
+/// The keys of the file that the setting names.
+pub fn given(path: &Path) -> anyhow::Result<KeyRing> {
+    read(path).with_context(|| format!("--master-key-file {}", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<KeyRing> {

@@ -1,0 +1,192 @@
+//! Who may call which method: the one table of both planes.
+//!
+//! A method that does not stand here is denied to everybody, an admin included; a test holds the
+//! table against the descriptor set, so that a new method cannot be forgotten. Reads want a viewer,
+//! writes the role that the API gives them.
+//!
+//! A credential may be for some tenants only. Which tenant a call is about stands in its message,
+//! and only handlers look into messages; so each method says here how far it reaches, and the layer
+//! lets such a credential through only where that is safe.
+
+use std::collections::HashMap;
+
+use crate::caller::Role;
+
+/// Who may call a method, and how far the method reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who may call it.
+    pub who: Who,
+    /// What it touches.
+    pub reach: Reach,
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Strangers too.
+    Everyone,
+    /// Whoever has a valid credential.
+    Known,
+    /// Whoever has this role, or one that includes it.
+    Role(Role),
+}
+
+/// What a method touches, for credentials that are for some tenants only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The tenants that the message names: its handler asks
+    /// [`Caller::may_touch`](crate::caller::Caller::may_touch) about each.
+    Named,
+    /// Nothing of any tenant's: what everybody may know.
+    Shared,
+    /// What belongs to all tenants together: closed to credentials that are for some.
+    All,
+}
+
+/// Methods by path, each with its access.
+#[derive(Clone, Debug)]
+pub struct Table(HashMap<&'static str, Access>);
+
+impl Table {
+    /// A table of these methods.
+    pub fn new(methods: &[(&'static str, Access)]) -> Self {
+        Self(methods.iter().copied().collect())
+    }
+
+    /// The table of the API.
+    pub fn api() -> Self {
+        Self::new(API)
+    }
+
+    /// The access to a method, if the method is listed.
+    pub fn get(&self, path: &str) -> Option<Access> {
+        self.0.get(path).copied()
+    }
+}
+
+const fn role(role: Role, reach: Reach) -> Access {
+    Access { who: Who::Role(role), reach }
+}
+
+/// Probes have no credentials, and learn no more than whether the server serves.
+const PROBE: Access = Access { who: Who::Everyone, reach: Reach::Shared };
+/// A stream, which holds a place among the calls: not for strangers.
+const WATCH: Access = Access { who: Who::Known, reach: Reach::Shared };
+/// The API is no secret, but strangers need not be told which services are here.
+const REFLECTION: Access = Access { who: Who::Known, reach: Reach::Shared };
+/// Reads of what tenants have.
+const VIEW: Access = role(Role::Viewer, Reach::Named);
+/// Reads of the catalogue.
+const VIEW_SHARED: Access = role(Role::Viewer, Reach::Shared);
+/// Reads over all tenants. What nodes say is among them: it names documents that were refused.
+const VIEW_ALL: Access = role(Role::Viewer, Reach::All);
+/// Writes of what tenants have, and reads that show keys.
+const MANAGE: Access = role(Role::TenantManager, Reach::Named);
+/// Writes of tenants.
+const OPERATE: Access = role(Role::Operator, Reach::Named);
+/// Writes of the catalogue.
+const OPERATE_ALL: Access = role(Role::Operator, Reach::All);
+/// Publishes.
+const PUBLISH: Access = role(Role::Publisher, Reach::Named);
+
+/// Every method of both planes, health and reflection.
+pub const API: &[(&str, Access)] = &[
+    ("/grpc.health.v1.Health/Check", PROBE),
+    ("/grpc.health.v1.Health/Watch", WATCH),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", REFLECTION),
+    ("/pregon.v1.TenantService/CreateTenant", OPERATE),
+    ("/pregon.v1.TenantService/GetTenant", VIEW),
+    ("/pregon.v1.TenantService/ListTenants", VIEW_ALL),
+    ("/pregon.v1.TenantService/UpdateTenant", OPERATE),
+    ("/pregon.v1.TenantService/DeleteTenant", OPERATE),
+    ("/pregon.v1.EventTypeService/CreateEventType", OPERATE_ALL),
+    ("/pregon.v1.EventTypeService/GetEventType", VIEW_SHARED),
+    ("/pregon.v1.EventTypeService/ListEventTypes", VIEW_SHARED),
+    ("/pregon.v1.EventTypeService/UpdateEventType", OPERATE_ALL),
+    ("/pregon.v1.EventTypeService/DeleteEventType", OPERATE_ALL),
+    ("/pregon.v1.SubscriptionService/CreateSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/GetSubscription", VIEW),
+    ("/pregon.v1.SubscriptionService/ListSubscriptions", VIEW),
+    ("/pregon.v1.SubscriptionService/UpdateSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/DeleteSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/PauseSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/ResumeSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/DisableSubscription", MANAGE),
+    ("/pregon.v1.SecretService/CreateSecret", MANAGE),
+    ("/pregon.v1.SecretService/GetSecret", VIEW),
+    ("/pregon.v1.SecretService/ListSecrets", VIEW),
+    ("/pregon.v1.SecretService/DeleteSecret", MANAGE),
+    ("/pregon.v1.SecretService/RotateSecret", MANAGE),
+    ("/pregon.v1.SecretService/RevokeSecret", MANAGE),
+    ("/pregon.v1.SecretService/RevealSecret", MANAGE),
+    ("/pregon.v1.DeliveryService/GetEvent", VIEW),
+    ("/pregon.v1.DeliveryService/ListEvents", VIEW),
+    ("/pregon.v1.DeliveryService/GetDelivery", VIEW),
+    ("/pregon.v1.DeliveryService/ListDeliveries", VIEW),
+    ("/pregon.v1.DeliveryService/ListAttempts", VIEW),
+    ("/pregon.v1.DeliveryService/GetAttempt", VIEW),
+    ("/pregon.v1.DeliveryService/ReplayDelivery", MANAGE),
+    ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
+    ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
+    ("/pregon.v1.DeliveryService/GetReconciliationReport", VIEW),
+    ("/pregon.v1.NodeService/GetNode", VIEW_ALL),
+    ("/pregon.v1.NodeService/ListNodes", VIEW_ALL),
+    ("/pregon.v1.NodeService/WaitForRevision", VIEW_ALL),
+    ("/pregon.v1.EventService/Publish", PUBLISH),
+    ("/pregon.v1.EventService/PublishBatch", PUBLISH),
+    ("/pregon.v1.EventService/PublishStream", PUBLISH),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    /// Every method that a server of ours can serve, from the descriptors.
+    fn described() -> BTreeSet<String> {
+        let sets = [
+            pregon_proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let sets = sets.map(|set| FileDescriptorSet::decode(set).unwrap());
+        let files = sets.iter().flat_map(|set| &set.file);
+        let methods = files.flat_map(|file| {
+            file.service.iter().flat_map(move |service| {
+                service.method.iter().map(move |method| {
+                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                })
+            })
+        });
+        methods.collect()
+    }
+
+    #[test]
+    fn every_method_stands_in_the_table_once_and_no_other_does() {
+        let listed: BTreeSet<_> = API.iter().map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(listed.len(), API.len(), "a method stands twice");
+        let described = described();
+        let forgotten: Vec<_> = described.difference(&listed).collect();
+        let gone: Vec<_> = listed.difference(&described).collect();
+        assert!(forgotten.is_empty() && gone.is_empty(), "{forgotten:?}, {gone:?}");
+    }
+
+    #[test]
+    fn reads_want_a_viewer_and_writes_more() {
+        for (path, access) in API.iter().filter(|(path, _)| path.starts_with("/pregon.v1.")) {
+            let Who::Role(role) = access.who else { panic!("{path} wants no role") };
+            let (_, method) = path.rsplit_once('/').unwrap();
+            let reads = ["Get", "List", "WaitFor"].iter().any(|verb| method.starts_with(verb));
+            assert_eq!(role == Role::Viewer, reads, "{path}");
+            let publishes = path.contains("EventService/");
+            assert_eq!(role == Role::Publisher, publishes, "{path}");
+        }
+    }
+}

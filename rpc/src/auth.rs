@@ -1,0 +1,198 @@
+//! Who may call what: authentication and authorization, for the one [`call`](crate::call) layer.
+//!
+//! A call is let through when its method stands in the [`access`](crate::access) table, its token
+//! is valid, the token's role is large enough, and, where the token is for some tenants, the method
+//! is one that can tell tenants apart. What is not let through reaches no handler. A stream ends
+//! when its token stops being valid; any other call has then been answered long ago.
+//!
+//! Without a tokens file nobody is authenticated and everybody may do everything; the listener
+//! allows that on loopback only. The table holds even then.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use pregon_core::clock::SharedClock;
+use pregon_core::error::{Reason, Refusal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::access::{Access, Reach, Table, Who};
+use crate::caller::{self, Caller};
+use crate::tokens::{Entry, Hash, Tokens};
+
+/// How long a token is trusted to go on as it is before the clock is looked at again: the wall
+/// clock may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Decides which calls are let through.
+pub(crate) struct Guard {
+    table: Table,
+    tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    clock: SharedClock,
+}
+
+/// A call that was let through.
+pub(crate) struct Admitted {
+    /// For its handler.
+    pub(crate) caller: Caller,
+    credential: Option<(Hash, Entry)>,
+}
+
+/// Resolves when a credential stops being valid.
+pub(crate) type Lapse = Pin<Box<dyn Future<Output = Refusal> + Send>>;
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("tokens", &self.tokens.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// A guard by this table; without tokens, everybody may do what the table lists.
+    pub(crate) fn new(
+        table: Table,
+        tokens: Option<watch::Receiver<Arc<Tokens>>>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { table, tokens, clock }
+    }
+
+    /// Lets a call of a method (none: one that does not exist) through, or says why not. The
+    /// credential is taken out of the headers, so that nothing behind can show it.
+    pub(crate) fn admit(
+        &self,
+        method: Option<&str>,
+        headers: &mut HeaderMap,
+    ) -> Result<Admitted, Refusal> {
+        let access = method.and_then(|path| self.table.get(path));
+        let given = take_token(headers);
+        if access.is_some_and(|access| access.who == Who::Everyone) {
+            return Ok(Admitted { caller: Caller::stranger(), credential: None });
+        }
+        let Some(tokens) = &self.tokens else {
+            return match access.is_some() || method.is_none() {
+                // A method that does not exist is for the routes to refuse.
+                true => Ok(Admitted { caller: Caller::anyone(), credential: None }),
+                false => Err(unlisted()),
+            };
+        };
+        let given = given?;
+        let tokens = tokens.borrow();
+        let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
+        self.check_time(entry)?;
+        check_role(access.ok_or_else(unlisted)?, &entry.caller)?;
+        let caller = entry.caller.clone();
+        Ok(Admitted { caller, credential: Some((hash, entry.clone())) })
+    }
+
+    /// When the credential of a call stops being valid; none if it never can.
+    pub(crate) fn lapse(&self, admitted: &Admitted) -> Option<Lapse> {
+        let (hash, entry) = admitted.credential.clone()?;
+        let (tokens, clock) = (self.tokens.clone()?, Arc::clone(&self.clock));
+        Some(Box::pin(lapse(hash, entry, tokens, clock)))
+    }
+
+    fn check_time(&self, entry: &Entry) -> Result<(), Refusal> {
+        match entry.expires {
+            Some(end) if end <= self.clock.now() => Err(expired()),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Waits until a token is taken out of the file, is changed there, or expires.
+async fn lapse(
+    hash: Hash,
+    entry: Entry,
+    mut tokens: watch::Receiver<Arc<Tokens>>,
+    clock: SharedClock,
+) -> Refusal {
+    loop {
+        if tokens.borrow_and_update().get(&hash) != Some(&entry) {
+            return invalid();
+        }
+        let left = entry.expires.map(|end| end.since(clock.now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return expired();
+        }
+        let look = async {
+            match left {
+                Some(left) => sleep(left.min(LOOK)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = tokens.changed() => if changed.is_err() {
+                // Nobody follows the file any more: the server is at its end.
+                std::future::pending::<()>().await;
+            },
+            () = look => {}
+        }
+    }
+}
+
+/// Whether a caller may call a method at all.
+fn check_role(access: Access, caller: &Caller) -> Result<(), Refusal> {
+    let large_enough = match access.who {
+        Who::Everyone | Who::Known => true,
+        Who::Role(needed) => caller.role().is_some_and(|role| role.covers(needed)),
+    };
+    if !large_enough {
+        let needed = match access.who {
+            Who::Role(needed) => needed.word(),
+            Who::Everyone | Who::Known => "",
+        };
+        let text = format!("the method wants the role {needed}, which the credential has not");
+        return Err(Refusal::new(Reason::RoleMissing, text));
+    }
+    match access.reach {
+        Reach::All if caller.is_bound() => Err(caller::tenant_denied()),
+        Reach::All | Reach::Named | Reach::Shared => Ok(()),
+    }
+}
+
+/// Takes `authorization: Bearer …` out of the headers.
+fn take_token(headers: &mut HeaderMap) -> Result<String, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let taken = match (values.next(), values.next()) {
+        (None, _) => Err(Refusal::new(
+            Reason::CredentialMissing,
+            "the call has no credential: send metadata `authorization: Bearer <token>`",
+        )),
+        (Some(value), None) => value.to_str().ok().and_then(bearer).ok_or_else(|| {
+            Refusal::new(Reason::CredentialInvalid, "authorization must be `Bearer <token>`")
+        }),
+        (Some(_), Some(_)) => {
+            Err(Refusal::new(Reason::CredentialInvalid, "authorization must be given once"))
+        }
+    };
+    headers.remove(AUTHORIZATION);
+    taken
+}
+
+/// The token of a header; the scheme's case does not matter (RFC 9110 section 11.1).
+fn bearer(value: &str) -> Option<String> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+fn invalid() -> Refusal {
+    Refusal::new(Reason::CredentialInvalid, "the credential is not known")
+}
+
+fn expired() -> Refusal {
+    Refusal::new(Reason::CredentialExpired, "the credential's time has passed")
+}
+
+fn unlisted() -> Refusal {
+    Refusal::new(Reason::RoleMissing, "no role may call this method")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Who calls: what the [`auth`](crate::auth) layer found out, for handlers.
+//!
+//! The layer puts a [`Caller`] into every request that it lets through. It has checked the role; it
+//! cannot check tenants, for it does not look into messages. So whoever parses a tenant's name asks
+//! [`Caller::may_touch`] before anything is looked up: the answer says nothing of what exists.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use pregon_core::error::{Reason, Refusal};
+use pregon_core::id::TenantId;
+
+/// Who callers are where nobody is authenticated.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// What a caller is trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Everything of the control plane.
+    Admin,
+    /// Tenants, the catalogue, and all that a tenant manager may.
+    Operator,
+    /// Subscriptions, their secrets and deliveries, and all that a viewer may.
+    TenantManager,
+    /// Publishing, and nothing else: no other role includes it, nor does it include another.
+    Publisher,
+    /// Reading what holds no key.
+    Viewer,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 5] =
+        [Role::Admin, Role::Operator, Role::TenantManager, Role::Publisher, Role::Viewer];
+
+    /// The word for it in the tokens file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Operator => "operator",
+            Role::TenantManager => "tenant_manager",
+            Role::Publisher => "publisher",
+            Role::Viewer => "viewer",
+        }
+    }
+
+    /// The role of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.word() == word)
+    }
+
+    /// Whether this role may do what `needed` may: admin ⊃ operator ⊃ tenant manager ⊃ viewer;
+    /// publisher stands alone.
+    pub fn covers(self, needed: Role) -> bool {
+        match (self.rank(), needed.rank()) {
+            (Some(ours), Some(needed)) => ours >= needed,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// The place in the line of roles that include each other.
+    fn rank(self) -> Option<u8> {
+        match self {
+            Role::Admin => Some(3),
+            Role::Operator => Some(2),
+            Role::TenantManager => Some(1),
+            Role::Viewer => Some(0),
+            Role::Publisher => None,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Whoever made a call, as far as a handler needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller(Arc<Inner>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inner {
+    actor: Arc<str>,
+    role: Option<Role>,
+    /// None: all of them.
+    tenants: Option<BTreeSet<TenantId>>,
+}
+
+impl Caller {
+    /// A caller with a credential; `tenants` are those that it may touch, all if `None`.
+    pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
+        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants }))
+    }
+
+    /// Whoever calls where nobody is authenticated: may do everything.
+    pub fn anyone() -> Self {
+        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants: None }))
+    }
+
+    /// Whoever calls a method that is open to strangers: touches no tenant.
+    pub fn stranger() -> Self {
+        let tenants = Some(BTreeSet::new());
+        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants }))
+    }
+
+    /// The caller of a request.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL where the request did not come through the layer: then nobody knows what its caller
+    /// may do, and nothing is done.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Refusal> {
+        request.extensions().get::<Self>().cloned().ok_or_else(|| {
+            Refusal::new(Reason::Internal, "the call came past the layer that knows its caller")
+        })
+    }
+
+    /// The name that the change log and the log know the caller by.
+    pub fn actor(&self) -> &Arc<str> {
+        &self.0.actor
+    }
+
+    /// The role; none where nobody is authenticated.
+    pub fn role(&self) -> Option<Role> {
+        self.0.role
+    }
+
+    /// Whether the caller may touch some tenants only.
+    pub fn is_bound(&self) -> bool {
+        self.0.tenants.is_some()
+    }
+
+    /// Whether the caller may touch a tenant.
+    ///
+    /// # Errors
+    ///
+    /// TENANT_DENIED, whether or not the tenant exists.
+    pub fn may_touch(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        self.touches(tenant.as_str())
+    }
+
+    /// Whether the caller may touch what a resource name names: `tenants/acme` or anything below.
+    /// What is not such a name, `tenants/-` included, is nothing that a bound caller may touch.
+    ///
+    /// # Errors
+    ///
+    /// TENANT_DENIED, whether or not the resource exists.
+    pub fn may_touch_named(&self, name: &str) -> Result<(), Refusal> {
+        let below = name.strip_prefix("tenants/").unwrap_or_default();
+        self.touches(below.split('/').next().unwrap_or_default())
+    }
+
+    fn touches(&self, tenant: &str) -> Result<(), Refusal> {
+        match &self.0.tenants {
+            None => Ok(()),
+            Some(tenants) if tenants.contains(tenant) => Ok(()),
+            Some(_) => Err(tenant_denied()),
+        }
+    }
+}
+
+/// The refusal of a call about other tenants than the caller's.
+pub(crate) fn tenant_denied() -> Refusal {
+    let text = "the credential is for some tenants only, and the call is not about one of them";
+    Refusal::new(Reason::TenantDenied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_include_each_other_in_a_line_beside_which_the_publisher_stands() {
+        use Role::{Admin, Operator, Publisher, TenantManager, Viewer};
+        let line = [Viewer, TenantManager, Operator, Admin];
+        for (ours, role) in line.iter().enumerate() {
+            for (theirs, needed) in line.iter().enumerate() {
+                assert_eq!(role.covers(*needed), ours >= theirs, "{role} {needed}");
+            }
+            assert!(!role.covers(Publisher) && !Publisher.covers(*role));
+        }
+        assert!(Publisher.covers(Publisher));
+        assert!(Role::ALL.iter().all(|role| Role::parse(role.word()) == Some(*role)));
+        assert_eq!(Role::parse("Admin"), None);
+    }
+
+    #[test]
+    fn a_bound_caller_touches_its_tenants_and_nothing_else() {
+        let tenants = BTreeSet::from([TenantId::parse("acme").unwrap()]);
+        let caller = Caller::new("ci", Role::Operator, Some(tenants));
+        for mine in ["tenants/acme", "tenants/acme/", "tenants/acme/subscriptions/s"] {
+            assert!(caller.may_touch_named(mine).is_ok(), "{mine}");
+        }
+        for other in [
+            "",
+            "acme",
+            "tenants",
+            "tenants/",
+            "tenants/-",
+            "tenants/ac",
+            "tenants/acme2/subscriptions/acme",
+            "tenants/ACME",
+            "/tenants/acme",
+            "eventTypes/acme",
+        ] {
+            let refused = caller.may_touch_named(other).unwrap_err();
+            assert_eq!(refused.reason, Reason::TenantDenied, "{other}");
+            assert!(Caller::stranger().may_touch_named(other).is_err());
+            assert!(Caller::anyone().may_touch_named(other).is_ok());
+        }
+    }
+}

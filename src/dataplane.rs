@@ -1,0 +1,68 @@
+//! `pregon dataplane`: a node over a Redis. It accepts events and delivers them, with or without a
+//! control plane, and is ready once it has read the configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pregon_core::clock::{SharedClock, SystemClock};
+use pregon_dataplane::plane::Dataplane;
+use pregon_rpc::revision::Revision;
+use pregon_rpc::server::{Limits, Listener, Server};
+use pregon_store::redis::{self, Redis};
+use tokio_util::sync::CancellationToken;
+
+use crate::keys;
+use crate::planes;
+use crate::serving::Serving;
+use crate::settings::DataplaneSettings;
+
+/// A running `pregon dataplane`.
+pub struct DataplaneNode {
+    serving: Serving,
+    node: Dataplane,
+    _redis: Redis,
+}
+
+impl DataplaneNode {
+    /// Opens the store, binds the port, and begins to work.
+    pub async fn start(settings: DataplaneSettings) -> anyhow::Result<Self> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
+        let keys = Arc::new(keys::given(&settings.master_key_file)?);
+        let redis = redis::open(settings.redis).await?;
+        let store = redis.store();
+        let node = planes::node(&settings.policy, &settings.node, store.clone(), keys, &clock)?;
+        let (latest, shutdown) = (Revision::none(), CancellationToken::new());
+        let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
+        let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?;
+        let ready = server.with(node.events())?.on(listener).await?;
+        let serving = Serving::start(ready, shutdown);
+        let configuration = node.configuration().clone();
+        tell_revision(&node, latest);
+        serving.follow(store.config, async move { drop(configuration.ready().await) });
+        Ok(Self { serving, node, _redis: redis })
+    }
+
+    /// Where gRPC is served.
+    pub fn addr(&self) -> SocketAddr {
+        self.serving.addr()
+    }
+
+    /// Takes it down: nothing new is accepted, attempts under way finish, the rest is given back.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.serving.begin_to_end();
+        self.node.drain().await;
+        self.serving.end().await
+    }
+}
+
+/// Answers carry the revision that the node serves.
+fn tell_revision(node: &Dataplane, latest: Revision) {
+    let mut snapshots = node.configuration().watch();
+    tokio::spawn(async move {
+        while snapshots.changed().await.is_ok() {
+            let served = snapshots.borrow_and_update().as_ref().map(|it| it.revision());
+            latest.advance(served.unwrap_or(0));
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! The two planes, put together from settings: the same whether they share a process or not.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use pregon_control::{Control, ControlOptions};
+use pregon_core::clock::SharedClock;
+use pregon_core::contract::standard_webhooks;
+use pregon_core::id::NodeId;
+use pregon_core::seal::KeyRing;
+use pregon_core::url::UrlPolicy;
+use pregon_dataplane::egress::{Egress, EgressOptions, SystemResolver};
+use pregon_dataplane::plane::{Dataplane, DataplaneOptions};
+use pregon_dataplane::worker::WorkerLimits;
+use pregon_rpc::page::PageKey;
+use pregon_rpc::revision::Revision;
+use pregon_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{Node, Policy};
+
+/// What a control plane is made of here.
+pub struct ControlParts<'a> {
+    /// Where everything lives.
+    pub store: Store,
+    /// The present time.
+    pub clock: SharedClock,
+    /// The master keys.
+    pub keys: Arc<KeyRing>,
+    /// Authenticates page tokens.
+    pub page_key: PageKey,
+    /// What both planes must agree on.
+    pub policy: &'a Policy,
+    /// Goes out with every answer.
+    pub latest: Revision,
+    /// Cancelled when the server is to end.
+    pub drain: CancellationToken,
+}
+
+/// A control plane that follows its store until the server is to end.
+pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
+    let policy = parts.policy;
+    let control = Control::new(ControlOptions {
+        store: parts.store,
+        clock: parts.clock,
+        keys: parts.keys,
+        page_key: parts.page_key,
+        url_policy: UrlPolicy {
+            allow_http: policy.allow_http,
+            addresses: policy.addresses.clone(),
+            ..UrlPolicy::default()
+        },
+        event_data_limit: policy.max_event_bytes,
+        random: crate::random::fill,
+        user_agent: policy.user_agent.as_str().into(),
+        latest: parts.latest,
+        drain: parts.drain,
+    });
+    let following = Arc::clone(&control);
+    tokio::spawn(async move { following.follow().await });
+    control
+}
+
+/// A node, started.
+pub fn node(
+    policy: &Policy,
+    node: &Node,
+    store: Store,
+    keys: Arc<KeyRing>,
+    clock: &SharedClock,
+) -> anyhow::Result<Dataplane> {
+    let egress = Egress::new(EgressOptions {
+        addresses: policy.addresses.clone(),
+        allow_http: policy.allow_http,
+        resolver: Arc::new(SystemResolver::default()),
+        extra_roots: read_roots(node.egress_ca_file.as_deref())?,
+        clock: Arc::clone(clock),
+        limits: Default::default(),
+    })
+    .context("--egress-ca-file")?;
+    let contract = Arc::new(standard_webhooks());
+    let mut seed = [0; 8];
+    crate::random::fill(&mut seed);
+    let seed = u64::from_le_bytes(seed);
+    let id = match &node.id {
+        Some(id) => id.clone(),
+        None => NodeId::parse(&format!("node-{:08x}", seed >> 32))?,
+    };
+    Ok(Dataplane::start(DataplaneOptions {
+        store,
+        keys,
+        contracts: HashMap::from([(contract.id().clone(), contract)]),
+        clock: Arc::clone(clock),
+        egress,
+        node: id,
+        max_event_bytes: policy.max_event_bytes,
+        limits: WorkerLimits { max_in_flight: node.max_in_flight, ..WorkerLimits::default() },
+        lease: node.lease,
+        drain_limit: node.drain_limit,
+        user_agent: policy.user_agent.clone(),
+        seed,
+    }))
+}
+
+fn read_roots(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match file {
+        None => Ok(Vec::new()),
+        Some(path) => {
+            std::fs::read(path).with_context(|| format!("--egress-ca-file {}", path.display()))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A gRPC server at work: where it listens, what its health says, how it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use pregon_rpc::health::Health;
+use pregon_rpc::server::{Drained, Ready};
+use pregon_store::{ConfigStore, StoreError};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How often the store is asked whether it is there. A call to it gives up after two seconds, so
+/// health is at most three behind.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A server that serves.
+pub struct Serving {
+    addr: SocketAddr,
+    health: Health,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<Drained>>,
+}
+
+impl Serving {
+    /// Serves until the token is cancelled; health says NOT_SERVING until told otherwise.
+    pub fn start(ready: Ready, shutdown: CancellationToken) -> Self {
+        let (addr, health) = (ready.local_addr(), ready.health());
+        let end = shutdown.clone();
+        let serve = async move { ready.serve(end).await.map_err(anyhow::Error::from) };
+        Self { addr, health, shutdown, task: tokio::spawn(serve) }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it says of itself.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// From now on, health says whether the store answers, once `first` is there.
+    pub fn follow(
+        &self,
+        store: Arc<dyn ConfigStore>,
+        first: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (health, shutdown) = (self.health.clone(), self.shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = async { first.await; follow(&*store, &health).await } => {}
+            }
+        });
+    }
+
+    /// Closes the port; calls under way go on.
+    pub fn begin_to_end(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Ends it; returns when calls under way had their answers or the limit came.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        let drained = self.task.await.context("the server ended badly")??;
+        if let Drained::Cut { connections } = drained {
+            tracing::warn!(connections, "cut connections that did not end in time");
+        }
+        Ok(())
+    }
+}
+
+async fn follow(store: &dyn ConfigStore, health: &Health) {
+    let mut answered = None;
+    loop {
+        let answer = store.head().await;
+        let answers = answer.is_ok();
+        if answered != Some(answers) {
+            match &answer {
+                Ok(head) => tracing::info!(revision = head.revision, "the store answers"),
+                // Not an outage that passes: somebody has to restore it, or set it up again.
+                Err(StoreError::Emptied(_)) => {
+                    tracing::error!("the store was emptied: restore it, or run pregon init");
+                }
+                Err(error) => tracing::warn!(%error, "the store does not answer"),
+            }
+            answered = Some(answers);
+        }
+        health.set_all(answers).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}

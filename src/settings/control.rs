@@ -1,0 +1,81 @@
+//! The settings of `pregon control`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+use pregon_rpc::server::Listen;
+use pregon_store::redis::RedisOptions;
+
+use super::listen::ListenArgs;
+use super::policy::{Policy, PolicyArgs};
+use super::redis::RedisArgs;
+use super::{WrongSetting, Wrongs};
+
+/// Where it listens: loopback, beside the ports of standalone and of nodes.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7071);
+
+/// Settings of `pregon control`, as text.
+#[derive(Args, Clone, Debug)]
+pub struct ControlArgs {
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+/// The key file that all processes on one Redis share, as text.
+#[derive(Args, Clone, Debug)]
+pub(super) struct MasterKeyArgs {
+    /// File with the keys that seal secrets: 32 bytes each, in hex or base64, one a line, the
+    /// current one first.
+    ///
+    /// Every control plane and node of a deployment has the same; it never lies in Redis.
+    #[arg(long, env = "PREGON_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+}
+
+impl MasterKeyArgs {
+    pub(super) fn read(self, wrong: &mut Wrongs) -> PathBuf {
+        self.master_key_file.unwrap_or_else(|| {
+            let rule = "must be set: 32 random bytes in hex, the same for every control plane and \
+                        node, as `openssl rand -hex 32` prints them";
+            wrong.add("--master-key-file", rule, PathBuf::new())
+        })
+    }
+}
+
+/// Settings of `pregon control`, read.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// Where gRPC is served.
+    pub listen: Listen,
+    /// Its Redis.
+    pub redis: RedisOptions,
+    /// File with the master keys.
+    pub master_key_file: PathBuf,
+    /// What both planes must agree on.
+    pub policy: Policy,
+}
+
+impl ControlArgs {
+    /// Reads all settings, or reports every wrong one.
+    ///
+    /// # Errors
+    ///
+    /// All settings that cannot be used.
+    pub fn read(self) -> Result<ControlSettings, Vec<WrongSetting>> {
+        let mut wrong = Wrongs::default();
+        let settings = ControlSettings {
+            listen: self.listen.read(LISTEN, &mut wrong),
+            redis: self.redis.read(&mut wrong),
+            master_key_file: self.master_key.read(&mut wrong),
+            policy: self.policy.read(&mut wrong),
+        };
+        wrong.or(settings)
+    }
+}

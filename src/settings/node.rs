@@ -1,0 +1,72 @@
+//! What a node is told: its name, its way out, how much it takes on, how it goes down.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pregon_core::id::NodeId;
+
+use super::Wrongs;
+
+/// These settings, as text.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// PEM file with certificate authorities that receivers may use besides the public ones.
+    #[arg(long, env = "PREGON_EGRESS_CA_FILE", value_name = "FILE")]
+    egress_ca_file: Option<PathBuf>,
+
+    /// Attempts in flight at most, 1 to 65536.
+    ///
+    /// Each holds a connection. 4096 leaves hundreds of receivers that hang room beside those that
+    /// answer; the limit of open files must be above it.
+    #[arg(long, env = "PREGON_MAX_IN_FLIGHT", default_value = "4096", value_name = "N")]
+    max_in_flight: String,
+
+    /// How long a node keeps work that it claimed without a sign of life, 16s to 10m.
+    ///
+    /// 20s: longer than an attempt may take, short enough for a takeover nobody minds.
+    #[arg(long, env = "PREGON_LEASE", default_value = "20s", value_name = "DURATION")]
+    lease: String,
+
+    /// How long attempts under way may take to finish after SIGTERM, 0s to 10m.
+    ///
+    /// 16s: a second more than the longest attempt of the default contract.
+    #[arg(long, env = "PREGON_DRAIN_LIMIT", default_value = "16s", value_name = "DURATION")]
+    drain_limit: String,
+
+    /// Name of this node, as it appears in NodeService and in attempts.
+    ///
+    /// `node-` and eight random digits if not given. No two nodes may have the same.
+    #[arg(long, env = "PREGON_NODE_ID", value_name = "ID")]
+    node_id: Option<String>,
+}
+
+/// These settings, read.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// PEM of further certificate authorities.
+    pub egress_ca_file: Option<PathBuf>,
+    /// Attempts in flight.
+    pub max_in_flight: usize,
+    /// How long claims last.
+    pub lease: Duration,
+    /// How long attempts may take to finish after SIGTERM.
+    pub drain_limit: Duration,
+    /// Its name.
+    pub id: Option<NodeId>,
+}
+
+impl NodeArgs {
+    pub(super) fn read(self, wrong: &mut Wrongs) -> Node {
+        Node {
+            egress_ca_file: self.egress_ca_file,
+            max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
+            lease: wrong.duration("--lease", &self.lease, 16, 600),
+            drain_limit: wrong.duration("--drain-limit", &self.drain_limit, 0, 600),
+            id: self.node_id.and_then(|text| match NodeId::parse(&text) {
+                Ok(node) => Some(node),
+                Err(rule) => wrong.add("--node-id", rule, None),
+            }),
+        }
+    }
+}

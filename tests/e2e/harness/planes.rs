@@ -1,0 +1,177 @@
+//! `pregon control` and nodes of `pregon dataplane` over a Redis of their own: the same stories, in
+//! several processes.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::redis::{Keep, Redis};
+use super::{Grpcurl, eventually};
+
+/// What a story wants of its planes.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Nodes.
+    pub nodes: usize,
+    /// What Redis keeps: with [`Keep::Always`] acknowledged means on disk, otherwise in memory.
+    pub keep: Keep,
+    /// Settings of every node.
+    pub node: &'a [&'a str],
+    /// Settings of control and of every node.
+    pub all: &'a [&'a str],
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self { nodes: 2, keep: Keep::Nothing, node: &[], all: &[] }
+    }
+}
+
+/// A control plane, nodes, and their Redis.
+#[derive(Debug)]
+pub struct Planes {
+    /// The control plane.
+    pub control: Plane,
+    /// The nodes, `n0` and so on.
+    pub nodes: Vec<Plane>,
+    /// Their Redis. After them, so that it ends last.
+    pub redis: Redis,
+    _dir: TempDir,
+}
+
+/// One process of several.
+#[derive(Debug)]
+pub struct Plane {
+    process: Process,
+    addr: SocketAddr,
+    args: Vec<String>,
+}
+
+impl Planes {
+    /// Sets a Redis up, and starts control and nodes on it; returns when all nodes are ready.
+    pub async fn start(plan: Plan<'_>) -> Self {
+        let redis = Redis::start(plan.keep).await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let key = dir.path().join("key");
+        // The secrets of tests are no secrets.
+        std::fs::write(&key, "42".repeat(32)).expect("a file can be written");
+        let durability = if plan.keep == Keep::Always { "fsync" } else { "memory" };
+        let (url, key) = (redis.url(), key.display().to_string());
+        let store = ["--redis-url", &url, "--durability", durability];
+        let (status, output) = Process::run(&[&["init"], &store[..]].concat(), &[]).await;
+        assert!(status.success(), "{output}");
+
+        let usual = ["--master-key-file", &key, "--listen", "127.0.0.1:0", "--allow-http"];
+        let loopback = ["--allow-egress", "127.0.0.0/8"];
+        let all = [&store[..], &usual, &loopback, plan.all].concat();
+        let control = Plane::start(&[&["control"], &all[..]].concat()).await;
+        let mut nodes = Vec::with_capacity(plan.nodes);
+        for n in 0..plan.nodes {
+            let id = format!("n{n}");
+            let own = ["--node-id", &id];
+            let args = [&["dataplane"], &all[..], &own, plan.node].concat();
+            nodes.push(Plane::start(&args).await);
+        }
+        let planes = Self { control, nodes, redis, _dir: dir };
+        // Callers who need a token look for themselves.
+        if !plan.all.contains(&"--tokens-file") {
+            planes.ready(plan.nodes).await;
+        }
+        planes
+    }
+
+    /// Waits until so many nodes are READY.
+    pub async fn ready(&self, count: usize) {
+        let grpc = self.grpcurl();
+        eventually(&format!("{count} nodes are ready"), || async {
+            let states = node_states(&grpc).await;
+            let ready = states.iter().filter(|(_, state)| state == "READY").count();
+            if ready == count { Ok(()) } else { Err(states) }
+        })
+        .await;
+    }
+
+    /// grpcurl to control; what it publishes goes to the nodes by turns.
+    pub fn grpcurl(&self) -> Grpcurl {
+        Grpcurl::new(self.control.addr).publishing_to(&self.events())
+    }
+
+    /// Where events are taken.
+    pub fn events(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.addr).collect()
+    }
+
+    /// Every process of ours; not Redis.
+    pub fn every(&mut self) -> impl Iterator<Item = &mut Plane> {
+        std::iter::once(&mut self.control).chain(&mut self.nodes)
+    }
+
+    /// What all of them have said.
+    pub fn output(&self) -> String {
+        let all = std::iter::once(&self.control).chain(&self.nodes);
+        all.map(Plane::output).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Plane {
+    async fn start(args: &[&str]) -> Self {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let (process, addr) = launch(&args).await;
+        Self { process, addr, args }
+    }
+
+    /// Where it serves gRPC.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it has said since it was last started.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Cuts it off with SIGKILL.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Asks it to end.
+    pub async fn terminate(&self) {
+        self.process.terminate().await;
+    }
+
+    /// Stops it where it is, as a machine that hangs, or lets it go on.
+    pub async fn signal(&self, name: &str) {
+        self.process.signal(name).await;
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&mut self, bound: Duration) -> ExitStatus {
+        self.process.exit(bound).await
+    }
+
+    /// Starts it again, on another port.
+    pub async fn start_again(&mut self) {
+        (self.process, self.addr) = launch(&self.args).await;
+    }
+}
+
+async fn launch(args: &[String]) -> (Process, SocketAddr) {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut process = Process::pregon(&args, &[]);
+    let addr = process.address().await;
+    (process, addr)
+}
+
+/// The nodes that control knows of, with the state of each.
+pub async fn node_states(grpc: &Grpcurl) -> Vec<(String, String)> {
+    let Ok(list) = grpc.call("NodeService/ListNodes", json!({})).await else { return Vec::new() };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let nodes = list["nodes"].as_array().expect("a list").iter();
+    let state = |node: &Value| text(&node["state"]).replace("NODE_STATE_", "");
+    nodes.map(|node| (text(&node["name"]), state(node))).collect()
+}

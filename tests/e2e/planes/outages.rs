@@ -1,0 +1,174 @@
+//! One part is gone, by order or by accident; the others go on, and it comes back.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::load::{Publisher, Target, order};
+use crate::harness::planes::{Plan, Planes};
+use crate::harness::redis::Keep;
+use crate::harness::shop::Shop;
+use crate::harness::{Answer, Grpcurl, Receiver, World, eventually, poll};
+
+async fn shop_on(planes: &Planes, receiver: &Receiver) -> Shop {
+    let mut shop = Shop::open(planes.grpcurl()).await;
+    shop.subscribe("erp", receiver, "/hook").await;
+    shop.served().await;
+    shop
+}
+
+/// Waits until a server says this of its health.
+async fn healthy(addr: std::net::SocketAddr, wanted: &str) {
+    let grpc = Grpcurl::new(addr);
+    eventually(&format!("{addr} is {wanted}"), || async {
+        let health = grpc.health().await;
+        if health == wanted { Ok(()) } else { Err(health) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_go_on_without_control() {
+    let mut planes = Planes::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = shop_on(&planes, &receiver).await;
+    planes.control.kill().await;
+    let orders = (0..100).map(|n| order(format!("e{n}"), "{}".into())).collect();
+    Publisher::new(planes.target()).publish(orders).await;
+    for node in planes.events() {
+        let publish = json!({"tenant": "tenants/acme", "event": {
+            "id": format!("by-{}", node.port()), "type": "order.captured", "json": "{}",
+        }});
+        Grpcurl::new(node).ok("EventService/Publish", publish).await;
+        healthy(node, "SERVING").await;
+    }
+    receiver.expect("/hook", 102).await;
+
+    planes.control.start_again().await;
+    shop.grpc = planes.grpcurl();
+    let report = shop.settled().await;
+    assert_eq!(report["deliveries"]["succeeded"], "102");
+    shop.subscribe("crm", &receiver, "/crm").await;
+    shop.publish("e100", "{}").await;
+    receiver.expect("/crm", 1).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_asked_to_go_hands_its_work_back() {
+    const EVENTS: usize = 200;
+    // Longer than any condition is waited for: what is done in time was not waited out.
+    let node = &["--lease", "120s"];
+    let mut planes = Planes::start(Plan { node, ..Plan::default() }).await;
+    let receiver = Receiver::counting(|_| Answer::After(Duration::from_millis(300))).await;
+    let shop = shop_on(&planes, &receiver).await;
+    // While the other one stands still, all work is this one's.
+    planes.nodes[0].signal("STOP").await;
+    let going = Target::new(vec![planes.nodes[1].addr()]);
+    let orders = (0..EVENTS).map(|n| order(format!("e{n}"), "{}".into())).collect();
+    Publisher::new(going).publish(orders).await;
+    eventually("attempts are under way", || async {
+        let now = receiver.in_flight("/hook");
+        if now >= 4 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    planes.nodes[0].signal("CONT").await;
+    planes.nodes[1].terminate().await;
+    let asked = Instant::now();
+    let status = planes.nodes[1].exit(Duration::from_secs(60)).await;
+    assert!(status.success(), "{status}: {}", planes.nodes[1].output());
+    let (down, before) = (asked.elapsed(), receiver.distinct("/hook"));
+    // Below the 10 s after which an idle node looks by itself, so that what works only by that is
+    // noticed.
+    poll::within(Duration::from_secs(7), "the other node goes on", || async {
+        let now = receiver.distinct("/hook");
+        if now > before { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let went_on = asked.elapsed();
+    let report = shop.settled().await;
+    assert_eq!(report["deliveries"]["succeeded"], EVENTS.to_string());
+    println!(
+        "down after {down:?} with {before} of {EVENTS} received; after the signal, the other node \
+         sends after {went_on:?}, everything is settled after {:?}; at most {} in flight",
+        asked.elapsed(),
+        receiver.most_in_flight("/hook"),
+    );
+    let seen = receiver.seen("/hook");
+    let twice: Vec<_> = seen.iter().filter(|(_, seen)| seen.count > 1).collect();
+    assert!(twice.is_empty(), "twice: {twice:?}");
+}
+
+#[tokio::test]
+async fn redis_goes_and_comes_back() {
+    let plan = Plan { keep: Keep::EverySecond, ..Plan::default() };
+    let mut planes = Planes::start(plan).await;
+    let receiver = Receiver::friendly().await;
+    let shop = shop_on(&planes, &receiver).await;
+    shop.publish("before", "{}").await;
+    shop.settled().await;
+    planes.redis.stop().await;
+    for _ in &planes.nodes {
+        let asked = Instant::now();
+        let refused = shop.grpc.refused("EventService/Publish", shop.request("lost", "{}")).await;
+        println!("refused after {:?}: {refused}", asked.elapsed());
+        assert_eq!(refused.code, "UNAVAILABLE", "{refused}");
+        // A call to the store gives up after two seconds; the rest is for a noisy machine.
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    }
+    let create = json!({"tenant_id": "other", "tenant": {}});
+    let refused = shop.grpc.refused("TenantService/CreateTenant", create.clone()).await;
+    assert_eq!(refused.code, "UNAVAILABLE", "{refused}");
+    let all = [&[planes.control.addr()][..], &planes.events()].concat();
+    for &addr in &all {
+        healthy(addr, "NOT_SERVING").await;
+    }
+
+    planes.redis.start_again().await;
+    for &addr in &all {
+        healthy(addr, "SERVING").await;
+    }
+    planes.ready(2).await;
+    // Nobody was started again, and nothing has to be set up.
+    shop.grpc.ok("TenantService/CreateTenant", create).await;
+    for event in ["after-1", "after-2"] {
+        shop.publish(event, "{}").await;
+        shop.delivery(event, "erp", "SUCCEEDED").await;
+    }
+    shop.settled().await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_not_an_empty_configuration() {
+    let planes = Planes::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let shop = shop_on(&planes, &receiver).await;
+    shop.publish("before", "{}").await;
+    shop.settled().await;
+    planes.redis.flush().await;
+    for plane in std::iter::once(&planes.control).chain(&planes.nodes) {
+        eventually("it is said", || async {
+            let output = plane.output();
+            if output.contains("the store was emptied") { Ok(()) } else { Err(output) }
+        })
+        .await;
+        healthy(plane.addr(), "NOT_SERVING").await;
+    }
+    for (method, request) in [
+        ("TenantService/CreateTenant", json!({"tenant_id": "acme", "tenant": {}})),
+        ("TenantService/GetTenant", json!({"name": "tenants/acme"})),
+        ("SubscriptionService/ListSubscriptions", json!({"parent": "tenants/acme"})),
+    ] {
+        let refused = shop.grpc.refused(method, request).await;
+        assert_eq!(refused.code, "UNAVAILABLE", "{method}: {refused}");
+    }
+    // What nodes knew they still know: events are taken and delivered.
+    for event in ["e1", "e2"] {
+        let publish = json!({"tenant": "tenants/acme", "event": {
+            "id": event, "type": "order.captured", "json": "{}",
+        }});
+        eventually("an event is taken", || shop.grpc.call("EventService/Publish", publish.clone()))
+            .await;
+    }
+    receiver.expect("/hook", 3).await;
+}
