@@ -41,9 +41,9 @@ const BATCH_BYTES: u64 = 3 * 1024 * 1024;
 /// Publishes generated events and prints how that went, as JSON.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
-    /// Where EventService is; loopback only.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::loopback)]
-    pub target: std::net::SocketAddr,
+    /// Where EventService is; loopback only. With several nodes the connections go round them.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::loopback, required = true, value_delimiter = ',')]
+    pub target: Vec<std::net::SocketAddr>,
     /// Resource name of the tenant.
     #[arg(long, default_value = "tenants/bench")]
     pub tenant: String,
@@ -174,15 +174,16 @@ pub async fn publish(args: LoadArgs) -> anyhow::Result<LoadReport> {
     Ok(load.tally.report(&load.args, start, proc::own_cpu()? - before))
 }
 
-/// One client for each caller, over as many connections as asked for.
+/// One client for each caller, over as many connections as asked for, one to each target at least.
 async fn connect(args: &LoadArgs) -> anyhow::Result<Vec<EventServiceClient<Channel>>> {
     let mut channels = Vec::new();
-    for _ in 0..args.connections.min(args.concurrency) {
-        let endpoint = Endpoint::from_shared(format!("http://{}", args.target))?
+    let connections = usize::from(args.connections.min(args.concurrency)).max(args.target.len());
+    for target in args.target.iter().cycle().take(connections) {
+        let endpoint = Endpoint::from_shared(format!("http://{target}"))?
             .connect_timeout(CALL_TIME)
             .tcp_nodelay(true);
         let channel = endpoint.connect().await;
-        channels.push(channel.with_context(|| format!("cannot reach {}", args.target))?);
+        channels.push(channel.with_context(|| format!("cannot reach {target}"))?);
     }
     let shared = channels.iter().cycle().take(args.concurrency.into());
     Ok(shared.cloned().map(EventServiceClient::new).collect())

@@ -9,11 +9,14 @@
 //! books agree with ours.
 
 mod child;
+mod deployment;
 mod machine;
 mod measure;
+mod redis;
 mod scenario;
 mod setup;
 pub mod sink_client;
+mod sizing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -27,22 +30,30 @@ use serde::Serialize;
 use child::Part;
 use machine::Machine;
 use measure::{Ceiling, Outcome};
-use scenario::{Scenario, Size};
+use scenario::{Scenario, Size, StoreKind};
+use sizing::Sizing;
 
 /// Measures a server and prints a table.
 ///
-/// Starts a sink and `pregon standalone`, both on port 0 of the loopback interface and in a
-/// temporary directory, measures scenario after scenario, and ends what it started. Fails when
-/// events are missing or the books do not balance.
+/// Starts a sink and `pregon standalone`, or with --store redis a redis-server, `pregon control` and
+/// `pregon dataplane`, all on free ports of the loopback interface and in a temporary directory,
+/// measures scenario after scenario, and ends what it started. Fails when events are missing or the
+/// books do not balance.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// The server's binary. Default: `pregon` beside this one.
     #[arg(long, value_name = "PATH")]
     pub pregon: Option<PathBuf>,
-    /// More arguments for `pregon standalone`, one by one.
+    /// Redis's binary, 7.0 or later.
+    #[arg(long, value_name = "PATH", default_value = "redis-server")]
+    pub redis_server: PathBuf,
+    /// More arguments for `pregon standalone`, or for each `pregon dataplane`, one by one.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub pregon_arg: Vec<String>,
-    /// Measure only these. Default: all that need no option.
+    /// On which store to measure; both: `embedded,redis`.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "embedded")]
+    pub store: Vec<StoreKind>,
+    /// Measure only these, on whatever store they are. Default: all of --store that are not optional.
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Times that everything is measured. Default: 3, with --quick 1.
@@ -82,6 +93,8 @@ pub struct Report {
     pub ceilings: Vec<Ceiling>,
     /// The scenarios, in the order measured.
     pub outcomes: Vec<Outcome>,
+    /// What things take of Redis's memory.
+    pub sizings: Vec<Sizing>,
 }
 
 /// Measures everything and prints it; false when something did not add up.
@@ -111,11 +124,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
     let faults = report.outcomes.iter().flat_map(|outcome| {
         outcome.faults.iter().map(|fault| format!("{}: {fault}", outcome.scenario))
     });
+    let faults = faults.chain(report.sizings.iter().flat_map(|sizing| sizing.faults.clone()));
     Ok(faults.inspect(|fault| eprintln!("FAULT {fault}")).count() == 0)
 }
 
 async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report> {
-    let scenarios = wanted(&args.only)?;
+    let (scenarios, sizing) = wanted(&args.only, &args.store)?;
     let pregon = pregon(args)?;
     let size = Size::of(args);
     let mut report = Report {
@@ -123,6 +137,7 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
         size: args.size,
         ceilings: Vec::new(),
         outcomes: Vec::new(),
+        sizings: Vec::new(),
     };
     let sink = Part::sink(directory, "sink", &[]).await?;
     let mut phase = 1;
@@ -148,19 +163,32 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
         }
     }
     sink.stop().await?;
+    if sizing {
+        eprintln!("memory in Redis");
+        let directory = directory.join(sizing::KEY);
+        std::fs::create_dir(&directory)?;
+        let bench = measure::Bench { pregon: &pregon, args, size: &size, directory: &directory };
+        report.sizings = sizing::measure(&bench).await?;
+    }
     Ok(report)
 }
 
-fn wanted(only: &[String]) -> anyhow::Result<Vec<Scenario>> {
-    let keys: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.key).collect();
+/// Which scenarios are to be measured, and whether what things take of Redis's memory.
+fn wanted(only: &[String], stores: &[StoreKind]) -> anyhow::Result<(Vec<Scenario>, bool)> {
+    let keys = scenario::ALL.iter().map(|scenario| scenario.key);
+    let keys: Vec<&str> = keys.chain([sizing::KEY]).collect();
     if let Some(unknown) = only.iter().find(|key| !keys.contains(&key.as_str())) {
         bail!("no scenario {unknown}: there are {}", keys.join(", "));
     }
     let is_wanted = |scenario: &&Scenario| match only {
-        [] => !scenario.optional,
+        [] => !scenario.optional && stores.contains(&scenario.store.kind()),
         only => only.iter().any(|key| key == scenario.key),
     };
-    Ok(scenario::ALL.iter().filter(is_wanted).cloned().collect())
+    let sizing = match only {
+        [] => stores.contains(&StoreKind::Redis),
+        only => only.iter().any(|key| key == sizing::KEY),
+    };
+    Ok((scenario::ALL.iter().filter(is_wanted).cloned().collect(), sizing))
 }
 
 fn pregon(args: &RunArgs) -> anyhow::Result<PathBuf> {

@@ -124,14 +124,22 @@ struct Line {
 }
 
 async fn load(fake: &Fake, line: &str) -> LoadReport {
+    let target = serve(fake).await.to_string();
+    load_at(&target, line).await
+}
+
+async fn serve(fake: &Fake) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder()
         .add_service(EventServiceServer::new(fake.clone()))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);
-    let target = address.to_string();
-    let line = ["load", "--target", &target].into_iter().chain(line.split_whitespace());
+    address
+}
+
+async fn load_at(target: &str, line: &str) -> LoadReport {
+    let line = ["load", "--target", target].into_iter().chain(line.split_whitespace());
     publish(Line::parse_from(line).args).await.unwrap()
 }
 
@@ -145,6 +153,15 @@ async fn every_mode_publishes_every_event_once() {
         assert_eq!((fake.accepted(), report.durability.as_str()), (500, "fsync"), "{mode}");
         assert_eq!((report.errors.len(), report.ack_latency.count), (0, 500), "{mode}");
     }
+}
+
+#[tokio::test]
+async fn several_targets_each_get_a_connection() {
+    let (one, two) = (Fake::new(None, false), Fake::new(None, false));
+    let targets = format!("{},{}", serve(&one).await, serve(&two).await);
+    let report = load_at(&targets, "--mode unary --events 200 --concurrency 4").await;
+    assert_eq!((report.acked, one.accepted() + two.accepted()), (200, 200));
+    assert!(one.accepted() > 0 && two.accepted() > 0);
 }
 
 #[tokio::test]

@@ -42,40 +42,54 @@ impl Part {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("sink").args(args).arg("--until-stdin-closes").stdin(Stdio::piped());
         command.stdout(File::create(&log)?);
-        Self::start(command, name, &log, "\"listening\":\"").await
+        Self::start(command, name, &log, |text| address_after(text, "\"listening\":\"")).await
     }
 
-    /// Starts a server with its store in a directory.
+    /// Starts a server that logs into a directory.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn server(pregon: &Path, directory: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let log = directory.join("pregon.log");
-        let mut command = Command::new(pregon);
-        command.args(["standalone", "--listen", "127.0.0.1:0", "--data-dir"]);
-        command.arg(directory.join("store"));
-        command.args(["--allow-http", "--allow-egress", "127.0.0.0/8"]).args(args);
-        // What is measured is what was said here, and nothing from the environment.
-        let settings = std::env::vars_os().map(|(name, _)| name);
-        for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"PREGON_")) {
-            command.env_remove(name);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        Self::start(command, "pregon", &log, "listening on ").await
+    pub async fn server(
+        pregon: &Path,
+        directory: &Path,
+        name: &str,
+        args: &[String],
+    ) -> anyhow::Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let mut command = plain(pregon);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        Self::start(command, name, &log, |text| address_after(text, "listening on ")).await
+    }
+
+    /// Starts a Redis that logs into a directory and was told to listen at `address`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn redis(
+        redis_server: &Path,
+        directory: &Path,
+        address: SocketAddr,
+        args: &[String],
+    ) -> anyhow::Result<Self> {
+        let log = directory.join("redis.log");
+        let mut command = Command::new(redis_server);
+        command.args(args).stdin(Stdio::null()).stdout(File::create(&log)?).stderr(Stdio::null());
+        let ready = |text: &str| text.contains("Ready to accept connections").then_some(address);
+        Self::start(command, "redis-server", &log, ready).await
     }
 
     async fn start(
         mut command: Command,
         name: &str,
         log: &Path,
-        before_address: &str,
+        ready: impl Fn(&str) -> Option<SocketAddr>,
     ) -> anyhow::Result<Self> {
         let mut child = command
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
         let pid = child.id().with_context(|| format!("{name} ended at once"))?;
-        let address = timeout(START_TIME, listening(&mut child, log, before_address)).await;
+        let address = timeout(START_TIME, listening(&mut child, log, ready)).await;
         let Ok(Some(address)) = address else {
             bail!("{name} did not start; the end of what it said:\n{}", tail(log));
         };
@@ -106,15 +120,14 @@ impl Part {
 }
 
 /// Waits until the output says where the process listens; nothing when it ends instead.
-async fn listening(child: &mut Child, log: &Path, before_address: &str) -> Option<SocketAddr> {
+async fn listening(
+    child: &mut Child,
+    log: &Path,
+    ready: impl Fn(&str) -> Option<SocketAddr>,
+) -> Option<SocketAddr> {
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        let address = text.split_once(before_address).and_then(|(_, rest)| {
-            // The rest of the line has been written too once it is ended.
-            let line = rest.split_once('\n')?.0;
-            let end = line.find(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
-            line[..end.unwrap_or(line.len())].parse().ok()
-        });
+        let address = ready(&text);
         if address.is_some() {
             return address;
         }
@@ -123,6 +136,44 @@ async fn listening(child: &mut Child, log: &Path, before_address: &str) -> Optio
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// The address that follows `before` in an output.
+fn address_after(text: &str, before: &str) -> Option<SocketAddr> {
+    let (_, rest) = text.split_once(before)?;
+    // The rest of the line has been written too once it is ended.
+    let line = rest.split_once('\n')?.0;
+    let end = line.find(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
+    line[..end.unwrap_or(line.len())].parse().ok()
+}
+
+/// A server's binary with nothing from the environment: what is measured is what was said here.
+fn plain(pregon: &Path) -> Command {
+    let mut command = Command::new(pregon);
+    let settings = std::env::vars_os().map(|(name, _)| name);
+    for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"PREGON_")) {
+        command.env_remove(name);
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+/// Runs a server's binary to its end.
+///
+/// # Errors
+/// When it fails, with what it said, or does not end.
+pub async fn once(pregon: &Path, args: &[String]) -> anyhow::Result<()> {
+    let mut command = plain(pregon);
+    command.args(args).stdin(Stdio::null());
+    let Ok(output) = timeout(START_TIME, command.output()).await else {
+        bail!("`pregon {}` did not end within {START_TIME:?}", args.join(" "));
+    };
+    let output = output?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`pregon {}` ended with {}:\n{said}", args.join(" "), output.status);
+    }
+    Ok(())
 }
 
 /// The last lines of a log.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::child::{self, Part};
+use super::deployment::{Deployment, Used};
+use super::redis::{Info, RedisCost};
 use super::scenario::{Scenario, Size};
 use super::setup::{Books, Server};
 use super::{RunArgs, sink_client};
@@ -54,8 +56,10 @@ pub struct Ceiling {
 pub struct Cpu {
     /// The load generator.
     pub load: f64,
-    /// The server; none in the ceiling.
+    /// The server, or control plane and nodes; none in the ceiling.
     pub server: f64,
+    /// Redis, if there is one.
+    pub redis: f64,
     /// The sink.
     pub sink: f64,
 }
@@ -83,10 +87,12 @@ pub struct Outcome {
     pub others: f64,
     /// Growth of the store's directory, in bytes per event.
     pub stored_per_event: f64,
-    /// Bytes that the server caused to be written to storage, per event.
+    /// Bytes that the server, or Redis, caused to be written to storage, per event.
     pub written_per_event: f64,
-    /// Most memory that the server held, in bytes.
+    /// Most memory that the server, or control plane and nodes, held, in bytes.
     pub peak_memory: u64,
+    /// What Redis spent on each event, if there is one.
+    pub redis: Option<RedisCost>,
     /// How publishing went.
     pub load: LoadReport,
     /// What the sink counted.
@@ -102,38 +108,35 @@ pub struct Outcome {
 /// What processes and machine have used at one moment.
 struct Usage {
     at: Moment,
-    server: Duration,
     sink: Duration,
     machine: Duration,
     own: Duration,
-    written: u64,
-    stored: u64,
+    deployment: Used,
+    redis: Option<Info>,
 }
 
 impl Usage {
-    fn now(server: Option<(&Part, &Path)>, sink: &Part) -> anyhow::Result<Self> {
-        let (mut cpu, mut written, mut stored) = (Duration::ZERO, 0, 0);
-        if let Some((server, store)) = server {
-            cpu = proc::cpu(server.pid)?;
-            written = proc::written(server.pid)?;
-            stored = proc::directory_size(store)?;
-        }
+    async fn now(deployment: Option<&Deployment>, sink: &Part) -> anyhow::Result<Self> {
+        let redis = match deployment.and_then(|deployment| deployment.redis.as_ref()) {
+            Some(redis) => Some(redis.info().await?),
+            None => None,
+        };
         Ok(Self {
             at: Moment::now(),
-            server: cpu,
             sink: proc::cpu(sink.pid)?,
             machine: proc::machine_cpu()?,
             own: proc::own_cpu()?,
-            written,
-            stored,
+            deployment: deployment.map(Deployment::used).transpose()?.unwrap_or_default(),
+            redis,
         })
     }
 
     /// Share of the machine's CPU that nobody of ours took since `before`, when the load took
     /// `load`.
     fn others_since(&self, before: &Usage, load: Duration) -> anyhow::Result<f64> {
-        let ours = (self.server - before.server) + (self.sink - before.sink);
-        let ours = ours + (self.own - before.own) + load;
+        let (now, then) = (&self.deployment, &before.deployment);
+        let ours = (now.server - then.server) + (now.redis - then.redis);
+        let ours = ours + (self.sink - before.sink) + (self.own - before.own) + load;
         let others = (self.machine - before.machine).saturating_sub(ours);
         let cores = std::thread::available_parallelism()?.get();
         let whole = self.at.since(before.at).as_secs_f64() * cores as f64;
@@ -147,7 +150,7 @@ impl Usage {
 /// When the sink is gone.
 pub async fn ceiling(sink: &Part, size: &Size, phase: u64) -> anyhow::Result<Ceiling> {
     sink_client::reset(sink.address, phase).await?;
-    let before = Usage::now(None, sink)?;
+    let before = Usage::now(None, sink).await?;
     let args = ["direct", "--target", &sink.address.to_string()].map(str::to_owned);
     let mut args = Vec::from(args);
     let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
@@ -157,7 +160,7 @@ pub async fn ceiling(sink: &Part, size: &Size, phase: u64) -> anyhow::Result<Cei
     option("phase", phase.to_string());
     let limit = Duration::from_secs_f64(size.ceiling_seconds) + LOAD_GRACE;
     let direct: DirectReport = child::report(&args, limit).await?;
-    let after = Usage::now(None, sink)?;
+    let after = Usage::now(None, sink).await?;
     let per_1000 = |cpu: f64| per(cpu * 1000.0, direct.requests);
     Ok(Ceiling {
         per_second: direct.requests_per_second,
@@ -165,6 +168,7 @@ pub async fn ceiling(sink: &Part, size: &Size, phase: u64) -> anyhow::Result<Cei
         cpu: Cpu {
             load: per_1000(direct.cpu_seconds),
             server: 0.0,
+            redis: 0.0,
             sink: per_1000((after.sink - before.sink).as_secs_f64()),
         },
         others: after.others_since(&before, Duration::from_secs_f64(direct.cpu_seconds))?,
@@ -181,15 +185,13 @@ pub async fn scenario(
     sink: &Part,
     phase: u64,
 ) -> anyhow::Result<Outcome> {
-    let given = bench.args.pregon_arg.iter().map(String::as_str);
-    let server_args: Vec<&str> = scenario.server_args.iter().copied().chain(given).collect();
-    let server = Part::server(bench.pregon, bench.directory, &server_args).await?;
-    let api = Server::connect(server.address).await?;
+    let deployment = Deployment::start(bench, scenario.store, &[]).await?;
+    let api = Server::connect(deployment.api).await?;
     api.create_tenant().await?;
     let urls = (0..scenario.fan_out).map(|route| format!("http://{}/r/{route}", sink.address));
     api.subscribe(&urls.collect::<Vec<_>>()).await?;
-    let warm_up = warm_up(bench, scenario, &server, sink, phase).await?;
-    api.books(false).await?;
+    let warm_up = warm_up(bench, scenario, &deployment, sink, phase).await?;
+    api.books(false, async || Ok(())).await?;
     let hanging = match scenario.hanging {
         true => {
             let hanging = Part::sink(bench.directory, "hanging", &["--hang"]).await?;
@@ -201,21 +203,18 @@ pub async fn scenario(
     };
 
     sink_client::reset(sink.address, phase + 1).await?;
-    let store = bench.directory.join("store");
-    let before = Usage::now(Some((&server, &store)), sink)?;
-    let (args, limit) = load_args(bench, scenario, &server, phase + 1);
+    let before = Usage::now(Some(&deployment), sink).await?;
+    let (args, limit) = load_args(bench, scenario, &deployment, phase + 1);
     let load: LoadReport = child::report(&args, limit).await?;
     let expected = load.acked * scenario.fan_out;
     let received = sink_client::arrived(sink.address, expected).await?;
-    let books = api.books(scenario.hanging).await?;
-    let after = Usage::now(Some((&server, &store)), sink)?;
+    let look = async || Usage::now(Some(&deployment), sink).await;
+    let (books, after) = api.books(scenario.hanging, look).await?;
 
     let mut outcome = Outcome::new(scenario, &before, &after, load, received, books)?;
-    outcome.peak_memory = proc::peak_memory(server.pid)?;
+    outcome.peak_memory = deployment.peak_memory()?;
     outcome.check(warm_up, scenario);
-    if let Err(error) = server.stop().await {
-        outcome.faults.push(format!("{error:#}"));
-    }
+    outcome.faults.extend(deployment.stop().await);
     if let Some(hanging) = hanging {
         outcome.hanging = Some(sink_client::stats(hanging.address).await?.received);
         hanging.stop().await?;
@@ -228,14 +227,14 @@ pub async fn scenario(
 async fn warm_up(
     bench: &Bench<'_>,
     scenario: &Scenario,
-    server: &Part,
+    deployment: &Deployment,
     sink: &Part,
     phase: u64,
 ) -> anyhow::Result<u64> {
     sink_client::reset(sink.address, phase).await?;
     let gentle = Scenario { mode: Mode::Batch, concurrency: 1, rate: None, ..scenario.clone() };
     let size = Size { events: bench.size.warm_up, ..*bench.size };
-    let (args, limit) = load_args(&Bench { size: &size, ..*bench }, &gentle, server, phase);
+    let (args, limit) = load_args(&Bench { size: &size, ..*bench }, &gentle, deployment, phase);
     let load: LoadReport = child::report(&args, limit).await?;
     sink_client::arrived(sink.address, load.acked * scenario.fan_out).await?;
     Ok(load.acked)
@@ -244,7 +243,7 @@ async fn warm_up(
 fn load_args(
     bench: &Bench<'_>,
     scenario: &Scenario,
-    server: &Part,
+    deployment: &Deployment,
     phase: u64,
 ) -> (Vec<String>, Duration) {
     let seconds = match scenario.rate {
@@ -253,7 +252,9 @@ fn load_args(
     };
     let mut args = vec!["load".to_owned()];
     let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-    option("target", server.address.to_string());
+    let targets: Vec<String> = deployment.targets.iter().map(ToString::to_string).collect();
+    option("target", targets.join(","));
+    option("ids", scenario.ids.word().to_owned());
     option("mode", scenario.mode.word().to_owned());
     option("concurrency", scenario.concurrency.to_string());
     option("connections", scenario.connections.to_string());
@@ -280,6 +281,8 @@ impl Outcome {
         let delivered = sink.unique();
         let per_1000 = |cpu: f64| per(cpu * 1000.0, delivered);
         let per_event = |bytes: u64| per(bytes as f64, load.acked);
+        let (used, then) = (&after.deployment, &before.deployment);
+        let redis = before.redis.as_ref().zip(after.redis.as_ref());
         let load_cpu = Duration::from_secs_f64(load.cpu_seconds);
         Ok(Self {
             scenario: scenario.key,
@@ -291,13 +294,15 @@ impl Outcome {
             ratio: 0.0,
             cpu: Cpu {
                 load: per_1000(load.cpu_seconds),
-                server: per_1000((after.server - before.server).as_secs_f64()),
+                server: per_1000((used.server - then.server).as_secs_f64()),
+                redis: per_1000((used.redis - then.redis).as_secs_f64()),
                 sink: per_1000((after.sink - before.sink).as_secs_f64()),
             },
             others: after.others_since(before, load_cpu)?,
-            stored_per_event: per_event(after.stored.saturating_sub(before.stored)),
-            written_per_event: per_event(after.written.saturating_sub(before.written)),
+            stored_per_event: per_event(used.stored.saturating_sub(then.stored)),
+            written_per_event: per_event(used.written.saturating_sub(then.written)),
             peak_memory: 0,
+            redis: redis.map(|(before, after)| RedisCost::between(before, after, load.acked)),
             load,
             sink,
             hanging: None,

@@ -1,7 +1,9 @@
 //! What is measured.
 
+use clap::ValueEnum;
+
 use super::RunArgs;
-use crate::load::Mode;
+use crate::load::{Ids, Mode};
 
 /// One way to publish and to receive.
 #[derive(Clone, Debug)]
@@ -22,10 +24,44 @@ pub struct Scenario {
     pub fan_out: u64,
     /// Beside them, one whose receiver never answers.
     pub hanging: bool,
-    /// More arguments for the server.
-    pub server_args: &'static [&'static str],
+    /// Who names the events.
+    pub ids: Ids,
+    /// What they are kept in.
+    pub store: Store,
     /// Measured only when asked for by name.
     pub optional: bool,
+}
+
+/// What events are kept in, and so what is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `pregon standalone`, with more arguments.
+    Embedded(&'static [&'static str]),
+    /// A Redis of the scenario's own with a control plane and nodes.
+    Redis {
+        /// How often it syncs its append-only file.
+        sync: Sync,
+        /// Nodes; publishers are spread over them.
+        nodes: u16,
+    },
+}
+
+/// Redis's `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Each second: durability `memory`.
+    EverySecond,
+    /// Before each reply: durability `fsync`.
+    Always,
+}
+
+/// Which kind of store is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// `pregon standalone`.
+    Embedded,
+    /// A control plane and nodes over Redis.
+    Redis,
 }
 
 /// How much of it is measured.
@@ -55,9 +91,19 @@ const BASE: Scenario = Scenario {
     rate: None,
     fan_out: 1,
     hanging: false,
-    server_args: &[],
+    ids: Ids::Given,
+    store: Store::Embedded(&[]),
     optional: false,
 };
+/// The same over Redis, which syncs every second, and one node.
+const REDIS: Scenario =
+    Scenario { store: Store::Redis { sync: Sync::EverySecond, nodes: 1 }, ..BASE };
+/// Over Redis that syncs before each reply.
+const ALWAYS: Scenario = Scenario { store: Store::Redis { sync: Sync::Always, nodes: 1 }, ..BASE };
+/// One event a call, from many callers.
+const UNARY: Scenario = Scenario { mode: Mode::Unary, concurrency: 64, connections: 4, ..BASE };
+/// A few events a second, so that only waiting counts.
+const FEW: Scenario = Scenario { rate: Some(200), connections: 1, ..UNARY };
 
 /// All scenarios, in the order in which they are measured.
 pub const ALL: &[Scenario] = &[
@@ -70,54 +116,96 @@ pub const ALL: &[Scenario] = &[
         connections: 2,
         ..BASE
     },
-    Scenario {
-        key: "unary",
-        title: "unary, 64 callers",
-        mode: Mode::Unary,
-        concurrency: 64,
-        connections: 4,
-        ..BASE
-    },
+    Scenario { key: "unary", title: "unary, 64 callers", ..UNARY },
     Scenario { key: "fan-out", title: "fan-out 1→10, batches", fan_out: 10, ..BASE },
-    Scenario {
-        key: "rate",
-        title: "1,000 events/s, unary",
-        mode: Mode::Unary,
-        concurrency: 64,
-        connections: 4,
-        rate: Some(1000),
-        ..BASE
-    },
-    Scenario {
-        key: "alone",
-        title: "200 events/s, healthy receiver alone",
-        mode: Mode::Unary,
-        concurrency: 64,
-        rate: Some(200),
-        ..BASE
-    },
+    Scenario { key: "rate", title: "1,000 events/s, unary", rate: Some(1000), ..UNARY },
+    Scenario { key: "alone", title: "200 events/s, healthy receiver alone", ..FEW },
     Scenario {
         key: "beside",
         title: "200 events/s, beside one that never answers",
-        mode: Mode::Unary,
-        concurrency: 64,
-        rate: Some(200),
         hanging: true,
-        ..BASE
+        ..FEW
     },
     Scenario {
         key: "unsynced",
         title: "batches of 100, durability `memory`",
-        server_args: &["--durability", "memory"],
+        store: Store::Embedded(&["--durability", "memory"]),
         optional: true,
         ..BASE
     },
     Scenario {
         key: "memory",
         title: "batches of 100, store in memory",
-        server_args: &["--in-memory"],
+        store: Store::Embedded(&["--in-memory"]),
         optional: true,
         ..BASE
+    },
+    Scenario { key: "redis-batch", title: "Redis: batches of 100, 4 callers", ..REDIS },
+    Scenario {
+        key: "redis-assigned",
+        title: "Redis: the same, ids assigned",
+        ids: Ids::Assigned,
+        ..REDIS
+    },
+    Scenario {
+        key: "redis-stream",
+        title: "Redis: 2 streams",
+        mode: Mode::Stream,
+        concurrency: 2,
+        connections: 2,
+        ..REDIS
+    },
+    Scenario { key: "redis-unary", title: "Redis: unary, 64 callers", store: REDIS.store, ..UNARY },
+    Scenario {
+        key: "redis-fan-out", title: "Redis: fan-out 1→10, batches", fan_out: 10, ..REDIS
+    },
+    Scenario {
+        key: "redis-two-nodes",
+        title: "Redis: two nodes, batches of 100, 4 callers",
+        store: Store::Redis { sync: Sync::EverySecond, nodes: 2 },
+        connections: 2,
+        ..REDIS
+    },
+    Scenario {
+        key: "redis-rate",
+        title: "Redis: 1,000 events/s, unary",
+        rate: Some(1000),
+        store: REDIS.store,
+        ..UNARY
+    },
+    Scenario {
+        key: "redis-alone",
+        title: "Redis: 200 events/s, healthy receiver alone",
+        store: REDIS.store,
+        ..FEW
+    },
+    Scenario {
+        key: "redis-beside",
+        title: "Redis: 200 events/s, beside one that never answers",
+        hanging: true,
+        store: REDIS.store,
+        ..FEW
+    },
+    Scenario { key: "redis-always", title: "Redis `always`: batches of 100, 4 callers", ..ALWAYS },
+    Scenario {
+        key: "redis-always-unary",
+        title: "Redis `always`: unary, 64 callers",
+        store: ALWAYS.store,
+        ..UNARY
+    },
+    Scenario {
+        key: "redis-always-two-nodes",
+        title: "Redis `always`: two nodes, batches of 100, 4 callers",
+        store: Store::Redis { sync: Sync::Always, nodes: 2 },
+        connections: 2,
+        ..ALWAYS
+    },
+    Scenario {
+        key: "redis-always-rate",
+        title: "Redis `always`: 1,000 events/s, unary",
+        rate: Some(1000),
+        store: ALWAYS.store,
+        ..UNARY
     },
 ];
 
@@ -151,6 +239,34 @@ impl Size {
     }
 }
 
+impl Store {
+    /// Of which kind it is.
+    pub fn kind(self) -> StoreKind {
+        match self {
+            Store::Embedded(_) => StoreKind::Embedded,
+            Store::Redis { .. } => StoreKind::Redis,
+        }
+    }
+}
+
+impl Sync {
+    /// As Redis is told.
+    pub fn word(self) -> &'static str {
+        match self {
+            Sync::EverySecond => "everysec",
+            Sync::Always => "always",
+        }
+    }
+
+    /// The level of durability that Pregón can promise with it.
+    pub fn durability(self) -> &'static str {
+        match self {
+            Sync::EverySecond => "memory",
+            Sync::Always => "fsync",
+        }
+    }
+}
+
 impl Mode {
     /// Its name on the command line.
     pub fn word(self) -> &'static str {
@@ -158,6 +274,16 @@ impl Mode {
             Mode::Unary => "unary",
             Mode::Batch => "batch",
             Mode::Stream => "stream",
+        }
+    }
+}
+
+impl Ids {
+    /// Its name on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ids::Given => "given",
+            Ids::Assigned => "assigned",
         }
     }
 }

@@ -11,7 +11,8 @@ use pregon_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use pregon_proto::v1::tenant_service_client::TenantServiceClient;
 use pregon_proto::v1::{
     CreateEventTypeRequest, CreateSubscriptionRequest, CreateTenantRequest, EventType,
-    GetReconciliationReportRequest, Subscription, Tenant, WaitForRevisionRequest,
+    GetReconciliationReportRequest, PauseSubscriptionRequest, Subscription, Tenant,
+    WaitForRevisionRequest,
 };
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -23,6 +24,9 @@ const TENANT: &str = "bench";
 const EVENT_TYPE: &str = "bench.event";
 /// How long the last deliveries may take to be settled after they were received.
 const SETTLE_TIME: Duration = Duration::from_secs(30);
+
+/// The last result is written down within this time after its delivery: usually 5 ms.
+const FLUSH_TIME: Duration = Duration::from_millis(100);
 
 /// The server's management API.
 #[derive(Clone, Debug)]
@@ -85,13 +89,13 @@ impl Server {
         Ok(())
     }
 
-    /// Creates a subscription for each URL and waits until they are served.
+    /// Creates a subscription for each URL and waits until they are served. Returns their names.
     ///
     /// # Errors
     /// When the server refuses, or no node serves them.
-    pub async fn subscribe(&self, urls: &[String]) -> anyhow::Result<()> {
+    pub async fn subscribe(&self, urls: &[String]) -> anyhow::Result<Vec<String>> {
         let mut subscriptions = SubscriptionServiceClient::new(self.0.clone());
-        let mut revision = 0;
+        let (mut revision, mut names) = (0, Vec::new());
         for url in urls {
             let request = CreateSubscriptionRequest {
                 parent: format!("tenants/{TENANT}"),
@@ -103,8 +107,30 @@ impl Server {
                 ..CreateSubscriptionRequest::default()
             };
             let answer = subscriptions.create_subscription(request).await;
-            revision = answer.context("CreateSubscription")?.into_inner().revision;
+            let answer = answer.context("CreateSubscription")?.into_inner();
+            revision = answer.revision;
+            names.extend(answer.subscription.map(|subscription| subscription.name));
         }
+        self.served(revision).await?;
+        Ok(names)
+    }
+
+    /// Pauses subscriptions and waits until that is known.
+    ///
+    /// # Errors
+    /// When the server refuses, or no node knows it in time.
+    pub async fn pause(&self, names: &[String]) -> anyhow::Result<()> {
+        let mut subscriptions = SubscriptionServiceClient::new(self.0.clone());
+        let mut revision = 0;
+        for name in names {
+            let request = PauseSubscriptionRequest { name: name.clone(), validate_only: false };
+            let answer = subscriptions.pause_subscription(request).await;
+            revision = answer.context("PauseSubscription")?.into_inner().revision;
+        }
+        self.served(revision).await
+    }
+
+    async fn served(&self, revision: i64) -> anyhow::Result<()> {
         let mut nodes = NodeServiceClient::new(self.0.clone());
         let request = WaitForRevisionRequest { revision, timeout: None };
         let answer = nodes.wait_for_revision(request).await.context("WaitForRevision")?;
@@ -113,23 +139,33 @@ impl Server {
     }
 
     /// The server's books, once nothing is on its way any more, or as they are after a while.
-    /// `pending` deliveries are expected to remain.
+    /// `pending` deliveries are expected to remain. With them what `look` saw just before, which so
+    /// holds all that was done for them, and nothing that reading the books costs.
     ///
     /// # Errors
-    /// When the server does not answer.
-    pub async fn books(&self, may_remain: bool) -> anyhow::Result<Books> {
+    /// When the server does not answer, or `look` fails.
+    pub async fn books<T>(
+        &self,
+        may_remain: bool,
+        look: impl AsyncFn() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Books, T)> {
         let until = Instant::now() + SETTLE_TIME;
         loop {
+            sleep(FLUSH_TIME).await;
+            let seen = look().await?;
             let books = self.report().await?;
             let settled = books.awaiting_match == 0 && (books.pending == 0 || may_remain);
             if settled || Instant::now() > until {
-                return Ok(books);
+                return Ok((books, seen));
             }
-            sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn report(&self) -> anyhow::Result<Books> {
+    /// The server's books as they are.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn report(&self) -> anyhow::Result<Books> {
         let mut deliveries = DeliveryServiceClient::new(self.0.clone());
         let request = GetReconciliationReportRequest {
             parent: format!("tenants/{TENANT}"),

@@ -1,5 +1,8 @@
 //! What a run measured, as Markdown.
 
+pub mod redis;
+
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::Report;
@@ -22,15 +25,22 @@ pub fn markdown(report: &Report) -> String {
             out.push_str(&row(scenario.title, &rounds));
         }
     }
-    if let Some(isolation) = isolation(&report.outcomes) {
-        let _ = writeln!(out, "\n{isolation}");
+    for (store, alone, beside) in
+        [("embedded", "alone", "beside"), ("Redis", "redis-alone", "redis-beside")]
+    {
+        if let Some(isolation) = isolation(&report.outcomes, alone, beside) {
+            let _ = writeln!(out, "\nIsolation, {store}: {isolation}");
+        }
     }
+    out.push_str(&redis::costs(&report.outcomes));
+    out.push_str(&redis::sizings(&report.sizings, report.size));
     out
 }
 
 fn facts(report: &Report) -> String {
     let machine = &report.machine;
-    let durability = report.outcomes.first().map_or("unknown", |first| &first.load.durability);
+    let levels = report.outcomes.iter().map(|outcome| outcome.load.durability.as_str());
+    let durability = levels.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("`, `");
     let rounds = report.outcomes.iter().map(|outcome| outcome.round + 1).max().unwrap_or(0);
     let mut out = String::new();
     let _ = writeln!(
@@ -96,15 +106,15 @@ fn row(title: &str, rounds: &[&Outcome]) -> String {
 }
 
 /// How much longer the healthy receiver waits beside one that never answers.
-fn isolation(outcomes: &[Outcome]) -> Option<String> {
-    let p99 = |key| {
+fn isolation(outcomes: &[Outcome], alone: &str, beside: &str) -> Option<String> {
+    let p99 = |key: &str| {
         let of = outcomes.iter().filter(|outcome| outcome.scenario == key);
         let of: Vec<f64> = of.map(|outcome| outcome.sink.latency.p99_us).collect();
         (!of.is_empty()).then(|| median(of.into_iter()))
     };
-    let (alone, beside) = (p99("alone")?, p99("beside")?);
+    let (alone, beside) = (p99(alone)?, p99(beside)?);
     Some(format!(
-        "Isolation: the healthy receiver's p99 is {} ms alone and {} ms beside one that never \
+        "the healthy receiver's p99 is {} ms alone and {} ms beside one that never \
          answers, {:.2} times as much.",
         ms(alone),
         ms(beside),

@@ -1,8 +1,11 @@
 //! What a run makes of its figures.
 
+use super::scenario::StoreKind;
 use super::setup::Books;
+use super::sizing::Sizing;
+use super::table::redis::{sizings, small};
 use super::table::{count, median, ms};
-use super::{scenario, wanted};
+use super::{scenario, sizing, wanted};
 
 #[test]
 fn medians() {
@@ -19,15 +22,37 @@ fn figures_are_readable() {
     assert_eq!(ms(1234.0), "1.23");
     assert_eq!(ms(12_340.0), "12.3");
     assert_eq!(ms(1_234_000.0), "1,234");
+    assert_eq!([0.01, 1.5, 25.04, 1234.0].map(small), ["0.010", "1.50", "25.0", "1,234"]);
+}
+
+#[test]
+fn memory_is_told_beside_the_data_and_not_at_all_when_it_was_not_measured() {
+    assert_eq!(sizings(&[], 500), "");
+    let sizing =
+        Sizing { title: "event", events: 50_000, bytes: 594.4, attempts: 1, faults: Vec::new() };
+    assert!(sizings(&[sizing], 500).ends_with("| event | 594 | 94 | 50,000 | 1 |\n"));
 }
 
 #[test]
 fn scenarios_have_keys_of_their_own_and_optional_ones_must_be_named() {
     let keys: std::collections::BTreeSet<_> = scenario::ALL.iter().map(|one| one.key).collect();
     assert_eq!(keys.len(), scenario::ALL.len());
-    assert!(wanted(&[]).unwrap().iter().all(|scenario| !scenario.optional));
-    assert_eq!(wanted(&["memory".to_owned()]).unwrap().len(), 1);
-    assert!(wanted(&["memories".to_owned()]).is_err());
+    let (chosen, sizing) = wanted(&[], &[StoreKind::Embedded]).unwrap();
+    assert!(!chosen.is_empty() && !sizing);
+    assert!(chosen.iter().all(|scenario| !scenario.optional));
+    assert_eq!(wanted(&["memory".to_owned()], &[]).unwrap().0.len(), 1);
+    assert!(wanted(&["memories".to_owned()], &[]).is_err());
+}
+
+#[test]
+fn a_store_chooses_its_scenarios_and_a_name_chooses_whatever_the_store() {
+    let (chosen, sizing) = wanted(&[], &[StoreKind::Redis]).unwrap();
+    assert!(sizing && chosen.iter().all(|scenario| scenario.key.starts_with("redis-")));
+    let (both, _) = wanted(&[], &[StoreKind::Redis, StoreKind::Embedded]).unwrap();
+    assert!(both.len() > chosen.len());
+    let only = ["redis-batch".to_owned(), sizing::KEY.to_owned()];
+    let (chosen, sizing) = wanted(&only, &[StoreKind::Embedded]).unwrap();
+    assert!(sizing && chosen.len() == 1);
 }
 
 #[test]
