@@ -161,6 +161,7 @@ macro_rules! conformance_queue {
                 only_what_is_open_comes_back
                 due_deliveries_come_back_with_their_attempts
                 a_lost_attempt_is_told
+                every_lost_attempt_is_told
                 a_zombie_settles_nothing
                 a_zombie_is_told_when_it_extends
                 released_batches_come_back_at_once

@@ -27,6 +27,7 @@ mod packed;
 pub mod queue;
 pub mod redis;
 mod stored;
+mod told;
 
 pub use config::ConfigStore;
 pub use error::StoreError;

@@ -136,6 +136,31 @@ impl Books {
     }
 }
 
+impl std::ops::AddAssign for Books {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            accepted,
+            matched,
+            unmatched,
+            waiting,
+            created,
+            succeeded,
+            failed,
+            cancelled,
+            pending,
+        } = other;
+        self.accepted += accepted;
+        self.matched += matched;
+        self.unmatched += unmatched;
+        self.waiting += waiting;
+        self.created += created;
+        self.succeeded += succeeded;
+        self.failed += failed;
+        self.cancelled += cancelled;
+        self.pending += pending;
+    }
+}
+
 /// Something that the structure holds and nothing leads to, or the reverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {

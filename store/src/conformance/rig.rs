@@ -64,15 +64,7 @@ impl Rig {
         for id in TENANTS {
             let books = self.tenant_books(id).await;
             assert!(books.balance(), "the books of {id} do not balance: {books:?}");
-            sum.accepted += books.accepted;
-            sum.matched += books.matched;
-            sum.unmatched += books.unmatched;
-            sum.waiting += books.waiting;
-            sum.created += books.created;
-            sum.succeeded += books.succeeded;
-            sum.failed += books.failed;
-            sum.cancelled += books.cancelled;
-            sum.pending += books.pending;
+            sum += books;
         }
         assert_eq!(sum, all, "the tenants' books do not add up to the books of all");
         for partition in self.partitions() {

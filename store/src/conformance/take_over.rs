@@ -100,6 +100,24 @@ pub async fn a_lost_attempt_is_told(rig: &mut Rig) {
     assert_eq!(told, [(1, "n1", made), (2, "n2", lost), (2, "n3", made)]);
 }
 
+/// A delivery that is lost again and again, be it by one node, is told of each time.
+pub async fn every_lost_attempt_is_told(rig: &mut Rig) {
+    let position = rig.deliver(super::kit::event(), &[(1, RETRY)]).await;
+    rig.advance(MINUTE).await;
+    assert_eq!(rig.due("n1").await.len(), 1);
+    let mut times = BTreeSet::new();
+    for _ in 0..2 {
+        rig.lapse().await;
+        times.insert(rig.now().await);
+        assert_eq!(rig.take_over("n1").await.len(), 1);
+    }
+    let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
+    let lost: Vec<_> = attempts.iter().filter(|a| a.kind == RecordKind::Lost).collect();
+    assert_eq!(lost.len(), 2, "{attempts:?}");
+    let first = times.first().expect("a time");
+    assert!(lost.iter().all(|lost| lost.start >= *first), "they were lost when it was found out");
+}
+
 /// A node that was away too long settles nothing; its attempt shows in the log as late.
 pub async fn a_zombie_settles_nothing(rig: &mut Rig) {
     let batch = rig.take_new("n1").await;

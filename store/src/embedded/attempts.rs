@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::chunk;
 use super::codec;
 use super::fault::Result;
+use crate::told;
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
 const CHUNKS_KEPT: usize = 64;
@@ -76,22 +77,13 @@ fn telling(db: &Connection, n: i64) -> Result<Vec<i64>> {
     Ok(chunks)
 }
 
-/// What is logged of a delivery, oldest first. A settle that was repeated logged its attempts
-/// twice, the second time as late: one of them is left.
+/// What is logged of a delivery, oldest first.
 pub(super) fn of_delivery(db: &Connection, key: &DeliveryKey) -> Result<Vec<AttemptRecord>> {
-    let mut records = Log::default().of_event(db, codec::int(key.position.n))?;
-    records.retain(|record| record.key == *key);
-    records.sort_by_key(|record| (record.number, record.start, record.late));
-    records.dedup_by(|later, earlier| {
-        (later.number, later.start, later.kind) == (earlier.number, earlier.start, earlier.kind)
-            && later.node == earlier.node
-    });
-    Ok(records)
+    let records = Log::default().of_event(db, codec::int(key.position.n))?;
+    Ok(told::of_delivery(records, key))
 }
 
-/// How a delivery that has no row ended, if the log tells. What a late record says of the end was
-/// not settled and does not count.
+/// How a delivery that has no row ended, if the log tells.
 pub(super) fn end_of(db: &Connection, key: &DeliveryKey) -> Result<Option<End>> {
-    let records = of_delivery(db, key)?;
-    Ok(records.iter().rev().filter(|record| !record.late).find_map(|record| record.end))
+    Ok(told::end(&of_delivery(db, key)?))
 }

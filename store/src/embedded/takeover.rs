@@ -8,12 +8,11 @@
 //! Deliveries that were held get a `LOST` record: they may have been sent. (An event that was
 //! still being matched has no deliveries yet to say that of; `previous` tells the new owner.)
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
+use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{ContractId, NodeId};
+use pregon_core::id::NodeId;
 use rusqlite::params;
 
 use super::codec::{self, len};
@@ -21,8 +20,8 @@ use super::fault::Result;
 use super::rows::{self, BatchRow, Events, Found};
 use super::state::Tx;
 use super::{chunk, moves, take};
-use crate::packed;
 use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SINGLED_OUT_AT, Token};
+use crate::{packed, told};
 
 /// Leases up to `limit` lapsed batches, and says when the next lease lapses.
 pub(super) fn take_over(
@@ -188,33 +187,6 @@ fn lease(
 
 /// The record of an attempt whose end nobody saw; none where the row names no node.
 fn lost_record(tx: &Tx<'_>, old: &BatchRow, held: &HeldDelivery) -> Option<(Token, AttemptRecord)> {
-    let event = &held.event;
     let node = NodeId::parse(&old.node).ok()?;
-    let contract = ContractId::parse("unknown").ok()?; // the queue knows of none
-    let record = AttemptRecord {
-        key: held.key,
-        kind: RecordKind::Lost,
-        number: held.attempts.saturating_add(1),
-        tenant: event.tenant.clone(),
-        event_type: event.event_type.clone(),
-        environment: event.environment,
-        node,
-        start: tx.now,
-        timing: Timing::default(),
-        outcome: None,
-        end: None,
-        error_class: None,
-        reason: "the lease ran out; it may have been sent".to_owned(),
-        status: 0,
-        url: Arc::from(""),
-        remote: None,
-        next_attempt: None,
-        configuration_revision: 0,
-        contract,
-        contract_revision: 0,
-        secrets: Vec::new(),
-        response: None,
-        late: false,
-    };
-    Some((take::token(tx.boot, old.b), record))
+    Some((take::token(tx.boot, old.b), told::lost(held, node, tx.now)?))
 }

@@ -35,16 +35,7 @@ const STRIDE: usize = 500;
 pub(super) async fn books(engine: &Engine, tenant: Option<&TenantId>) -> Result<Books> {
     let mut sum = Books::default();
     for partition in &engine.partitions {
-        let books = of_partition(engine, partition, tenant).await?;
-        sum.accepted += books.accepted;
-        sum.matched += books.matched;
-        sum.unmatched += books.unmatched;
-        sum.waiting += books.waiting;
-        sum.created += books.created;
-        sum.succeeded += books.succeeded;
-        sum.failed += books.failed;
-        sum.cancelled += books.cancelled;
-        sum.pending += books.pending;
+        sum += of_partition(engine, partition, tenant).await?;
     }
     Ok(sum)
 }

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{ContractId, DeliveryKey, LaneNo, NodeId, Position};
+use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position};
 use pregon_core::outcome::EndReason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::queue::{
     BATCH_MAX, Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, LaneClose, OpenEvent,
     SINGLED_OUT_AT, Token,
 };
-use crate::stored;
+use crate::{stored, told};
 
 /// Deliveries that one due call hands out: 1 ms of Redis.
 const DUE_MAX: usize = 100;
@@ -52,10 +51,11 @@ pub(super) async fn take(
         Some(guess) => guess.cur,
         None => read_cursor(engine, partition).await?,
     };
-    let ahead = read_ahead(engine, partition, cur, want).await?;
+    let ahead = read_ahead(engine, partition, cur, partition.expected(want, bytes)).await?;
     if ahead.is_empty() {
         return Ok(None);
     }
+    partition.saw(&ahead);
     let token = engine.new_token(partition.no);
     let args = Args::default()
         .text(token::print(token))
@@ -302,48 +302,19 @@ pub(super) async fn take_over(
         let fresh = empty(token, partition, batch.takes, previous.clone());
         let fresh = contents.fill(engine, partition, fresh).await?;
         if let (false, Some(node)) = (batch.released, previous) {
-            lost.extend(fresh.deliveries.iter().filter_map(|held| lost_record(token, &node, held)));
+            let held = fresh.deliveries.iter().cloned();
+            lost.extend(held.map(|held| (token, node.clone(), held)));
         }
         if !fresh.is_empty() {
             batches.push(fresh);
         }
     }
     if !lost.is_empty() {
-        settle::note(engine, partition, lost).await?;
+        let now = engine.now().await?;
+        let record = |(token, node, held)| Some((token, told::lost(&held, node, now)?));
+        settle::note(engine, partition, lost.into_iter().filter_map(record).collect()).await?;
     }
     Ok((batches, u64::try_from(next).ok().map(Duration::from_millis)))
-}
-
-/// The record of an attempt whose end nobody saw.
-fn lost_record(token: Token, node: &NodeId, held: &HeldDelivery) -> Option<(Token, AttemptRecord)> {
-    let event = &held.event;
-    let contract = ContractId::parse("unknown").ok()?; // the queue knows of none
-    let record = AttemptRecord {
-        key: held.key,
-        kind: RecordKind::Lost,
-        number: held.attempts.saturating_add(1),
-        tenant: event.tenant.clone(),
-        event_type: event.event_type.clone(),
-        environment: event.environment,
-        node: node.clone(),
-        start: event.accept_time().max(held.create_time),
-        timing: Timing::default(),
-        outcome: None,
-        end: None,
-        error_class: None,
-        reason: "the lease ran out; it may have been sent".to_owned(),
-        status: 0,
-        url: Arc::from(""),
-        remote: None,
-        next_attempt: None,
-        configuration_revision: 0,
-        contract,
-        contract_revision: 0,
-        secrets: Vec::new(),
-        response: None,
-        late: false,
-    };
-    Some((token, record))
 }
 
 /// Moves the end of leases; answers with those that are gone.

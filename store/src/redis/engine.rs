@@ -1,7 +1,7 @@
 //! The engine's handle: connections, partitions, and how a step is called on one of them.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pregon_core::id::PartitionNo;
@@ -9,6 +9,7 @@ use redis::Value;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::entry::Found;
 use super::fault::{Fault, Result, bad};
 use super::keys::{Key, Keys};
 use super::link::Link;
@@ -57,6 +58,9 @@ pub(super) struct Guess {
 /// a look above it would find nothing.
 const GUESS_KEPT: Duration = Duration::from_secs(1);
 
+/// How large an event is taken to be before any was seen.
+const EVENT_BYTES_GUESS: usize = 4096;
+
 /// A partition, as one process sees it.
 pub(super) struct Partition {
     pub no: PartitionNo,
@@ -68,6 +72,8 @@ pub(super) struct Partition {
     /// The latest sequence of each kind; held while a call is under way.
     sequences: [tokio::sync::Mutex<u64>; Kind::ALL.len()],
     guess: Mutex<Option<Guess>>,
+    /// Bytes of the largest event of the last take.
+    event_bytes: AtomicUsize,
 }
 
 impl Partition {
@@ -81,7 +87,20 @@ impl Partition {
             epoch: Mutex::default(),
             sequences: std::array::from_fn(|_| tokio::sync::Mutex::new(0)),
             guess: Mutex::default(),
+            event_bytes: AtomicUsize::new(EVENT_BYTES_GUESS),
         }
+    }
+
+    /// How many events to read for so many bytes, going by the last ones: what is read and does not
+    /// fit is read for nothing, and all of it is in memory at once.
+    pub fn expected(&self, want: usize, bytes: usize) -> usize {
+        (bytes / self.event_bytes.load(Ordering::Relaxed).max(1)).clamp(1, want)
+    }
+
+    /// Notes how large events are.
+    pub fn saw(&self, events: &[Found]) {
+        let largest = events.iter().map(Found::len).max().unwrap_or(0);
+        self.event_bytes.store(largest, Ordering::Relaxed);
     }
 
     /// The cursor, if it was read a moment ago.

@@ -62,7 +62,11 @@ async fn look(engine: &Arc<Engine>, partition: &Partition) -> Result<()> {
             break;
         }
     }
-    while sweep(engine, partition).await? {}
+    for _ in 0..ROUNDS {
+        if !sweep(engine, partition).await? {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::engine::{Engine, Partition};
 use super::entry;
 use super::fault::{Fault, Result, bad};
 use super::keys::Key;
-use crate::packed;
+use crate::{packed, told};
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
 const CHUNKS_KEPT: usize = 64;
@@ -168,8 +168,7 @@ fn chunks_in(value: Value) -> Result<Vec<Chunk>> {
     names.iter().map(|name| Chunk::parse(name).ok_or_else(|| bad("a chunk's name", name))).collect()
 }
 
-/// What is logged of a delivery, oldest first. A settle that was repeated logged its attempts
-/// twice, the second time as late: one of them is left.
+/// What is logged of a delivery, oldest first.
 pub(super) async fn of_delivery(
     engine: &Engine,
     partition: &Partition,
@@ -177,23 +176,14 @@ pub(super) async fn of_delivery(
 ) -> Result<Vec<AttemptRecord>> {
     let n = key.position.n;
     let mut found = Log::new(engine, partition).of_events(&[n]).await?;
-    let mut records = found.remove(&n).unwrap_or_default();
-    records.retain(|record| record.key == key);
-    records.sort_by_key(|record| (record.number, record.start, record.late));
-    records.dedup_by(|later, earlier| {
-        (later.number, later.start, later.kind) == (earlier.number, earlier.start, earlier.kind)
-            && later.node == earlier.node
-    });
-    Ok(records)
+    Ok(told::of_delivery(found.remove(&n).unwrap_or_default(), &key))
 }
 
-/// How a delivery that has no record ended, if the log tells. What a late record says of the end
-/// was not settled and does not count.
+/// How a delivery that has no record ended, if the log tells.
 pub(super) async fn end_of(
     engine: &Engine,
     partition: &Partition,
     key: DeliveryKey,
 ) -> Result<Option<End>> {
-    let records = of_delivery(engine, partition, key).await?;
-    Ok(records.iter().rev().filter(|record| !record.late).find_map(|record| record.end))
+    Ok(told::end(&of_delivery(engine, partition, key).await?))
 }

@@ -9,7 +9,8 @@ for i = 1, #flat, 2 do
   if now - at > tonumber(ARGV[5]) then redis.call('HDEL', base .. 'op', flat[i]) end
 end
 if redis.call('EXISTS', base .. 'kill') == 1 then
-  local scanned = redis.call('HSCAN', base .. 'kill', 0, 'COUNT', 200)[2]
+  -- Some of them by chance: so each comes up, however many there are.
+  local scanned = redis.call('HRANDFIELD', base .. 'kill', 200, 'WITHVALUES')
   for i = 1, #scanned, 2 do
     local n, field = string.match(scanned[i], '^(%d+)%.(.+)$')
     local at = tonumber((string.match(scanned[i + 1], ',(%d+)$')))
