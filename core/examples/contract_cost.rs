@@ -44,6 +44,7 @@ fn event() -> Result<Event, Box<dyn std::error::Error>> {
         given_occur_time: None,
         min_revision: 0,
         traceparent: None,
+        attributes: Default::default(),
         data: data.into(),
     })
 }

@@ -1,12 +1,18 @@
 //! An event: published once for a tenant, known by (id, version), never changed.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::error::words;
+use crate::error::{Rule, Violations, words};
 use crate::id::{EventId, EventName, EventTypeId, Position, TenantId};
-use std::fmt;
+use crate::limits;
+
+/// What an event says beside its data, sorted by key; [`parse_attributes`] has the bounds.
+pub type Attributes = BTreeMap<String, String>;
 
 words! {
     /// Which side of a tenant an event or a subscription lives on; nothing ever crosses.
@@ -39,6 +45,8 @@ pub struct NewEvent {
     pub min_revision: i64,
     /// W3C trace context of the publish call, kept for later spans.
     pub traceparent: Option<String>,
+    /// What it says beside the data; part of its content.
+    pub attributes: Attributes,
     /// JSON text, kept byte for byte.
     pub data: Bytes,
 }
@@ -64,11 +72,25 @@ pub struct Event {
     pub min_revision: i64,
     /// W3C trace context of the publish call.
     pub traceparent: Option<String>,
+    /// What it says beside the data.
+    pub attributes: Attributes,
     /// JSON text, byte for byte as published.
     pub data: Bytes,
 }
 
+impl NewEvent {
+    /// Bytes of its data and attributes: what bounds in bytes count.
+    pub fn size(&self) -> usize {
+        self.data.len() + attributes_size(&self.attributes)
+    }
+}
+
 impl Event {
+    /// Bytes of its data and attributes: what bounds in bytes count.
+    pub fn size(&self) -> usize {
+        self.data.len() + attributes_size(&self.attributes)
+    }
+
     /// When the store accepted it.
     pub fn accept_time(&self) -> Timestamp {
         Timestamp::from_millis(i64::try_from(self.position.ms).unwrap_or(i64::MAX))
@@ -91,5 +113,108 @@ impl Event {
         } else {
             format!("{}-v{}", self.id, self.version)
         }
+    }
+}
+
+/// Checks the attributes that a publisher gave in `field`: at most [`limits::ATTRIBUTES`], keys of
+/// 1 to [`limits::ATTRIBUTE_KEY_LEN`] of `a-z 0-9 _`, values of at most
+/// [`limits::ATTRIBUTE_VALUE_LEN`] characters. What is wrong is noted by its key, in order of keys,
+/// for as many as there may be; what is not wrong is answered.
+pub fn parse_attributes(
+    field: &str,
+    given: HashMap<String, String>,
+    wrong: &mut Violations,
+) -> Attributes {
+    if given.len() > limits::ATTRIBUTES {
+        wrong.add(field, Rule::TooMany, format!("must be {} at most", limits::ATTRIBUTES));
+    }
+    let mut attributes: Attributes = given.into_iter().collect();
+    let mut seen = 0;
+    attributes.retain(|key, value| {
+        seen += 1;
+        seen <= limits::ATTRIBUTES && is_attribute(field, key, value, wrong)
+    });
+    attributes
+}
+
+/// Whether it is within the rules; notes each that it breaks.
+fn is_attribute(field: &str, key: &str, value: &str, wrong: &mut Violations) -> bool {
+    let (key_max, value_max) = (limits::ATTRIBUTE_KEY_LEN, limits::ATTRIBUTE_VALUE_LEN);
+    let shown: String = key.chars().take(key_max).collect();
+    let place = || format!("{field}[{shown:?}]");
+    let named = (1..=key_max).contains(&key.len())
+        && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    if !named {
+        let rule = format!("the key must be 1 to {key_max} of a-z 0-9 _");
+        wrong.add(place(), Rule::Malformed, rule);
+    }
+    let fits = value.chars().count() <= value_max;
+    if !fits {
+        let rule = format!("the value must have {value_max} characters at most");
+        wrong.add(place(), Rule::TooLong, rule);
+    }
+    named && fits
+}
+
+fn attributes_size(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(given: &[(&str, &str)]) -> (Attributes, Vec<(String, Rule, String)>) {
+        let given = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut wrong = Violations::new();
+        let attributes = parse_attributes("event.attributes", given, &mut wrong);
+        let wrong = wrong.as_slice().iter();
+        let wrong = wrong.map(|v| (v.field.clone(), v.rule, v.description.clone())).collect();
+        (attributes, wrong)
+    }
+
+    #[test]
+    fn attributes_are_taken_up_to_their_bounds() {
+        let (key, value) = ("k".repeat(32), "ñ".repeat(256));
+        let given = [("subject", ""), ("a_0", "x\"y"), (&key, value.as_str())];
+        let (attributes, wrong) = parse(&given);
+        assert_eq!(wrong, []);
+        assert_eq!(attributes.len(), 3);
+        assert!(given.iter().all(|(key, value)| attributes[*key] == *value));
+        let keys: Vec<String> = (0..16).map(|i| format!("k{i}")).collect();
+        let given: Vec<_> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        assert_eq!(parse(&given).1, []);
+    }
+
+    #[test]
+    fn a_wrong_attribute_is_told_by_its_key() {
+        let (key, value) = ("k".repeat(33), "ñ".repeat(257));
+        let given =
+            [("", "v"), ("A", "v"), ("a b", "v"), ("a\"b", "v"), (&key, "v"), ("long", &value)];
+        let rule = "the key must be 1 to 32 of a-z 0-9 _";
+        let bad_key =
+            |key: &str| (format!("event.attributes[{key}]"), Rule::Malformed, rule.into());
+        let long = "the value must have 256 characters at most".to_owned();
+        let expected = [
+            bad_key("\"\""),
+            bad_key("\"A\""),
+            bad_key("\"a b\""),
+            bad_key("\"a\\\"b\""),
+            bad_key(&format!("{:?}", "k".repeat(32))),
+            ("event.attributes[\"long\"]".to_owned(), Rule::TooLong, long),
+        ];
+        let (attributes, wrong) = parse(&given);
+        assert_eq!(wrong, expected);
+        assert_eq!(attributes, Attributes::new());
+    }
+
+    #[test]
+    fn too_many_attributes_are_told_once() {
+        let keys: Vec<String> = (0..100).map(|i| format!("K{i:03}")).collect();
+        let given: Vec<_> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        let (_, wrong) = parse(&given);
+        assert_eq!(wrong.len(), 17, "one for all, and one for each that there may be");
+        let too_many = "must be 16 at most".to_owned();
+        assert_eq!(wrong[0], ("event.attributes".to_owned(), Rule::TooMany, too_many));
     }
 }

@@ -53,6 +53,12 @@ pub const PENDING_DEFAULT: u32 = 1_000_000;
 pub const EVENT_DATA_DEFAULT: usize = 256 * 1024;
 /// Event data, at most: a PublishBatch message is 4 MiB.
 pub const EVENT_DATA_MAX: usize = 1024 * 1024;
+/// Attributes of an event: what a filter or a header wants beside the data, not more data.
+pub const ATTRIBUTES: usize = 16;
+/// Keys of attributes: names, as of JSON members.
+pub const ATTRIBUTE_KEY_LEN: usize = 32;
+/// Values of attributes, in characters: what a receiver's header line holds with ease.
+pub const ATTRIBUTE_VALUE_LEN: usize = 256;
 /// Depth of event data: deeper texts are attacks on parsers.
 pub const JSON_DEPTH: usize = 64;
 /// Events in one PublishBatch.

@@ -335,6 +335,7 @@ fn new_event(i: usize, ids: Option<Ids>) -> Result<NewEvent> {
         occur_time: None,
         min_revision: 0,
         traceparent: None,
+        attributes: Default::default(),
         data: Bytes::from(data),
     })
 }

@@ -133,6 +133,7 @@ macro_rules! conformance_queue {
                 assigned_ids_name_their_position
                 a_repeat_is_a_duplicate
                 other_content_is_refused
+                other_attributes_are_refused
                 trace_and_revision_are_no_content
                 repeats_within_one_call_are_seen
                 parallel_publishes_of_one_id_make_one_event

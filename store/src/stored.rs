@@ -4,14 +4,17 @@
 
 use bytes::Bytes;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Environment, Event, NewEvent};
+use pregon_core::event::{Attributes, Environment, Event, NewEvent};
 use pregon_core::id::{EventId, EventTypeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// First byte of an event's head: how the rest is written.
-const HEAD_FORMAT: u8 = 1;
+/// First byte of an event's head: what follows is the head alone. What has no attributes is
+/// written so, as it was before there were any, and costs nothing more.
+const HEAD_PLAIN: u8 = 1;
+/// First byte of an event's head: behind it come the attributes.
+const HEAD_WITH_ATTRIBUTES: u8 = 2;
 
 /// Number of a delivery that waits or is attempted.
 pub(crate) const PENDING: i64 = 0;
@@ -86,6 +89,9 @@ pub(crate) struct Head {
     pub occur_time: Option<Timestamp>,
     pub min_revision: i64,
     pub traceparent: Option<String>,
+    /// Written behind the rest, where there are any.
+    #[serde(skip)]
+    pub attributes: Attributes,
 }
 
 /// [`Head`] as it is written, without copies.
@@ -111,16 +117,24 @@ pub(crate) fn head_of(event: &NewEvent) -> Result<Vec<u8>, postcard::Error> {
         min_revision: event.min_revision,
         traceparent: event.traceparent.as_deref(),
     };
-    postcard::to_extend(&head, vec![HEAD_FORMAT])
+    if event.attributes.is_empty() {
+        return postcard::to_extend(&head, vec![HEAD_PLAIN]);
+    }
+    let bytes = postcard::to_extend(&head, vec![HEAD_WITH_ATTRIBUTES])?;
+    postcard::to_extend(&event.attributes, bytes)
 }
 
 /// Reads a head; none: it cannot be read.
 pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
     let (format, rest) = bytes.split_first()?;
-    if *format != HEAD_FORMAT {
-        return None;
+    match *format {
+        HEAD_PLAIN => postcard::from_bytes(rest).ok(),
+        HEAD_WITH_ATTRIBUTES => {
+            let (head, rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
+            Some(Head { attributes: postcard::from_bytes(rest).ok()?, ..head })
+        }
+        _ => None,
     }
-    postcard::from_bytes(rest).ok()
 }
 
 /// Puts an event together from what is stored of it.
@@ -135,6 +149,7 @@ pub(crate) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
         given_occur_time: head.occur_time,
         min_revision: head.min_revision,
         traceparent: head.traceparent,
+        attributes: head.attributes,
         data,
     }
 }
@@ -146,6 +161,16 @@ pub(crate) fn content_digest(event: &NewEvent) -> [u8; 16] {
     hash.update([0]);
     hash.update(event.environment.word());
     hash.update([0]);
+    // Without attributes the digest is what it was before there were any: what follows here is
+    // never 2.
+    if !event.attributes.is_empty() {
+        hash.update([2]);
+        hash.update((event.attributes.len() as u64).to_be_bytes());
+        for text in event.attributes.iter().flat_map(|(key, value)| [key, value]) {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+    }
     match event.occur_time {
         None => hash.update([0]),
         Some(time) => {
@@ -162,6 +187,42 @@ pub(crate) fn content_digest(event: &NewEvent) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn new_event(attributes: Attributes) -> NewEvent {
+        NewEvent {
+            tenant: TenantId::parse("acme").unwrap(),
+            id: None,
+            version: 7,
+            event_type: EventTypeId::parse("a.b").unwrap(),
+            environment: Environment::Live,
+            occur_time: None,
+            min_revision: 0,
+            traceparent: None,
+            attributes,
+            data: Bytes::from_static(b"1"),
+        }
+    }
+
+    /// What the release before attributes wrote of this event: its head, and its digest.
+    #[test]
+    fn an_event_without_attributes_is_written_as_before_there_were_any() {
+        let plain = new_event(Attributes::new());
+        let head = head_of(&plain).unwrap();
+        assert_eq!(head, b"\x01\x00\x07\x03a.b\x00\x00\x00\x00");
+        let found = read_head(&head).unwrap();
+        assert_eq!((found.version, found.attributes), (7, Attributes::new()));
+        let digest = [
+            0x44, 0x28, 0x00, 0x6b, 0xdd, 0xd6, 0xf4, 0xf8, 0x47, 0x19, 0xf1, 0x71, 0x6a, 0xbd,
+            0xa0, 0x54,
+        ];
+        assert_eq!(content_digest(&plain), digest);
+
+        let described = new_event(Attributes::from([("k".to_owned(), "v".to_owned())]));
+        let head = head_of(&described).unwrap();
+        assert_eq!(head, b"\x02\x00\x07\x03a.b\x00\x00\x00\x00\x01\x01k\x01v");
+        assert_eq!(read_head(&head).unwrap().attributes, described.attributes);
+        assert!(read_head(&[&[3], &head[1..]].concat()).is_none(), "a later form");
+    }
 
     #[test]
     fn every_word_comes_back_from_its_number() {

@@ -24,6 +24,11 @@ on_both!(
 /// description.
 type Row = (Value, &'static str, &'static str, &'static str);
 
+/// One more than an event may have.
+fn many_attributes() -> Value {
+    (0..17).map(|i| (format!("k{i}"), Value::from("v"))).collect()
+}
+
 fn event_rows() -> Vec<Row> {
     let json_of = |text: &str| json!({ "json": text });
     let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
@@ -35,7 +40,20 @@ fn event_rows() -> Vec<Row> {
         (json!({"id": "e".repeat(129)}), "event.id", "MALFORMED", "128"),
         (json!({"id": "{e}"}), "event.id", "MALFORMED", ""),
         (json!({"version": -1}), "event.version", "OUT_OF_RANGE", "negative"),
-        (json!({"attributes": {"a": "b"}}), "event.attributes", "UNSUPPORTED", ""),
+        (json!({"attributes": {"": "b"}}), "event.attributes[\"\"]", "MALFORMED", "1 to 32"),
+        (
+            json!({"attributes": {"A-b": "b"}}),
+            "event.attributes[\"A-b\"]",
+            "MALFORMED",
+            "a-z 0-9 _",
+        ),
+        (
+            json!({"attributes": {"a": "b".repeat(257)}}),
+            "event.attributes[\"a\"]",
+            "TOO_LONG",
+            "256",
+        ),
+        (json!({"attributes": many_attributes()}), "event.attributes", "TOO_MANY", "16"),
         (json!({"ordering_key": "k"}), "event.ordering_key", "UNSUPPORTED", ""),
         (json!({"deliver_time": "2030-01-01T00:00:00Z"}), "event.deliver_time", "UNSUPPORTED", ""),
         (

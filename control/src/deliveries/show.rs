@@ -20,6 +20,7 @@ pub(super) fn event(event: &Event) -> v1::Event {
         data: Some(v1::event::Data::Json(json)),
         occur_time: map::moment(event.occur_time()),
         accept_time: map::moment(event.accept_time()),
+        attributes: event.attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         ..Default::default()
     }
 }

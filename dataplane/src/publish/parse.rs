@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
-use pregon_core::event::{Environment, NewEvent};
+use pregon_core::event::{self, Environment, NewEvent};
 use pregon_core::id::{EventId, EventTypeId, TenantId};
 use pregon_core::schema::Schema;
 use pregon_core::{json, limits};
@@ -65,6 +65,7 @@ pub(super) fn parse(
     let environment = wrong.check("event.environment", parse_environment(event.environment));
     let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
     let occur_time = wrong.check("event.occur_time", occur_time).flatten();
+    let attributes = event::parse_attributes("event.attributes", event.attributes, &mut wrong);
     let (data_field, data) = match event.data {
         Some(Data::Json(text)) => (JSON, parse_json(text.into(), max_event_bytes)),
         Some(Data::Object(object)) => {
@@ -99,6 +100,7 @@ pub(super) fn parse(
         occur_time,
         min_revision,
         traceparent,
+        attributes,
         data,
     };
     Ok(Parsed { event, data_field, validate_only: request.validate_only })
@@ -132,7 +134,6 @@ pub(super) fn parse_traceparent(text: &str) -> Option<&str> {
 
 fn refuse_unsupported(event: &v1::Event, wrong: &mut Violations) {
     for (field, set) in [
-        ("event.attributes", !event.attributes.is_empty()),
         ("event.ordering_key", !event.ordering_key.is_empty()),
         ("event.deliver_time", event.deliver_time.is_some()),
         ("event.subscriptions", !event.subscriptions.is_empty()),

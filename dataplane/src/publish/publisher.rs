@@ -178,7 +178,7 @@ impl Intake {
         }
         let (mut batch, mut bytes) = (Vec::with_capacity(self.rest.len()), 0);
         while let Some(next) = self.rest.pop() {
-            bytes += next.event.data.len();
+            bytes += next.event.size();
             if bytes > BATCH_BYTES && !batch.is_empty() {
                 self.rest.push(next);
                 break;
@@ -238,11 +238,11 @@ fn slices(events: Vec<NewEvent>) -> Vec<Vec<NewEvent>> {
     let mut slices: Vec<Vec<NewEvent>> = Vec::new();
     let mut bytes = 0;
     for event in events {
-        bytes += event.data.len();
+        bytes += event.size();
         match slices.last_mut() {
             Some(slice) if slice.len() < BATCH_MAX && bytes <= BATCH_BYTES => slice.push(event),
             _ => {
-                bytes = event.data.len();
+                bytes = event.size();
                 slices.push(vec![event]);
             }
         }
@@ -251,7 +251,7 @@ fn slices(events: Vec<NewEvent>) -> Vec<Vec<NewEvent>> {
 }
 
 fn cost(event: &NewEvent) -> u32 {
-    1 + u32::try_from(event.data.len() / 1024).unwrap_or(ROOM)
+    1 + u32::try_from(event.size() / 1024).unwrap_or(ROOM)
 }
 
 fn shed() -> Refusal {

@@ -62,6 +62,7 @@ fn event(tenant: &str, kind: &str, data: &'static str) -> Event {
         given_occur_time: None,
         min_revision: 0,
         traceparent: None,
+        attributes: Default::default(),
         data: Bytes::from_static(data.as_bytes()),
     }
 }

@@ -82,6 +82,7 @@ pub(super) fn event() -> NewEvent {
         occur_time: None,
         min_revision: 0,
         traceparent: None,
+        attributes: Default::default(),
         data: Bytes::from_static(br#"{"order":"A-1","total":12.50}"#),
     }
 }

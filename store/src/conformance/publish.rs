@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Environment, NewEvent};
+use pregon_core::event::{Attributes, Environment, NewEvent};
 use pregon_core::id::{EventId, EventName, Position};
-use pregon_core::limits::{DEDUPE_WINDOW, EVENT_DATA_MAX, PUBLISH_BATCH};
+use pregon_core::limits::{
+    ATTRIBUTE_KEY_LEN, ATTRIBUTE_VALUE_LEN, ATTRIBUTES, DEDUPE_WINDOW, EVENT_DATA_MAX,
+    PUBLISH_BATCH,
+};
 use pregon_core::outcome::PendingReason;
 
 use super::Rig;
@@ -15,12 +18,16 @@ use super::kit::{
     HOUR, PAST_MEMORY, RETRY, accept_ms, event, event_type, events, given, key, tenant,
 };
 use super::rig::positions;
-use crate::log::Books;
+use crate::log::{Books, EventQuery};
 use crate::queue::{Published, Transition};
 
 /// The answer to a repeat of the event there.
 fn duplicate(position: Position) -> Published {
     Published::Accepted { position, duplicate: true }
+}
+
+fn attributes(pairs: &[(&str, &str)]) -> Attributes {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// Numbers within a partition are 1, 2, 3… in the order of the calls and within them.
@@ -68,13 +75,18 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
         occur_time: Some(Timestamp::from_millis(1_600_000_000_123)),
         min_revision: 99,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        attributes: attributes(&[("subject", "A-1"), ("empty", ""), ("note", "ñ \"\n\0 ✓")]),
         data: Bytes::from("{ \"n\" : 1.0, \"big\":12345678901234567890, \"ñ\":\"\\u00e1\" }\n"),
         ..given("e:1-a_b")
     };
     let pattern: Vec<u8> =
         (0..EVENT_DATA_MAX).map(|i| b'a' + u8::try_from(i % 23).unwrap_or(0)).collect();
     let large = NewEvent { data: Bytes::from([b"\"", &pattern[2..], b"\""].concat()), ..event() };
-    for new in [full, large] {
+    let value = "ñ".repeat(ATTRIBUTE_VALUE_LEN);
+    let all = (0..ATTRIBUTES)
+        .map(|i| (format!("{i:0>width$}", width = ATTRIBUTE_KEY_LEN), value.clone()));
+    let described = NewEvent { attributes: all.collect(), ..event() };
+    for new in [full, large, described] {
         let position = rig.accept_one(new.clone()).await;
         let batch = rig.take("n1").await;
         let (found, _) = rig.store.log.event(position).await.expect("a read").expect("the event");
@@ -90,6 +102,7 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
                 occur_time: found.given_occur_time,
                 min_revision: found.min_revision,
                 traceparent: found.traceparent,
+                attributes: found.attributes,
                 data: found.data,
             },
             new
@@ -140,6 +153,35 @@ pub async fn other_content_is_refused(rig: &mut Rig) {
     }
     assert_eq!(rig.publish(vec![first]).await, [duplicate(position)], "the first still stands");
     assert_eq!(rig.books().await.accepted, 1);
+}
+
+/// Attributes are content: the same id with others is no repeat, in whatever way they differ.
+pub async fn other_attributes_are_refused(rig: &mut Rig) {
+    let with = |pairs| NewEvent { attributes: attributes(pairs), ..given("a") };
+    let first = with(&[("a", "1"), ("b", "2")]);
+    let position = rig.accept_one(first.clone()).await;
+    let others: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("a", "1")],
+        &[("a", "1"), ("b", "3")],
+        &[("a", "1"), ("c", "2")],
+        &[("a", "2"), ("b", "1")],
+        &[("a", "1b"), ("2", "")],
+        &[("a", "1"), ("b", "2"), ("c", "")],
+    ];
+    for other in others {
+        assert_eq!(rig.publish(vec![with(other)]).await, [Published::IdReused], "{other:?}");
+    }
+    assert_eq!(rig.publish(vec![first]).await, [duplicate(position)], "the first still stands");
+    let plain = rig.accept_one(given("b")).await;
+    let described = NewEvent { attributes: attributes(&[("a", "1")]), ..given("b") };
+    assert_eq!(rig.publish(vec![described]).await, [Published::IdReused]);
+    assert_eq!(rig.publish(vec![given("b")]).await, [duplicate(plain)]);
+    let listed = rig.store.log.events(&EventQuery::default(), None, 10).await.expect("a page");
+    let listed: Vec<_> = listed.items.into_iter().map(|event| event.attributes).collect();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.contains(&attributes(&[])), "{listed:?}");
+    assert!(listed.contains(&attributes(&[("a", "1"), ("b", "2")])), "{listed:?}");
 }
 
 /// What a publisher cannot repeat exactly does not make a repeat another event.

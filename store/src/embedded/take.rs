@@ -59,7 +59,7 @@ pub(super) fn take(
         seen += 1;
         match rows::found(found)? {
             Found::Event(event) => {
-                size = size.saturating_add(event.data.len());
+                size = size.saturating_add(event.size());
                 batch.events.push(OpenEvent { event, cursor: None });
             }
             Found::Spoiled(position) => batch.spoiled.push(position),

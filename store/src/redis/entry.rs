@@ -53,10 +53,10 @@ impl Found {
         }
     }
 
-    /// Bytes of its data.
+    /// Bytes of its data and attributes.
     pub fn len(&self) -> usize {
         match self {
-            Found::Event(event) => event.data.len(),
+            Found::Event(event) => event.size(),
             Found::Spoiled(_) => 0,
         }
     }
@@ -220,6 +220,7 @@ mod tests {
             tenant in "[a-z]{1,64}",
             id in proptest::option::of("[a-z]{1,20}"),
             version: u32,
+            attributes in proptest::collection::btree_map("[a-z0-9_]{1,32}", ".{0,20}", 0..4),
             data in proptest::collection::vec(any::<u8>(), 0..300),
             n in 1u64..1 << 40,
         ) {
@@ -232,6 +233,7 @@ mod tests {
                 occur_time: None,
                 min_revision: 3,
                 traceparent: None,
+                attributes: attributes.clone(),
                 data: Bytes::from(data),
             };
             let position = Position { ms: 1_800_000_000_000, partition: 2, n };
@@ -240,6 +242,7 @@ mod tests {
             let found = decode(position, entry.clone()).event().unwrap();
             prop_assert_eq!(&found.data, &new.data);
             prop_assert_eq!(&found.tenant, &new.tenant);
+            prop_assert_eq!(&found.attributes, &attributes);
             prop_assert_eq!(found.id, new.id.unwrap_or_else(|| EventId::assigned(position)));
             // What is cut off is never taken for an event with less in it, but for its data.
             for len in 0..entry.len() - new.data.len() {

@@ -62,6 +62,7 @@ pub fn events(count: usize) -> Vec<NewEvent> {
         occur_time: None,
         min_revision: 0,
         traceparent: None,
+        attributes: Default::default(),
         data: Bytes::from(format!("{{\"i\":{i}}}")),
     };
     (0..count).map(event).collect()

@@ -71,7 +71,8 @@ async fn every_wrong_field_is_told_at_once() {
             event.occur_time = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
             event.r#type = "order.captured".into();
             event.data = Some(Data::Json("{\"amount\":\"x\"}".into()));
-            event.attributes.insert("a".into(), "b".into());
+            event.attributes.insert("a b".into(), "v".into());
+            event.attributes.insert("note".into(), "ñ".repeat(257));
             event.ordering_key = "k".into();
             event.deliver_time = Some(prost_types::Timestamp::default());
             event.subscriptions.push("tenants/acme/subscriptions/s".into());
@@ -81,7 +82,6 @@ async fn every_wrong_field_is_told_at_once() {
     let expected = [
         ("tenant", "MALFORMED"),
         ("min_revision", "OUT_OF_RANGE"),
-        ("event.attributes", "UNSUPPORTED"),
         ("event.ordering_key", "UNSUPPORTED"),
         ("event.deliver_time", "UNSUPPORTED"),
         ("event.subscriptions", "UNSUPPORTED"),
@@ -89,6 +89,8 @@ async fn every_wrong_field_is_told_at_once() {
         ("event.version", "OUT_OF_RANGE"),
         ("event.environment", "MALFORMED"),
         ("event.occur_time", "MALFORMED"),
+        ("event.attributes[\"a b\"]", "MALFORMED"),
+        ("event.attributes[\"note\"]", "TOO_LONG"),
         ("event.json", "EVENT_SCHEMA_MISMATCH"),
     ];
     let expected = expected.map(|(field, rule)| (field.to_owned(), rule.to_owned()));

@@ -107,6 +107,7 @@ impl Rig {
             given_occur_time: None,
             min_revision: 0,
             traceparent: None,
+            attributes: Default::default(),
             data: Bytes::from_static(b"{}"),
         })
     }
