@@ -39,6 +39,7 @@ pub mod settle;
 pub mod split;
 pub mod take;
 pub mod take_over;
+pub mod test_sends;
 
 pub use rig::Rig;
 
@@ -291,6 +292,19 @@ macro_rules! conformance_queue {
                 two_processes_share_the_work
                 a_dead_process_is_taken_over
                 two_control_planes_see_each_other
+            ]
+            test_sends [
+                a_test_send_is_handed_over_and_answered
+                a_test_send_that_nobody_takes_is_told
+                a_test_send_that_nobody_answers_is_told
+                a_test_send_goes_to_one_taker
+                test_sends_are_taken_in_order
+                test_sends_under_way_are_bounded
+                a_large_answer_comes_back
+                an_expired_test_send_is_not_handed_out
+                an_answer_that_nobody_waits_for_is_harmless
+                of_two_answers_the_first_counts
+                a_test_send_crosses_processes
             ]
             large [
                 a_large_lane_is_closed_opened_and_cancelled

@@ -21,7 +21,7 @@
 //!
 //! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
 //! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
-//! `trim`, `config`, `nodes`; and for readers `events`, `deliveries`, `attempts`, `books`, `audit`.
+//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`, `books`, `audit`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ mod single;
 mod state;
 mod take;
 mod takeover;
+mod test_sends;
 mod trim;
 
 #[cfg(test)]
@@ -179,6 +180,7 @@ impl Embedded {
             queue: self.handle.clone(),
             log: self.handle.clone(),
             nodes: self.handle.clone(),
+            tests: self.handle.clone(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where configuration, events and their deliveries live.
 //!
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
-//! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened, and
-//! [`NodeRegistry`] for who is there. Engines stand behind them: [`embedded`] for one process, and
+//! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened,
+//! [`NodeRegistry`] for who is there, and [`TestSends`] for attempts that are no deliveries. Engines stand behind them: [`embedded`] for one process, and
 //! [`redis`] for many.
 //! `conformance` is the one suite that every engine must pass; only the binary knows which one
 //! runs.
@@ -27,6 +27,7 @@ mod packed;
 pub mod queue;
 pub mod redis;
 mod stored;
+pub mod test_send;
 mod told;
 
 pub use config::ConfigStore;
@@ -34,6 +35,7 @@ pub use error::StoreError;
 pub use log::DeliveryLog;
 pub use node::NodeRegistry;
 pub use queue::Queue;
+pub use test_send::TestSends;
 
 use std::sync::Arc;
 
@@ -48,4 +50,6 @@ pub struct Store {
     pub log: Arc<dyn DeliveryLog>,
     /// Who is there.
     pub nodes: Arc<dyn NodeRegistry>,
+    /// Attempts that are no deliveries.
+    pub tests: Arc<dyn TestSends>,
 }

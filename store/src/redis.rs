@@ -15,7 +15,7 @@
 //! `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
 //! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
 //! `steps`; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
-//! what happened; `janitor` keeps history within its bounds.
+//! what happened; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -54,6 +54,7 @@ mod server;
 mod settle;
 mod single;
 mod steps;
+mod test_sends;
 mod token;
 mod value;
 mod watcher;
@@ -105,7 +106,15 @@ impl Redis {
         }
         let publisher = Publisher::start(Arc::clone(&engine));
         let handle = Arc::new(Handle { engine, publisher });
-        Ok(Self { store: Store { config, nodes, queue: handle.clone(), log: handle } })
+        Ok(Self {
+            store: Store {
+                config,
+                nodes,
+                queue: handle.clone(),
+                log: handle.clone(),
+                tests: handle,
+            },
+        })
     }
 }
 

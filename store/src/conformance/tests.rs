@@ -22,6 +22,7 @@ const MODULES: &[(&str, &str)] = &[
     ("split", include_str!("split.rs")),
     ("take", include_str!("take.rs")),
     ("take_over", include_str!("take_over.rs")),
+    ("test_sends", include_str!("test_sends.rs")),
 ];
 
 #[test]

@@ -19,6 +19,7 @@ use super::engine::{Bells, Class, Engine, Gate, Job};
 use super::fault::Result;
 use super::room::Room;
 use super::state::Tx;
+use super::test_sends::Board;
 use super::{EmbeddedOptions, Location, OpenError, SyncMode, schema};
 use crate::StoreError;
 use crate::queue::Durability;
@@ -36,6 +37,7 @@ const GROUP_ITEMS: usize = 1024;
 pub(super) struct Handle {
     mode: Mode,
     bells: Arc<Bells>,
+    board: Board,
     pub(super) durability: Durability,
     clock: pregon_core::clock::SharedClock,
 }
@@ -144,12 +146,17 @@ impl Handle {
             (Mode::Threads(_), SyncMode::Fsync) => Durability::Fsync,
             (Mode::Threads(_), SyncMode::Memory) | (Mode::Inline(_), _) => Durability::Memory,
         };
-        Ok(Handle { mode, bells, durability, clock: options.clock })
+        Ok(Handle { mode, bells, board: Board::default(), durability, clock: options.clock })
     }
 
     /// Rung when there may be something to claim.
     pub fn bell(&self) -> &Notify {
         &self.bells.queue
+    }
+
+    /// Test sends under way.
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The latest revision.
@@ -254,6 +261,7 @@ impl Handle {
 
     /// Finishes what was asked, closes the database and lets the lock go.
     pub fn close(&self) {
+        self.board.close();
         match &self.mode {
             Mode::Inline(engine) => {
                 if let Ok(mut engine) = engine.lock() {

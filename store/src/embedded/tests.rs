@@ -20,6 +20,7 @@ use crate::queue::{
 };
 use crate::{Store, StoreError};
 
+mod board;
 mod durable;
 mod flow;
 mod full;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pregon_core::id::PartitionNo;
-use redis::Value;
+use redis::{Client, Value};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::entry::Found;
@@ -19,6 +20,7 @@ use super::server::Promise;
 use super::{Ahead, History, RedisOptions, token};
 use crate::StoreError;
 use crate::queue::Token;
+use crate::test_send::TESTS_MAX;
 
 /// Calls of one kind and partition go one at a time: that is what their sequence is good for, and
 /// what makes batches.
@@ -29,10 +31,12 @@ pub(super) enum Kind {
     Due,
     TakeOver,
     Settle,
+    TakeTests,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Publish, Kind::Take, Kind::Due, Kind::TakeOver, Kind::Settle];
+    const ALL: [Kind; 6] =
+        [Kind::Publish, Kind::Take, Kind::Due, Kind::TakeOver, Kind::Settle, Kind::TakeTests];
 
     fn letter(self) -> char {
         match self {
@@ -41,6 +45,7 @@ impl Kind {
             Kind::Due => 'd',
             Kind::TakeOver => 'o',
             Kind::Settle => 's',
+            Kind::TakeTests => 'x',
         }
     }
 }
@@ -132,6 +137,10 @@ pub struct Engine {
     pub(super) publish: Link,
     /// For the bell.
     pub(super) block: Link,
+    /// For connections of their own: each test send waits on one.
+    pub(super) client: Client,
+    /// How many more test sends this process may have under way.
+    pub(super) tests: Semaphore,
     pub(super) partitions: Vec<Partition>,
     /// What the server promises, and what a publish waits for.
     pub(super) promise: Promise,
@@ -156,6 +165,8 @@ impl Engine {
             main: parts.main,
             publish: parts.publish,
             block: parts.block,
+            client: parts.client,
+            tests: Semaphore::new(TESTS_MAX),
             partitions: (0..parts.partitions)
                 .map(|p| Partition::new(p, parts.partitions))
                 .collect(),

@@ -11,6 +11,7 @@ use pregon_core::id::{LaneNo, PartitionNo};
 
 use super::token;
 use crate::queue::Token;
+use crate::test_send::Ticket;
 
 /// Hash slots of a cluster.
 const SLOTS: u32 = 16_384;
@@ -101,6 +102,12 @@ pub(super) enum Key {
     Books,
     /// List: the bell.
     Bell,
+    /// List: tickets of test sends that nobody took; in partition 0, as all of theirs.
+    Tests,
+    /// Hash: a test send.
+    Test(Ticket),
+    /// List: the answer to a test send, one element.
+    Answer(Ticket),
     /// String: who keeps the history within its bounds just now.
     Janitor,
 }
@@ -142,6 +149,9 @@ impl Keys {
             Key::Unmatched(page) => format!("{tag}:un:{page}"),
             Key::Books => format!("{tag}:n"),
             Key::Bell => format!("{tag}:bell"),
+            Key::Tests => format!("{tag}:tests"),
+            Key::Test(ticket) => format!("{tag}:test:{ticket}"),
+            Key::Answer(ticket) => format!("{tag}:res:{ticket}"),
             Key::Janitor => format!("{tag}:jan"),
         }
     }
@@ -216,6 +226,7 @@ mod tests {
     fn no_two_keys_are_the_same() {
         let token = Token { incarnation: 1, sequence: 2 };
         let lane = LaneNo(3);
+        let ticket = Ticket::random().unwrap();
         let all = [
             Key::Marks,
             Key::Events,
@@ -238,6 +249,9 @@ mod tests {
             Key::Unmatched(1),
             Key::Books,
             Key::Bell,
+            Key::Tests,
+            Key::Test(ticket),
+            Key::Answer(ticket),
             Key::Janitor,
         ];
         let partitions = [Keys::new(0, 2), Keys::new(1, 2)];

@@ -88,6 +88,8 @@ pub(super) struct Parts {
     pub publish: Link,
     /// For what blocks at Redis.
     pub block: Link,
+    /// For connections of their own.
+    pub client: Client,
     /// The configuration.
     pub config: Arc<Config>,
     /// The nodes.
@@ -148,7 +150,7 @@ pub(super) async fn connect(options: &RedisOptions) -> Result<Parts, OpenError> 
     let ahead = options.ahead.clone();
     let config = Config::new(main.clone(), publish.clone(), follow, promise.clone(), ahead.clone());
     let (config, nodes) = (Arc::new(config), Arc::new(Nodes::new(main.clone(), ahead)));
-    Ok(Parts { main, publish, block, config, nodes, promise, partitions })
+    Ok(Parts { main, publish, block, client, config, nodes, promise, partitions })
 }
 
 async fn read_setup(link: &Link) -> Result<PartitionNo, OpenError> {

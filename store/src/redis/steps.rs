@@ -25,6 +25,10 @@ pub(super) struct Steps {
     pub find: Script,
     pub trim: Script,
     pub sweep: Script,
+    pub send_test: Script,
+    pub take_tests: Script,
+    pub settle_test: Script,
+    pub withdraw_test: Script,
 }
 
 /// Steps that accept work: refused before anything runs when Redis is out of memory.
@@ -55,6 +59,10 @@ pub(super) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         find: script(READ, include_str!("lua/find.lua")),
         trim: script(FINISH, include_str!("lua/trim.lua")),
         sweep: script(FINISH, include_str!("lua/sweep.lua")),
+        send_test: script(ACCEPT, include_str!("lua/send_test.lua")),
+        take_tests: script(FINISH, include_str!("lua/take_tests.lua")),
+        settle_test: script(ACCEPT, include_str!("lua/settle_test.lua")),
+        withdraw_test: script(FINISH, include_str!("lua/withdraw_test.lua")),
     }
 });
 

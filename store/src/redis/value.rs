@@ -45,6 +45,15 @@ pub(super) fn number<T: std::str::FromStr>(value: Value) -> Result<Option<T>> {
     parsed.map(Some).ok_or_else(|| bad("not a number:", bytes))
 }
 
+/// How many, as commands that count say it.
+pub(super) fn count(value: Value) -> Result<i64> {
+    match value {
+        Value::Int(count) => Ok(count),
+        Value::ServerError(error) => Err(Fault::from(RedisError::from(error))),
+        other => Err(bad("not a count:", other)),
+    }
+}
+
 /// A reply of so many.
 pub(super) fn exactly<const N: usize>(values: Vec<Value>) -> Result<[Value; N]> {
     values.try_into().map_err(|values: Vec<Value>| bad("so many replies:", values.len()))

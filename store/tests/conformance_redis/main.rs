@@ -10,6 +10,7 @@ mod history;
 mod proxy;
 mod queue;
 mod server;
+mod test_requests;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

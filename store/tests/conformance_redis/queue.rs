@@ -37,7 +37,7 @@ fn socket() -> (String, usize) {
 }
 
 /// A store behind a proxy, whose scripts Redis knows already.
-async fn behind_a_proxy() -> (Store, Proxy, RedisOptions) {
+pub async fn behind_a_proxy() -> (Store, Proxy, RedisOptions) {
     let (path, database) = socket();
     let proxy = Proxy::before(path.into());
     let options = RedisOptions {
