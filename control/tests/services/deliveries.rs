@@ -36,6 +36,7 @@ async fn events_are_shown_as_they_were_published() {
     world.publish("beta", Some("o1"), "{}").await;
     let get = v1::GetEventRequest { name: "tenants/acme/events/o1".into() };
     let event = ask!(world.deliveries, get_event, get).unwrap().event.unwrap();
+    assert_eq!(event.attributes, [("subject".to_owned(), "A-1".to_owned())].into());
     assert_eq!(event.data, Some(v1::event::Data::Json(data.into())));
     assert_eq!((event.name.as_str(), event.id.as_str()), ("tenants/acme/events/o1", "o1"));
     assert_eq!((event.r#type.as_str(), event.accept_time), ("order.captured", at(0)));

@@ -163,7 +163,7 @@ impl World {
             occur_time: None,
             min_revision: 0,
             traceparent: None,
-            attributes: Default::default(),
+            attributes: [("subject".to_owned(), "A-1".to_owned())].into(),
             data: Bytes::copy_from_slice(data.as_bytes()),
         };
         match self.store.queue.publish(vec![event]).await.unwrap()[0] {
