@@ -21,4 +21,5 @@ pub mod retry_after;
 pub mod schema;
 pub mod seal;
 pub mod secret;
+pub mod time_pattern;
 pub mod url;
