@@ -9,6 +9,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod event;
+pub mod expr;
 pub mod filter;
 pub mod header;
 pub mod id;

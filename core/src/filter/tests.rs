@@ -2,6 +2,7 @@ mod bounds;
 mod properties;
 
 use super::*;
+use crate::error::Rule;
 
 const DATA: &str = r#"{
     "id": "o1", "amount": 5000, "fraction": 1.5, "one": 1, "onef": 1.0, "x": 7, "neg": -3,

@@ -5,17 +5,15 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
-use super::MAX_ELEMENTS;
+use super::constant::constant;
 use super::value::JsonVal;
 use super::work::{VALUE, charge, charge_growth, failed, refuse};
+use super::{MAX_ELEMENTS, encode};
 use crate::error::{Rule, Wrong};
 use cel::common::functions::Function;
-use cel::common::types::{
-    CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE, Type,
-};
-use cel::common::value::{CowVal, StaticVal, Val};
+use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE};
+use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
-use std::any::Any;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
@@ -33,7 +31,7 @@ const PATTERN: usize = 16;
 static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
     LazyLock::new(|| declare().map(Arc::new));
 
-/// The environment of every filter: the standard library, the strings extension, and our functions,
+/// The environment of every expression: the standard library, the strings extension, and our functions,
 /// whose names begin with `@` so that only the rewriting can call them.
 pub(super) fn environment() -> Result<Arc<Env>, Wrong> {
     match &*ENV {
@@ -45,7 +43,7 @@ pub(super) fn environment() -> Result<Arc<Env>, Wrong> {
 fn declare() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     env.add_extension(cel::extensions::strings)?;
-    let functions: [(&str, RangeInclusive<usize>, Function); 9] = [
+    let functions: [Entry; 9] = [
         ("@add", 2..=2, add),
         ("@own", 1..=1, own),
         ("@loop", 2..=2, enter_loop),
@@ -56,7 +54,7 @@ fn declare() -> Result<Env, DeclarationError> {
         ("@indexOf", 2..=3, index_of),
         ("@lastIndexOf", 2..=3, last_index_of),
     ];
-    for (name, counts, function) in functions {
+    for (name, counts, function) in functions.into_iter().chain(encode::FUNCTIONS) {
         for count in counts {
             let types = (0..count).map(|_| DYN_TYPE).collect();
             env.add_overload(name, &format!("{name}{count}"), types, function)?;
@@ -65,19 +63,28 @@ fn declare() -> Result<Env, DeclarationError> {
     Ok(env)
 }
 
-type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
-type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+/// A function as it is declared: its name, how many arguments it takes, itself.
+pub(super) type Entry = (&'static str, RangeInclusive<usize>, Function);
 
-fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionError {
+/// What a function is called with.
+pub(super) type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
+
+/// What it answers.
+pub(super) type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+
+/// The error of a function that does not take such arguments.
+pub(super) fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionError {
     let types = args.iter().map(|arg| arg.get_type().name().to_owned()).collect();
     ExecutionError::no_such_overload(function, types)
 }
 
-fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
+/// An argument that is a string.
+pub(super) fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
     args.get(at)?.downcast_ref::<CelString<'_>>().map(CelString::inner)
 }
 
-fn int(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
+/// An argument that is an int.
+pub(super) fn int(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
     args.get(at)?.downcast_ref::<CelInt>().map(|int| *int.inner())
 }
 
@@ -136,7 +143,7 @@ fn enter_loop<'b, 'v>(mut args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 }
 
 fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let pattern = args.get(1).and_then(|arg| arg.downcast_ref::<Pattern>());
+    let pattern = constant::<Pattern>(&args, 1);
     let (Some(subject), Some(pattern)) = (text(&args, 0), pattern) else {
         return Err(wrong_types("matches", args.get(..1).unwrap_or_default()));
     };
@@ -259,9 +266,7 @@ fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     Ok(code_point(subject, subject.get(..end).and_then(|part| part.rfind(needle))))
 }
 
-static PATTERN_TYPE: Type = DYN_TYPE;
-
-/// A pattern of `matches`, compiled with the filter.
+/// A pattern of `matches`, compiled with the expression.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(regex::Regex);
 
@@ -279,23 +284,3 @@ impl Pattern {
         })
     }
 }
-
-impl Val for Pattern {
-    fn get_type(&self) -> &Type {
-        &PATTERN_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &PATTERN_TYPE
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Pattern {}

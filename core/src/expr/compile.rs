@@ -1,15 +1,20 @@
 //! From source to a checked, rewritten tree.
 //!
-//! The rewriting does what the engine leaves undone. Paths from `event` become slots, constants are
+//! The rewriting does what the engine leaves undone. Paths from a root become slots, constants are
 //! made once, every name and function is looked up, and the few operations that can grow or loop are
 //! led through the metered functions of [`functions`](super::functions): `a + b` becomes `@add(a, b)`, elements
 //! of a list `@own(x)`, the range of a comprehension `@loop(range, nodes)`.
 
+use super::constant::Constant;
+use super::encode::MAX_DIGITS;
 use super::functions::Pattern;
 use super::names::{self, METERED, OPTIONAL, TYPES};
-use super::slot::{Field, Slot};
+use super::path::{self, Trail};
+use super::slot::{self, Document, Field, Lookup, Map, Path, Slot, What};
+use super::{Root, Site};
 use crate::error::{Rule, Wrong};
 use crate::json::Step;
+use crate::time_pattern::{TimePattern, Zone};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
     operators,
@@ -23,22 +28,41 @@ use std::sync::Arc;
 /// Deepest tree; it bounds the stack that an evaluation takes.
 const MAX_DEPTH: usize = 64;
 
-/// A filter ready to run.
+/// An expression ready to run.
 pub(super) struct Program {
     pub(super) root: IdedExpr,
     pub(super) slots: Vec<Slot>,
     /// Whether a comprehension may ask for a slot more than once.
     pub(super) loops: bool,
+    /// What the source speaks of.
+    pub(super) roots: Vec<Root>,
+}
+
+impl Program {
+    /// Whether the source names `request.body`.
+    pub(super) fn speaks_of_body(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Field(Field::RequestBody)))
+    }
 }
 
 /// Parses and rewrites `source`.
-pub(super) fn compile(source: &str, env: &Arc<Env>) -> Result<Program, Wrong> {
+pub(super) fn compile(source: &str, site: Site, env: &Arc<Env>) -> Result<Program, Wrong> {
     let (mut root, info) =
         env.parser().parse_with_source_info(source).map_err(|errors| syntax(&errors))?;
-    let mut compiler =
-        Compiler { env, slots: Vec::new(), scope: Vec::new(), in_loop: false, loops: false };
+    let mut compiler = Compiler {
+        env,
+        site,
+        slots: Vec::new(),
+        roots: Vec::new(),
+        scope: Vec::new(),
+        in_loop: false,
+        loops: false,
+    };
     match compiler.node(&mut root, 0) {
-        Ok(()) => Ok(Program { root, slots: compiler.slots, loops: compiler.loops }),
+        Ok(()) => {
+            let Compiler { slots, loops, roots, .. } = compiler;
+            Ok(Program { root, slots, loops, roots })
+        }
         Err(fault) => {
             let (line, column) = position(source, &info, fault.id);
             Err(invalid(line, column, &fault.text))
@@ -80,7 +104,9 @@ fn fault<T>(id: u64, text: impl Into<String>) -> Result<T, Fault> {
 
 struct Compiler<'e> {
     env: &'e Arc<Env>,
+    site: Site,
     slots: Vec<Slot>,
+    roots: Vec<Root>,
     /// Variables of the comprehensions around, innermost last.
     scope: Vec<String>,
     in_loop: bool,
@@ -89,8 +115,8 @@ struct Compiler<'e> {
 
 impl Compiler<'_> {
     fn node(&mut self, node: &mut IdedExpr, depth: usize) -> Result<(), Fault> {
-        if let Some(path) = self.path(&node.expr) {
-            node.expr = self.bind_path(node.id, path)?;
+        if let Some(trail) = path::trail(&node.expr) {
+            node.expr = self.bind_path(node.id, trail)?;
             return Ok(());
         }
         if depth >= MAX_DEPTH {
@@ -106,67 +132,76 @@ impl Compiler<'_> {
             Expr::List(list) => self.list(list, depth)?,
             Expr::Comprehension(comprehension) => self.comprehension(id, comprehension, depth)?,
             Expr::Map(_) | Expr::Struct(_) => {
-                return fault(id, "maps and messages cannot be made in a filter");
+                return fault(id, "maps and messages cannot be made in an expression");
             }
         };
         Ok(())
     }
 
-    /// The steps from `event`, if that is what the expression is. Empty for `event` itself.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind is no path")]
-    fn path(&self, expr: &Expr) -> Option<Vec<Step>> {
-        let mut steps = Vec::new();
-        let mut at = expr;
-        loop {
-            match at {
-                Expr::Ident(name) => {
-                    steps.reverse();
-                    let ours = name == "event" && !self.scope.iter().any(|own| own == name);
-                    return ours.then_some(steps);
+    /// The slot that a path from a root stands for.
+    fn bind_path(&mut self, id: u64, trail: Trail) -> Result<Expr, Fault> {
+        let root = trail.root;
+        self.speak_of(id, root)?;
+        let not_a_value = || format!("{} is not a value; name one of its fields", root.name());
+        let mut steps = trail.steps.into_iter();
+        let (name, optional) = match steps.next() {
+            Some((Step::Member(name), optional)) => (name, optional),
+            Some((Step::Element(_), _)) | None => return fault(id, not_a_value()),
+        };
+        let whole = format!("{}.{name}", root.name());
+        match known(id, root, &name)? {
+            What::Document(document) => {
+                let rest: Vec<(Step, bool)> = steps.collect();
+                let first = rest.iter().position(|(_, optional)| *optional);
+                let optional_from = if optional { Some(0) } else { first.map(|at| at + 1) };
+                let steps = rest.into_iter().map(|(step, _)| step).collect();
+                Ok(self.slot(Slot::Path(Path { document, steps, optional_from })))
+            }
+            What::Field(field) => match steps.next() {
+                None => Ok(self.slot(Slot::Field(field))),
+                Some(_) => fault(id, format!("{whole} has no members")),
+            },
+            What::Map(map) => {
+                let (key, optional) = match steps.next() {
+                    None => return Ok(self.slot(Slot::Map(map))),
+                    Some((Step::Member(key), optional)) => (key, optional),
+                    Some((Step::Element(_), _)) => {
+                        return fault(id, format!("{whole} has no element; name an entry"));
+                    }
+                };
+                if steps.next().is_some() {
+                    return fault(id, format!("entries of {whole} have no members"));
                 }
-                Expr::Select(select) if !select.test => {
-                    steps.push(Step::Member(select.field.as_str().into()));
-                    at = &select.operand.expr;
-                }
-                Expr::Call(call) if call.func_name == operators::INDEX => {
-                    let [operand, index] = call.args.as_slice() else {
-                        return None;
-                    };
-                    steps.push(literal_step(&index.expr)?);
-                    at = &operand.expr;
-                }
-                _ => return None,
+                let lookup = if optional { Lookup::Optional } else { Lookup::Value };
+                self.entry(id, map, key, lookup)
             }
         }
     }
 
-    fn bind_path(&mut self, id: u64, path: Vec<Step>) -> Result<Expr, Fault> {
-        let mut steps = path.into_iter();
-        let first = match steps.next() {
-            Some(Step::Member(name)) => name,
-            Some(Step::Element(_)) | None => {
-                return fault(id, "event is not a value; name one of its fields");
-            }
-        };
-        let rest: Vec<Step> = steps.collect();
-        if &*first == "data" {
-            return Ok(self.slot(Slot::Data(rest)));
+    fn entry(&mut self, id: u64, map: Map, key: Box<str>, lookup: Lookup) -> Result<Expr, Fault> {
+        if map == Map::ResponseHeaders && key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            let name = key.to_ascii_lowercase();
+            return fault(id, format!("names of headers are in lower case here: {name:?}"));
         }
-        let field = field(id, &first)?;
-        if rest.is_empty() {
-            Ok(self.slot(Slot::Field(field)))
-        } else {
-            fault(id, format!("event.{first} has no members"))
+        Ok(self.slot(Slot::Entry(map, key, lookup)))
+    }
+
+    /// Notes that the source names a root, if it may do so here.
+    fn speak_of(&mut self, id: u64, root: Root) -> Result<(), Fault> {
+        if !self.site.roots().contains(&root) {
+            let seen: Vec<_> = self.site.roots().iter().map(|root| root.name()).collect();
+            let text = format!("unknown name {}; known here: {}", root.name(), seen.join(", "));
+            return fault(id, text);
         }
+        if !self.roots.contains(&root) {
+            self.roots.push(root);
+        }
+        Ok(())
     }
 
     /// The name of a slot that holds this, shared by equal paths.
     fn slot(&mut self, slot: Slot) -> Expr {
-        let same = self.slots.iter().position(|other| match (other, &slot) {
-            (Slot::Field(a), Slot::Field(b)) => a == b,
-            (Slot::Data(a), Slot::Data(b)) => a == b,
-            (Slot::Field(_) | Slot::Data(_) | Slot::Constant(_), _) => false,
-        });
+        let same = self.slots.iter().position(|other| other.same(&slot));
         let number = same.unwrap_or_else(|| {
             self.slots.push(slot);
             self.slots.len() - 1
@@ -183,15 +218,38 @@ impl Compiler<'_> {
     }
 
     fn select(&mut self, id: u64, mut select: SelectExpr, depth: usize) -> Result<Expr, Fault> {
-        if select.test && self.path(&select.operand.expr).is_some_and(|path| path.is_empty()) {
-            // `has(event.id)`: every event has every field.
-            if select.field != "data" {
-                field(id, &select.field)?;
-            }
-            return Ok(Expr::Literal(LiteralValue::Boolean(CelBool::from(true))));
+        if let Some(trail) = path::trail(&select.operand.expr).filter(|_| select.test)
+            && let Some(answer) = self.has(id, &trail, &select.field)?
+        {
+            return Ok(answer);
         }
         self.node(&mut select.operand, depth)?;
         Ok(Expr::Select(select))
+    }
+
+    /// `has(…)` of a field of a root or an entry of a map; what is inside JSON is the engine's.
+    fn has(&mut self, id: u64, trail: &Trail, name: &str) -> Result<Option<Expr>, Fault> {
+        let always = Expr::Literal(LiteralValue::Boolean(CelBool::from(true)));
+        let holder = match trail.steps.as_slice() {
+            [] => {
+                self.speak_of(id, trail.root)?;
+                return Ok(Some(match known(id, trail.root, name)? {
+                    What::Document(Document::ResponseJson) => {
+                        self.slot(Slot::Present(Document::ResponseJson))
+                    }
+                    What::Document(_) | What::Field(_) | What::Map(_) => always,
+                }));
+            }
+            [(Step::Member(holder), _)] => slot::offer(trail.root, holder),
+            [..] => None,
+        };
+        match holder {
+            Some(What::Map(map)) => {
+                self.speak_of(id, trail.root)?;
+                self.entry(id, map, name.into(), Lookup::Present).map(Some)
+            }
+            Some(What::Document(_) | What::Field(_)) | None => Ok(None),
+        }
     }
 
     fn call(&mut self, id: u64, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
@@ -215,8 +273,11 @@ impl Compiler<'_> {
         if let Some(target) = call.target.as_mut().filter(|_| member) {
             self.node(target, depth)?;
         }
-        for arg in &mut call.args {
-            self.node(arg, depth)?;
+        for (at, arg) in call.args.iter_mut().enumerate() {
+            match self.literal_of_ours(&name, at, arg)? {
+                Some(constant) => arg.expr = constant,
+                None => self.node(arg, depth)?,
+            }
         }
         if METERED.contains(&name.as_str()) {
             if let Some(target) = call.target.take() {
@@ -225,6 +286,35 @@ impl Compiler<'_> {
             call.func_name = format!("@{name}");
         }
         Ok(Expr::Call(call))
+    }
+
+    /// A literal argument that one of our own functions wants parsed; checked here, so that a wrong
+    /// one is refused with its place.
+    fn literal_of_ours(
+        &mut self,
+        function: &str,
+        at: usize,
+        arg: &IdedExpr,
+    ) -> Result<Option<Expr>, Fault> {
+        let Expr::Literal(literal) = &arg.expr else {
+            return Ok(None);
+        };
+        let wrong = |wrong: Wrong| Fault { id: arg.id, text: wrong.description };
+        let constant: Box<dyn Val> = match (function, at, literal) {
+            ("format", 0, LiteralValue::String(text)) => {
+                Box::new(Constant(TimePattern::parse(text.inner()).map_err(wrong)?))
+            }
+            ("format", 1, LiteralValue::String(text)) => {
+                Box::new(Constant(Zone::parse(text.inner()).map_err(wrong)?))
+            }
+            ("rfc3339", 0, LiteralValue::Int(digits))
+                if !(0..=MAX_DIGITS).contains(digits.inner()) =>
+            {
+                return fault(arg.id, format!("rfc3339 takes 0 to {MAX_DIGITS} digits"));
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(self.slot(Slot::Constant(constant))))
     }
 
     fn operator(&mut self, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
@@ -273,7 +363,7 @@ impl Compiler<'_> {
             return fault(id, "matches takes a string and a pattern");
         };
         self.node(&mut subject, depth)?;
-        let slot = self.slot(Slot::Constant(Box::new(pattern)));
+        let slot = self.slot(Slot::Constant(Box::new(Constant(pattern))));
         Ok(function("@matches", vec![subject, IdedExpr { id, expr: slot }]))
     }
 
@@ -372,23 +462,11 @@ fn has_literal(call: &CallExpr) -> bool {
     matches!(call.args.as_slice(), [IdedExpr { expr: Expr::Literal(LiteralValue::String(_)), .. }])
 }
 
-fn literal_step(index: &Expr) -> Option<Step> {
-    let Expr::Literal(literal) = index else {
-        return None;
-    };
-    if let LiteralValue::String(name) = literal {
-        return Some(Step::Member(name.inner().into()));
-    }
-    let LiteralValue::Int(at) = literal else {
-        return None;
-    };
-    usize::try_from(*at.inner()).ok().map(Step::Element)
-}
-
-fn field(id: u64, name: &str) -> Result<Field, Fault> {
-    match Field::ALL.into_iter().find(|field| field.name() == name) {
-        Some(field) => Ok(field),
-        None => fault(id, format!("event has no field {name}")),
+/// What a name behind a root stands for.
+fn known(id: u64, root: Root, name: &str) -> Result<What, Fault> {
+    match slot::offer(root, name) {
+        Some(what) => Ok(what),
+        None => fault(id, format!("{} has no field {name}", root.name())),
     }
 }
 

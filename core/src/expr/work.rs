@@ -9,6 +9,7 @@
 //! The engine calls overloads as plain functions without captures, which is why the meter lives in
 //! a thread-local: it is set when an evaluation begins and read when it ends, on the same thread.
 
+use super::Site;
 use cel::ExecutionError;
 use std::cell::Cell;
 
@@ -22,21 +23,30 @@ const GROWTH: usize = 8;
 /// Bytes that any value counts for, beside its text.
 pub(super) const VALUE: usize = 16;
 
-const TOO_MUCH_WORK: &str = "the filter does more work than it may";
+/// What is said of an evaluation whose budget is gone.
+pub(super) fn too_much(site: Site) -> &'static str {
+    match site {
+        Site::Filter => "the filter does more work than it may",
+        Site::Template | Site::Answer | Site::Verdict | Site::CheckTemplate => {
+            "the expression does more work than it may"
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Meter {
     left: usize,
+    too_much: &'static str,
     refusal: Option<&'static str>,
 }
 
 thread_local! {
-    static METER: Cell<Meter> = const { Cell::new(Meter { left: 0, refusal: None }) };
+    static METER: Cell<Meter> = const { Cell::new(Meter { left: 0, too_much: "", refusal: None }) };
 }
 
-/// Starts an evaluation on this thread.
-pub(super) fn begin() {
-    METER.set(Meter { left: BUDGET, refusal: None });
+/// Starts an evaluation on this thread; `too_much` is what is said when its budget is gone.
+pub(super) fn begin(too_much: &'static str) {
+    METER.set(Meter { left: BUDGET, too_much, refusal: None });
 }
 
 /// Why the evaluation on this thread was stopped, if it was.
@@ -53,7 +63,7 @@ pub(super) fn charge(units: usize) -> Result<(), ExecutionError> {
             Ok(())
         }
         Some(_) | None => {
-            meter.refusal = meter.refusal.or(Some(TOO_MUCH_WORK));
+            meter.refusal = meter.refusal.or(Some(meter.too_much));
             Err(failed("@work"))
         }
     };

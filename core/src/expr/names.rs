@@ -1,14 +1,16 @@
-//! The names that a filter may use: functions, types, operators.
+//! The names that an expression may use: functions, types, operators.
 //!
 //! The engine would find an unknown name only when it evaluates it, so they are listed here. Missing
-//! on purpose: `format` and `strings.quote` (a filter has nothing to print).
+//! on purpose: `strings.quote` and the `format` of strings (a template does that).
+//! `format` here is that of timestamps.
 
+use super::Root;
 use cel::common::ast::operators;
 
 /// Namespace of `optional.of` and its like.
 pub(super) const OPTIONAL: &str = "optional";
 
-/// Functions that a filter may call: name, how many arguments as `f(…)`, how many as `x.f(…)`.
+/// Functions that an expression may call: name, how many arguments as `f(…)`, how many as `x.f(…)`.
 const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
     ("bool", &[1], &[]),
     ("bytes", &[1], &[]),
@@ -53,10 +55,28 @@ const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
     ("getMinutes", &[], &[0, 1]),
     ("getMonth", &[], &[0, 1]),
     ("getSeconds", &[], &[0, 1]),
+    ("format", &[], &[2]),
+    ("rfc3339", &[], &[1]),
+    ("base64", &[1], &[]),
+    ("hex", &[1], &[]),
+    ("json", &[1], &[]),
+    ("sha256", &[1], &[]),
 ];
 
 /// Functions led through a metered one of the same name behind `@`.
-pub(super) const METERED: &[&str] = &["indexOf", "join", "lastIndexOf", "replace", "split"];
+pub(super) const METERED: &[&str] = &[
+    "base64",
+    "format",
+    "hex",
+    "indexOf",
+    "join",
+    "json",
+    "lastIndexOf",
+    "replace",
+    "rfc3339",
+    "sha256",
+    "split",
+];
 
 /// Names of types, as in `type(x) == int`.
 pub(super) const TYPES: &[&str] = &[
@@ -75,7 +95,7 @@ pub(super) const TYPES: &[&str] = &[
 
 /// Names that a comprehension's variable must not hide.
 pub(super) fn is_taken(name: &str) -> bool {
-    name == "event" || name == OPTIONAL || TYPES.contains(&name)
+    Root::named(name).is_some() || name == OPTIONAL || TYPES.contains(&name)
 }
 
 /// Operators, by the names that the parser gives them. No source can call one by its name.
@@ -112,6 +132,10 @@ pub(super) fn check_function(name: &str, member: bool, args: usize) -> Result<()
         return Err(format!("unknown function {name}"));
     };
     let counts = if member { own } else { global };
+    if name == "format" && member && args == 1 {
+        return Err("unknown function format of strings; that of times takes a pattern and a zone"
+            .to_owned());
+    }
     if counts.contains(&args) {
         Ok(())
     } else if counts.is_empty() {

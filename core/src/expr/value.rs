@@ -1,6 +1,6 @@
 //! JSON values in CEL: scalars become CEL scalars, lists and objects stay ranges of the text.
 //!
-//! [`JsonVal`] is `'static` (it shares the event's bytes), so that what an expression returns can be
+//! [`JsonVal`] is `'static` (it shares the text's bytes), so that what an expression returns can be
 //! recovered by downcast, source bytes and all. It behaves as a CEL list or map: indexing, `in`,
 //! `size`, `==`, comprehensions. Every look at the text is charged to the meter by the bytes that it
 //! may read.
@@ -63,13 +63,19 @@ pub(super) struct JsonVal {
 }
 
 impl JsonVal {
-    fn new(text: Bytes) -> Self {
+    /// The list or object that `text` is, exactly.
+    pub(super) fn new(text: Bytes) -> Self {
         Self { text, items: OnceLock::new() }
     }
 
     /// Length of the source in bytes.
     pub(super) fn len(&self) -> usize {
         self.text.len()
+    }
+
+    /// The source bytes.
+    pub(super) fn source(&self) -> &Bytes {
+        &self.text
     }
 
     fn node(&self) -> Node<'_> {

@@ -1,0 +1,135 @@
+//! Functions of our own: times and bytes as text, hashes, JSON.
+
+#![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
+
+use super::constant::constant;
+use super::functions::{Args, Entry, Outcome, int, text, wrong_types};
+use super::output;
+use super::work::{charge, charge_growth, failed};
+use crate::clock::Timestamp;
+use crate::time_pattern::{TimePattern, Zone};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cel::ExecutionError;
+use cel::common::types::{CelBytes, CelString, CelTimestamp};
+use cel::common::value::CowVal;
+use chrono::{DateTime, Datelike, FixedOffset, Timelike, Utc};
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+
+/// Most fractional digits that `rfc3339` writes.
+pub(super) const MAX_DIGITS: i64 = 9;
+
+/// Units per byte that is hashed: slower than a scan.
+const HASH: usize = 8;
+
+/// Units of writing a time.
+const TIME: usize = 512;
+
+/// Units of parsing a pattern and finding a zone.
+const PARSE: usize = 4096;
+
+/// The functions, as the rewriting names them.
+pub(super) const FUNCTIONS: [Entry; 6] = [
+    ("@base64", 1..=1, base64),
+    ("@format", 3..=3, format),
+    ("@hex", 1..=1, hex),
+    ("@json", 1..=1, json),
+    ("@rfc3339", 2..=2, rfc3339),
+    ("@sha256", 1..=1, sha256),
+];
+
+fn bytes<'a>(args: &'a [CowVal<'_, '_>]) -> Option<&'a [u8]> {
+    args.first()?.downcast_ref::<CelBytes<'_>>().map(CelBytes::inner)
+}
+
+fn moment<'a>(args: &'a [CowVal<'_, '_>]) -> Option<&'a DateTime<FixedOffset>> {
+    args.first()?.downcast_ref::<CelTimestamp>().map(CelTimestamp::inner)
+}
+
+fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let data = text(&args, 0).map(str::as_bytes).or_else(|| bytes(&args));
+    let data = data.ok_or_else(|| wrong_types("sha256", &args))?;
+    charge(data.len().saturating_mul(HASH).saturating_add(TIME))?;
+    Ok(CowVal::owned(CelBytes::from(Sha256::digest(data).to_vec())))
+}
+
+fn hex<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let data = bytes(&args).ok_or_else(|| wrong_types("hex", &args))?;
+    charge_growth(data.len().saturating_mul(2))?;
+    Ok(CowVal::owned(CelString::from(HEXLOWER.encode(data))))
+}
+
+fn base64<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let data = bytes(&args).ok_or_else(|| wrong_types("base64", &args))?;
+    charge_growth(data.len().saturating_mul(2))?;
+    Ok(CowVal::owned(CelString::from(STANDARD.encode(data))))
+}
+
+/// A value as JSON text; lists and objects of the data as they stand.
+fn json<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let value = args.first().ok_or_else(|| failed("json"))?;
+    let mut out = Vec::new();
+    output::write(value.as_ref(), 0, &mut out).map_err(|_| wrong_types("json", &args))?;
+    let out = String::from_utf8(out).map_err(|_| failed("json"))?;
+    Ok(CowVal::owned(CelString::from(out)))
+}
+
+/// `time.rfc3339(digits)`: UTC with `Z` and exactly so many fractional digits.
+fn rfc3339<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (Some(time), Some(digits)) = (moment(&args), int(&args, 1)) else {
+        return Err(wrong_types("rfc3339", &args));
+    };
+    charge(TIME)?;
+    let digits = (0..=MAX_DIGITS).contains(&digits).then(|| usize::try_from(digits).ok()).flatten();
+    let digits = digits.ok_or_else(|| failed("rfc3339"))?;
+    let time = time.with_timezone(&Utc);
+    let (date, clock) = (time.date_naive(), time.time());
+    let mut out = format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        date.year(),
+        date.month(),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second()
+    );
+    if digits > 0 {
+        // A leap second counts on in its fraction.
+        let fraction = format!(".{:09}", clock.nanosecond() % 1_000_000_000);
+        out.push_str(fraction.get(..=digits).unwrap_or_default());
+    }
+    out.push('Z');
+    Ok(CowVal::owned(CelString::from(out)))
+}
+
+/// `time.format(pattern, zone)`.
+fn format<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let time = moment(&args).ok_or_else(|| wrong_types("format", &args))?;
+    charge(TIME)?;
+    let pattern = parsed(&args, 1, TimePattern::parse)?;
+    let zone = parsed(&args, 2, Zone::parse)?;
+    let mut out = Vec::new();
+    pattern.write(Timestamp::from_millis(time.timestamp_millis()), &zone, &mut out);
+    charge_growth(out.len())?;
+    let out = String::from_utf8(out).map_err(|_| failed("format"))?;
+    Ok(CowVal::owned(CelString::from(out)))
+}
+
+/// An argument that was parsed with the expression, or is parsed here.
+fn parsed<'a, T, E>(
+    args: &'a [CowVal<'_, '_>],
+    at: usize,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Cow<'a, T>, ExecutionError>
+where
+    T: Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    if let Some(made) = constant::<T>(args, at) {
+        return Ok(Cow::Borrowed(made));
+    }
+    let source = text(args, at).ok_or_else(|| wrong_types("format", args))?;
+    charge(PARSE)?;
+    parse(source).map(Cow::Owned).map_err(|_| failed("format"))
+}
