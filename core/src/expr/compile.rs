@@ -5,21 +5,22 @@
 //! led through the metered functions of [`functions`](super::functions): `a + b` becomes `@add(a, b)`, elements
 //! of a list `@own(x)`, the range of a comprehension `@loop(range, nodes)`.
 
+mod paths;
+
 use super::constant::Constant;
 use super::encode::MAX_DIGITS;
 use super::functions::Pattern;
 use super::names::{self, METERED, OPTIONAL, TYPES};
-use super::path::{self, Trail};
-use super::slot::{self, Document, Field, Lookup, Map, Path, Slot, What};
+use super::path;
+use super::slot::{Field, Slot};
 use super::{Root, Site};
 use crate::error::{Rule, Wrong};
-use crate::json::Step;
 use crate::time_pattern::{TimePattern, Zone};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
     operators,
 };
-use cel::common::types::{CelBool, CelDuration, CelInt, CelList, CelTimestamp};
+use cel::common::types::{CelDuration, CelInt, CelList, CelTimestamp};
 use cel::common::value::Val;
 use cel::{Context, Env, ParseErrors, Value};
 use std::mem;
@@ -138,67 +139,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// The slot that a path from a root stands for.
-    fn bind_path(&mut self, id: u64, trail: Trail) -> Result<Expr, Fault> {
-        let root = trail.root;
-        self.speak_of(id, root)?;
-        let not_a_value = || format!("{} is not a value; name one of its fields", root.name());
-        let mut steps = trail.steps.into_iter();
-        let (name, optional) = match steps.next() {
-            Some((Step::Member(name), optional)) => (name, optional),
-            Some((Step::Element(_), _)) | None => return fault(id, not_a_value()),
-        };
-        let whole = format!("{}.{name}", root.name());
-        match known(id, root, &name)? {
-            What::Document(document) => {
-                let rest: Vec<(Step, bool)> = steps.collect();
-                let first = rest.iter().position(|(_, optional)| *optional);
-                let optional_from = if optional { Some(0) } else { first.map(|at| at + 1) };
-                let steps = rest.into_iter().map(|(step, _)| step).collect();
-                Ok(self.slot(Slot::Path(Path { document, steps, optional_from })))
-            }
-            What::Field(field) => match steps.next() {
-                None => Ok(self.slot(Slot::Field(field))),
-                Some(_) => fault(id, format!("{whole} has no members")),
-            },
-            What::Map(map) => {
-                let (key, optional) = match steps.next() {
-                    None => return Ok(self.slot(Slot::Map(map))),
-                    Some((Step::Member(key), optional)) => (key, optional),
-                    Some((Step::Element(_), _)) => {
-                        return fault(id, format!("{whole} has no element; name an entry"));
-                    }
-                };
-                if steps.next().is_some() {
-                    return fault(id, format!("entries of {whole} have no members"));
-                }
-                let lookup = if optional { Lookup::Optional } else { Lookup::Value };
-                self.entry(id, map, key, lookup)
-            }
-        }
-    }
-
-    fn entry(&mut self, id: u64, map: Map, key: Box<str>, lookup: Lookup) -> Result<Expr, Fault> {
-        if map == Map::ResponseHeaders && key.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            let name = key.to_ascii_lowercase();
-            return fault(id, format!("names of headers are in lower case here: {name:?}"));
-        }
-        Ok(self.slot(Slot::Entry(map, key, lookup)))
-    }
-
-    /// Notes that the source names a root, if it may do so here.
-    fn speak_of(&mut self, id: u64, root: Root) -> Result<(), Fault> {
-        if !self.site.roots().contains(&root) {
-            let seen: Vec<_> = self.site.roots().iter().map(|root| root.name()).collect();
-            let text = format!("unknown name {}; known here: {}", root.name(), seen.join(", "));
-            return fault(id, text);
-        }
-        if !self.roots.contains(&root) {
-            self.roots.push(root);
-        }
-        Ok(())
-    }
-
     /// The name of a slot that holds this, shared by equal paths.
     fn slot(&mut self, slot: Slot) -> Expr {
         let same = self.slots.iter().position(|other| other.same(&slot));
@@ -225,31 +165,6 @@ impl Compiler<'_> {
         }
         self.node(&mut select.operand, depth)?;
         Ok(Expr::Select(select))
-    }
-
-    /// `has(…)` of a field of a root or an entry of a map; what is inside JSON is the engine's.
-    fn has(&mut self, id: u64, trail: &Trail, name: &str) -> Result<Option<Expr>, Fault> {
-        let always = Expr::Literal(LiteralValue::Boolean(CelBool::from(true)));
-        let holder = match trail.steps.as_slice() {
-            [] => {
-                self.speak_of(id, trail.root)?;
-                return Ok(Some(match known(id, trail.root, name)? {
-                    What::Document(Document::ResponseJson) => {
-                        self.slot(Slot::Present(Document::ResponseJson))
-                    }
-                    What::Document(_) | What::Field(_) | What::Map(_) => always,
-                }));
-            }
-            [(Step::Member(holder), _)] => slot::offer(trail.root, holder),
-            [..] => None,
-        };
-        match holder {
-            Some(What::Map(map)) => {
-                self.speak_of(id, trail.root)?;
-                self.entry(id, map, name.into(), Lookup::Present).map(Some)
-            }
-            Some(What::Document(_) | What::Field(_)) | None => Ok(None),
-        }
     }
 
     fn call(&mut self, id: u64, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
@@ -322,6 +237,11 @@ impl Compiler<'_> {
         if let (operators::EQUALS | operators::NOT_EQUALS, [left, right]) =
             (name, call.args.as_mut_slice())
         {
+            let made = path::trail(&left.expr).is_none()
+                && !matches!(left.expr, Expr::List(_) | Expr::Literal(_));
+            if made && !matches!(right.expr, Expr::Literal(_)) {
+                return self.equality(call, depth);
+            }
             // The engine asks the left side, and a list made in CEL does not know ours.
             if matches!(left.expr, Expr::List(_)) {
                 mem::swap(left, right);
@@ -346,6 +266,20 @@ impl Compiler<'_> {
             call.func_name = "@add".to_owned();
         }
         Ok(Expr::Call(call))
+    }
+
+    /// `==` or `!=` where either side may turn out to be a list made in CEL or one of ours.
+    fn equality(&mut self, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
+        for arg in &mut call.args {
+            self.node(arg, depth)?;
+        }
+        let negated = call.func_name == operators::NOT_EQUALS;
+        let id = call.args.first().map_or(0, |left| left.id);
+        let equal = function("@equals", call.args);
+        if negated {
+            return Ok(function(operators::LOGICAL_NOT, vec![IdedExpr { id, expr: equal }]));
+        }
+        Ok(equal)
     }
 
     /// `x.matches("pattern")`, with the pattern compiled here.
@@ -460,14 +394,6 @@ fn function(name: &str, args: Vec<IdedExpr>) -> Expr {
 /// Whether a call's only argument is a string literal.
 fn has_literal(call: &CallExpr) -> bool {
     matches!(call.args.as_slice(), [IdedExpr { expr: Expr::Literal(LiteralValue::String(_)), .. }])
-}
-
-/// What a name behind a root stands for.
-fn known(id: u64, root: Root, name: &str) -> Result<What, Fault> {
-    match slot::offer(root, name) {
-        Some(what) => Ok(what),
-        None => fault(id, format!("{} has no field {name}", root.name())),
-    }
 }
 
 /// How many nodes a tree has.

@@ -43,7 +43,8 @@ pub(super) fn environment() -> Result<Arc<Env>, Wrong> {
 fn declare() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     env.add_extension(cel::extensions::strings)?;
-    let functions: [Entry; 9] = [
+    let functions: [Entry; 10] = [
+        ("@equals", 2..=2, equals),
         ("@add", 2..=2, add),
         ("@own", 1..=1, own),
         ("@loop", 2..=2, enter_loop),
@@ -118,6 +119,16 @@ fn add<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
         if overflow { error } else { wrong_types("_+_", &args) }
     })?;
     Ok(CowVal::Owned(sum.into_owned()))
+}
+
+/// `a == b`. The engine asks the left side, and a list made in CEL does not know ours.
+fn equals<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [left, right] = args.as_slice() else {
+        return Err(wrong_types("_==_", &args));
+    };
+    let ours = right.downcast_ref::<JsonVal>().is_some();
+    let equal = if ours { right.equals(left.as_ref()) } else { left.equals(right.as_ref()) };
+    Ok(CowVal::owned(CelBool::from(equal)))
 }
 
 /// An element of a list that is being made: the list takes a copy, which is paid for here.

@@ -215,6 +215,28 @@ fn what_has_no_output_says_why_without_data() {
 }
 
 #[test]
+fn lists_are_equal_whoever_made_them() {
+    let world = World::new(r#"{"l": ["a", "b"], "m": [{"l": ["a", "b"]}], "s": "a,b", "e": []}"#);
+    for source in [
+        "event.data.s.split(\",\") == event.data.l",
+        "event.data.l == event.data.s.split(\",\")",
+        "event.data.m.exists(m, event.data.s.split(\",\") == m.l)",
+        "event.data.m.all(m, m.l == event.data.l)",
+        "event.data.l.map(x, x) == event.data.l.filter(x, true)",
+        "event.data.?l.orValue([]) == event.data.s.split(\",\")",
+        "event.data.s.split(\",\") == event.data.?l.orValue([])",
+        "!(event.data.s.split(\",\") != event.data.l)",
+        "event.data.s.split(\"\") != event.data.l",
+        "event.data.?l == optional.of(event.data.l)",
+        "event.data.?none == optional.none()",
+        "size(event.data.l) + 0 == size(event.data.e) + 2",
+    ] {
+        let verdict = compiled(source, Site::Filter).holds(&world.scope());
+        assert_eq!(verdict, Verdict::True, "{source}");
+    }
+}
+
+#[test]
 fn work_is_bounded_at_every_site() {
     let long =
         format!("{{\"s\":\"{}\",\"l\":[{}]}}", "a".repeat(200_000), vec!["1"; 10_000].join(","));
