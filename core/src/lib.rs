@@ -24,3 +24,4 @@ pub mod seal;
 pub mod secret;
 pub mod time_pattern;
 pub mod url;
+pub mod yaml;
