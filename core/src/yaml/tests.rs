@@ -1,5 +1,6 @@
 use super::*;
 
+mod contracts;
 mod properties;
 mod typed_values;
 
