@@ -35,7 +35,9 @@ pub use builtin::standard_webhooks;
 pub use condition::Condition;
 pub use render::{HeaderLine, RenderError, RenderInput, Rendered, render};
 pub use retry::Retry;
-pub use sign::{Signature, Signed, SigningKey, SigningKeys, sign};
+pub use sign::{
+    Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey, SigningKeys, sign,
+};
 pub use template::{Template, TextTemplate};
 
 use template::{BodyTemplate, Place};

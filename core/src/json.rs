@@ -4,23 +4,27 @@
 //! from a tree: it is checked once, at the edge, and afterwards only looked at. [`check`] is the
 //! edge. It accepts what RFC 8259 allows and refuses, with the byte offset, what two parsers could
 //! read differently: duplicate member names, lone surrogates, numbers that no double can hold,
-//! nesting past a bound, anything that is not UTF-8. Behind it, [`find`], [`Node`] and [`compact`]
-//! may assume a checked text: on another one they answer nonsense, but neither panic nor loop.
+//! nesting past a bound, anything that is not UTF-8. Behind it, [`find`], [`Node`], [`compact`] and the
+//! canonical forms may assume a checked text: on another one they answer nonsense, but neither panic nor loop.
 //!
 //! Everything here is iterative (no recursion that a text could drive) and takes time linear in the
 //! text, times the logarithm of the members for an object with many.
 
+mod canonical;
 mod check;
 mod cursor;
 mod names;
+mod number;
 mod path;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use canonical::{rfc8785, stringify};
 pub use check::check;
 pub use cursor::{Elements, Kind, Members, Name, Node, Number};
+pub use number::write_number;
 pub use path::{Path, Step, find};
 pub use write::{compact, write_string};
 

@@ -14,6 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::error::{Rule, Wrong};
 
+mod ed25519;
+
+pub use ed25519::{
+    ED25519_PUBLIC_LEN, ED25519_SEED_LEN, ed25519_generate, ed25519_parse, ed25519_public,
+    ed25519_public_text,
+};
+
 /// What a contract may allow as a key's length, in bytes.
 pub const KEY_BYTES: RangeInclusive<usize> = 1..=256;
 /// Longest prefix of a secret's text: room for one like `whsec_`.

@@ -1,26 +1,23 @@
 //! Signatures: recipes as data, keys prepared once, one signature for every key that is active.
 //!
-//! What is signed is the body as it is sent, fed to the MAC from where it lies. A key's HMAC state
-//! (its two padded blocks, hashed) is prepared when the key is read, so an attempt only copies the
-//! state. During a rotation two keys are active and both sign, the newest first, so that a
+//! What is signed is the body as it is sent, fed to the MAC from where it lies. What a key needs is
+//! prepared once, so an attempt only copies its state. During a rotation two keys are active and both sign, the newest first, so that a
 //! receiver with either secret is content.
 
-use std::fmt;
 use std::sync::Arc;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 
 use super::Contract;
 use super::accessor::{Accessor, View};
 use super::render::{HeaderLine, RenderError, RenderInput, Rendered, checked};
 use super::template::{TextPiece, TextTemplate};
 use crate::clock::Timestamp;
-use crate::error::{Rule, Wrong};
 use crate::id::SecretId;
-use crate::model::SecretAlgorithm;
-use crate::secret::SecretBytes;
+
+mod key;
+
+pub use key::{SignatureAlgorithm, SignatureBytes, Signer, SigningKey};
 
 /// One entry of a contract's `signatures`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +34,6 @@ pub struct Signature {
     pub keys: KeyChoice,
     /// Where it goes.
     pub place: SignaturePlace,
-}
-
-/// How a signature is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignatureAlgorithm {
-    /// `hmac_sha256`
-    HmacSha256,
-    /// `ed25519`. No key of this kind can be made yet, so nothing is signed with it.
-    Ed25519,
 }
 
 /// How a signature's bytes become text.
@@ -84,68 +72,6 @@ pub enum SignaturePlace {
     },
 }
 
-/// A key ready to sign.
-#[derive(Clone)]
-pub struct SigningKey {
-    id: SecretId,
-    state: KeyState,
-    activate_time: Timestamp,
-    expire_time: Option<Timestamp>,
-}
-
-/// A prepared key. The state allows signing, but the key cannot be read from it.
-#[derive(Clone)]
-enum KeyState {
-    HmacSha256(Hmac<Sha256>),
-}
-
-impl SigningKey {
-    /// Prepares a key that signs from `activate_time` on and, if so given, before `expire_time`.
-    pub fn new(
-        id: SecretId,
-        algorithm: SecretAlgorithm,
-        key: &SecretBytes,
-        activate_time: Timestamp,
-        expire_time: Option<Timestamp>,
-    ) -> Result<Self, Wrong> {
-        let state = match algorithm {
-            SecretAlgorithm::Hmac => {
-                let state = Hmac::new_from_slice(key.expose())
-                    .map_err(|_| Wrong::new(Rule::OutOfRange, "is not a key for HMAC"))?;
-                KeyState::HmacSha256(state)
-            }
-            SecretAlgorithm::Ed25519 => {
-                let text = "keys of ED25519 are not supported yet";
-                return Err(Wrong::new(Rule::Unsupported, text));
-            }
-        };
-        Ok(Self { id, state, activate_time, expire_time })
-    }
-
-    /// Which secret it is.
-    pub fn id(&self) -> &SecretId {
-        &self.id
-    }
-
-    /// Whether it signs at this moment.
-    pub fn live_at(&self, now: Timestamp) -> bool {
-        self.activate_time <= now && self.expire_time.is_none_or(|end| now < end)
-    }
-
-    fn mac(&self, algorithm: SignatureAlgorithm) -> Option<&Hmac<Sha256>> {
-        match (algorithm, &self.state) {
-            (SignatureAlgorithm::HmacSha256, KeyState::HmacSha256(state)) => Some(state),
-            (SignatureAlgorithm::Ed25519, KeyState::HmacSha256(_)) => None,
-        }
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.id)
-    }
-}
-
 /// A subscription's keys, newest first. Clones share one allocation.
 #[derive(Clone, Debug, Default)]
 pub struct SigningKeys(Arc<[SigningKey]>);
@@ -154,7 +80,7 @@ impl SigningKeys {
     /// Keys in any order. The newest is the one with the latest activate time; of two that became
     /// active at once, the one with the greater id.
     pub fn new(mut keys: Vec<SigningKey>) -> Self {
-        keys.sort_by(|a, b| (b.activate_time, &b.id).cmp(&(a.activate_time, &a.id)));
+        keys.sort_by(|a, b| (b.activate_time(), b.id()).cmp(&(a.activate_time(), a.id())));
         Self(keys.into())
     }
 
@@ -195,13 +121,13 @@ pub fn sign(
         };
         let fitting = keys
             .live_at(input.attempt_time)
-            .filter_map(|key| Some((key, key.mac(signature.algorithm)?)));
-        for (key, mac) in fitting.take(most) {
-            let bytes = authenticate(mac.clone(), &signature.payload, &view, &mut scratch);
-            let text = signature.encoding.encode(&bytes);
+            .filter_map(|key| Some((key, key.signer(signature.algorithm)?)));
+        for (key, signer) in fitting.take(most) {
+            let bytes = authenticate(signer, &signature.payload, &view, &mut scratch);
+            let text = signature.encoding.encode(bytes.as_ref());
             lines.add(&signature.place, &View { signature: &text, ..view });
-            if !signed.keys.contains(&key.id) {
-                signed.keys.push(key.id.clone());
+            if !signed.keys.contains(key.id()) {
+                signed.keys.push(key.id().clone());
             }
         }
     }
@@ -216,23 +142,23 @@ pub fn sign(
 
 /// Feeds the payload piece by piece; the body goes in from where it lies.
 fn authenticate(
-    mut mac: Hmac<Sha256>,
+    mut signer: Signer<'_>,
     payload: &TextTemplate,
     view: &View<'_>,
     scratch: &mut Vec<u8>,
-) -> [u8; 32] {
+) -> SignatureBytes {
     scratch.clear();
     for piece in payload.pieces() {
         if let TextPiece::Value(Accessor::RequestBody) = piece {
-            mac.update(scratch);
+            signer.update(scratch);
             scratch.clear();
-            mac.update(view.body);
+            signer.update(view.body);
         } else {
             piece.write(view, scratch);
         }
     }
-    mac.update(scratch);
-    mac.finalize().into_bytes().into()
+    signer.update(scratch);
+    signer.finish()
 }
 
 /// Header lines under construction; few, so that a walk finds one.

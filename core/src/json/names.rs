@@ -19,7 +19,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn body(self, text: &[u8]) -> &[u8] {
+    pub(super) fn body(self, text: &[u8]) -> &[u8] {
         text.get(self.start..self.end).unwrap_or_default()
     }
 

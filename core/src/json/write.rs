@@ -6,9 +6,15 @@ use super::{is_space, plain_run, skip_space};
 /// Appends `s` as a JSON string, escaping only what RFC 8259 forces: `"`, `\`, the controls
 /// with a short form (`\b \t \n \f \r`), and other controls as lower-case `\u00xx`.
 pub fn write_string(out: &mut Vec<u8>, s: &str) {
-    let mut rest = s.as_bytes();
-    out.reserve(rest.len() + 2);
+    out.reserve(s.len() + 2);
     out.push(b'"');
+    write_escaped(out, s);
+    out.push(b'"');
+}
+
+/// What stands between the quotes in [`write_string`].
+pub(super) fn write_escaped(out: &mut Vec<u8>, s: &str) {
+    let mut rest = s.as_bytes();
     loop {
         let (plain, after) = rest.split_at(plain_run(rest));
         out.extend_from_slice(plain);
@@ -27,7 +33,6 @@ pub fn write_string(out: &mut Vec<u8>, s: &str) {
         }
         rest = after;
     }
-    out.push(b'"');
 }
 
 /// The text without insignificant white space, everything else byte for byte. The text must have

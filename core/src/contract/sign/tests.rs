@@ -3,6 +3,8 @@ use crate::contract::standard_webhooks;
 use crate::contract::tests::{Around, event, key, lines};
 
 use super::*;
+use crate::model::SecretAlgorithm;
+use crate::secret::SecretBytes;
 
 const A: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const B: &str = "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
@@ -54,11 +56,32 @@ fn keys_that_became_active_at_once_have_an_order() {
 }
 
 #[test]
-fn ed25519_is_refused_until_it_is_there() {
-    let id = SecretId::parse("k").unwrap();
-    let secret = SecretBytes::new(vec![1; 32]);
-    let made = SigningKey::new(id, SecretAlgorithm::Ed25519, &secret, Timestamp::MIN, None);
-    assert_eq!(made.unwrap_err().rule, Rule::Unsupported);
+fn every_kind_of_key_signs_what_its_kind_can() {
+    let id = |id| SecretId::parse(id).unwrap();
+    let (seed, begin) = (SecretBytes::new(vec![1; 32]), Timestamp::MIN);
+    let pair = SigningKey::new(id("p"), SecretAlgorithm::Ed25519, &seed, begin, None).unwrap();
+    let both = signed(vec![key("a", A, 0, None), pair.clone()], 5).unwrap();
+    assert_eq!(ids(&both), ["a", "p"]);
+    let [(name, value)] = lines(&both.headers)[..] else { panic!("one header") };
+    assert_eq!(name, "webhook-signature");
+    let (v1, v1a) = value.split_once(' ').unwrap();
+    assert!(v1.starts_with("v1,"));
+    // Standard Webhooks signs id, time and body.
+    let (contract, event, around) = (standard_webhooks(), event("e", "{}"), Around::at(5));
+    let body = render(&contract, &around.input(&event)).unwrap().body;
+    let mut signer = pair.signer(SignatureAlgorithm::Ed25519).unwrap();
+    signer.update(b"e.5.");
+    signer.update(&body);
+    assert_eq!(v1a, format!("v1a,{}", BASE64.encode(signer.finish().as_ref())));
+    assert_eq!(ids(&signed(vec![pair], 5).unwrap()), ["p"]);
+}
+
+#[test]
+fn encodings_are_those_of_the_contract() {
+    let bytes = [0xfb, 0xff, 0x00, 0x3e];
+    assert_eq!(SignatureEncoding::Hex.encode(&bytes), "fbff003e");
+    assert_eq!(SignatureEncoding::Base64.encode(&bytes), "+/8APg==");
+    assert_eq!(SignatureEncoding::Base64Url.encode(&bytes), "-_8APg");
 }
 
 #[test]
