@@ -25,7 +25,10 @@ pub use canonical::{rfc8785, stringify};
 pub use check::check;
 pub use cursor::{Elements, Kind, Members, Name, Node, Number};
 pub use number::write_number;
+pub(crate) use path::parse_step;
 pub use path::{Path, Step, find};
+#[cfg(test)]
+pub(crate) use tests::json_text;
 pub use write::{compact, write_string};
 
 /// Why a text was refused, and where.
@@ -123,7 +126,7 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// The first position at or after `pos` that holds no white space.
-fn skip_space(text: &[u8], mut pos: usize) -> usize {
+pub(crate) fn skip_space(text: &[u8], mut pos: usize) -> usize {
     while text.get(pos).is_some_and(|&b| is_space(b)) {
         pos += 1;
     }

@@ -61,6 +61,12 @@ pub const ATTRIBUTE_KEY_LEN: usize = 32;
 pub const ATTRIBUTE_VALUE_LEN: usize = 256;
 /// Depth of event data: deeper texts are attacks on parsers.
 pub const JSON_DEPTH: usize = 64;
+/// Sensitive paths a contract, event type or subscription.
+pub const SENSITIVE_PATHS: usize = 64;
+/// A sensitive path: as many bytes as a name or two in each of a few steps.
+pub const SENSITIVE_PATH_LEN: usize = 256;
+/// Steps of a sensitive path: redaction recurses as deep.
+pub const SENSITIVE_STEPS: usize = 16;
 /// Events in one PublishBatch.
 pub const PUBLISH_BATCH: usize = 1000;
 /// Unacknowledged messages of a PublishStream.

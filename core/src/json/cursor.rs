@@ -165,6 +165,13 @@ pub struct Members<'a> {
     pos: usize,
 }
 
+impl Members<'_> {
+    /// The position behind the value given last, from the object's first byte.
+    pub(crate) fn end(&self) -> usize {
+        self.pos
+    }
+}
+
 impl<'a> Iterator for Members<'a> {
     type Item = (Name<'a>, Node<'a>);
 
@@ -188,6 +195,13 @@ impl<'a> Iterator for Members<'a> {
 pub struct Elements<'a> {
     source: &'a [u8],
     pos: usize,
+}
+
+impl Elements<'_> {
+    /// The position behind the element given last, from the array's first byte.
+    pub(crate) fn end(&self) -> usize {
+        self.pos
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {

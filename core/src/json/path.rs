@@ -74,7 +74,7 @@ impl Path {
 }
 
 /// A step in front of `text`: the step, whether it is optional, and what follows.
-fn parse_step(text: &str) -> Option<(Step, bool, &str)> {
+pub(crate) fn parse_step(text: &str) -> Option<(Step, bool, &str)> {
     if let Some(rest) = text.strip_prefix('.') {
         let (optional, rest) = strip_question(rest);
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -248,7 +248,7 @@ fn compacting_leaves_strings_alone() {
 }
 
 /// Texts that are JSON, with white space and escapes in odd places.
-pub(super) fn json_text() -> impl Strategy<Value = String> {
+pub(crate) fn json_text() -> impl Strategy<Value = String> {
     let space = prop_oneof![4 => Just(String::new()), 1 => "[ \t\r\n]{1,3}"];
     let string = prop::collection::vec(
         prop_oneof![
