@@ -26,7 +26,7 @@ mod walk;
 pub(super) use deliveries::{deliveries, delivery};
 pub(super) use structure::{batches, owners};
 pub(super) use walk::first_since;
-use walk::{Among, Place, SCAN, Walk};
+use walk::{Among, Place, SCAN, STRIDE, Walk};
 
 /// The place of an event.
 pub(super) async fn find(engine: &Engine, name: &EventName) -> Result<Option<Position>> {
@@ -100,20 +100,37 @@ pub(super) async fn events(
     let mut place = Place::of(from, engine).await?;
     let mut walk = Walk::new(engine, &place.below, (query.from, query.to), Among::All).await?;
     let mut page = Page { items: Vec::new(), next: None };
-    while let Some((i, found)) = walk.next().await? {
-        place.below[i] = found.position().n;
-        if let Found::Event(event) = found
-            && suits_event(query, &event)
-            && (!query.unmatched_only || nobody_wanted(engine, &event).await?)
-        {
-            page.items.push(*event);
+    // Whether nobody wanted an event is asked for many at once.
+    let together = if query.unmatched_only { STRIDE } else { 1 };
+    loop {
+        let mut some = Vec::with_capacity(together);
+        while some.len() < together {
+            let Some((i, found)) = walk.next().await? else { break };
+            let position = found.position();
+            some.push((i, position, found.event().filter(|event| suits_event(query, event))));
         }
-        if page.items.len() >= limit.max(1) || walk.looked_at >= SCAN {
+        let last = some.len() < together;
+        let suits: Vec<_> = some.iter().map(|(i, at, event)| (*i, at.n, event.is_some())).collect();
+        let unwanted = match query.unmatched_only {
+            true => nobody_wanted(engine, &suits).await?,
+            false => vec![true; some.len()],
+        };
+        for ((i, position, event), unwanted) in some.into_iter().zip(unwanted) {
+            place.below[i] = position.n;
+            page.items.extend(event.filter(|_| unwanted));
+            if page.items.len() >= limit.max(1) {
+                page.next = Some(place.print());
+                return Ok(page);
+            }
+        }
+        if last {
+            return Ok(page);
+        }
+        if walk.looked_at >= SCAN {
             page.next = Some(place.print());
-            break;
+            return Ok(page);
         }
     }
-    Ok(page)
 }
 
 fn suits_event(query: &EventQuery, event: &Event) -> bool {
@@ -124,12 +141,26 @@ fn suits_event(query: &EventQuery, event: &Event) -> bool {
         && query.to.is_none_or(|to| event.accept_time() < to)
 }
 
-async fn nobody_wanted(engine: &Engine, event: &Event) -> Result<bool> {
-    let Ok(partition) = engine.partition(event.position.partition) else { return Ok(false) };
-    let n = event.position.n;
-    let mut cmd = redis::cmd("GETBIT");
-    cmd.arg(partition.keys.key(Key::Unmatched(n / UNMATCHED_PAGE))).arg(n % UNMATCHED_PAGE);
-    Ok(engine.main.query(&cmd).await? == Value::Int(1))
+/// Which of these events, by partition and number, nobody wanted. Those that do not suit are not
+/// asked about.
+async fn nobody_wanted(engine: &Engine, events: &[(usize, u64, bool)]) -> Result<Vec<bool>> {
+    let mut pipeline = redis::pipe();
+    for (i, n, suits) in events {
+        // Partitions are numbered from 0, and the walk goes over those that there are.
+        if let Some(partition) = engine.partitions.get(*i).filter(|_| *suits) {
+            let page = partition.keys.key(Key::Unmatched(n / UNMATCHED_PAGE));
+            pipeline.cmd("GETBIT").arg(page).arg(n % UNMATCHED_PAGE);
+        }
+    }
+    let mut answers = engine.main.pipeline(&pipeline).await?.into_iter();
+    let of = |(_, _, suits): &(usize, u64, bool)| match suits {
+        true => {
+            let answer = answers.next().ok_or_else(|| bad("answers of bitmaps", events.len()))?;
+            Ok(answer.extract_error()? == Value::Int(1))
+        }
+        false => Ok(false),
+    };
+    events.iter().map(of).collect()
 }
 
 /// Events whose being wanted by nobody one bitmap tells.

@@ -21,6 +21,15 @@ use super::walk::{Place, SCAN, STRIDE, Walk, among};
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
 use crate::stored;
 
+/// Deliveries that wait in their lanes, each with until when and why its lane is closed.
+type Waiting = HashMap<DeliveryKey, Option<(i64, i64)>>;
+
+/// Those that have not ended.
+fn pending(records: &[(DeliveryKey, &Record)]) -> Vec<DeliveryKey> {
+    let pending = records.iter().filter(|(_, record)| record.letter == 'P');
+    pending.map(|(key, _)| *key).collect()
+}
+
 /// An event's records by lane and tag.
 type Records = Vec<((LaneNo, Option<ReplayTag>), Record)>;
 
@@ -39,7 +48,10 @@ pub(in super::super) async fn delivery(
     let own = records.get(&key.position.n).into_iter().flatten();
     let own = own.into_iter().find(|(place, _)| *place == (key.lane, key.replay));
     let known = match own {
-        Some((_, record)) => Some(look.known(key, record).await?),
+        Some((_, record)) => {
+            let waiting = look.in_lanes(&pending(&[(key, record)])).await?;
+            Some(look.known(key, record, &waiting).await?)
+        }
         None => {
             let records = log::of_delivery(engine, partition, key).await?;
             Known::from_log(key, &records.iter().collect::<Vec<_>>())
@@ -247,13 +259,22 @@ impl<'a> Look<'a> {
         let numbers: Vec<u64> = events.iter().map(|event| event.position.n).collect();
         let records = self.records(&numbers).await?;
         let mut logged = self.log.of_events(&numbers).await?;
+        let recorded = |event: &Event| {
+            let position = event.position;
+            let own = records.get(&position.n).into_iter().flatten();
+            own.map(move |((lane, replay), record)| {
+                (DeliveryKey { position, lane: *lane, replay: *replay }, record)
+            })
+        };
+        let of_all: Vec<_> = events.iter().flat_map(|event| recorded(event)).collect();
+        let waiting = self.in_lanes(&pending(&of_all)).await?;
         let mut all = HashMap::new();
         for event in events {
             let n = event.position.n;
             let mut found = BTreeMap::new();
-            for ((lane, replay), record) in records.get(&n).into_iter().flatten() {
-                let key = DeliveryKey { position: event.position, lane: *lane, replay: *replay };
-                found.insert((*lane, *replay), self.known(key, record).await?);
+            for (key, record) in recorded(event) {
+                let known = self.known(key, record, &waiting).await?;
+                found.insert((key.lane, key.replay), known);
             }
             let told = logged.remove(&n).unwrap_or_default();
             let mut by_key: BTreeMap<DeliveryKey, Vec<&AttemptRecord>> = BTreeMap::new();
@@ -300,7 +321,12 @@ impl<'a> Look<'a> {
     }
 
     /// What a record says, with what the structure adds: where a pending delivery is.
-    async fn known(&mut self, key: DeliveryKey, record: &Record) -> Result<Known> {
+    async fn known(
+        &mut self,
+        key: DeliveryKey,
+        record: &Record,
+        waiting: &Waiting,
+    ) -> Result<Known> {
         let state = match record.letter {
             'P' => DeliveryState::Pending,
             'S' => DeliveryState::Succeeded,
@@ -329,40 +355,51 @@ impl<'a> Look<'a> {
             return Ok(known);
         }
         let reason = |code| stored::pending_of(code).ok_or_else(|| bad("pending reason", code));
-        let (waits, shut) = self.in_lane(key).await?;
-        if !waits {
+        let Some(shut) = waiting.get(&key) else {
             known.pending_reason = Some(PendingReason::InFlight);
             known.node = self.holder(key).await?;
             return Ok(known);
-        }
+        };
         known.next_attempt = Some(Timestamp::from_millis(record.at_ms));
         let now = self.now().await?;
         known.pending_reason = Some(match shut {
             // It would be handed out, were its lane not closed.
-            Some((until, why)) if until > now && record.at_ms <= now => reason(why)?,
+            Some((until, why)) if *until > now && record.at_ms <= now => reason(*why)?,
             Some(_) | None => reason(record.code)?,
         });
         Ok(known)
     }
 
-    /// Whether a delivery waits in its lane, and until when and why that is closed.
-    async fn in_lane(&self, key: DeliveryKey) -> Result<(bool, Option<(i64, i64)>)> {
+    /// Which of these deliveries wait in their lanes: one question for all of them.
+    async fn in_lanes(&self, deliveries: &[DeliveryKey]) -> Result<Waiting> {
+        if deliveries.is_empty() {
+            return Ok(Waiting::new());
+        }
         let keys = &self.partition.keys;
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ZSCORE").arg(keys.key(Key::Lane(key.lane))).arg(entry::member(&key));
-        pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(key.lane.0);
-        let answers = self.engine.main.pipeline(&pipeline).await?;
-        let [score, shut] = <[Value; 2]>::try_from(answers).map_err(|all| bad("a lane", all))?;
-        let waits = score.extract_error()? != Value::Nil;
-        let shut = match shut.extract_error()? {
-            Value::BulkString(text) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                let parts = text.split_once(' ');
-                parts.and_then(|(until, why)| Some((until.parse().ok()?, why.parse().ok()?)))
+        for key in deliveries {
+            pipeline.cmd("ZSCORE").arg(keys.key(Key::Lane(key.lane))).arg(entry::member(key));
+            pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(key.lane.0);
+        }
+        let mut answers = self.engine.main.pipeline(&pipeline).await?.into_iter();
+        let mut waiting = Waiting::new();
+        for key in deliveries {
+            let (Some(score), Some(shut)) = (answers.next(), answers.next()) else {
+                return Err(bad("answers of lanes", deliveries.len()));
+            };
+            let shut = match shut.extract_error()? {
+                Value::BulkString(text) => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    let parts = text.split_once(' ');
+                    parts.and_then(|(until, why)| Some((until.parse().ok()?, why.parse().ok()?)))
+                }
+                _ => None,
+            };
+            if score.extract_error()? != Value::Nil {
+                waiting.insert(*key, shut);
             }
-            _ => None,
-        };
-        Ok((waits, shut))
+        }
+        Ok(waiting)
     }
 
     async fn holder(&mut self, key: DeliveryKey) -> Result<Option<NodeId>> {

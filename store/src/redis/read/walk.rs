@@ -20,6 +20,10 @@ use crate::log::DeliveryQuery;
 pub(super) const SCAN: usize = 2000;
 /// Events that are read together.
 pub(super) const STRIDE: usize = 250;
+/// Spared events that a list can show, of one partition: their numbers are sorted here.
+const SPARED: usize = 100_000;
+/// Places that one step of a bisection looks at: a million events take five steps.
+const PROBES: u64 = 16;
 
 /// Where a page ends: in each partition, what comes next is below this number; and of one event,
 /// the deliveries below this lane and tag come first.
@@ -96,6 +100,8 @@ pub(super) struct Walk<'a> {
     ready: Vec<VecDeque<Found>>,
     /// The number below which each partition is to be read on; none: nothing is left.
     next: Vec<Option<u64>>,
+    /// Numbers of spared events that are still to be read, ascending.
+    saved: Vec<Vec<u64>>,
     pub looked_at: usize,
     among: Among,
 }
@@ -118,7 +124,8 @@ impl<'a> Walk<'a> {
         among: Among,
     ) -> Result<Self> {
         let (ready, next) = (Vec::new(), Vec::new());
-        let mut walk = Self { engine, low: Vec::new(), ready, next, looked_at: 0, among };
+        let saved = vec![Vec::new(); engine.partitions.len()];
+        let mut walk = Self { engine, low: Vec::new(), ready, next, saved, looked_at: 0, among };
         for (partition, below) in engine.partitions.iter().zip(below) {
             let low = match from {
                 None => 0,
@@ -140,6 +147,9 @@ impl<'a> Walk<'a> {
         for i in 0..self.ready.len() {
             if self.ready[i].is_empty() && self.next[i].is_some() {
                 self.read_on(i).await?;
+            }
+            if self.ready[i].is_empty() && self.next[i].is_none() {
+                self.read_saved(i).await?;
             }
         }
         let front = |i: &usize| self.ready[*i].front().map(|found| (found.position().ms, *i));
@@ -176,26 +186,32 @@ impl<'a> Walk<'a> {
         self.next[i] = last.filter(|n| found.len() == STRIDE && *n > self.low[i].max(1));
         self.ready[i].extend(found);
         if self.next[i].is_none() {
-            self.read_saved(i, last.unwrap_or(below)).await?;
+            self.saved[i] = self.spared(i, last.unwrap_or(below)).await?;
         }
         Ok(())
     }
 
-    /// Events that were spared from the trimming lie below all others.
-    async fn read_saved(&mut self, i: usize, below: u64) -> Result<()> {
-        let partition = &self.engine.partitions[i];
+    /// Events that were spared from the trimming lie below all others: their numbers, ascending.
+    async fn spared(&self, i: usize, below: u64) -> Result<Vec<u64>> {
         let mut cmd = redis::cmd("ZRANGE");
-        cmd.arg(partition.keys.key(Key::Spared)).arg(0).arg(SCAN);
+        cmd.arg(self.engine.partitions[i].keys.key(Key::Spared)).arg(0).arg(SPARED - 1);
         let mut numbers: Vec<u64> = texts(self.engine.main.query(&cmd).await?)?
             .iter()
             .filter_map(|n| n.parse().ok())
             .filter(|n| *n < below && *n >= self.low[i])
             .collect();
         numbers.sort_unstable();
-        let found = bodies::read_some(self.engine, partition, numbers).await?;
-        let known = self.ready[i].back().map(|found| found.position().n);
-        let fresh = found.into_iter().rev().filter(|(n, _)| known.is_none_or(|known| *n < known));
-        self.ready[i].extend(fresh.map(|(_, found)| found));
+        Ok(numbers)
+    }
+
+    /// Reads the next of the spared events, if some are left.
+    async fn read_saved(&mut self, i: usize) -> Result<()> {
+        while self.ready[i].is_empty() && !self.saved[i].is_empty() {
+            let first = self.saved[i].len().saturating_sub(STRIDE);
+            let numbers = self.saved[i].split_off(first);
+            let found = bodies::read_some(self.engine, &self.engine.partitions[i], numbers).await?;
+            self.ready[i].extend(found.into_values().rev());
+        }
         Ok(())
     }
 }
@@ -303,8 +319,8 @@ fn sort_down(numbers: &mut Vec<u64>) {
     numbers.dedup();
 }
 
-/// The number of the first event accepted at or after a moment, by bisection: accept times rise
-/// with numbers.
+/// The number of the first event accepted at or after a moment, by bisection over sixteen parts at
+/// a time: accept times rise with numbers.
 pub(in super::super) async fn first_since(
     engine: &Engine,
     partition: &Partition,
@@ -322,13 +338,23 @@ pub(in super::super) async fn first_since(
     }
     let wanted = u64::try_from(time.millis()).unwrap_or(0);
     while low < high {
-        let middle = low + (high - low) / 2;
-        let mut cmd = redis::cmd("XRANGE");
-        cmd.arg(partition.keys.key(Key::Events)).arg(middle).arg("+").arg("COUNT").arg(1);
-        let found = entry::decode_range(partition.no, engine.main.query(&cmd).await?)?;
-        match found.first().map(Found::position) {
-            Some(position) if position.ms < wanted => low = position.n + 1,
-            Some(_) | None => high = middle,
+        // The first place is the lowest: where nothing is older, one look is enough.
+        let step = (high - low).div_ceil(PROBES);
+        let places: Vec<u64> = (0..PROBES).map(|k| low + k * step).filter(|n| *n < high).collect();
+        let mut pipeline = redis::pipe();
+        for place in &places {
+            pipeline.cmd("XRANGE").arg(partition.keys.key(Key::Events)).arg(*place).arg("+");
+            pipeline.arg("COUNT").arg(1);
+        }
+        for (place, answer) in places.iter().zip(engine.main.pipeline(&pipeline).await?) {
+            let found = entry::decode_range(partition.no, answer.extract_error()?)?;
+            match found.first().map(Found::position) {
+                Some(position) if position.ms < wanted => low = low.max(position.n + 1),
+                Some(_) | None => {
+                    high = *place;
+                    break;
+                }
+            }
         }
     }
     // Events that were spared are older than what is trimmed.
