@@ -35,7 +35,7 @@ impl DataplaneNode {
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?;
-        let ready = server.with(node.events())?.on(listener).await?;
+        let ready = server.with(node.events())?.with(node.checks())?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         let configuration = node.configuration().clone();
         tell_revision(&node, latest);

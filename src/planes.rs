@@ -1,13 +1,11 @@
 //! The two planes, put together from settings: the same whether they share a process or not.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use pregon_control::{Control, ControlOptions};
 use pregon_core::clock::SharedClock;
-use pregon_core::contract::standard_webhooks;
 use pregon_core::id::NodeId;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
@@ -80,7 +78,6 @@ pub fn node(
         limits: Default::default(),
     })
     .context("--egress-ca-file")?;
-    let contract = Arc::new(standard_webhooks());
     let mut seed = [0; 8];
     crate::random::fill(&mut seed);
     let seed = u64::from_le_bytes(seed);
@@ -91,7 +88,6 @@ pub fn node(
     Ok(Dataplane::start(DataplaneOptions {
         store,
         keys,
-        contracts: HashMap::from([(contract.id().clone(), contract)]),
         clock: Arc::clone(clock),
         egress,
         node: id,

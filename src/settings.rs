@@ -139,7 +139,7 @@ impl StandaloneArgs {
             #[command(flatten)]
             args: StandaloneArgs,
         }
-        let line = ["pregon", "--allow-http", "--allow-egress", "127.0.0.0/8"];
+        let line = ["pregon", "--allow-egress", "127.0.0.0/8"];
         let args = match <Line as clap::Parser>::try_parse_from(line) {
             Ok(line) => line.args,
             Err(error) => {

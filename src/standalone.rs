@@ -102,6 +102,6 @@ async fn serve_on(
 ) -> anyhow::Result<Ready> {
     let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
     let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
-    let server = control.services().add_to(server)?.with(node.events())?;
+    let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)
 }

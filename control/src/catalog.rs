@@ -1,7 +1,9 @@
 //! Documents of the configuration, read as what they are.
 
 use pregon_core::error::{Reason, Refusal};
-use pregon_core::model::{EventType, Resource, ResourceName, Secret, Subscription, Tenant};
+use pregon_core::model::{
+    Callback, ContractDocument, EventType, Resource, ResourceName, Secret, Subscription, Tenant,
+};
 use pregon_store::config::{Document, ListRange};
 
 use crate::Control;
@@ -31,23 +33,27 @@ impl<T> Stored<T> {
 pub(crate) trait Kind: Sized + Send {
     /// Its word.
     const WORD: &'static str;
-    /// Collections that its names run through.
-    const COLLECTIONS: &'static str;
+    /// Collections that those of its names run through that begin with a prefix.
+    fn collections(prefix: &str) -> &'static str;
 
     /// Takes it out of a document's contents.
     fn pick(resource: Resource) -> Option<Self>;
 }
 
 macro_rules! kinds {
-    ($($kind:ident: $word:literal, $collections:literal;)*) => {$(
+    ($($kind:ident as $variant:ident: $word:literal, $collections:expr;)*) => {$(
         impl Kind for $kind {
             const WORD: &'static str = $word;
-            const COLLECTIONS: &'static str = $collections;
+
+            fn collections(prefix: &str) -> &'static str {
+                let collections: fn(&str) -> &'static str = $collections;
+                collections(prefix)
+            }
 
             #[allow(clippy::wildcard_enum_match_arm)] // only one variant is this kind
             fn pick(resource: Resource) -> Option<Self> {
                 match resource {
-                    Resource::$kind(value) => Some(value),
+                    Resource::$variant(value) => Some(value),
                     _ => None,
                 }
             }
@@ -56,11 +62,26 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Tenant: "tenant", "tenants";
-    EventType: "event type", "eventTypes";
-    Subscription: "subscription", "tenants/subscriptions";
-    Secret: "secret", "tenants/subscriptions/secrets";
+    Tenant as Tenant: "tenant", |_| "tenants";
+    EventType as EventType: "event type", |_| "eventTypes";
+    ContractDocument as Contract: "contract", |_| "contracts";
+    Subscription as Subscription: "subscription", |_| "tenants/subscriptions";
+    Callback as Callback: "callback", |_| "tenants/callbacks";
+    Secret as Secret: "secret", secrets;
 }
+
+/// Secrets lie below two kinds of resources; a prefix says which of them.
+fn secrets(prefix: &str) -> &'static str {
+    match prefix.split('/').nth(2) {
+        Some("callbacks") => CALLBACK_SECRETS,
+        Some(_) | None => SUBSCRIPTION_SECRETS,
+    }
+}
+
+/// Collections of the secrets of subscriptions.
+pub(crate) const SUBSCRIPTION_SECRETS: &str = "tenants/subscriptions/secrets";
+/// Collections of the secrets of callbacks.
+pub(crate) const CALLBACK_SECRETS: &str = "tenants/callbacks/secrets";
 
 impl Control {
     /// A resource, if it exists.
@@ -81,13 +102,38 @@ impl Control {
         after: &str,
         limit: usize,
     ) -> Result<Vec<Stored<T>>, Refusal> {
-        let range = ListRange {
-            collections: T::COLLECTIONS,
-            prefix: prefix.to_owned(),
-            after: after.to_owned(),
-            limit,
-        };
+        self.list_in(T::collections(prefix), prefix, after, limit).await
+    }
+
+    /// The same, of the names that run through these collections.
+    pub(crate) async fn list_in<T: Kind>(
+        &self,
+        collections: &'static str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Stored<T>>, Refusal> {
+        let range =
+            ListRange { collections, prefix: prefix.to_owned(), after: after.to_owned(), limit };
         self.store.config.list(range).await?.iter().map(read).collect()
+    }
+
+    /// All resources whose names begin with `prefix`, by name.
+    pub(crate) async fn all_below<T: Kind>(
+        &self,
+        prefix: &str,
+        name: impl Fn(&T) -> String + Send,
+    ) -> Result<Vec<Stored<T>>, Refusal> {
+        let mut all: Vec<Stored<T>> = Vec::new();
+        loop {
+            let after = all.last().map(|last| name(&last.value)).unwrap_or_default();
+            let page = self.list::<T>(prefix, &after, CHUNK).await?;
+            let last = page.len() < CHUNK;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
     }
 
     /// The names of all documents of a kind whose names begin with `prefix`.

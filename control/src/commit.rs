@@ -90,10 +90,31 @@ answers! {
     PauseSubscriptionResponse: subscription;
     ResumeSubscriptionResponse: subscription;
     DisableSubscriptionResponse: subscription;
+    ApproveSubscriptionResponse: subscription;
+    RejectSubscriptionResponse: subscription;
+    CreateContractResponse: contract;
+    UpdateContractResponse: contract;
+    DeleteContractResponse: ;
+    CreateCallbackResponse: callback;
+    UpdateCallbackResponse: callback;
+    DeleteCallbackResponse: ;
+    PauseCallbackResponse: callback;
+    ResumeCallbackResponse: callback;
     CreateSecretResponse: secret;
     DeleteSecretResponse: ;
     RotateSecretResponse: secret + previous;
     RevokeSecretResponse: secret;
+}
+
+impl Answer for v1::ImportEventTypesResponse {
+    /// Types that were there before have their own revision.
+    fn stamp(&mut self, revision: i64) {
+        self.revision = revision;
+        for kind in self.event_types.iter_mut().filter(|kind| kind.revision == 0) {
+            kind.revision = revision;
+            kind.etag = etag::of(revision);
+        }
+    }
 }
 
 /// What a write does, and what it relies on.

@@ -1,56 +1,413 @@
-//! The contracts there are: for now Standard Webhooks and no other.
+//! ContractService, and which contracts there are (`registry`).
+//!
+//! A document is read whole before it is stored, its own examples included, so nodes can take it as
+//! it is. Who uses a contract is counted beside it (`uses`): one that is used stays, and changes
+//! only as far as all its users fit (`users`). Built-in ones are listed among the stored ones, and
+//! stay as they are.
 
-use pregon_core::contract::{Contract, standard_webhooks};
-use pregon_core::error::Refusal;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pregon_core::contract::{BuiltIn, Contract, builtins};
+use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::id::ContractId;
-use pregon_core::secret::SecretForm;
-use pregon_core::url::UrlPolicy;
+use pregon_core::limits;
+use pregon_core::model::{Common, ContractDocument, Resource};
+use pregon_proto::v1;
+use pregon_proto::v1::contract_service_server::ContractService;
+use pregon_rpc::caller::Caller;
 
-/// The contracts there are.
-#[derive(Clone, Debug)]
-pub(crate) struct Contracts {
-    default: Contract,
-    policy: UrlPolicy,
+use crate::Control;
+use crate::catalog::{Kind, Stored};
+use crate::commit::{How, Plan, until_settled};
+use crate::listing::PAGE_BYTES;
+use crate::mask::{Fields, Mask};
+use crate::service::service;
+use crate::{etag, map, parse};
+
+mod count;
+mod registry;
+mod users;
+mod uses;
+
+pub(crate) use registry::Registry;
+use registry::built_in;
+pub(crate) use uses::Leans;
+
+service! {
+    /// The service of contracts.
+    Contracts: ContractService {
+        create_contract(CreateContractRequest by caller) -> CreateContractResponse;
+        get_contract(GetContractRequest) -> GetContractResponse;
+        list_contracts(ListContractsRequest) -> ListContractsResponse;
+        update_contract(UpdateContractRequest) -> UpdateContractResponse;
+        delete_contract(DeleteContractRequest) -> DeleteContractResponse;
+    }
 }
 
-impl Contracts {
-    /// The built-in ones, in a deployment with this policy.
-    pub(crate) fn new(policy: &UrlPolicy) -> Self {
-        let default = standard_webhooks();
-        let policy = default.url().map_or_else(|| policy.clone(), |rules| policy.under(rules));
-        Self { default, policy }
+const IMMUTABLE: &[&str] = &["name"];
+const OUTPUT_ONLY: &[&str] = &[
+    "create_time",
+    "update_time",
+    "revision",
+    "etag",
+    "built_in",
+    "event_types",
+    "description",
+    "importable_event_types",
+];
+/// What is wrong with a document is told up to here: a refusal travels in gRPC trailers.
+const FAULTS: usize = 20;
+/// Contracts that one call to the store lists: 64 KiB each at most.
+const CHUNK: usize = 50;
+
+/// What a request says of a contract: the chosen fields, parsed.
+#[derive(Clone, Debug, Default)]
+struct Edit {
+    display_name: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    document: Option<(String, Arc<Contract>)>,
+}
+
+fn with_fields<T>(given: &v1::Contract, body: impl FnOnce(Fields<'_>) -> T) -> T {
+    let settable = [
+        ("display_name", !given.display_name.is_empty()),
+        ("labels", !given.labels.is_empty()),
+        ("document", !given.document.is_empty()),
+    ];
+    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+}
+
+impl Edit {
+    fn parse(
+        given: &v1::Contract,
+        id: Option<&ContractId>,
+        mask: &Mask,
+        wrong: &mut Violations,
+    ) -> Self {
+        let mut edit = Self::default();
+        if mask.has("display_name") {
+            let parsed = parse::display_name(&given.display_name);
+            edit.display_name = wrong.check("contract.display_name", parsed);
+        }
+        if mask.has("labels") {
+            edit.labels = Some(parse::labels("contract.labels", &given.labels, wrong));
+        }
+        if mask.has("document") {
+            edit.document =
+                document(&given.document, id, wrong).map(|it| (given.document.clone(), it));
+        }
+        edit
     }
 
-    /// The contract of a subscription that names none.
-    pub(crate) fn default_id(&self) -> ContractId {
-        self.default.id().clone()
+    fn apply(&self, contract: &mut ContractDocument) {
+        if let Some(name) = &self.display_name {
+            contract.common.display_name.clone_from(name);
+        }
+        if let Some(labels) = &self.labels {
+            contract.common.labels.clone_from(labels);
+        }
+        if let Some((document, _)) = &self.document {
+            contract.document.clone_from(document);
+        }
+    }
+}
+
+/// A document that is a contract of this id; every fault is a violation.
+fn document(text: &str, id: Option<&ContractId>, wrong: &mut Violations) -> Option<Arc<Contract>> {
+    const FIELD: &str = "contract.document";
+    if text.is_empty() {
+        wrong.add(FIELD, Rule::Required, "must be a contract in YAML");
+        return None;
+    }
+    if text.len() > limits::CONTRACT_LEN {
+        let text = format!("must be {} bytes at most, is {}", limits::CONTRACT_LEN, text.len());
+        wrong.add(FIELD, Rule::TooLong, text);
+        return None;
+    }
+    match Contract::read(text, 0) {
+        Ok(contract) => {
+            if let Some(id) = id.filter(|id| *id != contract.id()) {
+                let text = format!("contract: must be {id}, as the resource is called");
+                wrong.add(FIELD, Rule::ContractInvalid, text);
+            }
+            Some(Arc::new(contract))
+        }
+        Err(faults) => {
+            for fault in faults.iter().take(FAULTS) {
+                wrong.add(FIELD, fault.rule, fault);
+            }
+            None
+        }
+    }
+}
+
+/// The refusal to change what comes with Pregón.
+fn check_own(id: &ContractId) -> Result<(), Refusal> {
+    if built_in(id).is_none() {
+        return Ok(());
+    }
+    let message = format!("{} is built in: give one of your own another id", id.name());
+    let resource = Some((ContractDocument::WORD, id.name()));
+    Err(Refusal { resource, ..Refusal::new(Reason::BuiltIn, message) })
+}
+
+/// What the contract says of itself.
+fn described(contract: &Contract) -> v1::Contract {
+    v1::Contract {
+        name: contract.id().name(),
+        event_types: contract.event_types().iter().cloned().map(String::from).collect(),
+        description: contract.description().to_owned(),
+        importable_event_types: contract.types().iter().map(|it| it.id.name()).collect(),
+        ..Default::default()
+    }
+}
+
+fn shown_built_in(it: &BuiltIn) -> v1::Contract {
+    let document = it.document.to_owned();
+    v1::Contract { document, built_in: true, ..described(&it.contract) }
+}
+
+fn to_wire(stored: &Stored<ContractDocument>, contract: Option<&Contract>) -> v1::Contract {
+    let it = &stored.value;
+    v1::Contract {
+        name: it.id.name(),
+        display_name: it.common.display_name.clone(),
+        labels: map::labels(&it.common.labels),
+        create_time: map::moment(it.common.create_time),
+        update_time: map::moment(it.common.update_time),
+        revision: stored.revision,
+        etag: etag::of(stored.revision),
+        document: it.document.clone(),
+        ..contract.map(described).unwrap_or_default()
+    }
+}
+
+impl Control {
+    pub(crate) async fn create_contract(
+        &self,
+        request: v1::CreateContractRequest,
+        caller: &Caller,
+    ) -> Result<v1::CreateContractResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("contract_id", ContractId::parse(&request.contract_id));
+        let options = (request.validate_only, request.request_id.as_str());
+        let how = How::parse(caller, "CreateContract", &request, options, &mut wrong);
+        if let Some(id) = &id {
+            check_own(id)?;
+        }
+        let given = parse::required("contract", request.contract.as_ref(), &mut wrong);
+        let edit = given.map(|given| whole(given, id.as_ref(), &mut wrong));
+        let (id, edit) = parse::done(wrong, id.zip(edit))?;
+        let _turn = self.contract_turn.lock().await;
+        until_settled(|| self.try_create_contract(&id, &edit, &how)).await
     }
 
-    /// A contract, or the refusal that says it does not exist.
-    pub(crate) fn get(&self, id: &ContractId) -> Result<&Contract, Refusal> {
-        match id == self.default.id() {
-            true => Ok(&self.default),
-            false => Err(Refusal::not_found("contract", id.name())),
+    async fn try_create_contract(
+        &self,
+        id: &ContractId,
+        edit: &Edit,
+        how: &How,
+    ) -> Result<Option<v1::CreateContractResponse>, Refusal> {
+        if let Some(answer) = self.recall(how).await? {
+            return Ok(Some(answer));
+        }
+        if self.find::<ContractDocument>(&id.name()).await?.is_some() {
+            return Err(Refusal::exists(ContractDocument::WORD, id.name()));
+        }
+        let (plan, contract) = self.contract_birth(id, edit).await?;
+        let answer = v1::CreateContractResponse { contract: Some(contract), ..Default::default() };
+        self.commit(plan, answer, how).await
+    }
+
+    /// The plan that brings a contract into being.
+    async fn contract_birth(
+        &self,
+        id: &ContractId,
+        edit: &Edit,
+    ) -> Result<(Plan, v1::Contract), Refusal> {
+        let count = self.count_contracts().await?;
+        let now = self.clock.now();
+        let mut contract = ContractDocument {
+            id: id.clone(),
+            common: Common { create_time: now, update_time: now, ..Common::default() },
+            document: String::new(),
+        };
+        edit.apply(&mut contract);
+        let compiled = edit.document.as_ref().map(|(_, compiled)| &**compiled);
+        let plan = count.one_more(Plan::new().put(&Resource::Contract(contract.clone()), 0))?;
+        Ok((plan, to_wire(&Stored::new(contract), compiled)))
+    }
+
+    pub(crate) async fn get_contract(
+        &self,
+        request: v1::GetContractRequest,
+    ) -> Result<v1::GetContractResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("name", ContractId::parse_name(&request.name));
+        let id = parse::done(wrong, id)?;
+        let contract = match built_in(&id) {
+            Some(it) => shown_built_in(it),
+            None => self.shown_contract(&self.fetch::<ContractDocument>(&id.name()).await?),
+        };
+        Ok(v1::GetContractResponse { contract: Some(contract) })
+    }
+
+    /// A stored contract as the API shows it. One that cannot be read any more, which is logged, is
+    /// shown without what it says.
+    fn shown_contract(&self, stored: &Stored<ContractDocument>) -> v1::Contract {
+        to_wire(stored, self.contracts.compiled(stored).ok().as_deref())
+    }
+
+    pub(crate) async fn list_contracts(
+        &self,
+        mut request: v1::ListContractsRequest,
+    ) -> Result<v1::ListContractsResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let paging = self.paging(&mut request, &mut wrong);
+        wrong.finish()?;
+        let mut after = paging.from.clone().unwrap_or_default();
+        let (mut contracts, mut bytes) = (Vec::new(), 0);
+        loop {
+            let chunk = self.list::<ContractDocument>("contracts/", &after, CHUNK).await?;
+            let end = chunk.get(CHUNK - 1).map(|it| it.value.id.name());
+            for contract in self.merged(&chunk, &after, end.as_deref()) {
+                let size = prost::Message::encoded_len(&contract);
+                let full = contracts.len() == paging.size
+                    || (bytes + size > PAGE_BYTES && !contracts.is_empty());
+                if full {
+                    let next_page_token = self.next_page(&paging, Some(&after));
+                    return Ok(v1::ListContractsResponse { contracts, next_page_token });
+                }
+                bytes += size;
+                after.clone_from(&contract.name);
+                contracts.push(contract);
+            }
+            match end {
+                Some(end) => after = end,
+                None => {
+                    let next_page_token = String::new();
+                    return Ok(v1::ListContractsResponse { contracts, next_page_token });
+                }
+            }
         }
     }
 
-    /// Which URLs its subscriptions may have.
-    pub(crate) fn url_policy(&self) -> &UrlPolicy {
-        &self.policy
+    /// Stored contracts and the built-in ones that stand among them, after a name and up to `end`
+    /// (none: to the last), by name.
+    fn merged(
+        &self,
+        stored: &[Stored<ContractDocument>],
+        after: &str,
+        end: Option<&str>,
+    ) -> Vec<v1::Contract> {
+        let own = stored.iter().filter(|it| built_in(&it.value.id).is_none());
+        let mut merged: Vec<_> = own.map(|it| self.shown_contract(it)).collect();
+        let within = |name: &str| name > after && end.is_none_or(|end| name <= end);
+        let ours = builtins().iter().filter(|it| within(&it.contract.id().name()));
+        merged.extend(ours.map(shown_built_in));
+        merged.sort_by(|a, b| a.name.cmp(&b.name));
+        merged
     }
 
-    /// Headers that its subscriptions may not have.
-    pub(crate) fn reserved_headers(&self) -> Vec<&str> {
-        self.default.header_names()
+    pub(crate) async fn update_contract(
+        &self,
+        request: v1::UpdateContractRequest,
+    ) -> Result<v1::UpdateContractResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let given = parse::required("contract", request.contract.as_ref(), &mut wrong);
+        let given = parse::done(wrong, given)?;
+        let mut wrong = Violations::new();
+        let id = wrong.check("contract.name", ContractId::parse_name(&given.name));
+        if let Some(id) = &id {
+            check_own(id)?;
+        }
+        let mask = with_fields(given, |fields| {
+            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
+        });
+        let edit = Edit::parse(given, id.as_ref(), &mask, &mut wrong);
+        let id = parse::done(wrong, id)?;
+        let _turn = self.contract_turn.lock().await;
+        until_settled(|| self.try_update_contract(&id, given, &edit, &request)).await
     }
 
-    /// How its secrets look as text.
-    pub(crate) fn secret_form(&self) -> &SecretForm {
-        &self.default.secret().form
+    async fn try_update_contract(
+        &self,
+        id: &ContractId,
+        given: &v1::Contract,
+        edit: &Edit,
+        request: &v1::UpdateContractRequest,
+    ) -> Result<Option<v1::UpdateContractResponse>, Refusal> {
+        let how = How::plain(request.validate_only);
+        // Before the contract and its users: what is read after it is as it was, if it still is.
+        let uses = self.uses_of(id).await?;
+        let (plan, contract) = match self.find::<ContractDocument>(&id.name()).await? {
+            Some(stored) => {
+                etag::check(&given.etag, stored.revision, ContractDocument::WORD, &id.name())?;
+                let before = self.contracts.compiled(&stored).ok();
+                let mut now = stored.value.clone();
+                edit.apply(&mut now);
+                now.common.update_time = self.clock.now();
+                let mut plan = Plan::new().put(&Resource::Contract(now.clone()), stored.revision);
+                let mut shown = before.clone();
+                if let Some((_, after)) = &edit.document {
+                    if uses.users > 0 {
+                        self.check_users(id, before.as_deref(), after).await?;
+                    }
+                    plan = uses.change(plan, id, uses.users);
+                    shown = Some(Arc::clone(after));
+                }
+                (plan, to_wire(&Stored::new(now), shown.as_deref()))
+            }
+            None if request.allow_missing => {
+                etag::check(&given.etag, 0, ContractDocument::WORD, &id.name())?;
+                let mut wrong = Violations::new();
+                let all = whole(given, Some(id), &mut wrong);
+                wrong.finish()?;
+                self.contract_birth(id, &all).await?
+            }
+            None => return Err(Refusal::not_found(ContractDocument::WORD, id.name())),
+        };
+        let answer = v1::UpdateContractResponse { contract: Some(contract), ..Default::default() };
+        self.commit(plan, answer, &how).await
     }
 
-    /// Whether its subscriptions must have a secret.
-    pub(crate) fn requires_secret(&self) -> bool {
-        self.default.secret().required
+    pub(crate) async fn delete_contract(
+        &self,
+        request: v1::DeleteContractRequest,
+    ) -> Result<v1::DeleteContractResponse, Refusal> {
+        let mut wrong = Violations::new();
+        let id = wrong.check("name", ContractId::parse_name(&request.name));
+        let id = parse::done(wrong, id)?;
+        check_own(&id)?;
+        let _turn = self.contract_turn.lock().await;
+        until_settled(|| self.try_delete_contract(&id, &request)).await
     }
+
+    async fn try_delete_contract(
+        &self,
+        id: &ContractId,
+        request: &v1::DeleteContractRequest,
+    ) -> Result<Option<v1::DeleteContractResponse>, Refusal> {
+        let answer = v1::DeleteContractResponse::default();
+        let uses = self.uses_of(id).await?;
+        let count = self.count_contracts().await?;
+        let Some(stored) = self.find::<ContractDocument>(&id.name()).await? else {
+            return match request.allow_missing {
+                true => Ok(Some(answer)),
+                false => Err(Refusal::not_found(ContractDocument::WORD, id.name())),
+            };
+        };
+        etag::check(&request.etag, stored.revision, ContractDocument::WORD, &id.name())?;
+        if uses.users > 0 {
+            return Err(self.used(id, uses.users).await?);
+        }
+        let plan = uses.end(Plan::new().remove(id.name(), stored.revision), id);
+        self.commit(count.one_less(plan), answer, &How::plain(request.validate_only)).await
+    }
+}
+
+/// What a request says of every field.
+fn whole(given: &v1::Contract, id: Option<&ContractId>, wrong: &mut Violations) -> Edit {
+    Edit::parse(given, id, &with_fields(given, Mask::all), wrong)
 }

@@ -1,14 +1,20 @@
 //! DeliveryService: what became of events, and what can be done about it.
 //!
 //! Everything is read from the log and shown under the names of today's configuration: whose lane a
-//! delivery went by is looked up ([`lanes`](crate::lanes)), and what an attempt sent is rendered
-//! again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`) and cancels
+//! delivery went by is looked up ([`lanes`](crate::lanes)), its contract is its subscription's (or
+//! that of the lane's last attempt, where the subscription is gone), and what an attempt sent is
+//! rendered again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`) and cancels
 //! go to the queue, whose steps are safe to repeat.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::event::Event;
-use pregon_core::id::{AttemptName, DeliveryName, EventName, EventTypeId, SubscriptionName};
-use pregon_core::model::Tenant;
+use pregon_core::id::{
+    AttemptName, ContractId, DeliveryName, EventName, EventTypeId, LaneNo, SubscriptionName,
+};
+use pregon_core::model::{Subscription, Tenant};
 use pregon_core::outcome::{DeliveryState, EndReason};
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService;
@@ -21,12 +27,12 @@ use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
 use crate::service::{opened, service};
-use crate::{map, parse};
+use crate::{catalog, map, parse};
 
-mod attempt;
+pub(crate) mod attempt;
 mod replay;
 mod report;
-mod show;
+pub(crate) mod show;
 
 service! {
     /// The service of events, deliveries and attempts.
@@ -157,9 +163,35 @@ impl Control {
     async fn shown(&self, records: &[DeliveryRecord]) -> Result<Vec<v1::Delivery>, Refusal> {
         let lanes = records.iter().map(|it| (it.event.tenant.clone(), it.key.lane));
         let owners = self.lane_owners(lanes).await?;
-        let contract = self.contracts.default_id();
-        let shown = |it| show::delivery(it, owners.get(&it.key.lane), &contract);
+        let contracts = self.lane_contracts(&owners, records).await?;
+        let shown = |it: &DeliveryRecord| {
+            let lane = it.key.lane;
+            show::delivery(it, owners.get(&lane), contracts.get(&lane))
+        };
         Ok(records.iter().map(shown).collect())
+    }
+
+    /// The contracts of these deliveries' lanes, as far as they are known.
+    async fn lane_contracts(
+        &self,
+        owners: &HashMap<LaneNo, SubscriptionName>,
+        records: &[DeliveryRecord],
+    ) -> Result<HashMap<LaneNo, ContractId>, Refusal> {
+        let names: Vec<_> = owners.values().map(ToString::to_string).collect();
+        let mut contracts = HashMap::new();
+        for document in self.store.config.get(&names).await?.iter().flatten() {
+            let subscription = catalog::read::<Subscription>(document)?.value;
+            contracts.insert(subscription.lane, subscription.contract);
+        }
+        for record in records.iter().filter(|record| record.attempts > 0) {
+            if let Entry::Vacant(place) = contracts.entry(record.key.lane) {
+                let attempts = self.store.log.attempts(record.key).await?;
+                if let Some(last) = attempts.last() {
+                    place.insert(last.contract.clone());
+                }
+            }
+        }
+        Ok(contracts)
     }
 
     async fn shown_one(&self, record: &DeliveryRecord) -> Result<Option<v1::Delivery>, Refusal> {

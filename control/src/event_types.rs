@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use pregon_core::error::{Refusal, Rule, Violations, Wrong};
 use pregon_core::id::EventTypeId;
 use pregon_core::model::{Common, EventType, Resource};
+use pregon_core::redact::SensitiveRoot;
 use pregon_core::schema::Schema;
 use pregon_core::{json, limits};
 use pregon_proto::v1;
@@ -22,6 +23,8 @@ use crate::mask::{Fields, Mask};
 use crate::service::service;
 use crate::{etag, map, parse};
 
+mod import;
+
 service! {
     /// The service of event types.
     EventTypes: EventTypeService {
@@ -30,6 +33,7 @@ service! {
         list_event_types(ListEventTypesRequest) -> ListEventTypesResponse;
         update_event_type(UpdateEventTypeRequest) -> UpdateEventTypeResponse;
         delete_event_type(DeleteEventTypeRequest) -> DeleteEventTypeResponse;
+        import_event_types(ImportEventTypesRequest) -> ImportEventTypesResponse;
     }
 }
 
@@ -45,6 +49,7 @@ struct Edit {
     json_schema: Option<String>,
     example: Option<String>,
     deprecated: Option<bool>,
+    sensitive_paths: Option<Vec<String>>,
 }
 
 fn with_fields<T>(given: &v1::EventType, body: impl FnOnce(Fields<'_>) -> T) -> T {
@@ -90,8 +95,9 @@ impl Edit {
             edit.deprecated = Some(given.deprecated.unwrap_or(false));
         }
         if mask.has("sensitive_paths") {
-            let set = !given.sensitive_paths.is_empty();
-            parse::unsupported("event_type.sensitive_paths", set, wrong);
+            let (field, root) = ("event_type.sensitive_paths", SensitiveRoot::Event);
+            edit.sensitive_paths =
+                parse::sensitive_paths(field, &given.sensitive_paths, root, wrong);
         }
         edit
     }
@@ -108,6 +114,9 @@ impl Edit {
         put(&mut kind.json_schema, &self.json_schema);
         put(&mut kind.example, &self.example);
         kind.deprecated = self.deprecated.unwrap_or(kind.deprecated);
+        if let Some(paths) = &self.sensitive_paths {
+            kind.sensitive_paths.clone_from(paths);
+        }
         if let Some(labels) = &self.labels {
             kind.common.labels.clone_from(labels);
         }
@@ -153,7 +162,8 @@ fn mismatch(schema: &str, example: &str) -> Option<Wrong> {
     Some(Wrong::new(Rule::EventSchemaMismatch, failed.to_string()))
 }
 
-fn to_wire(stored: &Stored<EventType>) -> v1::EventType {
+/// An event type as the API shows it.
+pub(crate) fn to_wire(stored: &Stored<EventType>) -> v1::EventType {
     let kind = &stored.value;
     v1::EventType {
         name: kind.id.name(),
@@ -167,7 +177,7 @@ fn to_wire(stored: &Stored<EventType>) -> v1::EventType {
         json_schema: kind.json_schema.clone(),
         example: kind.example.clone(),
         deprecated: Some(kind.deprecated),
-        sensitive_paths: Vec::new(),
+        sensitive_paths: kind.sensitive_paths.clone(),
     }
 }
 
@@ -219,6 +229,7 @@ impl Control {
             json_schema: String::new(),
             example: String::new(),
             deprecated: false,
+            sensitive_paths: Vec::new(),
         };
         edit.apply(&mut kind)?;
         Ok(Stored::new(kind))

@@ -2,7 +2,7 @@
 //!
 //! A commit can rely on documents one by one only: on a tenant being there, but not on it having no
 //! subscription, nor on a subscription having no eleventh key. So every write that adds or takes
-//! away a child (a subscription or a secret), or ends one, also rewrites one small document of the
+//! away a child (a subscription, a callback or a secret), or ends one, also rewrites one small document of the
 //! tenant, `tenants/{t}/children`, and relies on it as it was read before the children were. Two
 //! such writes cannot both succeed on the same grounds, however many control planes there are.
 //!
@@ -24,9 +24,12 @@ const TURNS: usize = 64;
 
 /// The document's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Children {
+pub(crate) struct Children {
     /// Subscriptions of the tenant.
-    subscriptions: u32,
+    pub subscriptions: u32,
+    /// Callbacks of the tenant.
+    #[serde(default)]
+    pub callbacks: u32,
 }
 
 /// A tenant and the state of its children, read in one step.
@@ -34,8 +37,8 @@ struct Children {
 pub(crate) struct Family {
     /// The tenant.
     pub tenant: Stored<Tenant>,
-    /// Its subscriptions' number.
-    pub subscriptions: u32,
+    /// How many children it has.
+    pub children: Children,
     revision: Option<i64>,
 }
 
@@ -44,11 +47,11 @@ fn document(tenant: &TenantId) -> String {
 }
 
 impl Family {
-    /// Adds to a plan that the set changes, and to how many subscriptions.
-    pub(crate) fn change(&self, plan: Plan, subscriptions: u32) -> Plan {
+    /// Adds to a plan that the set changes, and to how many.
+    pub(crate) fn change(&self, plan: Plan, children: Children) -> Plan {
         let name = document(&self.tenant.value.id);
-        // A struct of one number cannot fail to be written.
-        let bytes = serde_json::to_vec(&Children { subscriptions }).unwrap_or_default();
+        // A struct of numbers cannot fail to be written.
+        let bytes = serde_json::to_vec(&children).unwrap_or_default();
         plan.needs(self.tenant.value.id.name())
             .relies_on(name.clone(), self.revision)
             .write(name, bytes)
@@ -78,14 +81,15 @@ impl Control {
         let Some(parent) = parent else { return Ok(None) };
         let tenant = catalog::read::<Tenant>(&parent)?;
         let Some(children) = children else {
-            return Ok(Some(Family { tenant, subscriptions: 0, revision: None }));
+            let children = Children::default();
+            return Ok(Some(Family { tenant, children, revision: None }));
         };
-        let Children { subscriptions } =
-            serde_json::from_slice(&children.bytes).map_err(|error| {
-                tracing::error!(name = children.name, %error, "a stored document cannot be read");
-                Refusal::new(Reason::Internal, format!("{} cannot be read", children.name))
-            })?;
-        Ok(Some(Family { tenant, subscriptions, revision: Some(children.revision) }))
+        let revision = Some(children.revision);
+        let children = serde_json::from_slice(&children.bytes).map_err(|error| {
+            tracing::error!(name = children.name, %error, "a stored document cannot be read");
+            Refusal::new(Reason::Internal, format!("{} cannot be read", children.name))
+        })?;
+        Ok(Some(Family { tenant, children, revision }))
     }
 }
 

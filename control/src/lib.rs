@@ -8,12 +8,14 @@
 //! state that was really there, and no write is lost or made on stale grounds.
 //!
 //! What must hold of a set rather than of one document (how many subscriptions a tenant has, which
-//! secrets a subscription has) is guarded by one document per tenant (`family`). Pausing,
+//! secrets a subscription has) is guarded by one document per tenant (`family`), and who uses a
+//! contract by one per contract (`contracts`). Pausing,
 //! disabling and deleting write configuration only: nodes follow it and act on what waits.
 //!
 //! Nothing here opens a connection to a receiver, and nothing here ever prints a key.
 
 mod assign;
+mod callbacks;
 mod catalog;
 mod commit;
 mod contracts;
@@ -21,6 +23,7 @@ mod deliveries;
 mod etag;
 mod event_types;
 mod family;
+mod given;
 mod heads;
 mod lanes;
 mod listing;
@@ -30,12 +33,15 @@ mod nodes;
 mod options;
 mod parse;
 mod reach;
+mod receiver;
 mod repeat;
 mod secrets;
 mod service;
 mod subscriptions;
 mod tenants;
 
+pub use callbacks::Callbacks;
+pub use contracts::Contracts;
 pub use deliveries::Deliveries;
 pub use event_types::EventTypes;
 pub use nodes::Nodes;

@@ -52,6 +52,8 @@ page_requests! {
     ListEventTypesRequest: "ListEventTypes";
     ListSubscriptionsRequest: "ListSubscriptions";
     ListSecretsRequest: "ListSecrets";
+    ListCallbacksRequest: "ListCallbacks";
+    ListContractsRequest: "ListContracts";
     ListEventsRequest: "ListEvents";
     ListDeliveriesRequest: "ListDeliveries";
     ListAttemptsRequest: "ListAttempts";

@@ -8,6 +8,8 @@ use pregon_core::clock::SharedClock;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
+use pregon_proto::v1::callback_service_server::CallbackServiceServer;
+use pregon_proto::v1::contract_service_server::ContractServiceServer;
 use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
 use pregon_proto::v1::event_type_service_server::EventTypeServiceServer;
 use pregon_proto::v1::node_service_server::NodeServiceServer;
@@ -18,14 +20,16 @@ use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Server, ServerError};
 use pregon_store::Store;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::contracts::Contracts;
+use crate::contracts::Registry;
 use crate::family::Turns;
 use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
-use crate::{Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
+use crate::subscriptions::Tests;
+use crate::{Callbacks, Contracts, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
 
 /// How long one call waits for the next commit.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -62,15 +66,19 @@ pub struct Control {
     pub(crate) clock: SharedClock,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) page_key: PageKey,
-    pub(crate) contracts: Contracts,
+    pub(crate) contracts: Registry,
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) user_agent: Arc<str>,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) turns: Turns,
+    /// The turn among writes that count who uses a contract.
+    pub(crate) contract_turn: Mutex<()>,
     pub(crate) lane_names: LaneNames,
     pub(crate) recent: Recent,
+    /// Tests that may be repeated.
+    pub(crate) tests: Tests,
 }
 
 impl fmt::Debug for Control {
@@ -86,10 +94,14 @@ pub struct Services {
     pub tenants: TenantServiceServer<Tenants>,
     /// `pregon.v1.EventTypeService`
     pub event_types: EventTypeServiceServer<EventTypes>,
+    /// `pregon.v1.ContractService`
+    pub contracts: ContractServiceServer<Contracts>,
     /// `pregon.v1.SubscriptionService`
     pub subscriptions: SubscriptionServiceServer<Subscriptions>,
     /// `pregon.v1.SecretService`
     pub secrets: SecretServiceServer<Secrets>,
+    /// `pregon.v1.CallbackService`
+    pub callbacks: CallbackServiceServer<Callbacks>,
     /// `pregon.v1.DeliveryService`
     pub deliveries: DeliveryServiceServer<Deliveries>,
     /// `pregon.v1.NodeService`
@@ -104,15 +116,17 @@ impl Control {
             clock: options.clock,
             keys: options.keys,
             page_key: options.page_key,
-            contracts: Contracts::new(&options.url_policy),
+            contracts: Registry::new(options.url_policy),
             event_data_limit: options.event_data_limit,
             random: options.random,
             user_agent: options.user_agent,
             heads: Heads::new(options.latest),
             drain: options.drain,
             turns: Turns::default(),
+            contract_turn: Mutex::default(),
             lane_names: LaneNames::default(),
             recent: Recent::default(),
+            tests: Tests::default(),
         })
     }
 
@@ -144,9 +158,13 @@ impl Control {
             tenants: TenantServiceServer::new(Tenants::new(it())).max_decoding_message_size(LEN),
             event_types: EventTypeServiceServer::new(EventTypes::new(it()))
                 .max_decoding_message_size(LEN),
+            contracts: ContractServiceServer::new(Contracts::new(it()))
+                .max_decoding_message_size(LEN),
             subscriptions: SubscriptionServiceServer::new(Subscriptions::new(it()))
                 .max_decoding_message_size(LEN),
             secrets: SecretServiceServer::new(Secrets::new(it())).max_decoding_message_size(LEN),
+            callbacks: CallbackServiceServer::new(Callbacks::new(it()))
+                .max_decoding_message_size(LEN),
             deliveries: DeliveryServiceServer::new(Deliveries::new(it()))
                 .max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
@@ -156,15 +174,20 @@ impl Control {
 
 impl Services {
     /// Methods that are made for waiting, by path: their time limit is that of waits.
-    pub const WAITS: [&str; 1] = ["/pregon.v1.NodeService/WaitForRevision"];
+    pub const WAITS: [&str; 2] = [
+        "/pregon.v1.NodeService/WaitForRevision",
+        "/pregon.v1.SubscriptionService/TestSubscription",
+    ];
 
     /// Adds all of them to a server.
     pub fn add_to(self, server: Server) -> Result<Server, ServerError> {
         server
             .with(self.tenants)?
             .with(self.event_types)?
+            .with(self.contracts)?
             .with(self.subscriptions)?
             .with(self.secrets)?
+            .with(self.callbacks)?
             .with(self.deliveries)?
             .with(self.nodes)
     }

@@ -8,6 +8,7 @@ use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::event::Environment;
 use pregon_core::id::TenantId;
 use pregon_core::limits;
+use pregon_core::redact::{SensitivePath, SensitiveRoot};
 use pregon_proto::v1;
 use pregon_rpc::time;
 
@@ -72,6 +73,29 @@ pub(crate) fn labels(
     sorted.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// Paths to values that are shown redacted; all lead into the same data.
+pub(crate) fn sensitive_paths(
+    field: &str,
+    given: &[String],
+    root: SensitiveRoot,
+    wrong: &mut Violations,
+) -> Option<Vec<String>> {
+    if given.len() > limits::SENSITIVE_PATHS {
+        let text = format!("must be {} at most, are {}", limits::SENSITIVE_PATHS, given.len());
+        wrong.add(field, Rule::TooMany, text);
+        return None;
+    }
+    let mut parsed = Vec::new();
+    for (index, text) in given.iter().enumerate() {
+        let path = SensitivePath::parse(text).and_then(|path| match path.root() == root {
+            true => Ok(path.as_str().to_owned()),
+            false => Err(Wrong::new(Rule::Malformed, "leads into data that is not there")),
+        });
+        parsed.extend(wrong.check(format!("{field}[{index}]"), path));
+    }
+    Some(parsed)
+}
+
 /// A whole number within bounds.
 pub(crate) fn within<T>(given: T, least: T, most: T) -> Result<T, Wrong>
 where
@@ -83,6 +107,15 @@ where
         let text = format!("must be {least} to {most}, is {given}");
         Err(Wrong::new(Rule::OutOfRange, text))
     }
+}
+
+/// `max_concurrency`; 0 stands for the default.
+pub(crate) fn concurrency(field: &str, given: i32, wrong: &mut Violations) -> Option<u32> {
+    if given == 0 {
+        return Some(limits::CONCURRENCY_DEFAULT);
+    }
+    let parsed = within(i64::from(given), 1, i64::from(limits::CONCURRENCY_MAX));
+    wrong.check(field, parsed).and_then(|number| u32::try_from(number).ok())
 }
 
 /// A field whose feature is not there yet: refused when set.

@@ -83,24 +83,30 @@ named! {
         GetTenantRequest DeleteTenantRequest
         GetSubscriptionRequest DeleteSubscriptionRequest PauseSubscriptionRequest
         ResumeSubscriptionRequest DisableSubscriptionRequest
+        ApproveSubscriptionRequest RejectSubscriptionRequest TestSubscriptionRequest
+        GetCallbackRequest DeleteCallbackRequest PauseCallbackRequest ResumeCallbackRequest
         GetSecretRequest DeleteSecretRequest RevokeSecretRequest RevealSecretRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
         ReplayDeliveryRequest CancelDeliveryRequest;
     parent:
         CreateSubscriptionRequest ListSubscriptionsRequest
-        CreateSecretRequest ListSecretsRequest RotateSecretRequest
+        CreateSecretRequest ListSecretsRequest RotateSecretRequest GetJwksRequest
+        CreateCallbackRequest ListCallbacksRequest
         ListEventsRequest ListAttemptsRequest GetReconciliationReportRequest;
 }
 
 updates! {
     UpdateTenantRequest: tenant;
     UpdateSubscriptionRequest: subscription;
+    UpdateCallbackRequest: callback;
 }
 
 of_no_tenant! {
     ListTenantsRequest
     CreateEventTypeRequest GetEventTypeRequest ListEventTypesRequest UpdateEventTypeRequest
-    DeleteEventTypeRequest
+    DeleteEventTypeRequest ImportEventTypesRequest
+    CreateContractRequest GetContractRequest ListContractsRequest UpdateContractRequest
+    DeleteContractRequest
     GetNodeRequest ListNodesRequest WaitForRevisionRequest
 }
 
@@ -113,6 +119,17 @@ impl Reaches for v1::ListDeliveriesRequest {
 impl Reaches for v1::ReplayDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.subscription])
+    }
+}
+
+impl Reaches for v1::PreviewDeliveryRequest {
+    fn reach(&self) -> Reach<'_> {
+        match &self.source {
+            Some(v1::preview_delivery_request::Source::StoredEvent(event)) => {
+                names(&self.name, &[event])
+            }
+            Some(v1::preview_delivery_request::Source::Event(_)) | None => names(&self.name, &[]),
+        }
     }
 }
 

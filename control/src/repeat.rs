@@ -23,7 +23,7 @@ const RECENT: usize = 100_000;
 
 /// A request message whose content can be hashed.
 pub(crate) trait Canonical: Message + Clone {
-    /// Its map of labels, if it has one.
+    /// Its map, if it has one; labels as a rule.
     fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
         None
     }
@@ -47,6 +47,28 @@ impl Canonical for v1::CreateSubscriptionRequest {
     }
 }
 
+impl Canonical for v1::CreateContractRequest {
+    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
+        self.contract.as_mut().map(|it| &mut it.labels)
+    }
+}
+
+impl Canonical for v1::CreateCallbackRequest {
+    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
+        self.callback.as_mut().map(|it| &mut it.labels)
+    }
+}
+
+impl Canonical for v1::TestSubscriptionRequest {
+    /// The one map of a test is of attributes.
+    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
+        match self.sample.as_mut()? {
+            v1::test_subscription_request::Sample::Event(event) => Some(&mut event.attributes),
+            v1::test_subscription_request::Sample::EventType(_) => None,
+        }
+    }
+}
+
 impl Canonical for v1::ListSubscriptionsRequest {
     fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
         Some(&mut self.labels)
@@ -61,6 +83,8 @@ impl Canonical for v1::CancelDeliveryRequest {}
 impl Canonical for v1::ListTenantsRequest {}
 impl Canonical for v1::ListEventTypesRequest {}
 impl Canonical for v1::ListSecretsRequest {}
+impl Canonical for v1::ListContractsRequest {}
+impl Canonical for v1::ListCallbacksRequest {}
 impl Canonical for v1::ListEventsRequest {}
 impl Canonical for v1::ListDeliveriesRequest {}
 impl Canonical for v1::ListAttemptsRequest {}

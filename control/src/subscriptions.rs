@@ -1,15 +1,16 @@
 //! SubscriptionService.
 //!
-//! A subscription comes into being with its lane, its first key and its place in the tenant's
-//! count in one commit, and goes with its keys in one. States are configuration: what waits in the
-//! lane is moved by the nodes, which follow it.
+//! A subscription comes into being with its lane, its first key, its place in the tenant's count and
+//! that among its contract's users in one commit, and goes with its keys in one. States are
+//! configuration: what waits in the lane is moved by the nodes, which follow it.
 
+use pregon_core::contract::Contract;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Environment;
 use pregon_core::id::{ContractId, EventTypeId, LaneNo, SubscriptionId, SubscriptionName};
 use pregon_core::limits;
 use pregon_core::model::{
-    Common, Resource, Secret, StateChange, Subscription, SubscriptionState, Tenant,
+    Auth, Common, Resource, Secret, StateChange, Subscription, SubscriptionState, Tenant,
 };
 use pregon_core::pattern::Pattern;
 use pregon_proto::v1;
@@ -17,17 +18,22 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService;
 use pregon_rpc::caller::Caller;
 
 use crate::Control;
-use crate::catalog::{Kind, Stored};
+use crate::catalog::{Kind, SUBSCRIPTION_SECRETS, Stored};
 use crate::commit::{How, Plan, until_settled};
 use crate::family::Family;
 use crate::mask::Mask;
 use crate::parse::Scope;
+use crate::receiver::{AuthEdit, Receiver};
 use crate::service::service;
 use crate::{etag, lanes, parse};
-use edit::{Edit, from_state, to_wire, with_fields};
+use edit::{Edit, FIELD, from_state, to_wire, with_fields};
+pub(crate) use test::Tests;
 
 mod edit;
+mod preview;
 mod state;
+mod test;
+mod update;
 
 service! {
     /// The service of subscriptions.
@@ -35,12 +41,29 @@ service! {
         create_subscription(CreateSubscriptionRequest by caller) -> CreateSubscriptionResponse;
         get_subscription(GetSubscriptionRequest) -> GetSubscriptionResponse;
         list_subscriptions(ListSubscriptionsRequest) -> ListSubscriptionsResponse;
-        update_subscription(UpdateSubscriptionRequest) -> UpdateSubscriptionResponse;
+        update_subscription(UpdateSubscriptionRequest by caller) -> UpdateSubscriptionResponse;
         delete_subscription(DeleteSubscriptionRequest) -> DeleteSubscriptionResponse;
         pause_subscription(PauseSubscriptionRequest by caller) -> PauseSubscriptionResponse;
         resume_subscription(ResumeSubscriptionRequest by caller) -> ResumeSubscriptionResponse;
         disable_subscription(DisableSubscriptionRequest by caller) -> DisableSubscriptionResponse;
+        approve_subscription(ApproveSubscriptionRequest by caller) -> ApproveSubscriptionResponse;
+        reject_subscription(RejectSubscriptionRequest by caller) -> RejectSubscriptionResponse;
+        test_subscription(TestSubscriptionRequest by caller) -> TestSubscriptionResponse;
+        preview_delivery(PreviewDeliveryRequest) -> PreviewDeliveryResponse;
     }
+}
+
+/// What brings a subscription into being.
+struct Birth {
+    plan: Plan,
+    subscription: Stored<Subscription>,
+    /// How many secrets it has.
+    secrets: u32,
+}
+
+/// What a request says of every field.
+fn whole(given: &v1::Subscription, wrong: &mut Violations) -> Edit {
+    Edit::parse(given, &with_fields(given, Mask::all), wrong)
 }
 
 /// Which subscriptions of a list are wanted.
@@ -99,7 +122,8 @@ impl Control {
         let options = (request.validate_only, request.request_id.as_str());
         let how = How::parse(caller, "CreateSubscription", &request, options, &mut wrong);
         let given = parse::required("subscription", request.subscription.as_ref(), &mut wrong);
-        let edit = given.map(|given| self.whole_subscription(given, &mut wrong));
+        let edit = given.map(|given| whole(given, &mut wrong));
+        self.also_wrong(edit.as_ref(), None, &mut wrong).await?;
         let name =
             tenant.zip(id).map(|(tenant, subscription)| SubscriptionName { tenant, subscription });
         let (name, edit) = parse::done(wrong, name.zip(edit))?;
@@ -112,6 +136,27 @@ impl Control {
             shown.name.clear(); // the real one will get another id
         }
         Ok(answer)
+    }
+
+    /// Where something is wrong already, notes what else the contract finds: one that exists is
+    /// the one asked for, else that of the subscription as it is, else the default.
+    async fn also_wrong(
+        &self,
+        edit: Option<&Edit>,
+        name: Option<&SubscriptionName>,
+        wrong: &mut Violations,
+    ) -> Result<(), Refusal> {
+        let Some(edit) = edit.filter(|_| !wrong.is_empty()) else { return Ok(()) };
+        let stored = match (&edit.contract, name) {
+            (None, Some(name)) => self.find::<Subscription>(&name.to_string()).await?,
+            (Some(_), _) | (None, None) => None,
+        };
+        let stored = stored.map(|it| it.value.contract);
+        let id = edit.contract.clone().or(stored).unwrap_or_else(ContractId::standard_webhooks);
+        if let Some(contract) = self.find_contract(&id).await? {
+            edit.receiver().check(FIELD, &contract, &self.contracts.policy(&contract), wrong);
+        }
+        Ok(())
     }
 
     async fn try_create_subscription(
@@ -127,11 +172,13 @@ impl Control {
         if self.find::<Subscription>(&name.to_string()).await?.is_some() {
             return Err(Refusal::exists(Subscription::WORD, name.to_string()));
         }
-        let (plan, subscription) = self.birth(name, edit, &family, how.validate_only).await?;
-        let answer = v1::CreateSubscriptionResponse {
-            subscription: Some(to_wire(&subscription, self.first_secrets())),
-            ..Default::default()
-        };
+        let contract = edit.contract.clone().unwrap_or_else(ContractId::standard_webhooks);
+        let leans = self.lean_on([&contract]).await?;
+        let contract = leans.get(&contract)?;
+        let birth = self.birth(name, edit, contract, &family, how.validate_only).await?;
+        let plan = leans.change(birth.plan, [(contract.id(), 1)]);
+        let subscription = Some(to_wire(&birth.subscription, birth.secrets));
+        let answer = v1::CreateSubscriptionResponse { subscription, ..Default::default() };
         self.commit(plan, answer, how).await
     }
 
@@ -140,11 +187,12 @@ impl Control {
         &self,
         name: &SubscriptionName,
         edit: &Edit,
+        contract: &Contract,
         family: &Family,
         validate_only: bool,
-    ) -> Result<(Plan, Stored<Subscription>), Refusal> {
+    ) -> Result<Birth, Refusal> {
         let most = family.tenant.value.limits.max_subscriptions;
-        if family.subscriptions >= most {
+        if family.children.subscriptions >= most {
             let text = format!("{} may have {most} subscriptions", name.tenant.name());
             let resource = Some((Tenant::WORD, name.tenant.name()));
             return Err(Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, text) });
@@ -153,27 +201,35 @@ impl Control {
             true => LaneNo::EVENTS, // shown to nobody, and no number is used up
             false => self.store.config.next_lane().await?,
         };
-        let subscription = self.new_subscription(name, edit, lane)?;
+        let subscription = self.new_subscription(name, edit, contract, lane)?;
         let mut plan = Plan::new().put(&Resource::Subscription(subscription.clone()), 0);
-        if self.contracts.requires_secret() {
-            plan = plan.put(&Resource::Secret(self.first_secret(name)?), 0);
+        let secret = contract.secret().required;
+        if secret {
+            let signer = name.clone().into();
+            plan = plan.put(&Resource::Secret(self.first_secret(&signer, contract)?), 0);
         }
-        let plan = family.change(plan, family.subscriptions + 1);
-        Ok((lanes::claim(plan, &subscription), Stored::new(subscription)))
-    }
-
-    /// How many secrets a new subscription has.
-    fn first_secrets(&self) -> u32 {
-        u32::from(self.contracts.requires_secret())
+        let mut children = family.children;
+        children.subscriptions += 1;
+        let plan = lanes::claim(family.change(plan, children), &subscription);
+        let subscription = Stored::new(subscription);
+        Ok(Birth { plan, subscription, secrets: u32::from(secret) })
     }
 
     fn new_subscription(
         &self,
         name: &SubscriptionName,
         edit: &Edit,
+        contract: &Contract,
         lane: LaneNo,
     ) -> Result<Subscription, Refusal> {
         let now = self.clock.now();
+        let none = AuthEdit::None;
+        let auth = edit.auth.as_ref().unwrap_or(&none);
+        let (auth, _) = self.sealed_auth(FIELD, auth, &Auth::None, name)?;
+        let state = match contract.approval() {
+            true => SubscriptionState::PendingApproval,
+            false => SubscriptionState::Active,
+        };
         let mut subscription = Subscription {
             tenant: name.tenant.clone(),
             id: name.subscription.clone(),
@@ -183,21 +239,22 @@ impl Control {
             environment: edit.environment.unwrap_or(Environment::Live),
             event_types: Vec::new(),
             filter: String::new(),
-            contract: self.contracts.default_id(),
+            contract: contract.id().clone(),
             headers: Vec::new(),
+            auth,
+            sensitive_paths: Vec::new(),
             max_concurrency: limits::CONCURRENCY_DEFAULT,
             max_pending: 0,
-            state: SubscriptionState::Active,
+            state,
             state_reason: String::new(),
             state_change: None,
         };
-        edit.apply(&mut subscription, &self.contracts)?;
+        edit.apply(&mut subscription);
+        let mut wrong = Violations::new();
+        let policy = self.contracts.policy(contract);
+        Receiver::from(&subscription).check(FIELD, contract, &policy, &mut wrong);
+        wrong.finish()?;
         Ok(subscription)
-    }
-
-    /// What a request says of every field.
-    fn whole_subscription(&self, given: &v1::Subscription, wrong: &mut Violations) -> Edit {
-        Edit::parse(given, &with_fields(given, Mask::all), &self.contracts, wrong)
     }
 
     pub(crate) async fn get_subscription(
@@ -208,7 +265,7 @@ impl Control {
         let name = wrong.check("name", SubscriptionName::parse(&request.name));
         let name = parse::done(wrong, name)?;
         let stored = self.fetch::<Subscription>(&name.to_string()).await?;
-        let live = self.live_secrets(&name).await?;
+        let live = self.live_secrets(&name.into()).await?;
         Ok(v1::GetSubscriptionResponse { subscription: Some(to_wire(&stored, live)) })
     }
 
@@ -231,68 +288,11 @@ impl Control {
         let name = |it: &Subscription| it.name().to_string();
         let wants = |it: &Subscription| filter.wants(it);
         let (found, next) = self.page(&prefix, &paging, name, wants).await?;
-        let live = self.live_secrets_of(&prefix, &found).await?;
-        let live = |it: &Subscription| live.get(&it.name()).copied().unwrap_or(0);
+        let signers = found.iter().map(|it| it.value.name().into());
+        let live = self.live_secrets_of(SUBSCRIPTION_SECRETS, &prefix, signers).await?;
+        let live = |it: &Subscription| live.get(&it.name().into()).copied().unwrap_or(0);
         let subscriptions = found.iter().map(|it| to_wire(it, live(&it.value))).collect();
         Ok(v1::ListSubscriptionsResponse { subscriptions, next_page_token: next })
-    }
-
-    pub(crate) async fn update_subscription(
-        &self,
-        request: v1::UpdateSubscriptionRequest,
-    ) -> Result<v1::UpdateSubscriptionResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let given = parse::required("subscription", request.subscription.as_ref(), &mut wrong);
-        let given = parse::done(wrong, given)?;
-        let mut wrong = Violations::new();
-        let name = wrong.check("subscription.name", SubscriptionName::parse(&given.name));
-        let mask = with_fields(given, |fields| {
-            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
-        });
-        let edit = Edit::parse(given, &mask, &self.contracts, &mut wrong);
-        let name = parse::done(wrong, name)?;
-        let _turn = match request.allow_missing {
-            true => Some(self.turns.take(&name.tenant).await),
-            false => None,
-        };
-        until_settled(|| self.try_update_subscription(&name, given, &edit, &request)).await
-    }
-
-    async fn try_update_subscription(
-        &self,
-        name: &SubscriptionName,
-        given: &v1::Subscription,
-        edit: &Edit,
-        request: &v1::UpdateSubscriptionRequest,
-    ) -> Result<Option<v1::UpdateSubscriptionResponse>, Refusal> {
-        let (text, how) = (name.to_string(), How::plain(request.validate_only));
-        let (plan, subscription, live) = match self.find::<Subscription>(&text).await? {
-            Some(Stored { mut value, revision, .. }) => {
-                etag::check(&given.etag, revision, Subscription::WORD, &text)?;
-                if edit.environment.is_some_and(|wanted| wanted != value.environment) {
-                    let words = format!("is {} for good", value.environment);
-                    let field = "subscription.environment";
-                    return Err(Refusal::field(field, Rule::Immutable, words));
-                }
-                edit.apply(&mut value, &self.contracts)?;
-                value.common.update_time = self.clock.now();
-                let plan = Plan::new().put(&Resource::Subscription(value.clone()), revision);
-                (plan, Stored::new(value), self.live_secrets(name).await?)
-            }
-            None if request.allow_missing => {
-                etag::check(&given.etag, 0, Subscription::WORD, &text)?;
-                let family = self.family(&name.tenant).await?;
-                let mut wrong = Violations::new();
-                let all = self.whole_subscription(given, &mut wrong);
-                wrong.finish()?;
-                let (plan, value) = self.birth(name, &all, &family, how.validate_only).await?;
-                (plan, value, self.first_secrets())
-            }
-            None => return Err(Refusal::not_found(Subscription::WORD, text)),
-        };
-        let subscription = Some(to_wire(&subscription, live));
-        let answer = v1::UpdateSubscriptionResponse { subscription, ..Default::default() };
-        self.commit(plan, answer, &how).await
     }
 
     pub(crate) async fn delete_subscription(
@@ -321,10 +321,14 @@ impl Control {
             };
         };
         etag::check(&request.etag, stored.revision, Subscription::WORD, &text)?;
-        let secrets = self.names_below(Secret::COLLECTIONS, &format!("{text}/secrets/")).await?;
+        let leans = self.lean_on([&stored.value.contract]).await?;
+        let below = format!("{text}/secrets/");
+        let secrets = self.names_below(Secret::collections(&below), &below).await?;
         let plan = Plan::new().remove(&text, stored.revision);
         let plan = secrets.into_iter().fold(plan, Plan::delete);
-        let plan = family.change(plan, family.subscriptions.saturating_sub(1));
+        let mut children = family.children;
+        children.subscriptions = children.subscriptions.saturating_sub(1);
+        let plan = leans.change(family.change(plan, children), [(&stored.value.contract, -1)]);
         self.commit(plan, answer, &How::plain(request.validate_only)).await
     }
 }

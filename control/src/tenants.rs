@@ -1,12 +1,12 @@
 //! TenantService.
 //!
 //! A tenant is deleted with its children or not at all: [`family`](crate::family) sees to it that
-//! no subscription slips in between.
+//! none slips in between.
 
 use pregon_core::error::{Reason, Refusal, Violations};
-use pregon_core::id::TenantId;
+use pregon_core::id::{ContractId, TenantId};
 use pregon_core::limits;
-use pregon_core::model::{Common, Resource, Tenant, TenantLimits};
+use pregon_core::model::{Callback, Common, Resource, Secret, Subscription, Tenant, TenantLimits};
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
 use pregon_rpc::caller::Caller;
@@ -14,6 +14,7 @@ use pregon_rpc::caller::Caller;
 use crate::Control;
 use crate::catalog::{Kind, Stored};
 use crate::commit::{How, Plan, until_settled};
+use crate::family::Children;
 use crate::mask::{Fields, Mask};
 use crate::service::service;
 use crate::{etag, map, parse};
@@ -270,21 +271,39 @@ impl Control {
         let read = family.tenant.revision;
         etag::check(&request.etag, read, Tenant::WORD, &id.name())?;
         let mut plan = family.end(Plan::new().remove(id.name(), read));
-        let below = format!("{}/subscriptions/", id.name());
-        for collections in ["tenants/subscriptions", "tenants/subscriptions/secrets"] {
-            let children = self.names_below(collections, &below).await?;
-            if !children.is_empty() && !request.force {
-                return Err(children_exist(id, family.subscriptions));
-            }
-            plan = children.into_iter().fold(plan, Plan::delete);
+        let (subscriptions, callbacks) =
+            (format!("{}/subscriptions/", id.name()), format!("{}/callbacks/", id.name()));
+        let children = self.all_below::<Subscription>(&subscriptions, |it| it.name().to_string());
+        let mut users: Vec<ContractId> = Vec::new();
+        for child in children.await? {
+            plan = plan.delete(child.value.name().to_string());
+            users.push(child.value.contract);
         }
+        let children = self.all_below::<Callback>(&callbacks, |it| it.name().to_string());
+        for child in children.await? {
+            plan = plan.delete(child.value.name().to_string());
+            users.push(child.value.contract);
+        }
+        if !users.is_empty() && !request.force {
+            return Err(children_exist(id, family.children));
+        }
+        for below in [&subscriptions, &callbacks] {
+            let secrets = self.names_below(Secret::collections(below), below).await?;
+            plan = secrets.into_iter().fold(plan, Plan::delete);
+        }
+        let leans = self.lean_on(&users).await?;
+        plan = leans.change(plan, users.iter().map(|contract| (contract, -1)));
         self.commit(plan, answer, &How::plain(request.validate_only)).await
     }
 }
 
-fn children_exist(id: &TenantId, subscriptions: u32) -> Refusal {
+fn children_exist(id: &TenantId, children: Children) -> Refusal {
     let name = id.name();
-    let message = format!("{name} has {subscriptions} subscriptions; set force to delete them too");
+    let Children { subscriptions, callbacks } = children;
+    let message = format!(
+        "{name} has {subscriptions} subscriptions and {callbacks} callbacks; set force to delete \
+         them too"
+    );
     let resource = Some((Tenant::WORD, name));
     Refusal { resource, ..Refusal::new(Reason::ChildrenExist, message) }
 }

@@ -1,13 +1,17 @@
 //! The wire contract as data: what a receiver sees, what counts as its acknowledgement, and when
 //! an attempt is repeated.
 //!
-//! A contract is stated as a [`ContractSpec`] (by this crate for the built-in ones, by a document
-//! for others) and becomes a [`Contract`] once, when all of it is checked and its templates are
-//! compiled. From then on everything is a pure function over it:
+//! A contract is a document ([`Contract::read`], [`document`]); it states a [`ContractSpec`], which
+//! becomes a [`Contract`] once, when all of it is checked and its templates are compiled. From then
+//! on everything is a pure function over it:
 //!
 //! - [`render()`] makes body and headers, shared by subscriptions as far as [`Contract::sharing`];
 //! - [`sign()`] adds the signatures of one subscription's keys over exactly those bytes;
-//! - [`crate::outcome::decide`] judges the answer and plans the next attempt.
+//! - [`Contract::judge`] says what an answer means, and [`crate::outcome::decide`] plans the next
+//!   attempt;
+//! - [`render_check`] and [`sign_check`] do the same for a question to a callback, whose answer
+//!   [`Verdict::allows`] reads;
+//! - [`verify`](verify::verify) is the other side: what a receiver makes of a request.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -15,32 +19,53 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Rule, Wrong};
-use crate::header::{is_name, is_reserved, is_value};
+use crate::error::{Wrong, words};
+use crate::expr::Site;
+use crate::header::is_value;
 use crate::id::{ContractId, EventTypeId};
+use crate::model::Auth;
+use crate::outcome::{Answer, Judged};
 use crate::pattern::Pattern;
+use crate::redact::SensitivePath;
 use crate::secret::{SecretEncoding, SecretForm};
 use crate::url::UrlRules;
+use std::fmt;
 
 pub mod accessor;
+mod body;
 pub mod builtin;
+pub mod callback;
+mod check;
 pub mod condition;
+pub mod document;
 pub mod render;
 pub mod retry;
 pub mod sign;
+mod subject;
 pub mod template;
+mod text;
+mod value;
+pub mod verdict;
+pub mod verify;
 
 pub use accessor::Sharing;
-pub use builtin::standard_webhooks;
+pub use builtin::{BuiltIn, builtins, standard_webhooks};
+pub use callback::{CallbackRule, CallbackSpec};
 pub use condition::Condition;
-pub use render::{HeaderLine, RenderError, RenderInput, Rendered, render};
+pub use document::DocumentFault;
+pub use render::{HeaderLine, RenderError, Rendered, render, render_check, render_redacted};
 pub use retry::Retry;
 pub use sign::{
-    Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey, SigningKeys, sign,
+    MadeSignature, Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey,
+    SigningKeys, sign, sign_check, signatures,
 };
-pub use template::{Template, TextTemplate};
+pub use subject::{CheckInput, RenderInput};
+pub use template::Template;
+pub use text::TextTemplate;
+pub use verdict::Verdict;
 
-use template::{BodyTemplate, Place};
+use body::BodyTemplate;
+use subject::Subject;
 
 /// Attempt timeouts that a contract may list.
 pub const TIMEOUTS: RangeInclusive<usize> = 1..=32;
@@ -51,12 +76,16 @@ pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 /// Headers and signatures a contract may set: as many as a subscription.
 pub const HEADERS: usize = 20;
+/// The way out of the network where a contract names none.
+pub const EGRESS_DEFAULT: &str = "default";
 
 /// What kind of text the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
     /// JSON.
     Json,
+    /// `application/x-www-form-urlencoded`, of a flat object of scalars.
+    Form,
 }
 
 /// In which form the body is sent and signed.
@@ -64,6 +93,49 @@ pub enum BodyFormat {
 pub enum Canonical {
     /// As it was rendered.
     Verbatim,
+    /// What `JSON.stringify(JSON.parse(text))` gives in ECMAScript.
+    JsonStringify,
+    /// The JSON Canonicalization Scheme of RFC 8785.
+    Rfc8785,
+}
+
+words! {
+    /// A way for Pregón to identify itself to a receiver, beside signatures; as documents name it.
+    AuthKind {
+        /// Not at all.
+        None = "none",
+        /// A bearer token.
+        Bearer = "bearer",
+        /// HTTP Basic authentication.
+        Basic = "basic",
+        /// A key in a header.
+        ApiKey = "api_key",
+    }
+}
+
+impl Auth {
+    /// Which kind it is.
+    pub fn kind(&self) -> AuthKind {
+        match self {
+            Auth::None => AuthKind::None,
+            Auth::Bearer { .. } => AuthKind::Bearer,
+            Auth::Basic { .. } => AuthKind::Basic,
+            Auth::ApiKey { .. } => AuthKind::ApiKey,
+        }
+    }
+}
+
+/// An event type that a contract brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractType {
+    /// Its name.
+    pub id: EventTypeId,
+    /// What it tells.
+    pub description: String,
+    /// JSON Schema of its data, as JSON text; empty: anything goes.
+    pub schema: String,
+    /// An example of its data, as JSON text; empty: none.
+    pub example: String,
 }
 
 /// What a contract asks of a subscription's secrets.
@@ -80,8 +152,12 @@ pub struct SecretRule {
 pub struct ContractSpec {
     /// Its id.
     pub id: ContractId,
+    /// What it is for.
+    pub description: String,
     /// The types it carries; an event of another type does not match a subscription under it.
     pub event_types: Vec<Pattern>,
+    /// Event types that it brings along.
+    pub types: Vec<ContractType>,
     /// What is sent.
     pub body: Template,
     /// What kind of text that is.
@@ -112,6 +188,16 @@ pub struct ContractSpec {
     pub retry: Retry,
     /// Which URLs a subscription may have; none: as the deployment allows.
     pub url: Option<UrlRules>,
+    /// Ways of identification that a subscription may choose; none: all.
+    pub auth: Option<Vec<AuthKind>>,
+    /// The way out of the network.
+    pub egress: Box<str>,
+    /// Whether a subscription waits for the platform's approval.
+    pub approval: bool,
+    /// Values that are shown redacted.
+    pub sensitive: Vec<SensitivePath>,
+    /// Questions to callbacks.
+    pub callback: CallbackSpec,
 }
 
 impl ContractSpec {
@@ -119,8 +205,10 @@ impl ContractSpec {
     pub fn new(id: ContractId) -> Result<Self, Wrong> {
         Ok(Self {
             id,
+            description: String::new(),
             event_types: vec![Pattern::every()],
-            body: Template::text("${event.data}")?,
+            types: Vec::new(),
+            body: Template::text("${event.data}", Site::Template)?,
             body_format: BodyFormat::Json,
             canonical: Canonical::Verbatim,
             content_type: None,
@@ -133,21 +221,32 @@ impl ContractSpec {
             },
             signatures: Vec::new(),
             acknowledge: Condition::success(),
-            refuse: Condition::Never,
-            disable: Condition::Never,
+            refuse: Condition::never(),
+            disable: Condition::never(),
             timeouts: vec![TIMEOUT_DEFAULT],
             retry: Retry::standard(),
             url: None,
+            auth: None,
+            egress: EGRESS_DEFAULT.into(),
+            approval: false,
+            sensitive: Vec::new(),
+            callback: CallbackSpec::new()?,
         })
     }
 }
 
 /// A contract, checked and compiled.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Contract {
     id: ContractId,
+    revision: i64,
+    description: String,
     event_types: Vec<Pattern>,
+    types: Vec<ContractType>,
+    shape: Template,
     body: BodyTemplate,
+    body_format: BodyFormat,
+    canonical: Canonical,
     content_type: Bytes,
     user_agent: Option<Bytes>,
     headers: Vec<(Arc<str>, TextTemplate)>,
@@ -160,8 +259,19 @@ pub struct Contract {
     timeouts: Vec<Duration>,
     retry: Retry,
     url: Option<UrlRules>,
+    auth: Option<Vec<AuthKind>>,
+    egress: Box<str>,
+    approval: bool,
+    sensitive: Vec<SensitivePath>,
+    callback: CallbackRule,
     sharing: Sharing,
     names: Names,
+}
+
+impl fmt::Debug for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Contract({}, revision {})", self.id, self.revision)
+    }
 }
 
 /// Header names that every request has, allocated once.
@@ -174,34 +284,32 @@ struct Names {
 impl Contract {
     /// Checks and compiles a contract, or says what is wrong with it.
     pub fn new(spec: ContractSpec) -> Result<Self, Wrong> {
-        check_timeouts(&spec.timeouts)?;
-        check_headers(&spec)?;
-        for signature in &spec.signatures {
-            let sign::SignaturePlace::Header { each, prefix, .. } = &signature.place;
-            signature.payload.check(Place::Payload)?;
-            prefix.check(Place::Header)?;
-            each.check(Place::Each)?;
-        }
-        if spec.secret.required && spec.signatures.is_empty() {
-            return Err(invalid("secret.required needs one of signatures to use it"));
-        }
-        // One form each: whoever adds another decides here what becomes of the body.
-        let BodyFormat::Json = spec.body_format;
-        let Canonical::Verbatim = spec.canonical;
-        let content_type = spec.content_type.unwrap_or_else(|| "application/json".into());
+        check::check(&spec)?;
+        let content_type = spec.content_type.unwrap_or_else(|| match spec.body_format {
+            BodyFormat::Json => "application/json".into(),
+            BodyFormat::Form => "application/x-www-form-urlencoded".into(),
+        });
         if !is_value(content_type.as_bytes()) {
-            return Err(invalid("content_type cannot be a header's value"));
+            return Err(check::invalid("content_type cannot be a header's value"));
         }
         if !spec.user_agent.as_ref().is_none_or(|agent| is_value(agent.as_bytes())) {
-            return Err(invalid("user_agent cannot be a header's value"));
+            return Err(check::invalid("user_agent cannot be a header's value"));
         }
         let body = BodyTemplate::compile(&spec.body)?;
-        let headers = spec.headers.iter().map(|(_, template)| template.sharing());
+        // What speaks of the body is rendered with the signatures, for each subscription anew.
+        let headers = spec.headers.iter().filter(|(_, template)| !template.speaks_of_body());
+        let sharing = headers.map(|(_, template)| template.sharing());
         Ok(Self {
-            sharing: headers.fold(body.sharing(), Sharing::max),
+            sharing: sharing.fold(body.sharing(), Sharing::max),
             id: spec.id,
+            revision: 0,
+            description: spec.description,
             event_types: spec.event_types,
+            types: spec.types,
+            shape: spec.body,
             body,
+            body_format: spec.body_format,
+            canonical: spec.canonical,
             content_type: content_type.into_boxed_bytes().into(),
             user_agent: spec.user_agent.map(|agent| agent.into_boxed_bytes().into()),
             headers: spec.headers,
@@ -214,8 +322,39 @@ impl Contract {
             timeouts: spec.timeouts,
             retry: spec.retry,
             url: spec.url,
+            auth: spec.auth,
+            egress: spec.egress,
+            approval: spec.approval,
+            sensitive: spec.sensitive,
+            callback: CallbackRule::compile(spec.callback)?,
             names: Names { content_type: "content-type".into(), user_agent: "user-agent".into() },
         })
+    }
+
+    /// The contract as written by this revision of the configuration.
+    #[must_use]
+    pub fn with_revision(self, revision: i64) -> Self {
+        Self { revision, ..self }
+    }
+
+    /// The revision of the configuration that wrote it; 0 for a built-in one.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// What it is for.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The types it carries.
+    pub fn event_types(&self) -> &[Pattern] {
+        &self.event_types
+    }
+
+    /// Event types that it brings along.
+    pub fn types(&self) -> &[ContractType] {
+        &self.types
     }
 
     /// Its id.
@@ -233,9 +372,10 @@ impl Contract {
         self.sharing
     }
 
-    /// Names of the headers it sets, which a subscription may not: in lower case.
+    /// Names of the headers it sets, which a subscription or callback may not: in lower case.
     pub fn header_names(&self) -> Vec<&str> {
-        header_names(&self.headers, &self.signatures).collect()
+        let asked = self.callback.headers.iter().map(|(name, _)| &**name);
+        check::header_names(&self.headers, &self.signatures).chain(asked).collect()
     }
 
     /// Whether W3C trace context goes to the receiver.
@@ -248,19 +388,64 @@ impl Contract {
         &self.secret
     }
 
-    /// Whether an answer with this status ends the delivery as SUCCEEDED.
-    pub fn acknowledges(&self, status: u16) -> bool {
-        self.acknowledge.holds(status)
+    /// Whether some signature is made with HMAC keys.
+    pub fn uses_hmac(&self) -> bool {
+        self.signatures.iter().any(|signature| signature.algorithm.is_hmac())
     }
 
-    /// Whether an answer that does not acknowledge ends the delivery as FAILED at once.
-    pub fn refuses(&self, status: u16) -> bool {
-        self.refuse.holds(status) || self.disable.holds(status)
+    /// Whether some signature is made with Ed25519 keys.
+    pub fn uses_ed25519(&self) -> bool {
+        self.signatures.iter().any(|signature| !signature.algorithm.is_hmac())
     }
 
-    /// Whether an answer that does not acknowledge disables the subscription.
-    pub fn disables(&self, status: u16) -> bool {
-        self.disable.holds(status)
+    /// Whether some signature has room for one key's value only, so that a rotation switches over
+    /// at an instant.
+    pub fn one_key(&self) -> bool {
+        self.signatures.iter().any(Signature::is_of_newest)
+    }
+
+    /// Whether a subscription may identify us in this way.
+    pub fn allows_auth(&self, kind: AuthKind) -> bool {
+        self.auth.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    }
+
+    /// The way out of the network.
+    pub fn egress(&self) -> &str {
+        &self.egress
+    }
+
+    /// Whether a subscription waits for the platform's approval.
+    pub fn approval(&self) -> bool {
+        self.approval
+    }
+
+    /// Values that are shown redacted.
+    pub fn sensitive(&self) -> &[SensitivePath] {
+        &self.sensitive
+    }
+
+    /// Questions to callbacks; none where the signatures speak of what only an event has.
+    pub fn callback(&self) -> Option<&CallbackRule> {
+        let fits = self.signatures.iter().all(Signature::fits_check);
+        fits.then_some(&self.callback)
+    }
+
+    /// Whether more of an answer than its status has to be seen to judge it: its headers, and its
+    /// body up to [`crate::limits::RESPONSE_READ`].
+    pub fn reads_answer(&self) -> bool {
+        [&self.acknowledge, &self.refuse, &self.disable].into_iter().any(Condition::reads_answer)
+    }
+
+    /// What an answer to a delivery's attempt means. A condition that cannot be evaluated on it
+    /// does not hold.
+    pub fn judge(&self, answer: &Answer<'_>, input: &RenderInput<'_>) -> Judged {
+        let subject = Subject::Delivery(input);
+        if self.acknowledge.holds(subject, answer) {
+            return Judged { acknowledged: true, refused: false, disable: false };
+        }
+        let disable = self.disable.holds(subject, answer);
+        let refused = disable || self.refuse.holds(subject, answer);
+        Judged { acknowledged: false, refused, disable }
     }
 
     /// How long attempt `attempt` (from 1) may take, from connect to the answer's last byte.
@@ -279,51 +464,6 @@ impl Contract {
     pub fn url(&self) -> Option<&UrlRules> {
         self.url.as_ref()
     }
-}
-
-fn header_names<'a>(
-    headers: &'a [(Arc<str>, TextTemplate)],
-    signatures: &'a [Signature],
-) -> impl Iterator<Item = &'a str> {
-    let own = headers.iter().map(|(name, _)| &**name);
-    own.chain(signatures.iter().map(|signature| match &signature.place {
-        sign::SignaturePlace::Header { name, .. } => &**name,
-    }))
-}
-
-fn check_timeouts(timeouts: &[Duration]) -> Result<(), Wrong> {
-    match TIMEOUTS.contains(&timeouts.len()) && timeouts.iter().all(|t| TIMEOUT.contains(t)) {
-        true => Ok(()),
-        false => Err(invalid("timeouts must be 1 to 32, each 1s to 30s")),
-    }
-}
-
-fn check_headers(spec: &ContractSpec) -> Result<(), Wrong> {
-    if spec.headers.len() > HEADERS || spec.signatures.len() > HEADERS {
-        return Err(invalid("headers and signatures must be 20 each at most"));
-    }
-    for name in header_names(&spec.headers, &spec.signatures) {
-        if !is_name(name) || is_reserved(name) || name.bytes().any(|b| b.is_ascii_uppercase()) {
-            let text =
-                format!("header {name:?} must be a lower-case name that is not the sender's");
-            return Err(invalid(text));
-        }
-        if is_set_twice(spec, name) {
-            return Err(invalid(format!("header {name} is set twice")));
-        }
-    }
-    spec.headers.iter().try_for_each(|(_, template)| template.check(Place::Header))
-}
-
-/// Signatures may share a header with each other; nothing else may stand twice.
-fn is_set_twice(spec: &ContractSpec, name: &str) -> bool {
-    let headers = header_names(&spec.headers, &[]).filter(|other| *other == name).count();
-    let signed = header_names(&[], &spec.signatures).any(|other| other == name);
-    headers + usize::from(signed) > 1
-}
-
-fn invalid(description: impl Into<String>) -> Wrong {
-    Wrong::new(Rule::ContractInvalid, description)
 }
 
 #[cfg(test)]

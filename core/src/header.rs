@@ -128,6 +128,12 @@ pub fn is_reserved(name: &str) -> bool {
     HOP_BY_HOP.iter().any(is) || OURS.iter().any(is) || describes_content(name)
 }
 
+/// Whether a contract may set a header: what is nobody else's, and the digest of the body (RFC 9530),
+/// for a contract's templates know the bytes that are sent.
+pub fn is_for_contracts(name: &str) -> bool {
+    is_name(name) && (!is_reserved(name) || name.eq_ignore_ascii_case("content-digest"))
+}
+
 fn describes_content(name: &str) -> bool {
     name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"))
 }

@@ -20,7 +20,9 @@ use crate::limits;
 mod names;
 mod position;
 
-pub use names::{AttemptName, DeliveryName, EventName, SecretName, SubscriptionName};
+pub use names::{
+    AttemptName, CallbackName, DeliveryName, EventName, SecretName, SignerName, SubscriptionName,
+};
 pub use position::{DeliveryKey, LaneNo, PartitionNo, Position, ReplayTag};
 
 macro_rules! id {
@@ -119,7 +121,11 @@ id!(
     SubscriptionId, "1 to 64 of A-Z a-z 0-9 _ -", plain
 );
 id!(
-    /// A secret's id, within its subscription.
+    /// A callback's id, within its tenant.
+    CallbackId, "1 to 64 of A-Z a-z 0-9 _ -", plain
+);
+id!(
+    /// A secret's id, within the subscription or callback that signs with it.
     SecretId, "1 to 64 of A-Z a-z 0-9 _ -", plain
 );
 id!(

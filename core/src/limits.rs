@@ -1,6 +1,7 @@
 //! Every bound that callers can meet, each with its reason. A bound that belongs to one machine
 //! part only stands beside that part.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Ids of tenants, subscriptions, secrets and contracts: short enough for keys and logs.
@@ -35,6 +36,35 @@ pub const FILTER_LEN: usize = 2 * 1024;
 pub const HEADERS: usize = 20;
 /// Names and values of a subscription's custom headers together.
 pub const HEADERS_LEN: usize = 4 * 1024;
+/// A contract's document.
+pub const CONTRACT_LEN: usize = 64 * 1024;
+/// Contracts of the platform's own: every node compiles all of them.
+pub const CONTRACTS: usize = 1000;
+/// Sensitive paths of a contract, an event type or a subscription.
+pub const SENSITIVE_PATHS: usize = 64;
+/// A sensitive path: as many bytes as a name or two in each of a few steps.
+pub const SENSITIVE_PATH_LEN: usize = 256;
+/// Steps of a sensitive path: redaction recurses as deep.
+pub const SENSITIVE_STEPS: usize = 16;
+/// Text of a credential: tokens in JSON Web Token form reach a few KiB.
+pub const CREDENTIAL_LEN: usize = 8 * 1024;
+/// User name of basic authentication.
+pub const USERNAME_LEN: usize = 256;
+/// Callbacks a tenant.
+pub const CALLBACKS: usize = 100;
+/// How long a callback's answer may take when nothing is said.
+pub const CALLBACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+/// What a callback's answer may take: people wait for it.
+pub const CALLBACK_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(10);
+/// How long an allowed answer may be remembered.
+pub const CALLBACK_CACHE: Duration = Duration::from_secs(3600);
+/// How long a test send may take when nothing is said.
+pub const TEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(20);
+/// What a test send may take.
+pub const TEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// Notes and reasons of state changes.
+pub const NOTE_LEN: usize = 1024;
 /// Default cap of attempts in flight to one subscription, of one node.
 pub const CONCURRENCY_DEFAULT: u32 = 64;
 /// Highest cap of attempts in flight to one subscription.
@@ -59,14 +89,10 @@ pub const ATTRIBUTES: usize = 16;
 pub const ATTRIBUTE_KEY_LEN: usize = 32;
 /// Values of attributes, in characters: what a receiver's header line holds with ease.
 pub const ATTRIBUTE_VALUE_LEN: usize = 256;
+/// Data of a check: as of an event, by default.
+pub const CHECK_DATA_LEN: usize = 256 * 1024;
 /// Depth of event data: deeper texts are attacks on parsers.
 pub const JSON_DEPTH: usize = 64;
-/// Sensitive paths a contract, event type or subscription.
-pub const SENSITIVE_PATHS: usize = 64;
-/// A sensitive path: as many bytes as a name or two in each of a few steps.
-pub const SENSITIVE_PATH_LEN: usize = 256;
-/// Steps of a sensitive path: redaction recurses as deep.
-pub const SENSITIVE_STEPS: usize = 16;
 /// Events in one PublishBatch.
 pub const PUBLISH_BATCH: usize = 1000;
 /// Unacknowledged messages of a PublishStream.

@@ -16,10 +16,14 @@ use crate::clock::Timestamp;
 use crate::error::words;
 use crate::event::Environment;
 use crate::id::{
-    ContractId, EventTypeId, LaneNo, SecretId, SecretName, SubscriptionId, SubscriptionName,
-    TenantId,
+    CallbackId, CallbackName, ContractId, EventTypeId, LaneNo, SecretId, SecretName, SignerName,
+    SubscriptionId, SubscriptionName, TenantId,
 };
 use crate::limits;
+
+mod resource;
+
+pub use resource::{BadDocument, Resource, ResourceName};
 
 /// What every resource carries besides its own fields. Revision and update time are the store's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +97,62 @@ pub struct EventType {
     /// Publishers should move on.
     #[serde(default)]
     pub deprecated: bool,
+    /// Paths into the data that are shown redacted, as `pregon_core::redact::SensitivePath` reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive_paths: Vec<String>,
+}
+
+/// A wire contract of the platform's own: `contracts/{c}`. Built-in ones are no documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractDocument {
+    /// Its id; the document says the same.
+    pub id: ContractId,
+    /// Common fields.
+    #[serde(flatten)]
+    pub common: Common,
+    /// The contract as it was given: `Contract::read` accepted it.
+    pub document: String,
+}
+
+/// How Pregón identifies itself to a receiver, beside signatures. What must not be shown is sealed
+/// under the master key, with the resource's name and `/auth` behind it as associated data; base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// `authorization: Bearer <token>`
+    Bearer {
+        /// The token, sealed.
+        token: String,
+    },
+    /// `authorization: Basic <username:password>`
+    Basic {
+        /// User name, without a colon.
+        username: String,
+        /// The password, sealed.
+        password: String,
+    },
+    /// A key in a header of the receiver's choice.
+    ApiKey {
+        /// The header's name, in lower case.
+        header: String,
+        /// The header's value, sealed.
+        value: String,
+    },
+}
+
+impl Auth {
+    /// Whether there is none; for `serde`.
+    pub fn is_none(&self) -> bool {
+        *self == Auth::None
+    }
+
+    /// What sealed credentials of this resource are bound to: they open under this and no other.
+    pub fn binding(resource: &impl fmt::Display) -> String {
+        format!("{resource}/auth")
+    }
 }
 
 words! {
@@ -163,6 +223,12 @@ pub struct Subscription {
     /// Headers sent with every attempt, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+    /// How Pregón identifies itself to the receiver.
+    #[serde(default, skip_serializing_if = "Auth::is_none")]
+    pub auth: Auth,
+    /// Paths into the data that are shown redacted, as `pregon_core::redact::SensitivePath` reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive_paths: Vec<String>,
     /// Attempts in flight at most, of one node.
     pub max_concurrency: u32,
     /// Deliveries that may wait; 0: what the tenant's limit says.
@@ -211,12 +277,82 @@ words! {
     }
 }
 
-/// A signing key: `tenants/{t}/subscriptions/{s}/secrets/{k}`.
+words! {
+    /// Whether a callback is asked.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    CallbackState {
+        /// It is.
+        Active = "ACTIVE",
+        /// It is not: every check is refused.
+        Paused = "PAUSED",
+    }
+}
+
+words! {
+    /// What a callback answers when its receiver does not.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    FailurePolicy {
+        /// Denied.
+        Deny = "DENY",
+        /// Allowed.
+        Allow = "ALLOW",
+    }
+}
+
+/// A tenant's URL that is asked before something is done: `tenants/{t}/callbacks/{c}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its id within the tenant.
+    pub id: CallbackId,
+    /// Common fields.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Where questions go; equals its WHATWG form.
+    pub url: String,
+    /// Which environment it belongs to; for good.
+    pub environment: Environment,
+    /// The contract whose `callback` section it follows.
+    pub contract: ContractId,
+    /// Headers sent with every question, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// How Pregón identifies itself to the receiver.
+    #[serde(default, skip_serializing_if = "Auth::is_none")]
+    pub auth: Auth,
+    /// CEL verdict over a 2xx answer; empty: the contract's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verdict: String,
+    /// How long the answer may take, in milliseconds: 100 to 10,000.
+    pub timeout_ms: u32,
+    /// What is answered when the receiver does not.
+    pub on_error: FailurePolicy,
+    /// For how long an ALLOWED answer is remembered, in milliseconds: up to an hour; 0: not.
+    #[serde(default)]
+    pub cache_ttl_ms: u32,
+    /// Questions in flight at most, of one node.
+    pub max_concurrency: u32,
+    /// Whether it is asked.
+    pub state: CallbackState,
+}
+
+impl Callback {
+    /// The resource name.
+    pub fn name(&self) -> CallbackName {
+        CallbackName { tenant: self.tenant.clone(), callback: self.id.clone() }
+    }
+}
+
+/// A signing key: `tenants/{t}/subscriptions/{s}/secrets/{k}`, or the same below a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
-    /// The subscription that signs with it.
-    pub subscription: SubscriptionName,
-    /// Its id within the subscription.
+    /// Who signs with it. (Called `subscription` by releases that knew no other.)
+    #[serde(alias = "subscription")]
+    pub signer: SignerName,
+    /// Its id within the subscription or callback.
     pub id: SecretId,
     /// Common fields.
     #[serde(flatten)]
@@ -240,7 +376,7 @@ pub struct Secret {
 impl Secret {
     /// The resource name.
     pub fn name(&self) -> SecretName {
-        SecretName { subscription: self.subscription.clone(), secret: self.id.clone() }
+        SecretName { signer: self.signer.clone(), secret: self.id.clone() }
     }
 
     /// What the sealed key is bound to: it opens under this name and no other.
@@ -262,146 +398,5 @@ impl Secret {
     }
 }
 
-/// A document of the configuration, by the kind that its name shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resource {
-    /// `tenants/{t}`
-    Tenant(Tenant),
-    /// `eventTypes/{type}`
-    EventType(EventType),
-    /// `tenants/{t}/subscriptions/{s}`
-    Subscription(Subscription),
-    /// `tenants/{t}/subscriptions/{s}/secrets/{k}`
-    Secret(Secret),
-}
-
-/// A stored document that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("document {name} cannot be read: {reason}")]
-pub struct BadDocument {
-    /// The document's name.
-    pub name: String,
-    /// What is wrong with it; never its contents.
-    pub reason: String,
-}
-
-/// The kind of resource that a name speaks of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResourceName {
-    /// `tenants/{t}`
-    Tenant(TenantId),
-    /// `eventTypes/{type}`
-    EventType(EventTypeId),
-    /// `tenants/{t}/subscriptions/{s}`
-    Subscription(SubscriptionName),
-    /// `tenants/{t}/subscriptions/{s}/secrets/{k}`
-    Secret(SecretName),
-}
-
-impl ResourceName {
-    /// Reads a document's name; none where this release knows no such kind.
-    pub fn parse(name: &str) -> Option<Self> {
-        match (name.split('/').count(), name.split('/').next()) {
-            (2, Some("tenants")) => TenantId::parse_name(name).ok().map(Self::Tenant),
-            (2, Some("eventTypes")) => EventTypeId::parse_name(name).ok().map(Self::EventType),
-            (4, _) => SubscriptionName::parse(name).ok().map(Self::Subscription),
-            (6, _) => SecretName::parse(name).ok().map(Self::Secret),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tenant(id) => f.write_str(&id.name()),
-            Self::EventType(id) => f.write_str(&id.name()),
-            Self::Subscription(name) => name.fmt(f),
-            Self::Secret(name) => name.fmt(f),
-        }
-    }
-}
-
-impl Resource {
-    /// Reads the document stored under `name`.
-    pub fn decode(name: &ResourceName, bytes: &[u8]) -> Result<Self, BadDocument> {
-        let bad = |error: serde_json::Error| BadDocument {
-            name: name.to_string(),
-            reason: format!("line {} column {}", error.line(), error.column()),
-        };
-        match name {
-            ResourceName::Tenant(_) => serde_json::from_slice(bytes).map(Self::Tenant).map_err(bad),
-            ResourceName::EventType(_) => {
-                serde_json::from_slice(bytes).map(Self::EventType).map_err(bad)
-            }
-            ResourceName::Subscription(_) => {
-                serde_json::from_slice(bytes).map(Self::Subscription).map_err(bad)
-            }
-            ResourceName::Secret(_) => serde_json::from_slice(bytes).map(Self::Secret).map_err(bad),
-        }
-    }
-
-    /// The name it is stored under.
-    pub fn name(&self) -> ResourceName {
-        match self {
-            Self::Tenant(tenant) => ResourceName::Tenant(tenant.id.clone()),
-            Self::EventType(kind) => ResourceName::EventType(kind.id.clone()),
-            Self::Subscription(subscription) => ResourceName::Subscription(subscription.name()),
-            Self::Secret(secret) => ResourceName::Secret(secret.name()),
-        }
-    }
-
-    /// The document to store.
-    pub fn encode(&self) -> Vec<u8> {
-        let written = match self {
-            Self::Tenant(tenant) => serde_json::to_vec(tenant),
-            Self::EventType(kind) => serde_json::to_vec(kind),
-            Self::Subscription(subscription) => serde_json::to_vec(subscription),
-            Self::Secret(secret) => serde_json::to_vec(secret),
-        };
-        // Strings, numbers and string-keyed maps: none of them can fail to be written.
-        written.unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_come_back_as_they_were_written() {
-        let tenant = Resource::Tenant(Tenant {
-            id: TenantId::parse("acme").unwrap(),
-            common: Common { display_name: "Acme".into(), ..Common::default() },
-            suspended: false,
-            limits: TenantLimits::default(),
-        });
-        let name = tenant.name();
-        assert_eq!(name.to_string(), "tenants/acme");
-        assert_eq!(ResourceName::parse("tenants/acme"), Some(name.clone()));
-        assert_eq!(Resource::decode(&name, &tenant.encode()), Ok(tenant));
-        assert!(Resource::decode(&name, b"{}").unwrap_err().to_string().contains("tenants/acme"));
-        assert_eq!(ResourceName::parse("robots/r2d2"), None);
-    }
-
-    #[test]
-    fn a_secret_signs_from_its_activation_up_to_its_end() {
-        let at = |s: i64| Timestamp::from_millis(s * 1000);
-        let mut secret = Secret {
-            subscription: SubscriptionName::parse("tenants/a/subscriptions/b").unwrap(),
-            id: SecretId::parse("k").unwrap(),
-            common: Common::default(),
-            algorithm: SecretAlgorithm::Hmac,
-            sealed: String::new(),
-            fingerprint: String::new(),
-            activate_time: at(10),
-            expire_time: Some(at(20)),
-            revoke_time: None,
-        };
-        let states = [9, 10, 19, 20].map(|s| secret.state(at(s)));
-        use SecretState::{Active, Expired, Scheduled};
-        assert_eq!(states, [Scheduled, Active, Active, Expired]);
-        secret.revoke_time = Some(at(11));
-        assert_eq!(secret.state(at(12)), SecretState::Revoked);
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Contract;
@@ -158,6 +159,28 @@ impl EndReason {
     }
 }
 
+/// An answer as contracts look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, names in lower case.
+    pub headers: &'a [(String, String)],
+    /// Its body, up to [`crate::limits::RESPONSE_READ`].
+    pub body: &'a Bytes,
+}
+
+/// What a contract makes of an answer; see [`Contract::judge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// The delivery ends as SUCCEEDED.
+    pub acknowledged: bool,
+    /// It ends as FAILED at once.
+    pub refused: bool,
+    /// And the subscription is disabled.
+    pub disable: bool,
+}
+
 /// What came back from an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -165,6 +188,8 @@ pub enum Reply {
     Response {
         /// Its status.
         status: u16,
+        /// What the contract makes of it.
+        judged: Judged,
         /// What its `Retry-After` asks for, from the attempt's end on; see [`crate::retry_after`].
         retry_after: Option<Duration>,
     },
@@ -240,11 +265,13 @@ pub fn decide(
     timings: Timings,
     random01: f64,
 ) -> Decision {
+    let mut judged = Judged::default();
     let (class, status, asked) = match reply {
-        Reply::Response { status, .. } if contract.acknowledges(*status) => {
+        Reply::Response { judged: Judged { acknowledged: true, .. }, .. } => {
             return Decision::of(Outcome::Succeeded, None);
         }
-        Reply::Response { status, retry_after } => {
+        Reply::Response { status, judged: of_contract, retry_after } => {
+            judged = *of_contract;
             (ErrorClass::Status, Some(*status), *retry_after)
         }
         Reply::Fault { class: ErrorClass::Local, .. } => {
@@ -255,7 +282,7 @@ pub fn decide(
     };
     let Timings { took, age } = timings;
     let failure = Failure { attempt, took, age, status, retry_after: asked };
-    let outcome = if status.is_some_and(|status| contract.refuses(status)) {
+    let outcome = if judged.refused {
         Outcome::Failed { reason: EndReason::Refused }
     } else {
         match contract.retry().next(failure, random01) {
@@ -264,7 +291,7 @@ pub fn decide(
         }
     };
     Decision {
-        disable: status.is_some_and(|status| contract.disables(status)),
+        disable: judged.disable,
         slow_lane: contract.retry().asked(status, asked),
         timeout: class == ErrorClass::Timeout,
         ..Decision::of(outcome, Some(class))

@@ -18,7 +18,7 @@ mod ed25519;
 
 pub use ed25519::{
     ED25519_PUBLIC_LEN, ED25519_SEED_LEN, ed25519_generate, ed25519_parse, ed25519_public,
-    ed25519_public_text,
+    ed25519_public_parse, ed25519_public_text,
 };
 
 /// What a contract may allow as a key's length, in bytes.

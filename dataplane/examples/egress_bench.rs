@@ -21,7 +21,7 @@ use pregon_core::id::TenantId;
 use pregon_core::limits;
 use pregon_core::url::{AddressPolicy, EndpointUrl};
 use pregon_dataplane::egress::{
-    Egress, EgressLimits, EgressOptions, OutboundRequest, SystemResolver, Target, read_body,
+    Egress, EgressLimits, EgressOptions, OutboundRequest, Resend, SystemResolver, Target, read_body,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -201,6 +201,7 @@ async fn egress_sender(egress: Egress, address: SocketAddr, run: Run) -> Result<
             headers: headers.clone(),
             body: body.clone(),
             keep: limits::RESPONSE_KEPT,
+            resend: Resend::IfUnheard,
         };
         let exchange = egress.send(&request, Duration::from_secs(15)).await;
         let response = exchange.result.map_err(|fault| fault.detail)?;

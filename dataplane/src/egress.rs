@@ -16,7 +16,8 @@
 //! - **At most one instant repeat**, and only where the receiver cannot have answered: over a
 //!   connection that had been idle, with no byte of a response received. Receivers close idle
 //!   connections whenever they like, and the request that crosses the close is not at fault. It
-//!   counts as one attempt and bears the same ids.
+//!   counts as one attempt and bears the same ids. A request that must not arrive twice
+//!   ([`Resend::IfUnsent`]) is repeated only where no byte of it left.
 //! - **Faults carry a class and a few fixed words**, never a URL's query, a header or a body.
 
 use std::fmt;
@@ -44,7 +45,7 @@ mod tests;
 mod tls;
 
 pub use body::{BodyEnd, BodyRead, read_body};
-pub use exchange::{Exchange, Fault, OutboundRequest, Response};
+pub use exchange::{Exchange, Fault, OutboundRequest, Resend, Response};
 pub use names::{Resolver, SystemResolver};
 pub use target::Target;
 
@@ -74,6 +75,10 @@ pub struct EgressLimits {
     pub idle_per_receiver: usize,
     /// Idle connections in all. 1,024, some 20 KiB each with TLS.
     pub idle_total: usize,
+    /// How long a connection may have been idle for a request that must not be sent twice. 2 s:
+    /// below the shortest time after which common servers close idle connections, so that such a
+    /// request does not cross the close.
+    pub idle_once: Duration,
     /// How long a connection stays idle. 30 s: common servers close at 60 or 75 s, and to close
     /// first avoids sending into a closing connection.
     pub idle_timeout: Duration,
@@ -95,6 +100,7 @@ impl Default for EgressLimits {
             tls: Duration::from_secs(5),
             idle_per_receiver: 64,
             idle_total: 1024,
+            idle_once: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(30),
             max_age: Duration::from_secs(300),
             open: 8192,
@@ -220,6 +226,23 @@ struct Broken {
     fault: Fault,
     /// No byte of a response came.
     unheard: bool,
+    /// Nor did a byte of the request leave.
+    unsent: bool,
+}
+
+impl Broken {
+    /// A response came and was no good.
+    fn heard(fault: Fault) -> Self {
+        Self { fault, unheard: false, unsent: false }
+    }
+
+    /// Whether the request may go out again over a new connection.
+    fn may_resend(&self, resend: Resend) -> bool {
+        match resend {
+            Resend::IfUnheard => self.unheard,
+            Resend::IfUnsent => self.unsent,
+        }
+    }
 }
 
 impl Inner {
@@ -238,13 +261,17 @@ impl Inner {
     ) -> Result<Response, Fault> {
         let key = request.target.key();
         let plan = request.target.plan().map_err(Clone::clone)?;
-        if let Some(idle) = self.pool.take(key) {
+        let idle_for = match request.resend {
+            Resend::IfUnheard => Duration::MAX, // the pool has its own limit
+            Resend::IfUnsent => self.limits.idle_once,
+        };
+        if let Some(idle) = self.pool.take(key, idle_for) {
             progress.reused = true;
             progress.remote = Some(idle.remote);
             match self.over(idle, request, plan, progress).await {
-                Err(Broken { unheard: true, .. }) => progress.reused = false,
-                Err(Broken { fault, unheard: false }) => return Err(fault),
                 Ok(response) => return Ok(response),
+                Err(broken) if broken.may_resend(request.resend) => progress.reused = false,
+                Err(broken) => return Err(broken.fault),
             }
         }
         // Boxed: it is large, and rare beside requests over connections that are open already.
@@ -267,11 +294,11 @@ impl Inner {
         let answer = answer.map_err(|error| {
             let meter = connection.meter();
             let fault = if meter.flooded() { flood() } else { fault_of(&error) };
-            Broken { fault, unheard: !meter.heard() }
+            Broken { fault, unheard: !meter.heard(), unsent: !meter.sent() }
         })?;
         let (head, body) = answer.into_parts();
         if head.headers.len() > limits::RESPONSE_HEADERS {
-            return Err(Broken { fault: too_large(), unheard: false });
+            return Err(Broken::heard(too_large()));
         }
         progress.stage = Stage::Body(head.status);
         let mut body = std::pin::pin!(body);

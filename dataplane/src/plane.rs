@@ -4,19 +4,19 @@
 //! under way finish, are settled, and the rest is given back; only then does the node leave the
 //! list and let go of its configuration, which the last settlements still needed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
-use pregon_core::contract::Contract;
-use pregon_core::id::{ContractId, NodeId};
+use pregon_core::id::NodeId;
 use pregon_core::seal::KeyRing;
+use pregon_proto::v1::check_service_server::CheckServiceServer;
 use pregon_proto::v1::event_service_server::EventServiceServer;
 use pregon_store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::check::{CheckOptions, CheckServiceImpl};
 use crate::egress::Egress;
 use crate::node::Heartbeat;
 use crate::publish::{EventServiceImpl, PublishOptions};
@@ -29,8 +29,6 @@ pub struct DataplaneOptions {
     pub store: Store,
     /// The master keys that secrets are sealed under.
     pub keys: Arc<KeyRing>,
-    /// The contracts that subscriptions may name.
-    pub contracts: HashMap<ContractId, Arc<Contract>>,
     /// The wall clock.
     pub clock: SharedClock,
     /// The way out.
@@ -47,7 +45,7 @@ pub struct DataplaneOptions {
     pub drain_limit: Duration,
     /// `User-Agent` of requests whose contract names none.
     pub user_agent: String,
-    /// Decides the jitter of retries.
+    /// Decides the jitter of retries and the ids of checks: random for each node.
     pub seed: u64,
 }
 
@@ -55,8 +53,9 @@ pub struct DataplaneOptions {
 pub struct Dataplane {
     configuration: Configuration,
     events: EventServiceImpl,
+    checks: CheckServiceImpl,
     workers: Workers,
-    /// Publishing ends with this.
+    /// Publishing and asking end with this.
     draining: CancellationToken,
     /// Everything else ends with this.
     stop: CancellationToken,
@@ -70,7 +69,6 @@ impl Dataplane {
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: Arc::clone(&options.store.config),
             ring: options.keys,
-            contracts: options.contracts,
             clock: Arc::clone(&options.clock),
         });
         let events = EventServiceImpl::new(PublishOptions {
@@ -80,9 +78,18 @@ impl Dataplane {
             max_event_bytes: options.max_event_bytes,
             draining: draining.clone(),
         });
+        let checks = CheckServiceImpl::new(CheckOptions {
+            configuration: configuration.clone(),
+            egress: options.egress.clone(),
+            clock: Arc::clone(&options.clock),
+            user_agent: options.user_agent.clone(),
+            draining: draining.clone(),
+            seed: options.seed.rotate_left(32), // not the workers' chances again
+        });
         let workers = Workers::start(WorkerOptions {
             node: options.node.clone(),
             queue: options.store.queue,
+            tests: options.store.tests,
             config: options.store.config,
             configuration: configuration.clone(),
             egress: options.egress,
@@ -105,7 +112,7 @@ impl Dataplane {
             tokio::spawn(follower.run(stop.clone())),
             tokio::spawn(heartbeat.run(draining.clone(), stop.clone())),
         ];
-        Self { configuration, events, workers, draining, stop, background }
+        Self { configuration, events, checks, workers, draining, stop, background }
     }
 
     /// The publish service, to be added to a server.
@@ -113,12 +120,17 @@ impl Dataplane {
         self.events.clone().service()
     }
 
+    /// The service that asks callbacks, to be added to a server.
+    pub fn checks(&self) -> CheckServiceServer<CheckServiceImpl> {
+        self.checks.clone().service()
+    }
+
     /// What the node serves.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
     }
 
-    /// Cancelled when the node begins to go down; publishes are refused from then on.
+    /// Cancelled when the node begins to go down; publishes and checks are refused from then on.
     pub fn draining(&self) -> CancellationToken {
         self.draining.clone()
     }

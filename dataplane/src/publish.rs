@@ -10,7 +10,6 @@
 
 mod admit;
 mod batch;
-mod object;
 mod parse;
 mod publisher;
 mod reply;

@@ -12,28 +12,46 @@
 //! away, or its history is another (a gap), the last good snapshot serves meanwhile. A node
 //! without a first snapshot has no configuration, which is not the same as an empty one.
 
+mod callback;
 mod configuration;
 mod draft;
 mod follower;
+mod headers;
 mod lane;
 mod rate;
 mod tenant;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap};
 use pregon_core::event::Event;
-use pregon_core::id::{EventTypeId, LaneNo, TenantId};
+use pregon_core::id::{CallbackName, EventTypeId, LaneNo, TenantId};
+use pregon_core::model::Common;
 use pregon_core::schema::Schema;
 
+pub use callback::{CallbackEntry, Place};
 pub use configuration::{Configuration, Late};
 pub use follower::{Follower, FollowerOptions};
+pub use headers::FixedHeaders;
 pub use lane::Lane;
 pub use tenant::TenantEntry;
+
+/// Labels of a resource, shared by whoever shows them to contracts and filters.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
+/// Labels to be shared. Most resources have none, and share that.
+fn labels_of(resource: &Common) -> Labels {
+    static NONE: LazyLock<Labels> = LazyLock::new(Labels::default);
+    match resource.labels.is_empty() {
+        true => Arc::clone(&NONE),
+        false => Arc::new(resource.labels.clone()),
+    }
+}
 
 /// An event type, as publishing sees it.
 #[derive(Debug)]
@@ -69,6 +87,7 @@ pub struct Snapshot {
     tenants: HashMap<TenantId, Arc<TenantEntry>>,
     event_types: HashMap<EventTypeId, Arc<TypeEntry>>,
     lanes: OrdMap<LaneNo, Arc<Lane>>,
+    callbacks: HashMap<CallbackName, Arc<CallbackEntry>>,
     /// Filters that had no answer for an event, over all snapshots of the node.
     unevaluable: Arc<AtomicU64>,
 }
@@ -92,6 +111,11 @@ impl Snapshot {
     /// The subscription behind a lane; none where it was deleted.
     pub fn lane(&self, lane: LaneNo) -> Option<&Arc<Lane>> {
         self.lanes.get(&lane)
+    }
+
+    /// A callback; none where it does not exist.
+    pub fn callback(&self, name: &CallbackName) -> Option<&Arc<CallbackEntry>> {
+        self.callbacks.get(name)
     }
 
     /// All lanes. `old.lanes().diff(new.lanes())` takes time in what changed, not in what there

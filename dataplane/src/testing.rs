@@ -1,5 +1,9 @@
 //! Stores for tests: simple, observable, and broken on demand.
 
+pub(crate) mod documents;
+pub(crate) mod receiver;
+pub(crate) mod whole;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,8 +17,8 @@ use pregon_core::id::{
     DeliveryKey, EventTypeId, LaneNo, PartitionNo, Position, SecretName, SubscriptionName, TenantId,
 };
 use pregon_core::model::{
-    Common, EventType, Resource, Secret, SecretAlgorithm, Subscription, SubscriptionState, Tenant,
-    TenantLimits,
+    Auth, Common, EventType, Resource, Secret, SecretAlgorithm, Subscription, SubscriptionState,
+    Tenant, TenantLimits,
 };
 use pregon_core::outcome::EndReason;
 use pregon_core::seal::KeyRing;
@@ -309,6 +313,7 @@ pub(crate) fn event_type(id: &str, json_schema: &str) -> Resource {
         json_schema: json_schema.into(),
         example: String::new(),
         deprecated: false,
+        sensitive_paths: Vec::new(),
     })
 }
 
@@ -327,6 +332,8 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         filter: String::new(),
         contract: standard_webhooks().id().clone(),
         headers: Vec::new(),
+        auth: Auth::None,
+        sensitive_paths: Vec::new(),
         max_concurrency: 64,
         max_pending: 0,
         state: SubscriptionState::Active,
@@ -340,7 +347,7 @@ pub(crate) fn secret(tenant: &str, lane: u64, id: &str, activate: i64) -> Secret
     let name = format!("tenants/{tenant}/subscriptions/s{lane}/secrets/{id}");
     let name = SecretName::parse(&name).unwrap();
     let mut secret = Secret {
-        subscription: name.subscription,
+        signer: name.signer,
         id: name.secret,
         common: Common::default(),
         algorithm: SecretAlgorithm::Hmac,

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
-use pregon_store::ConfigStore;
 use pregon_store::queue::Queue;
+use pregon_store::{ConfigStore, TestSends};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ mod job;
 mod lane;
 mod ledger;
 mod lifecycle;
+mod record;
+mod test_send;
 
 pub use dispatch::WorkerLimits;
 
@@ -51,6 +53,11 @@ const RETRY_STORE: Duration = Duration::from_millis(200);
 /// A ring of the store leads to a look at the lanes at most this often; a busy store rings with
 /// every publish.
 const RING_DUE: Duration = Duration::from_millis(20);
+/// The same of a look for test sends: whoever asked for one waits for its answer, and a tenth of a
+/// second of that is not felt.
+const RING_TESTS: Duration = Duration::from_millis(100);
+/// How often a node that is full and so does not listen looks for test sends.
+const DEAF_TESTS: Duration = Duration::from_millis(500);
 /// The same of a look for batches that were given back, which is seldom what a ring is for.
 const RING_OVER: Duration = Duration::from_secs(1);
 
@@ -60,6 +67,8 @@ pub struct WorkerOptions {
     pub node: NodeId,
     /// Events and deliveries.
     pub queue: Arc<dyn Queue>,
+    /// Test sends.
+    pub tests: Arc<dyn TestSends>,
     /// Configuration; written only to disable a subscription whose receiver is gone.
     pub config: Arc<dyn ConfigStore>,
     /// The node's configuration.

@@ -26,7 +26,24 @@ mod tag {
 
 /// Every service of the API with its RPCs. A service or an RPC that is added or lost has to be
 /// added or lost here too.
-const SERVICES: [(&str, &[&str]); 7] = [
+const SERVICES: [(&str, &[&str]); 10] = [
+    (
+        "CallbackService",
+        &[
+            "CreateCallback",
+            "GetCallback",
+            "ListCallbacks",
+            "UpdateCallback",
+            "DeleteCallback",
+            "PauseCallback",
+            "ResumeCallback",
+        ],
+    ),
+    ("CheckService", &["Check"]),
+    (
+        "ContractService",
+        &["CreateContract", "GetContract", "ListContracts", "UpdateContract", "DeleteContract"],
+    ),
     (
         "DeliveryService",
         &[
@@ -51,6 +68,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
             "ListEventTypes",
             "UpdateEventType",
             "DeleteEventType",
+            "ImportEventTypes",
         ],
     ),
     ("NodeService", &["GetNode", "ListNodes", "WaitForRevision"]),
@@ -64,6 +82,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
             "RotateSecret",
             "RevokeSecret",
             "RevealSecret",
+            "GetJwks",
         ],
     ),
     (
@@ -77,6 +96,10 @@ const SERVICES: [(&str, &[&str]); 7] = [
             "PauseSubscription",
             "ResumeSubscription",
             "DisableSubscription",
+            "ApproveSubscription",
+            "RejectSubscription",
+            "TestSubscription",
+            "PreviewDelivery",
         ],
     ),
     (

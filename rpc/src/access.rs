@@ -106,6 +106,12 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.EventTypeService/ListEventTypes", VIEW_SHARED),
     ("/pregon.v1.EventTypeService/UpdateEventType", OPERATE_ALL),
     ("/pregon.v1.EventTypeService/DeleteEventType", OPERATE_ALL),
+    ("/pregon.v1.EventTypeService/ImportEventTypes", OPERATE_ALL),
+    ("/pregon.v1.ContractService/CreateContract", OPERATE_ALL),
+    ("/pregon.v1.ContractService/GetContract", VIEW_SHARED),
+    ("/pregon.v1.ContractService/ListContracts", VIEW_SHARED),
+    ("/pregon.v1.ContractService/UpdateContract", OPERATE_ALL),
+    ("/pregon.v1.ContractService/DeleteContract", OPERATE_ALL),
     ("/pregon.v1.SubscriptionService/CreateSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/GetSubscription", VIEW),
     ("/pregon.v1.SubscriptionService/ListSubscriptions", VIEW),
@@ -114,6 +120,10 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SubscriptionService/PauseSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/ResumeSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/DisableSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/ApproveSubscription", OPERATE),
+    ("/pregon.v1.SubscriptionService/RejectSubscription", OPERATE),
+    ("/pregon.v1.SubscriptionService/TestSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/PreviewDelivery", MANAGE),
     ("/pregon.v1.SecretService/CreateSecret", MANAGE),
     ("/pregon.v1.SecretService/GetSecret", VIEW),
     ("/pregon.v1.SecretService/ListSecrets", VIEW),
@@ -121,6 +131,14 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SecretService/RotateSecret", MANAGE),
     ("/pregon.v1.SecretService/RevokeSecret", MANAGE),
     ("/pregon.v1.SecretService/RevealSecret", MANAGE),
+    ("/pregon.v1.SecretService/GetJwks", VIEW),
+    ("/pregon.v1.CallbackService/CreateCallback", MANAGE),
+    ("/pregon.v1.CallbackService/GetCallback", VIEW),
+    ("/pregon.v1.CallbackService/ListCallbacks", VIEW),
+    ("/pregon.v1.CallbackService/UpdateCallback", MANAGE),
+    ("/pregon.v1.CallbackService/DeleteCallback", MANAGE),
+    ("/pregon.v1.CallbackService/PauseCallback", MANAGE),
+    ("/pregon.v1.CallbackService/ResumeCallback", MANAGE),
     ("/pregon.v1.DeliveryService/GetEvent", VIEW),
     ("/pregon.v1.DeliveryService/ListEvents", VIEW),
     ("/pregon.v1.DeliveryService/GetDelivery", VIEW),
@@ -137,6 +155,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),
+    ("/pregon.v1.CheckService/Check", PUBLISH),
 ];
 
 #[cfg(test)]
@@ -185,7 +204,7 @@ mod tests {
             let (_, method) = path.rsplit_once('/').unwrap();
             let reads = ["Get", "List", "WaitFor"].iter().any(|verb| method.starts_with(verb));
             assert_eq!(role == Role::Viewer, reads, "{path}");
-            let publishes = path.contains("EventService/");
+            let publishes = path.contains("EventService/") || path.contains("CheckService/");
             assert_eq!(role == Role::Publisher, publishes, "{path}");
         }
     }

@@ -14,6 +14,7 @@ pub mod caller;
 mod files;
 pub mod health;
 pub mod method;
+pub mod object;
 pub mod page;
 pub mod revision;
 pub mod server;

@@ -28,6 +28,7 @@ pub mod queue;
 pub mod redis;
 mod stored;
 pub mod test_send;
+pub mod tested;
 mod told;
 
 pub use config::ConfigStore;

@@ -99,16 +99,22 @@ async fn subscriptions<W: World>() {
         (json!({"max_concurrency": -1}), "subscription.max_concurrency", "OUT_OF_RANGE", ""),
         (json!({"display_name": "n".repeat(129)}), "subscription.display_name", "TOO_LONG", "128"),
         (json!({"labels": {"k": "v".repeat(257)}}), "subscription.labels[k]", "TOO_LONG", "256"),
-        (json!({"auth": {"none": {}}}), "subscription.auth", "UNSUPPORTED", ""),
+        (json!({"auth": {"mtls": {}}}), "subscription.auth.mtls", "UNSUPPORTED", ""),
+        (
+            json!({"auth": {"basic": {"password": "x"}}}),
+            "subscription.auth.basic.username",
+            "REQUIRED",
+            "",
+        ),
         (json!({"rate_limit": {"per_second": 1}}), "subscription.rate_limit", "UNSUPPORTED", ""),
         (json!({"max_pending": "5"}), "subscription.max_pending", "UNSUPPORTED", ""),
         (json!({"ordered": true}), "subscription.ordered", "UNSUPPORTED", ""),
         (json!({"egress": "pool"}), "subscription.egress", "UNSUPPORTED", ""),
         (
-            json!({"sensitive_paths": ["event.data.a"]}),
-            "subscription.sensitive_paths",
-            "UNSUPPORTED",
-            "",
+            json!({"sensitive_paths": ["event.data.a", "data.b"]}),
+            "subscription.sensitive_paths[1]",
+            "MALFORMED",
+            "event.data",
         ),
     ];
     check(&shop, "SubscriptionService/CreateSubscription", &good, "subscription", rows).await;
@@ -169,10 +175,10 @@ async fn event_types<W: World>() {
         ),
         (json!({"description": "d".repeat(4097)}), "event_type.description", "TOO_LONG", "4096"),
         (
-            json!({"sensitive_paths": ["event.data.a"]}),
-            "event_type.sensitive_paths",
-            "UNSUPPORTED",
-            "",
+            json!({"sensitive_paths": ["event.id"]}),
+            "event_type.sensitive_paths[0]",
+            "MALFORMED",
+            "event.data",
         ),
     ];
     check(&shop, "EventTypeService/CreateEventType", &good, "event_type", rows).await;
@@ -239,7 +245,12 @@ async fn secrets<W: World>() {
         (json!({"material": "short"}), m, "MALFORMED", "whsec_"),
         (json!({"material": "whsec_!!!"}), m, "MALFORMED", ""),
         (json!({"material": "whsec_c2hvcnQ="}), m, "OUT_OF_RANGE", "24"),
-        (json!({"algorithm": "SECRET_ALGORITHM_ED25519"}), "secret.algorithm", "UNSUPPORTED", ""),
+        (
+            json!({"algorithm": "SECRET_ALGORITHM_ED25519", "material": "whsec_AAAA"}),
+            m,
+            "MALFORMED",
+            "whsk_",
+        ),
     ];
     check(&shop, "SecretService/CreateSecret", &good, "secret", rows).await;
     let good = json!({"parent": subscription("erp")});

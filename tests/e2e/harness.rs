@@ -11,6 +11,7 @@ pub mod receiver;
 pub mod redis;
 pub mod shop;
 pub mod standalone;
+pub mod tls;
 pub mod verifier;
 pub mod world;
 

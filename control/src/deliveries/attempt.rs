@@ -1,18 +1,24 @@
 //! Attempts, from the log to the wire.
 //!
 //! The log keeps what came back and what was decided. What was sent is rendered again from what
-//! does not change: the event, the contract, the attempt's number and start time. The signature's
-//! value is not made again (a viewer needs no key), only its header is shown, masked. Headers that
-//! the subscription adds are shown as they are today.
+//! does not change: the event, the contract, the attempt's number and start time; labels are those
+//! of today. Values that the contract, the event type or the subscription call sensitive are taken
+//! out first. Where the contract is no longer what it was, nothing is rendered, for it would not be
+//! what was sent. The signature's value is not made again (a viewer needs no key), only its header
+//! is shown, masked. Headers that the subscription adds are shown as they are today.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead};
-use pregon_core::contract::{RenderInput, render};
+use pregon_core::contract::{Contract, RenderInput, render, render_redacted};
 use pregon_core::error::Refusal;
-use pregon_core::id::{AttemptName, DeliveryName, SubscriptionName};
-use pregon_core::model::Subscription;
+use pregon_core::event::Event;
+use pregon_core::id::{AttemptName, ContractId, DeliveryName, SubscriptionName};
+use pregon_core::model::{EventType, Subscription, Tenant};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
+use pregon_core::redact::{SensitivePath, SensitiveRoot, redact};
 use pregon_core::url::EndpointUrl;
 use pregon_proto::v1;
 use pregon_rpc::time;
@@ -20,10 +26,16 @@ use pregon_store::log::DeliveryRecord;
 use prost::Message as _;
 
 use crate::listing::{PAGE_BYTES, Paging};
+use crate::receiver::Identity;
 use crate::{Control, map};
 
 /// What stands in the place of a value that is not shown.
 const MASKED: &str = "[masked]";
+
+/// What stands in the place of a body whose contract has changed.
+const CHANGED: &str = "[not shown: the contract has changed since]";
+/// What stands in the place of a body whose contract is gone.
+const GONE: &str = "[not shown: the contract has been deleted since]";
 
 /// Parts of header names that carry credentials more often than not.
 const CREDENTIALS: [&str; 8] =
@@ -36,6 +48,13 @@ struct Context {
     owner: Option<SubscriptionName>,
     /// The subscription, if it is still there.
     subscription: Option<Subscription>,
+    tenant_labels: BTreeMap<String, String>,
+    /// The contracts of the attempts, as they are now.
+    contracts: HashMap<ContractId, Arc<Contract>>,
+    /// The event, its sensitive values taken out but for the contract's own.
+    redacted: Event,
+    /// The paths to those.
+    paths: Vec<SensitivePath>,
 }
 
 /// Whether a record tells of an attempt, or of one that should have been.
@@ -95,27 +114,51 @@ impl Control {
         let subscription = subscription.map(|it| it.value).filter(|it| it.lane == lane);
         let mut records = self.store.log.attempts(name.delivery).await?;
         records.retain(is_attempt);
-        Ok((Context { name: name.clone(), record, owner, subscription }, records))
+        let context = self.context(name, record, owner, subscription, &records).await?;
+        Ok((context, records))
+    }
+
+    /// What is known beside the records.
+    async fn context(
+        &self,
+        name: &DeliveryName,
+        record: DeliveryRecord,
+        owner: Option<SubscriptionName>,
+        subscription: Option<Subscription>,
+        records: &[AttemptRecord],
+    ) -> Result<Context, Refusal> {
+        let mut contracts = HashMap::new();
+        for id in records.iter().map(|record| &record.contract) {
+            if !contracts.contains_key(id)
+                && let Some(contract) = self.find_contract(id).await?
+            {
+                contracts.insert(id.clone(), contract);
+            }
+        }
+        let tenant = self.find::<Tenant>(&name.tenant.name()).await?;
+        let kind = self.find::<EventType>(&record.event.event_type.name()).await?;
+        let paths = subscription.iter().flat_map(|it| &it.sensitive_paths);
+        let paths = paths.chain(kind.iter().flat_map(|it| &it.value.sensitive_paths));
+        let paths: Vec<_> = paths.filter_map(|path| SensitivePath::parse(path).ok()).collect();
+        let data = redact(&record.event.data, SensitiveRoot::Event, &paths);
+        Ok(Context {
+            name: name.clone(),
+            redacted: Event { data, ..record.event.clone() },
+            record,
+            owner,
+            subscription,
+            tenant_labels: tenant.map(|it| it.value.common.labels).unwrap_or_default(),
+            contracts,
+            paths,
+        })
     }
 
     fn shown_attempt(&self, context: &Context, record: &AttemptRecord) -> v1::Attempt {
         let name = AttemptName { delivery: context.name.clone(), number: record.number };
         v1::Attempt {
             name: name.to_string(),
-            number: map::small(record.number),
-            node: record.node.name(),
-            start_time: map::moment(record.start),
             request: self.request(context, record),
-            response: (record.status != 0).then(|| response(record)),
-            timing: Some(timing(record)),
-            remote_address: record.remote.map(|at| at.to_string()).unwrap_or_default(),
-            outcome: outcome(record).map_or(0, |it| map::outcome(it).into()),
-            reason: record.reason.clone(),
-            error_class: record.error_class.map_or(0, |it| map::error_class(it).into()),
-            next_attempt_time: record.next_attempt.and_then(map::moment),
-            configuration_revision: record.configuration_revision,
-            contract_revision: record.contract_revision,
-            secrets: record.secrets.iter().map(ToString::to_string).collect(),
+            ..told(record)
         }
     }
 
@@ -124,40 +167,82 @@ impl Control {
         if record.kind == RecordKind::Ended {
             return None;
         }
-        let contract = self.contracts.get(&record.contract).ok()?;
+        let contract = context.contracts.get(&record.contract);
+        let (mut headers, body) = match contract {
+            None => (Vec::new(), GONE.to_owned()),
+            Some(it) if it.revision() != record.contract_revision => {
+                (Vec::new(), CHANGED.to_owned())
+            }
+            Some(contract) => self.rendered(context, record, contract)?,
+        };
+        let auth = context.subscription.as_ref().and_then(|it| Identity::of(&it.auth).header);
+        headers.extend(auth.map(|name| line(name, MASKED)));
+        let own = context.subscription.iter().flat_map(|subscription| &subscription.headers);
+        headers.extend(own.map(|(name, value)| line(name, value)));
+        let (method, url) = ("POST".to_owned(), record.url.to_string());
+        Some(v1::AttemptRequest { method, url, headers, body })
+    }
+
+    /// Headers and body that a contract makes, without what is sensitive.
+    fn rendered(
+        &self,
+        context: &Context,
+        record: &AttemptRecord,
+        contract: &Contract,
+    ) -> Option<(Vec<v1::Header>, String)> {
         let url = EndpointUrl::parse_stored(&record.url).ok()?;
+        let none = BTreeMap::new();
+        let labels = context.subscription.as_ref().map_or(&none, |it| &it.common.labels);
         let input = RenderInput {
             event: &context.record.event,
+            tenant_labels: &context.tenant_labels,
             delivery: record.key,
+            create_time: context.record.create_time,
+            test: false,
             subscription: &context.owner.as_ref()?.subscription,
+            subscription_labels: labels,
             url: &url,
             attempt: record.number,
             attempt_time: record.start,
             user_agent: &self.user_agent,
         };
-        let rendered = render(contract, &input).ok()?;
-        let line = |name: &str, value: &str| v1::Header {
-            name: name.to_owned(),
-            value: if is_credential(name) { MASKED.to_owned() } else { value.to_owned() },
-        };
-        let mut headers: Vec<_> = rendered
-            .headers
-            .iter()
-            .map(|header| line(&header.name, &String::from_utf8_lossy(&header.value)))
-            .collect();
-        for name in contract.header_names() {
-            if !headers.iter().any(|header| header.name == name) {
-                headers.push(v1::Header { name: name.to_owned(), value: MASKED.to_owned() });
-            }
-        }
-        let own = context.subscription.iter().flat_map(|subscription| &subscription.headers);
-        headers.extend(own.map(|(name, value)| line(name, value)));
-        Some(v1::AttemptRequest {
-            method: "POST".to_owned(),
-            url: record.url.to_string(),
-            headers,
-            body: String::from_utf8_lossy(&rendered.body).into_owned(),
-        })
+        let body = render_redacted(contract, &input, &context.paths);
+        // Headers may hold data too.
+        let data = redact(&context.redacted.data, SensitiveRoot::Event, contract.sensitive());
+        let event = Event { data, ..context.redacted.clone() };
+        let rendered = render(contract, &RenderInput { event: &event, ..input });
+        let lines = rendered.map(|rendered| rendered.headers().to_vec()).unwrap_or_default();
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let mut headers: Vec<_> =
+            lines.iter().map(|header| line(&header.name, &text(&header.value))).collect();
+        headers.extend(contract.late_headers().into_iter().map(|name| line(name, MASKED)));
+        Some((headers, text(&body)))
+    }
+}
+
+/// A header as it is shown: without what may be a credential.
+fn line(name: &str, value: &str) -> v1::Header {
+    let value = if is_credential(name) { MASKED } else { value };
+    v1::Header { name: name.to_owned(), value: value.to_owned() }
+}
+
+/// What a record tells of an attempt: all but its name and the request.
+pub(crate) fn told(record: &AttemptRecord) -> v1::Attempt {
+    v1::Attempt {
+        number: map::small(record.number),
+        node: record.node.name(),
+        start_time: map::moment(record.start),
+        response: (record.status != 0).then(|| response(record)),
+        timing: Some(timing(record)),
+        remote_address: record.remote.map(|at| at.to_string()).unwrap_or_default(),
+        outcome: outcome(record).map_or(0, |it| map::outcome(it).into()),
+        reason: record.reason.clone(),
+        error_class: record.error_class.map_or(0, |it| map::error_class(it).into()),
+        next_attempt_time: record.next_attempt.and_then(map::moment),
+        configuration_revision: record.configuration_revision,
+        contract_revision: record.contract_revision,
+        secrets: record.secrets.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     }
 }
 
@@ -169,7 +254,7 @@ fn outcome(record: &AttemptRecord) -> Option<AttemptOutcome> {
 }
 
 /// Whether a header's value is better not shown.
-fn is_credential(name: &str) -> bool {
+pub(crate) fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     CREDENTIALS.iter().any(|part| name.contains(part))
 }

@@ -9,7 +9,7 @@ use pregon_store::log::DeliveryRecord;
 use crate::map;
 
 /// An event with its data.
-pub(super) fn event(event: &Event) -> v1::Event {
+pub(crate) fn event(event: &Event) -> v1::Event {
     let json = String::from_utf8_lossy(&event.data).into_owned();
     v1::Event {
         name: event.name().to_string(),
@@ -31,10 +31,10 @@ pub(super) fn name(record: &DeliveryRecord) -> DeliveryName {
 }
 
 /// A delivery; its subscription is whoever the lane belongs to.
-pub(super) fn delivery(
+pub(crate) fn delivery(
     record: &DeliveryRecord,
     owner: Option<&SubscriptionName>,
-    contract: &ContractId,
+    contract: Option<&ContractId>,
 ) -> v1::Delivery {
     let pending = record.state == DeliveryState::Pending;
     let waits = record.pending_reason == Some(PendingReason::RetryScheduled);
@@ -47,7 +47,7 @@ pub(super) fn delivery(
         event_type: record.event.event_type.name(),
         subscription: owner.map(ToString::to_string).unwrap_or_default(),
         environment: map::environment(record.event.environment).into(),
-        contract: contract.name(),
+        contract: contract.map(ContractId::name).unwrap_or_default(),
         state: map::state(record.state).into(),
         pending_reason: record
             .pending_reason

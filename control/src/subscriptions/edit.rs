@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use pregon_core::error::{Refusal, Rule, Violations};
+use pregon_core::error::{Rule, Violations};
 use pregon_core::event::Environment;
 use pregon_core::filter::Filter;
-use pregon_core::header::CustomHeaders;
 use pregon_core::id::ContractId;
 use pregon_core::limits;
 use pregon_core::model::{Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
-use pregon_core::url::EndpointUrl;
+use pregon_core::redact::SensitiveRoot;
 use pregon_proto::v1;
 
 use crate::catalog::Stored;
-use crate::contracts::Contracts;
 use crate::mask::{Fields, Mask};
+use crate::receiver::{self, AuthEdit, Identity, Receiver};
 use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
@@ -51,6 +50,9 @@ pub(super) fn with_fields<T>(given: &v1::Subscription, body: impl FnOnce(Fields<
     body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
 }
 
+/// What the fields are fields of.
+pub(super) const FIELD: &str = "subscription";
+
 /// What a request says of a subscription: the chosen fields, parsed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edit {
@@ -61,18 +63,17 @@ pub(super) struct Edit {
     pub environment: Option<Environment>,
     event_types: Option<Vec<String>>,
     filter: Option<String>,
-    contract: Option<ContractId>,
+    /// The contract, if it is chosen.
+    pub contract: Option<ContractId>,
     headers: Option<Vec<(String, String)>>,
+    /// How Pregón identifies itself, if it is chosen.
+    pub auth: Option<AuthEdit>,
+    sensitive_paths: Option<Vec<String>>,
     max_concurrency: Option<u32>,
 }
 
 impl Edit {
-    pub(super) fn parse(
-        given: &v1::Subscription,
-        mask: &Mask,
-        contracts: &Contracts,
-        wrong: &mut Violations,
-    ) -> Self {
+    pub(super) fn parse(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) -> Self {
         let mut edit = Self {
             environment: parse::environment("subscription.environment", given.environment, wrong),
             ..Self::default()
@@ -85,8 +86,7 @@ impl Edit {
             edit.labels = Some(parse::labels("subscription.labels", &given.labels, wrong));
         }
         if mask.has("url") {
-            let parsed = EndpointUrl::parse(&given.url, contracts.url_policy());
-            edit.url = wrong.check("subscription.url", parsed).map(|url| url.as_str().to_owned());
+            edit.url = receiver::url(FIELD, &given.url, wrong);
         }
         if mask.has("event_types") {
             edit.event_types = patterns(&given.event_types, wrong);
@@ -100,34 +100,56 @@ impl Edit {
         }
         if mask.has("contract") {
             let parsed = match given.contract.is_empty() {
-                true => Ok(contracts.default_id()),
+                true => Ok(ContractId::standard_webhooks()),
                 false => ContractId::parse_name(&given.contract),
             };
             edit.contract = wrong.check("subscription.contract", parsed);
         }
         if mask.has("headers") {
-            edit.headers = headers(&given.headers, &contracts.reserved_headers(), wrong);
+            edit.headers = Some(receiver::headers(FIELD, &given.headers, wrong));
+        }
+        if mask.has("auth") {
+            edit.auth = AuthEdit::parse(FIELD, given.auth.as_ref(), wrong);
+        }
+        if mask.has("sensitive_paths") {
+            let (field, root) = ("subscription.sensitive_paths", SensitiveRoot::Event);
+            edit.sensitive_paths =
+                parse::sensitive_paths(field, &given.sensitive_paths, root, wrong);
         }
         if mask.has("max_concurrency") {
-            edit.max_concurrency = concurrency(given.max_concurrency, wrong);
+            edit.max_concurrency =
+                parse::concurrency("subscription.max_concurrency", given.max_concurrency, wrong);
         }
         refuse_unsupported(given, mask, wrong);
         edit
     }
 
-    /// Changes a subscription, all but its environment.
-    pub(super) fn apply(
-        &self,
-        subscription: &mut Subscription,
-        contracts: &Contracts,
-    ) -> Result<(), Refusal> {
+    /// What of it the contract has a say in.
+    pub(super) fn receiver(&self) -> Receiver<'_> {
+        Receiver {
+            url: self.url.as_deref(),
+            headers: self.headers.as_deref(),
+            identity: self.auth.as_ref().map(AuthEdit::identity),
+        }
+    }
+
+    /// What of a subscription is to be held against its contract once this is applied: all of it
+    /// under another contract; else what is chosen, headers and auth being one.
+    pub(super) fn affects<'a>(&self, it: &'a Subscription, moved: bool) -> Receiver<'a> {
+        let sent = moved || self.headers.is_some() || self.auth.is_some();
+        Receiver {
+            url: (moved || self.url.is_some()).then_some(&it.url),
+            headers: sent.then_some(&it.headers),
+            identity: sent.then(|| Identity::of(&it.auth)),
+        }
+    }
+
+    /// Changes a subscription, all but its environment and its auth.
+    pub(super) fn apply(&self, subscription: &mut Subscription) {
         fn put<T: Clone>(place: &mut T, chosen: Option<&T>) {
             if let Some(chosen) = chosen {
                 place.clone_from(chosen);
             }
-        }
-        if let Some(contract) = &self.contract {
-            contracts.get(contract)?;
         }
         put(&mut subscription.common.display_name, self.display_name.as_ref());
         put(&mut subscription.common.labels, self.labels.as_ref());
@@ -136,8 +158,8 @@ impl Edit {
         put(&mut subscription.filter, self.filter.as_ref());
         put(&mut subscription.contract, self.contract.as_ref());
         put(&mut subscription.headers, self.headers.as_ref());
+        put(&mut subscription.sensitive_paths, self.sensitive_paths.as_ref());
         put(&mut subscription.max_concurrency, self.max_concurrency.as_ref());
-        Ok(())
     }
 }
 
@@ -160,46 +182,13 @@ fn patterns(given: &[String], wrong: &mut Violations) -> Option<Vec<String>> {
     Some(parsed)
 }
 
-fn headers(
-    given: &[v1::Header],
-    reserved: &[&str],
-    wrong: &mut Violations,
-) -> Option<Vec<(String, String)>> {
-    let pairs = given.iter().map(|header| (header.name.as_str(), header.value.as_str()));
-    match CustomHeaders::parse(pairs, reserved) {
-        Ok(headers) => {
-            let own = |header: &pregon_core::header::CustomHeader| {
-                (header.name().to_owned(), header.value().to_owned())
-            };
-            Some(headers.iter().map(own).collect())
-        }
-        Err(found) => {
-            for (index, one) in found {
-                wrong.add(format!("subscription.headers[{index}]"), one.rule, one.description);
-            }
-            None
-        }
-    }
-}
-
-fn concurrency(given: i32, wrong: &mut Violations) -> Option<u32> {
-    if given == 0 {
-        return Some(limits::CONCURRENCY_DEFAULT);
-    }
-    let parsed = parse::within(i64::from(given), 1, i64::from(limits::CONCURRENCY_MAX));
-    let parsed = wrong.check("subscription.max_concurrency", parsed)?;
-    u32::try_from(parsed).ok()
-}
-
 /// Fields that later releases fill: refused when set, never ignored.
 fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) {
     let set = [
-        ("auth", given.auth.is_some()),
         ("rate_limit", given.rate_limit.is_some()),
         ("max_pending", given.max_pending != 0),
         ("ordered", given.ordered == Some(true)),
         ("egress", !given.egress.is_empty()),
-        ("sensitive_paths", !given.sensitive_paths.is_empty()),
     ];
     for (path, set) in set {
         parse::unsupported(&format!("subscription.{path}"), set && mask.has(path), wrong);
@@ -231,8 +220,6 @@ pub(super) fn from_state(state: v1::SubscriptionState) -> Option<SubscriptionSta
 /// A subscription as the API shows it; `secrets_live` is counted elsewhere.
 pub(super) fn to_wire(stored: &Stored<Subscription>, secrets_live: u32) -> v1::Subscription {
     let it = &stored.value;
-    let header =
-        |(name, value): &(String, String)| v1::Header { name: name.clone(), value: value.clone() };
     v1::Subscription {
         name: it.name().to_string(),
         display_name: it.common.display_name.clone(),
@@ -246,7 +233,9 @@ pub(super) fn to_wire(stored: &Stored<Subscription>, secrets_live: u32) -> v1::S
         event_types: it.event_types.clone(),
         filter: it.filter.clone(),
         contract: it.contract.name(),
-        headers: it.headers.iter().map(header).collect(),
+        headers: receiver::shown_headers(&it.headers),
+        auth: receiver::shown_auth(&it.auth),
+        sensitive_paths: it.sensitive_paths.clone(),
         max_concurrency: map::small(it.max_concurrency),
         ordered: Some(false),
         state: state(it.state).into(),

@@ -6,13 +6,17 @@ use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::id::TenantId;
 use pregon_core::outcome::PendingReason;
 use pregon_proto::v1;
+use pregon_proto::v1::contract_service_server::ContractService as _;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
+use pregon_proto::v1::event_type_service_server::EventTypeService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::{DeliveryState, EndReason};
 use pregon_store::queue::{BatchSettle, DeliverySettle, DueRequest, Settlement, Transition};
 use tonic::Code;
 
-use crate::world::{URL, World, ask, assert_refused, assert_wrong, at, claim};
+use crate::world::{
+    URL, World, ask, assert_refused, assert_wrong, at, claim, contract, subscription,
+};
 
 const ERP: &str = "tenants/acme/subscriptions/erp";
 
@@ -36,7 +40,6 @@ async fn events_are_shown_as_they_were_published() {
     world.publish("beta", Some("o1"), "{}").await;
     let get = v1::GetEventRequest { name: "tenants/acme/events/o1".into() };
     let event = ask!(world.deliveries, get_event, get).unwrap().event.unwrap();
-    assert_eq!(event.attributes, [("subject".to_owned(), "A-1".to_owned())].into());
     assert_eq!(event.data, Some(v1::event::Data::Json(data.into())));
     assert_eq!((event.name.as_str(), event.id.as_str()), ("tenants/acme/events/o1", "o1"));
     assert_eq!((event.r#type.as_str(), event.accept_time), ("order.captured", at(0)));
@@ -221,6 +224,66 @@ async fn an_attempt_shows_what_was_sent_and_what_came_back() {
     let name = format!("{}/attempts/1", parent.replace("acme", "beta"));
     let answer = ask!(world.deliveries, get_attempt, v1::GetAttemptRequest { name });
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn what_is_sensitive_is_not_shown() {
+    let world = World::with_tenant().await;
+    let rules = "sensitive: [event.data.card]\nheaders: { x-who: \"${event.data.?who}\" }";
+    let made = world.contract("mine", rules).await;
+    world.event_type("order.captured").await;
+    let given = v1::EventType {
+        name: "eventTypes/order.captured".into(),
+        sensitive_paths: vec!["event.data.items[*].name".into()],
+        ..Default::default()
+    };
+    let request = v1::UpdateEventTypeRequest { event_type: Some(given), ..Default::default() };
+    let kind = ask!(world.event_types, update_event_type, request).unwrap().event_type.unwrap();
+    assert_eq!(kind.sensitive_paths, ["event.data.items[*].name"]);
+    let request = v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription_id: "erp".into(),
+        subscription: Some(v1::Subscription {
+            contract: made.name.clone(),
+            sensitive_paths: vec!["event.data.who".into()],
+            ..subscription()
+        }),
+        ..Default::default()
+    };
+    ask!(world.subscriptions, create_subscription, request).unwrap();
+    let lane = world.lane(ERP).await;
+    let data = "{\"who\":\"hush-1\",\"card\":{\"n\":\"hush-2\"},\"items\":[{\"name\":\"hush-3\",\"q\":1}]}";
+    world.publish("acme", None, data).await;
+    let failed = Transition::Failed(pregon_core::outcome::EndReason::AttemptsExhausted);
+    let under = pregon_core::id::ContractId::parse("mine").unwrap();
+    let keys = world.settle_under(&[lane], failed, &under, made.revision).await;
+    let name = format!("tenants/acme/deliveries/{}", keys[0]);
+    let shown = async || {
+        let get = v1::GetAttemptRequest { name: format!("{name}/attempts/1") };
+        ask!(world.deliveries, get_attempt, get).unwrap().attempt.unwrap().request.unwrap()
+    };
+    let it = shown().await;
+    let body = "{\"t\":\"order.captured\",\"d\":{\"who\":\"[redacted]\",\"card\":\"[redacted]\",\
+                \"items\":[{\"name\":\"[redacted]\",\"q\":1}]}}";
+    assert_eq!(it.body, body);
+    assert!(!format!("{it:?}").contains("hush"), "{it:?}");
+    let get = v1::GetDeliveryRequest { name: name.clone() };
+    let delivery = ask!(world.deliveries, get_delivery, get.clone()).unwrap().delivery.unwrap();
+    assert_eq!(delivery.contract, "contracts/mine");
+
+    // Under another document it would not be what was sent.
+    let document = contract("mine", "description: changed");
+    let given = v1::Contract { name: made.name, document, ..Default::default() };
+    let request = v1::UpdateContractRequest { contract: Some(given), ..Default::default() };
+    ask!(world.contracts, update_contract, request).unwrap();
+    assert_eq!(shown().await.body, "[not shown: the contract has changed since]");
+    let gone = v1::DeleteSubscriptionRequest { name: ERP.into(), ..Default::default() };
+    ask!(world.subscriptions, delete_subscription, gone).unwrap();
+    let delivery = ask!(world.deliveries, get_delivery, get).unwrap().delivery.unwrap();
+    assert_eq!(delivery.contract, "contracts/mine", "as its last attempt went");
+    let delete = v1::DeleteContractRequest { name: "contracts/mine".into(), ..Default::default() };
+    ask!(world.contracts, delete_contract, delete).unwrap();
+    assert_eq!(shown().await.body, "[not shown: the contract has been deleted since]");
 }
 
 #[tokio::test]

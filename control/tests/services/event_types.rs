@@ -92,7 +92,7 @@ async fn every_wrong_field_is_reported() {
         description: "x".repeat(4097),
         json_schema: " ".repeat(64 * 1024 + 1),
         example: format!("\"{}\"", "x".repeat(256 * 1024)),
-        sensitive_paths: vec!["event.data.a".into()],
+        sensitive_paths: vec!["event.data.a.".into()],
         ..Default::default()
     };
     let mut request = create(kind);
@@ -101,7 +101,7 @@ async fn every_wrong_field_is_reported() {
         ("event_type.description", "TOO_LONG"),
         ("event_type.example", "EVENT_TOO_LARGE"),
         ("event_type.json_schema", "TOO_LONG"),
-        ("event_type.sensitive_paths", "UNSUPPORTED"),
+        ("event_type.sensitive_paths[0]", "MALFORMED"),
         ("event_type_id", "MALFORMED"),
     ];
     assert_wrong(ask!(world.event_types, create_event_type, request), &wrong);

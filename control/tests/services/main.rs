@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod approval;
+mod auth;
+mod callbacks;
 mod callers;
+mod contract_users;
+mod contracts;
 mod deliveries;
 mod event_types;
 mod input;
+mod jwks;
 mod nodes;
+mod previews;
 mod races;
 mod repeats;
 mod replays;
@@ -14,4 +21,5 @@ mod secrets;
 mod server;
 mod subscriptions;
 mod tenants;
+mod test_sends;
 mod world;

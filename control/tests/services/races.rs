@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pregon_core::id::LaneNo;
 use pregon_proto::v1;
+use pregon_proto::v1::contract_service_server::ContractService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
@@ -15,7 +16,7 @@ use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange
 use pregon_store::{ConfigStore, Store, StoreError};
 use tonic::Code;
 
-use crate::world::{World, ask, assert_refused, subscription};
+use crate::world::{World, ask, assert_refused, assert_wrong, contract, subscription};
 
 type Deed = Box<dyn FnOnce(Store) -> BoxFuture<'static, ()> + Send>;
 
@@ -225,6 +226,80 @@ async fn no_eleventh_key_slips_in() {
     });
     let answer = ask!(world.secrets, create_secret, key("mine"));
     assert_refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+}
+
+fn under_mine() -> v1::CreateSubscriptionRequest {
+    let it = v1::Subscription { contract: "contracts/mine".into(), ..subscription() };
+    v1::CreateSubscriptionRequest { subscription: Some(it), ..create("erp") }
+}
+
+fn delete_mine() -> v1::DeleteContractRequest {
+    v1::DeleteContractRequest { name: "contracts/mine".into(), ..Default::default() }
+}
+
+fn https_only() -> v1::UpdateContractRequest {
+    let given = v1::Contract {
+        name: "contracts/mine".into(),
+        document: contract("mine", "url: { ports: [443] }"),
+        ..Default::default()
+    };
+    v1::UpdateContractRequest { contract: Some(given), ..Default::default() }
+}
+
+#[tokio::test]
+async fn nobody_slips_under_a_contract_that_goes() {
+    let (world, meddler) = meddled().await;
+    world.contract("mine", "").await;
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Subscriptions::new(another(store));
+        ask!(other, create_subscription, under_mine()).unwrap();
+    });
+    let answer = ask!(world.contracts, delete_contract, delete_mine());
+    assert_refused(answer, Code::FailedPrecondition, "CONTRACT_IN_USE");
+    let gone = v1::DeleteSubscriptionRequest {
+        name: "tenants/acme/subscriptions/erp".into(),
+        ..Default::default()
+    };
+    ask!(world.subscriptions, delete_subscription, gone).unwrap();
+    // The other way round: the contract goes first.
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Contracts::new(another(store));
+        ask!(other, delete_contract, delete_mine()).unwrap();
+    });
+    let answer = ask!(world.subscriptions, create_subscription, under_mine());
+    assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn nobody_changes_past_a_contract_that_changes() {
+    let (world, meddler) = meddled().await;
+    world.contract("mine", "").await;
+    ask!(world.subscriptions, create_subscription, under_mine()).unwrap();
+    let elsewhere = |url: &str| v1::UpdateSubscriptionRequest {
+        subscription: Some(v1::Subscription {
+            name: "tenants/acme/subscriptions/erp".into(),
+            url: url.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    // The subscription changes first, and then does not fit.
+    let first = elsewhere("https://example.com:8443/");
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Subscriptions::new(another(store));
+        ask!(other, update_subscription, first).unwrap();
+    });
+    let answer = ask!(world.contracts, update_contract, https_only());
+    assert_refused(answer, Code::FailedPrecondition, "CONTRACT_IN_USE");
+    // The contract changes first.
+    ask!(world.subscriptions, update_subscription, elsewhere("https://example.com/")).unwrap();
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Contracts::new(another(store));
+        ask!(other, update_contract, https_only()).unwrap();
+    });
+    let late = elsewhere("https://example.com:8443/");
+    let answer = ask!(world.subscriptions, update_subscription, late);
+    assert_wrong(answer, &[("subscription.url", "URL_REFUSED")]);
 }
 
 #[tokio::test]

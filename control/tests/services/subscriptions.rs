@@ -98,16 +98,16 @@ async fn every_wrong_field_is_reported() {
         ],
         max_concurrency: 1025,
         environment: 9,
-        auth: Some(v1::Auth::default()),
+        auth: Some(v1::Auth { ca_pem: "x".into(), ..Default::default() }),
         rate_limit: Some(v1::RateLimit::default()),
         max_pending: 5,
         ordered: Some(true),
         egress: "blue".into(),
-        sensitive_paths: vec!["event.data.a".into()],
+        sensitive_paths: vec!["event.data.a".into(), "check.data".into(), "data.a".into()],
         ..Default::default()
     };
     let wrong = [
-        ("subscription.auth", "UNSUPPORTED"),
+        ("subscription.auth.ca_pem", "UNSUPPORTED"),
         ("subscription.contract", "MALFORMED"),
         ("subscription.egress", "UNSUPPORTED"),
         ("subscription.environment", "OUT_OF_RANGE"),
@@ -121,7 +121,8 @@ async fn every_wrong_field_is_reported() {
         ("subscription.max_pending", "UNSUPPORTED"),
         ("subscription.ordered", "UNSUPPORTED"),
         ("subscription.rate_limit", "UNSUPPORTED"),
-        ("subscription.sensitive_paths", "UNSUPPORTED"),
+        ("subscription.sensitive_paths[1]", "MALFORMED"),
+        ("subscription.sensitive_paths[2]", "MALFORMED"),
         ("subscription.url", "URL_REFUSED"),
         ("subscription_id", "MALFORMED"),
     ];

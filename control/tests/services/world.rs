@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pregon_control::{
-    Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants,
+    Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets,
+    Subscriptions, Tenants,
 };
 use pregon_core::attempt::{AttemptRecord, End, RecordKind, ResponseHead, Timing};
 use pregon_core::clock::{Clock, ManualClock, SharedClock, Timestamp};
@@ -19,6 +20,8 @@ use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass}
 use pregon_core::seal::KeyRing;
 use pregon_core::url::{AddressPolicy, UrlPolicy};
 use pregon_proto::v1;
+use pregon_proto::v1::contract_service_server::ContractService as _;
+use pregon_proto::v1::event_type_service_server::EventTypeService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::Caller;
@@ -45,7 +48,9 @@ pub struct World {
     pub control: Arc<Control>,
     pub tenants: Tenants,
     pub event_types: EventTypes,
+    pub contracts: Contracts,
     pub subscriptions: Subscriptions,
+    pub callbacks: Callbacks,
     pub secrets: Secrets,
     pub deliveries: Deliveries,
     pub nodes: Nodes,
@@ -83,7 +88,9 @@ impl World {
             embedded,
             tenants: Tenants::new(it()),
             event_types: EventTypes::new(it()),
+            contracts: Contracts::new(it()),
             subscriptions: Subscriptions::new(it()),
+            callbacks: Callbacks::new(it()),
             secrets: Secrets::new(it()),
             deliveries: Deliveries::new(it()),
             nodes: Nodes::new(it()),
@@ -132,6 +139,33 @@ impl World {
         answer.into_inner().subscription.unwrap()
     }
 
+    /// Makes a contract of one's own.
+    pub async fn contract(&self, id: &str, rules: &str) -> v1::Contract {
+        let document = contract(id, rules);
+        let request = v1::CreateContractRequest {
+            contract_id: id.into(),
+            contract: Some(v1::Contract { document, ..Default::default() }),
+            ..Default::default()
+        };
+        let answer = self.contracts.create_contract(from_anyone(request)).await.unwrap();
+        answer.into_inner().contract.unwrap()
+    }
+
+    /// Makes an event type with a schema that wants an object, and an example.
+    pub async fn event_type(&self, id: &str) {
+        let kind = v1::EventType {
+            json_schema: "{\"type\":\"object\"}".into(),
+            example: "{\"amount\":7}".into(),
+            ..Default::default()
+        };
+        let request = v1::CreateEventTypeRequest {
+            event_type_id: id.into(),
+            event_type: Some(kind),
+            ..Default::default()
+        };
+        self.event_types.create_event_type(from_anyone(request)).await.unwrap();
+    }
+
     /// A resource as it is stored.
     pub async fn stored(&self, name: &str) -> Option<Resource> {
         let found = self.store.config.get(&[name.to_owned()]).await.unwrap().pop().unwrap();
@@ -141,9 +175,11 @@ impl World {
     pub async fn lane(&self, name: &str) -> LaneNo {
         match self.stored(name).await.unwrap() {
             Resource::Subscription(it) => it.lane,
-            other @ (Resource::Tenant(_) | Resource::EventType(_) | Resource::Secret(_)) => {
-                panic!("{other:?}")
-            }
+            other @ (Resource::Tenant(_)
+            | Resource::EventType(_)
+            | Resource::Contract(_)
+            | Resource::Callback(_)
+            | Resource::Secret(_)) => panic!("{other:?}"),
         }
     }
 
@@ -163,7 +199,7 @@ impl World {
             occur_time: None,
             min_revision: 0,
             traceparent: None,
-            attributes: [("subject".to_owned(), "A-1".to_owned())].into(),
+            attributes: Default::default(),
             data: Bytes::copy_from_slice(data.as_bytes()),
         };
         match self.store.queue.publish(vec![event]).await.unwrap()[0] {
@@ -174,6 +210,18 @@ impl World {
 
     /// Plays the node: matches all new events with these lanes and moves their deliveries.
     pub async fn settle_new(&self, lanes: &[LaneNo], to: Transition) -> Vec<DeliveryKey> {
+        let contract = ContractId::parse("standard_webhooks").unwrap();
+        self.settle_under(lanes, to, &contract, 0).await
+    }
+
+    /// The same, by attempts under this contract.
+    pub async fn settle_under(
+        &self,
+        lanes: &[LaneNo],
+        to: Transition,
+        contract: &ContractId,
+        contract_revision: i64,
+    ) -> Vec<DeliveryKey> {
         let mut keys = Vec::new();
         while let Some(batch) = self.store.queue.take(0, &claim(), 256, usize::MAX).await.unwrap() {
             let mut settlement = Settlement::default();
@@ -183,7 +231,10 @@ impl World {
                 let moves = lanes.iter().map(|lane| {
                     let key = DeliveryKey { position, lane: *lane, replay: None };
                     keys.push(key);
-                    settlement.attempts.push((batch.token, self.record(key, &tenant, to)));
+                    let contract = contract.clone();
+                    let record = self.record(key, &tenant, to);
+                    let record = AttemptRecord { contract, contract_revision, ..record };
+                    settlement.attempts.push((batch.token, record));
                     let tenant = tenant.clone();
                     DeliverySettle { key, tenant, attempts: 1, max_pending: 1000, to }
                 });
@@ -261,6 +312,15 @@ impl World {
 
 pub fn claim() -> Claim {
     Claim { node: NodeId::parse("n1").unwrap(), lease: Duration::from_secs(20) }
+}
+
+/// A contract of one's own: `rules` are more keys of its document.
+pub fn contract(id: &str, rules: &str) -> String {
+    format!(
+        "contract: {id}\nbody: {{ t: \"${{event.type}}\", d: \"${{event.data}}\" }}\n{rules}\nexamples:\n  \
+         - event: {{ id: e1, type: order.captured, time: \"2026-01-01T00:00:00Z\", data: \"{{}}\" }}\n    \
+         time: \"2026-01-01T00:00:01Z\"\n    expect: {{ body: '{{\"t\":\"order.captured\",\"d\":{{}}}}' }}\n"
+    )
 }
 
 /// A subscription with what is required.

@@ -1,60 +1,77 @@
-//! What a template may speak of: the simple paths and accessors of contract documents, compiled to
-//! an enum. Each is a lookup without an expression engine.
+//! The simple paths and accessors of contract documents, compiled to an enum: each is a lookup
+//! without an expression engine. Every other expression goes through [`crate::expr`].
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write;
+use std::sync::Arc;
 
-use super::render::RenderInput;
+use super::subject::{Subject, View};
 use crate::clock::Timestamp;
+use crate::error::Wrong;
+use crate::expr::Site;
+use crate::time_pattern::{TimePattern, Zone};
 
 /// A value that a template names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accessor {
-    /// `event.id`
+    /// `event.id`; of a callback's question, the check's id.
     EventId,
     /// `event.version`
     EventVersion,
-    /// `event.unique_id`: the id, with `-v{version}` behind it above version 0.
+    /// `event.unique_id`: the id, with `-v{version}` behind it above version 0; of a callback's
+    /// question, the check's id.
     EventUniqueId,
     /// `event.type`
     EventType,
-    /// `event.time`, when it happened.
+    /// `event.time`, when it happened; of a callback's question, when it is asked.
     EventTime(TimeForm),
     /// `event.accept_time`
     EventAcceptTime(TimeForm),
     /// `event.environment`
     EventEnvironment,
     /// `event.tenant` and `tenant.id`
-    EventTenant,
+    TenantId,
     /// `event.data`: the publisher's JSON text, spliced as it stands.
     EventData,
     /// `subscription.id`
     SubscriptionId,
     /// `subscription.url` and `request.url`
-    SubscriptionUrl,
+    Url,
     /// `delivery.id`: of the delivery that the publish made, over retries and replays alike.
     DeliveryId,
     /// `delivery.replay`
     DeliveryReplay,
+    /// `delivery.test`
+    DeliveryTest,
     /// `attempt.number`, from 1.
     AttemptNumber,
-    /// `attempt.time`, when the attempt began.
+    /// `attempt.time`, when the attempt began; of a callback's question, when it is asked.
     AttemptTime(TimeForm),
     /// `request.method`
     RequestMethod,
-    /// `request.body`: the bytes sent; only in a signature's payload.
+    /// `request.body`: the bytes sent; in signatures and headers.
     RequestBody,
     /// `signature`: the encoded signature; only in a signature's `each`.
     Signature,
+    /// `check.id`
+    CheckId,
+    /// `check.time`
+    CheckTime(TimeForm),
+    /// `check.data`: the JSON text that the callback is asked about.
+    CheckData,
+    /// `callback.id`
+    CallbackId,
 }
 
 /// How a time is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimeForm {
     /// `….rfc3339(digits)`: UTC with `Z` and exactly so many fractional digits, 0 to 3.
     Rfc3339(u8),
     /// `int(…)`: whole seconds since the Unix epoch.
     Seconds,
+    /// `….format(pattern, zone)`.
+    Pattern(Arc<(TimePattern, Zone)>),
 }
 
 /// What kind of value an accessor gives.
@@ -81,76 +98,96 @@ pub enum Sharing {
     Subscription,
 }
 
-/// Everything that an accessor can look at.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct View<'a> {
-    pub input: &'a RenderInput<'a>,
-    /// The rendered body; empty while it is being rendered.
-    pub body: &'a [u8],
-    /// The encoded signature; empty outside `each`.
-    pub signature: &'a str,
-}
-
 impl Accessor {
-    /// Reads an expression that is a simple path or accessor; none for any other.
-    pub fn parse(expression: &str) -> Option<Self> {
-        if let Some((path, form)) = TimeForm::parse(expression) {
-            return match path {
-                "event.time" => Some(Accessor::EventTime(form)),
-                "event.accept_time" => Some(Accessor::EventAcceptTime(form)),
-                "attempt.time" => Some(Accessor::AttemptTime(form)),
-                _ => None,
-            };
-        }
-        Some(match expression.trim() {
-            "event.id" => Accessor::EventId,
-            "event.version" => Accessor::EventVersion,
-            "event.unique_id" => Accessor::EventUniqueId,
-            "event.type" => Accessor::EventType,
-            "event.environment" => Accessor::EventEnvironment,
-            "event.tenant" | "tenant.id" => Accessor::EventTenant,
-            "event.data" => Accessor::EventData,
-            "subscription.id" => Accessor::SubscriptionId,
-            "subscription.url" | "request.url" => Accessor::SubscriptionUrl,
-            "delivery.id" => Accessor::DeliveryId,
-            "delivery.replay" => Accessor::DeliveryReplay,
-            "attempt.number" => Accessor::AttemptNumber,
-            "request.method" => Accessor::RequestMethod,
-            "request.body" => Accessor::RequestBody,
-            "signature" => Accessor::Signature,
-            _ => return None,
+    /// Reads an expression that is a simple path or accessor of its site; none for any other.
+    ///
+    /// # Errors
+    ///
+    /// A wrong pattern or zone of `format`.
+    pub(super) fn parse(expression: &str, site: Site) -> Result<Option<Self>, Wrong> {
+        let (path, form) = match TimeForm::split(expression.trim())? {
+            Some((path, form)) => (path, Some(form)),
+            None => (expression.trim(), None),
+        };
+        Ok(match site {
+            Site::CheckTemplate => Self::of_check(path, form),
+            Site::Template | Site::Filter | Site::Answer | Site::Verdict => {
+                Self::of_event(path, form)
+            }
+        })
+    }
+
+    fn of_event(path: &str, form: Option<TimeForm>) -> Option<Self> {
+        Some(match (path, form) {
+            ("event.time", Some(form)) => Accessor::EventTime(form),
+            ("event.accept_time", Some(form)) => Accessor::EventAcceptTime(form),
+            ("attempt.time", Some(form)) => Accessor::AttemptTime(form),
+            (_, Some(_)) => return None,
+            ("event.id", None) => Accessor::EventId,
+            ("event.version", None) => Accessor::EventVersion,
+            ("event.unique_id", None) => Accessor::EventUniqueId,
+            ("event.type", None) => Accessor::EventType,
+            ("event.environment" | "subscription.environment", None) => Accessor::EventEnvironment,
+            ("event.tenant" | "tenant.id", None) => Accessor::TenantId,
+            ("event.data", None) => Accessor::EventData,
+            ("subscription.id", None) => Accessor::SubscriptionId,
+            ("subscription.url" | "request.url", None) => Accessor::Url,
+            ("delivery.id", None) => Accessor::DeliveryId,
+            ("delivery.replay", None) => Accessor::DeliveryReplay,
+            ("delivery.test", None) => Accessor::DeliveryTest,
+            ("attempt.number", None) => Accessor::AttemptNumber,
+            ("request.method", None) => Accessor::RequestMethod,
+            ("request.body", None) => Accessor::RequestBody,
+            ("signature", None) => Accessor::Signature,
+            (_, None) => return None,
+        })
+    }
+
+    fn of_check(path: &str, form: Option<TimeForm>) -> Option<Self> {
+        Some(match (path, form) {
+            ("check.time", Some(form)) => Accessor::CheckTime(form),
+            (_, Some(_)) => return None,
+            ("check.id", None) => Accessor::CheckId,
+            ("check.data", None) => Accessor::CheckData,
+            ("tenant.id", None) => Accessor::TenantId,
+            ("callback.id", None) => Accessor::CallbackId,
+            (_, None) => return None,
         })
     }
 
     /// What kind of value it gives.
-    pub fn kind(self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Accessor::EventId
             | Accessor::EventUniqueId
             | Accessor::EventType
             | Accessor::EventEnvironment
-            | Accessor::EventTenant
+            | Accessor::TenantId
             | Accessor::SubscriptionId
-            | Accessor::SubscriptionUrl
+            | Accessor::Url
             | Accessor::DeliveryId
             | Accessor::RequestMethod
+            | Accessor::CheckId
+            | Accessor::CallbackId
             | Accessor::Signature => Kind::Text,
             Accessor::EventTime(form)
             | Accessor::EventAcceptTime(form)
+            | Accessor::CheckTime(form)
             | Accessor::AttemptTime(form) => match form {
-                TimeForm::Rfc3339(_) => Kind::Text,
+                TimeForm::Rfc3339(_) | TimeForm::Pattern(_) => Kind::Text,
                 TimeForm::Seconds => Kind::Scalar,
             },
-            Accessor::EventVersion | Accessor::DeliveryReplay | Accessor::AttemptNumber => {
-                Kind::Scalar
-            }
-            Accessor::EventData => Kind::Json,
+            Accessor::EventVersion
+            | Accessor::DeliveryReplay
+            | Accessor::DeliveryTest
+            | Accessor::AttemptNumber => Kind::Scalar,
+            Accessor::EventData | Accessor::CheckData => Kind::Json,
             Accessor::RequestBody => Kind::Body,
         }
     }
 
     /// What may share the value.
-    pub fn sharing(self) -> Sharing {
+    pub fn sharing(&self) -> Sharing {
         match self {
             Accessor::EventId
             | Accessor::EventVersion
@@ -159,23 +196,68 @@ impl Accessor {
             | Accessor::EventTime(_)
             | Accessor::EventAcceptTime(_)
             | Accessor::EventEnvironment
-            | Accessor::EventTenant
+            | Accessor::TenantId
             | Accessor::EventData
             | Accessor::RequestMethod => Sharing::Event,
             Accessor::AttemptNumber | Accessor::AttemptTime(_) => Sharing::Attempt,
             // The body is as shared as what it is made of, which is counted there.
             Accessor::RequestBody => Sharing::Event,
             Accessor::SubscriptionId
-            | Accessor::SubscriptionUrl
+            | Accessor::Url
             | Accessor::DeliveryId
             | Accessor::DeliveryReplay
-            | Accessor::Signature => Sharing::Subscription,
+            | Accessor::DeliveryTest
+            | Accessor::Signature
+            | Accessor::CheckId
+            | Accessor::CheckTime(_)
+            | Accessor::CheckData
+            | Accessor::CallbackId => Sharing::Subscription,
         }
     }
 
-    /// Appends the value: text as it is, numbers in decimal, JSON and the body as their bytes.
-    pub(super) fn write(self, view: &View<'_>, out: &mut Vec<u8>) {
-        let (input, event) = (view.input, view.input.event);
+    /// Whether a callback's question has it, so that its signatures may speak of it.
+    pub(super) fn fits_check(&self) -> bool {
+        match self {
+            Accessor::EventId
+            | Accessor::EventUniqueId
+            | Accessor::EventTime(_)
+            | Accessor::AttemptNumber
+            | Accessor::AttemptTime(_)
+            | Accessor::TenantId
+            | Accessor::Url
+            | Accessor::RequestMethod
+            | Accessor::RequestBody
+            | Accessor::Signature
+            | Accessor::CheckId
+            | Accessor::CheckTime(_)
+            | Accessor::CheckData
+            | Accessor::CallbackId => true,
+            Accessor::EventVersion
+            | Accessor::EventType
+            | Accessor::EventAcceptTime(_)
+            | Accessor::EventEnvironment
+            | Accessor::EventData
+            | Accessor::SubscriptionId
+            | Accessor::DeliveryId
+            | Accessor::DeliveryReplay
+            | Accessor::DeliveryTest => false,
+        }
+    }
+
+    /// Appends the value: text as it is, numbers in decimal, JSON and the body as their bytes. What
+    /// the subject does not have writes nothing: contracts are checked for that when they are read.
+    pub(super) fn write(&self, view: &View<'_>, out: &mut Vec<u8>) {
+        match (self, view.subject) {
+            (Accessor::RequestMethod, _) => out.extend_from_slice(b"POST"),
+            (Accessor::RequestBody, _) => out.extend_from_slice(view.body),
+            (Accessor::Signature, _) => out.extend_from_slice(view.signature.as_bytes()),
+            (accessor, Subject::Delivery(input)) => accessor.write_delivery(input, out),
+            (accessor, Subject::Check(input)) => accessor.write_check(input, out),
+        }
+    }
+
+    fn write_delivery(&self, input: &super::RenderInput<'_>, out: &mut Vec<u8>) {
+        let event = input.event;
         match self {
             Accessor::EventId => out.extend_from_slice(event.id.as_str().as_bytes()),
             Accessor::EventVersion => put(out, event.version),
@@ -191,39 +273,123 @@ impl Accessor {
             Accessor::EventEnvironment => {
                 out.extend_from_slice(event.environment.word().as_bytes());
             }
-            Accessor::EventTenant => out.extend_from_slice(event.tenant.as_str().as_bytes()),
+            Accessor::TenantId => out.extend_from_slice(event.tenant.as_str().as_bytes()),
             Accessor::EventData => out.extend_from_slice(&event.data),
             Accessor::SubscriptionId => {
                 out.extend_from_slice(input.subscription.as_str().as_bytes());
             }
-            Accessor::SubscriptionUrl => out.extend_from_slice(input.url.as_str().as_bytes()),
+            Accessor::Url => out.extend_from_slice(input.url.as_str().as_bytes()),
             Accessor::DeliveryId => put(out, input.delivery.original()),
             Accessor::DeliveryReplay => put(out, input.delivery.replay.is_some()),
+            Accessor::DeliveryTest => put(out, input.test),
             Accessor::AttemptNumber => put(out, input.attempt),
             Accessor::AttemptTime(form) => form.write(input.attempt_time, out),
-            Accessor::RequestMethod => out.extend_from_slice(b"POST"),
-            Accessor::RequestBody => out.extend_from_slice(view.body),
-            Accessor::Signature => out.extend_from_slice(view.signature.as_bytes()),
+            Accessor::RequestMethod
+            | Accessor::RequestBody
+            | Accessor::Signature
+            | Accessor::CheckId
+            | Accessor::CheckTime(_)
+            | Accessor::CheckData
+            | Accessor::CallbackId => {}
+        }
+    }
+
+    fn write_check(&self, input: &super::CheckInput<'_>, out: &mut Vec<u8>) {
+        match self {
+            Accessor::EventId | Accessor::EventUniqueId | Accessor::CheckId => {
+                out.extend_from_slice(input.id.as_bytes());
+            }
+            Accessor::EventTime(form) | Accessor::AttemptTime(form) | Accessor::CheckTime(form) => {
+                form.write(input.time, out)
+            }
+            Accessor::AttemptNumber => out.push(b'1'),
+            Accessor::TenantId => out.extend_from_slice(input.tenant.as_str().as_bytes()),
+            Accessor::Url => out.extend_from_slice(input.url.as_str().as_bytes()),
+            Accessor::CheckData => out.extend_from_slice(input.data),
+            Accessor::CallbackId => out.extend_from_slice(input.callback.as_str().as_bytes()),
+            Accessor::EventVersion
+            | Accessor::EventType
+            | Accessor::EventAcceptTime(_)
+            | Accessor::EventEnvironment
+            | Accessor::EventData
+            | Accessor::SubscriptionId
+            | Accessor::DeliveryId
+            | Accessor::DeliveryReplay
+            | Accessor::DeliveryTest
+            | Accessor::RequestMethod
+            | Accessor::RequestBody
+            | Accessor::Signature => {}
         }
     }
 }
 
+impl fmt::Display for Accessor {
+    /// As a document names it; of a pattern, only that there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Accessor::EventId => "event.id",
+            Accessor::EventVersion => "event.version",
+            Accessor::EventUniqueId => "event.unique_id",
+            Accessor::EventType => "event.type",
+            Accessor::EventTime(form) => return form.show("event.time", f),
+            Accessor::EventAcceptTime(form) => return form.show("event.accept_time", f),
+            Accessor::EventEnvironment => "event.environment",
+            Accessor::TenantId => "tenant.id",
+            Accessor::EventData => "event.data",
+            Accessor::SubscriptionId => "subscription.id",
+            Accessor::Url => "request.url",
+            Accessor::DeliveryId => "delivery.id",
+            Accessor::DeliveryReplay => "delivery.replay",
+            Accessor::DeliveryTest => "delivery.test",
+            Accessor::AttemptNumber => "attempt.number",
+            Accessor::AttemptTime(form) => return form.show("attempt.time", f),
+            Accessor::RequestMethod => "request.method",
+            Accessor::RequestBody => "request.body",
+            Accessor::Signature => "signature",
+            Accessor::CheckId => "check.id",
+            Accessor::CheckTime(form) => return form.show("check.time", f),
+            Accessor::CheckData => "check.data",
+            Accessor::CallbackId => "callback.id",
+        };
+        f.write_str(name)
+    }
+}
+
 impl TimeForm {
-    /// Splits `path.rfc3339(n)` and `int(path)`; none for any other expression.
-    fn parse(expression: &str) -> Option<(&str, Self)> {
-        let inner = expression.trim().strip_suffix(')')?;
-        if let Some(path) = inner.strip_prefix("int(") {
-            return Some((path.trim(), TimeForm::Seconds));
+    fn show(&self, path: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TimeForm::Rfc3339(digits) => write!(f, "{path}.rfc3339({digits})"),
+            TimeForm::Seconds => write!(f, "int({path})"),
+            TimeForm::Pattern(_) => write!(f, "{path}.format(…)"),
         }
-        let (path, digits) = inner.split_once(".rfc3339(")?;
-        let digits = digits.trim().parse().ok().filter(|digits| *digits <= 3)?;
-        Some((path, TimeForm::Rfc3339(digits)))
     }
 
-    fn write(self, time: Timestamp, out: &mut Vec<u8>) {
+    /// Splits `path.rfc3339(n)`, `int(path)` and `path.format("pattern", "zone")`; none for any
+    /// other expression.
+    fn split(expression: &str) -> Result<Option<(&str, Self)>, Wrong> {
+        let Some(inner) = expression.strip_suffix(')') else { return Ok(None) };
+        if let Some(path) = inner.strip_prefix("int(") {
+            return Ok(Some((path.trim(), TimeForm::Seconds)));
+        }
+        if let Some((path, digits)) = inner.split_once(".rfc3339(") {
+            let digits = digits.trim().parse().ok().filter(|digits| *digits <= 3);
+            return Ok(digits.map(|digits| (path, TimeForm::Rfc3339(digits))));
+        }
+        let Some((path, arguments)) = inner.split_once(".format(") else { return Ok(None) };
+        // Two literals in double quotes are read here; any other argument is for the engine.
+        let Ok([pattern, zone]) = serde_json::from_str::<[String; 2]>(&format!("[{arguments}]"))
+        else {
+            return Ok(None);
+        };
+        let form = (TimePattern::parse(&pattern)?, Zone::parse(&zone)?);
+        Ok(Some((path, TimeForm::Pattern(Arc::new(form)))))
+    }
+
+    fn write(&self, time: Timestamp, out: &mut Vec<u8>) {
         match self {
-            TimeForm::Rfc3339(digits) => out.extend_from_slice(time.rfc3339(digits).as_bytes()),
+            TimeForm::Rfc3339(digits) => out.extend_from_slice(time.rfc3339(*digits).as_bytes()),
             TimeForm::Seconds => put(out, time.seconds()),
+            TimeForm::Pattern(form) => form.0.write(time, &form.1, out),
         }
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn write(value: &dyn Val, depth: usize, out: &mut Vec<u8>) -> Result<
     } else if let Some(uint) = value.downcast_ref::<CelUInt>() {
         put(out, small(*uint.inner())?);
     } else if let Some(double) = value.downcast_ref::<CelDouble>() {
-        write_number(finite(*double.inner())?, out);
+        json::write_number(out, finite(*double.inner())?);
     } else if let Some(truth) = value.downcast_ref::<CelBool>() {
         put(out, truth.inner());
     } else if value.downcast_ref::<CelNull>().is_some() {
@@ -165,35 +165,5 @@ fn foreign(value: &dyn Val) -> String {
         "the result is bytes: format it, as in hex(x) or base64(x)".to_owned()
     } else {
         format!("the result is a {}, which cannot be written", value.get_type().name())
-    }
-}
-
-/// Appends a finite number as ECMAScript's Number::toString has it.
-pub(super) fn write_number(number: f64, out: &mut Vec<u8>) {
-    if number < 0.0 {
-        out.push(b'-');
-    }
-    // The fewest digits that read back as the number, as in `1.25e-7`.
-    let shortest = format!("{:e}", number.abs());
-    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
-    let digits = mantissa.replace('.', "");
-    // The point stands behind so many digits.
-    let point = exponent.parse::<i32>().unwrap_or(0) + 1;
-    let inside = usize::try_from(point).unwrap_or(0);
-    if !(-5..=21).contains(&point) {
-        put(out, digits.get(..1).unwrap_or_default());
-        if let Some(rest) = digits.get(1..).filter(|rest| !rest.is_empty()) {
-            put(out, format_args!(".{rest}"));
-        }
-        put(out, format_args!("e{:+}", point - 1));
-    } else if point <= 0 {
-        let zeros = "0".repeat(usize::try_from(-point).unwrap_or(0));
-        put(out, format_args!("0.{zeros}{digits}"));
-    } else if let Some((whole, fraction)) =
-        digits.split_at_checked(inside).filter(|(_, rest)| !rest.is_empty())
-    {
-        put(out, format_args!("{whole}.{fraction}"));
-    } else {
-        put(out, format_args!("{digits:0<inside$}"));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeliveryKey, EventId, SecretId, SubscriptionId, TenantId};
+use super::{CallbackId, DeliveryKey, EventId, SecretId, SubscriptionId, TenantId};
 use crate::error::{Rule, Wrong};
 
 /// Splits a name of one pair, such as `tenants/acme`.
@@ -70,36 +70,113 @@ impl fmt::Display for SubscriptionName {
     }
 }
 
-/// `tenants/{t}/subscriptions/{s}/secrets/{k}`.
+/// `tenants/{t}/callbacks/{c}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallbackName {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its id within the tenant.
+    pub callback: CallbackId,
+}
+
+impl CallbackName {
+    /// Parses the resource name.
+    pub fn parse(name: &str) -> Result<Self, Wrong> {
+        let [tenant, callback] =
+            pairs(name, ["tenants", "callbacks"], "tenants/{tenant}/callbacks/{callback}")?;
+        Ok(Self { tenant: TenantId::parse(tenant)?, callback: CallbackId::parse(callback)? })
+    }
+}
+
+impl fmt::Display for CallbackName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tenants/{}/callbacks/{}", self.tenant, self.callback)
+    }
+}
+
+/// Who signs with a secret: a subscription or a callback.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SignerName {
+    /// `tenants/{t}/subscriptions/{s}`
+    Subscription(SubscriptionName),
+    /// `tenants/{t}/callbacks/{c}`
+    Callback(CallbackName),
+}
+
+impl SignerName {
+    /// Parses the resource name.
+    pub fn parse(name: &str) -> Result<Self, Wrong> {
+        match name.split('/').nth(2) {
+            Some("callbacks") => CallbackName::parse(name).map(Self::Callback),
+            Some(_) | None => SubscriptionName::parse(name).map(Self::Subscription),
+        }
+    }
+
+    /// The tenant it belongs to.
+    pub fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Subscription(name) => &name.tenant,
+            Self::Callback(name) => &name.tenant,
+        }
+    }
+}
+
+impl fmt::Display for SignerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscription(name) => name.fmt(f),
+            Self::Callback(name) => name.fmt(f),
+        }
+    }
+}
+
+impl From<SubscriptionName> for SignerName {
+    fn from(name: SubscriptionName) -> Self {
+        Self::Subscription(name)
+    }
+}
+
+impl From<CallbackName> for SignerName {
+    fn from(name: CallbackName) -> Self {
+        Self::Callback(name)
+    }
+}
+
+/// `tenants/{t}/subscriptions/{s}/secrets/{k}`, or the same below a callback.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretName {
-    /// The subscription that signs with it.
-    pub subscription: SubscriptionName,
-    /// Its id within the subscription.
+    /// Who signs with it.
+    pub signer: SignerName,
+    /// Its id within the subscription or callback.
     pub secret: SecretId,
 }
 
 impl SecretName {
+    const FORM: &'static str = "tenants/{tenant}/subscriptions/{subscription}/secrets/{secret} \
+                                or tenants/{tenant}/callbacks/{callback}/secrets/{secret}";
+
     /// Parses the resource name.
     pub fn parse(name: &str) -> Result<Self, Wrong> {
-        let [tenant, subscription, secret] = pairs(
-            name,
-            ["tenants", "subscriptions", "secrets"],
-            "tenants/{tenant}/subscriptions/{subscription}/secrets/{secret}",
-        )?;
-        Ok(Self {
-            subscription: SubscriptionName {
-                tenant: TenantId::parse(tenant)?,
-                subscription: SubscriptionId::parse(subscription)?,
-            },
-            secret: SecretId::parse(secret)?,
-        })
+        if name.split('/').nth(2) == Some("callbacks") {
+            let collections = ["tenants", "callbacks", "secrets"];
+            let [tenant, callback, secret] = pairs(name, collections, Self::FORM)?;
+            let (tenant, callback) = (TenantId::parse(tenant)?, CallbackId::parse(callback)?);
+            let signer = CallbackName { tenant, callback }.into();
+            return Ok(Self { signer, secret: SecretId::parse(secret)? });
+        }
+        let collections = ["tenants", "subscriptions", "secrets"];
+        let [tenant, subscription, secret] = pairs(name, collections, Self::FORM)?;
+        let (tenant, subscription) =
+            (TenantId::parse(tenant)?, SubscriptionId::parse(subscription)?);
+        let signer = SubscriptionName { tenant, subscription }.into();
+        Ok(Self { signer, secret: SecretId::parse(secret)? })
     }
 }
 
 impl fmt::Display for SecretName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/secrets/{}", self.subscription, self.secret)
+        write!(f, "{}/secrets/{}", self.signer, self.secret)
     }
 }
 

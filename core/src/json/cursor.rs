@@ -148,6 +148,11 @@ impl<'a> Name<'a> {
         }
     }
 
+    /// The name between its quotes, as it was written.
+    pub fn source(self) -> &'a [u8] {
+        self.body
+    }
+
     /// The name, escapes resolved; borrowed where it has none.
     pub fn text(self) -> Cow<'a, str> {
         if self.body.contains(&b'\\') {

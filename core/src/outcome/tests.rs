@@ -35,7 +35,12 @@ fn decided(attempt: u32, reply: &Reply) -> Decision {
 }
 
 fn answered(status: u16, retry_after: Option<u64>) -> Reply {
-    Reply::Response { status, retry_after: retry_after.map(Duration::from_secs) }
+    let judged = match status {
+        200..300 => Judged { acknowledged: true, ..Judged::default() },
+        410 => Judged { acknowledged: false, refused: true, disable: true },
+        _ => Judged::default(),
+    };
+    Reply::Response { status, judged, retry_after: retry_after.map(Duration::from_secs) }
 }
 
 fn fault(class: ErrorClass) -> Reply {

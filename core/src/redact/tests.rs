@@ -217,8 +217,10 @@ proptest! {
 
     #[test]
     fn unchecked_texts_do_not_panic(json in "[{}\\[\\]:,\"ab\\\\ 1é]{0,30}") {
-        let _ = redacted(&json, &["event.data", "event.data.a", "event.data[*].b", "event.data.a.b"]);
-        let _ = redacted(&json, &["event.data.a", "event.data[*].b", "event.data[*][*]"]);
+        // What is not JSON may be cut within a letter: what comes out need not be text.
+        let redact = |sources| redact(&Bytes::copy_from_slice(json.as_bytes()), SensitiveRoot::Event, &paths(sources));
+        let _ = redact(&["event.data", "event.data.a", "event.data[*].b", "event.data.a.b"]);
+        let _ = redact(&["event.data.a", "event.data[*].b", "event.data[*][*]"]);
     }
 
     #[test]

@@ -80,6 +80,28 @@ pub fn ed25519_public_text(public: &[u8; ED25519_PUBLIC_LEN]) -> String {
     format!("{PUBLIC_PREFIX}{}", BASE64.encode(public))
 }
 
+/// What a public key must be, in words.
+const PUBLIC_FORM: &str = "must be whpk_ and the base64 of 32 bytes (a public key)";
+
+/// The public key that a text stands for: the other way around of [`ed25519_public_text`].
+///
+/// # Errors
+///
+/// [`Rule::Required`] for no text, [`Rule::TooLong`], [`Rule::Malformed`] for another prefix or
+/// what is not base64, and [`Rule::OutOfRange`] for another number of bytes.
+pub fn ed25519_public_parse(text: &str) -> Result<[u8; ED25519_PUBLIC_LEN], Wrong> {
+    if text.is_empty() {
+        return Err(Wrong::new(Rule::Required, PUBLIC_FORM));
+    }
+    let malformed = || Wrong::new(Rule::Malformed, PUBLIC_FORM);
+    let body = text.strip_prefix(PUBLIC_PREFIX).ok_or_else(malformed)?;
+    if body.len() > TEXT_LEN {
+        return Err(Wrong::new(Rule::TooLong, PUBLIC_FORM));
+    }
+    let key = decode_base64(body).ok_or_else(malformed)?;
+    key.expose().try_into().map_err(|_| Wrong::new(Rule::OutOfRange, PUBLIC_FORM))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +120,25 @@ mod tests {
         }
         let public = ed25519_public(&seed).unwrap();
         assert_eq!(ed25519_public_text(&public), format!("whpk_{PUBLIC}"));
+    }
+
+    #[test]
+    fn public_keys_are_read_as_they_are_written() {
+        let key: [u8; 32] = BASE64.decode(PUBLIC.as_bytes()).unwrap().try_into().unwrap();
+        for text in [PUBLIC, PUBLIC.trim_end_matches('=')] {
+            assert_eq!(ed25519_public_parse(&format!("whpk_{text}")), Ok(key));
+        }
+        for (text, rule) in [
+            (String::new(), Rule::Required),
+            (format!("whsk_{SEED}"), Rule::Malformed),
+            (format!("whpk_!{PUBLIC}"), Rule::Malformed),
+            (format!("whpk_{BOTH}"), Rule::OutOfRange),
+            (format!("whpk_{BOTH}AAAA"), Rule::TooLong),
+        ] {
+            let wrong = ed25519_public_parse(&text).unwrap_err();
+            assert_eq!(wrong.rule, rule, "{text:.99}");
+            assert!(text.len() < 9 || !wrong.description.contains(&text[8..]));
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) enum Stream {
 pub(super) struct Meter {
     /// A byte of a response came. From then on a repeat is no longer without consequence.
     heard: AtomicBool,
+    /// A byte of the request left.
+    sent: AtomicBool,
     /// More interim responses came than a receiver may send.
     flooded: AtomicBool,
 }
@@ -54,6 +56,24 @@ pub(super) struct Meter {
 impl Meter {
     pub fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    pub fn sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Another exchange begins.
+    fn reset(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+        self.sent.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes what a write came to. What TLS took to encrypt counts as gone.
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
+            self.sent.store(true, Ordering::Relaxed);
+        }
+        written
     }
 
     pub fn flooded(&self) -> bool {
@@ -101,10 +121,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
-        }
+        };
+        self.meter.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -112,10 +133,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.meter.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -217,7 +239,7 @@ impl Connection {
         &mut self,
         message: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, hyper::Error> {
-        self.meter.heard.store(false, Ordering::Relaxed);
+        self.meter.reset();
         let answer = self.sender.send_request(message);
         drive(&mut self.driver, answer).await
     }

@@ -9,11 +9,19 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use http_body_util::Full;
 use pregon_core::attempt::{ResponseHead, Timing};
-use pregon_core::limits;
 use pregon_core::outcome::ErrorClass;
 use tokio::time::Instant;
 
 use super::target::{Plan, Target};
+
+/// When a request that failed on a connection that had been idle may go out again, over a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resend {
+    /// No byte of a response came: for requests that bear an id by which a repeat is known.
+    IfUnheard,
+    /// No byte of the request left: for requests that must not arrive twice.
+    IfUnsent,
+}
 
 /// One POST.
 #[derive(Clone)]
@@ -25,9 +33,11 @@ pub struct OutboundRequest {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body, sent as it is.
     pub body: Bytes,
-    /// How much of the response's body the caller wants to see: [`limits::RESPONSE_KEPT`] for a
-    /// delivery, up to [`limits::RESPONSE_READ`] for a callback, whose answer is in the body.
+    /// How much of the response's body the caller wants to see: [`pregon_core::limits::RESPONSE_KEPT`] for a
+    /// delivery, up to [`pregon_core::limits::RESPONSE_READ`] for a callback, whose answer is in the body.
     pub keep: usize,
+    /// When it may go out again behind the caller's back.
+    pub resend: Resend,
 }
 
 impl OutboundRequest {
@@ -87,14 +97,18 @@ impl Response {
         self.headers.get(header::RETRY_AFTER)?.to_str().ok()
     }
 
-    /// What the log keeps of it.
-    pub fn into_head(self) -> ResponseHead {
+    /// Its headers as text: names in lower case, what is no UTF-8 in values as U+FFFD.
+    pub fn header_lines(&self) -> Vec<(String, String)> {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers =
-            self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
-        let kept = self.body.len().min(limits::RESPONSE_KEPT);
+        let lines = self.headers.iter();
+        lines.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+    }
+
+    /// What is kept of it, with `most` bytes of the body: [`pregon_core::limits::RESPONSE_KEPT`] for the log.
+    pub fn into_head(self, most: usize) -> ResponseHead {
+        let kept = self.body.len().min(most);
         ResponseHead {
-            headers: headers.collect(),
+            headers: self.header_lines(),
             body: self.body[..kept].to_vec(),
             truncated: self.truncated || kept < self.body.len(),
         }

@@ -74,13 +74,16 @@ impl Pool {
         lock(&self.shelves).idle
     }
 
-    /// A connection that looks alive, the one used last first.
-    pub fn take(&self, key: &PoolKey) -> Option<Box<Connection>> {
+    /// A connection that looks alive and has been idle for less than `idle`, the one used last
+    /// first.
+    pub fn take(&self, key: &PoolKey, idle: Duration) -> Option<Box<Connection>> {
         loop {
             // Looked at, and if need be closed, without the lock.
             let mut connection = {
                 let mut shelves = lock(&self.shelves);
-                let connection = shelves.by_key.get_mut(key)?.pop()?;
+                let shelf = shelves.by_key.get_mut(key)?;
+                // The one used last is on top: where it was idle for too long, all were.
+                let connection = shelf.pop_if(|top| top.idle_since.elapsed() < idle)?;
                 shelves.idle -= 1;
                 connection
             };

@@ -9,9 +9,9 @@ use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event::Data;
 use pregon_rpc::caller::Caller;
+use pregon_rpc::object;
 use pregon_rpc::time::parse_timestamp;
 
-use super::object;
 use crate::snapshot::Snapshot;
 
 const JSON: &str = "event.json";

@@ -6,11 +6,10 @@ mod engine;
 mod refusals;
 mod streams;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use pregon_core::clock::{ManualClock, Timestamp};
-use pregon_core::contract::standard_webhooks;
 use pregon_core::id::TenantId;
 use pregon_core::model::Resource;
 use pregon_proto::v1::event::Data;
@@ -76,11 +75,9 @@ impl Node {
     fn unready() -> Self {
         let (config, queue) = (Arc::new(FakeConfig::default()), FakeQueue::new());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-        let contract = Arc::new(standard_webhooks());
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: config.clone(),
             ring: ring(),
-            contracts: HashMap::from([(contract.id().clone(), contract)]),
             clock: clock.clone(),
         });
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());

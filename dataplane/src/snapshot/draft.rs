@@ -2,28 +2,29 @@
 //!
 //! A document that cannot be used changes nothing but the list of refusals. When everything is
 //! read again, what cannot be used is taken over from the draft before, so that a resource keeps
-//! its last good version.
+//! its last good version. What is usable but for something that is not there yet (a secret without
+//! its signer, a subscription without its contract) is kept aside until that comes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use data_encoding::BASE64;
-use pregon_core::contract::{Contract, SigningKey, SigningKeys};
-use pregon_core::id::{ContractId, LaneNo, SecretId, SecretName, SubscriptionName, TenantId};
-use pregon_core::model::{EventType, Resource, ResourceName, Secret, Subscription, Tenant};
+use pregon_core::contract::{Contract, SigningKeys, builtins};
+use pregon_core::id::{CallbackName, ContractId, LaneNo, SignerName, SubscriptionName, TenantId};
+use pregon_core::model::{Callback, EventType, Resource, ResourceName, Subscription, Tenant};
 use pregon_core::schema::Schema;
 use pregon_core::seal::KeyRing;
 
+use super::callback::CallbackEntry;
 use super::lane::Lane;
 use super::tenant::TenantEntry;
 use super::{Snapshot, TypeEntry};
 
-/// What documents are compiled with.
-pub(super) struct Tools {
-    pub(super) ring: Arc<KeyRing>,
-    pub(super) contracts: HashMap<ContractId, Arc<Contract>>,
-}
+mod contracts;
+mod keys;
+
+use contracts::{Aside, Under};
+use keys::Orphans;
 
 /// A document that could not be used.
 pub(super) struct Refused {
@@ -32,36 +33,55 @@ pub(super) struct Refused {
     pub(super) reason: String,
 }
 
+/// What became of a document that is well formed.
+enum Placed {
+    /// It is in the snapshot.
+    Used,
+    /// It waits for its contract.
+    Aside,
+}
+
 /// The next snapshot, and what it takes to change it.
 pub(super) struct Draft {
     snapshot: Snapshot,
-    tools: Arc<Tools>,
+    ring: Arc<KeyRing>,
+    contracts: HashMap<ContractId, Arc<Contract>>,
     numbers: HashMap<SubscriptionName, LaneNo>,
-    /// Secrets of subscriptions that are not usable (yet).
-    orphans: HashMap<SubscriptionName, Vec<(Secret, i64)>>,
+    /// Who is under which contract.
+    under: Under,
+    /// Subscriptions and callbacks whose contract is not known (yet).
+    aside: HashMap<SignerName, Aside>,
+    /// Secrets of subscriptions and callbacks that are not usable (yet).
+    orphans: Orphans,
     refused: Vec<Refused>,
 }
 
 impl Draft {
-    /// An empty draft.
-    pub(super) fn new(tools: Arc<Tools>, unevaluable: Arc<AtomicU64>) -> Self {
+    /// An empty draft, with the contracts that come with Pregón.
+    pub(super) fn new(ring: Arc<KeyRing>, unevaluable: Arc<AtomicU64>) -> Self {
+        let built_in = builtins().iter().map(|it| &it.contract);
         Self {
             snapshot: Snapshot { unevaluable, ..Snapshot::default() },
-            tools,
+            ring,
+            contracts: built_in.map(|it| (it.id().clone(), Arc::clone(it))).collect(),
             numbers: HashMap::new(),
-            orphans: HashMap::new(),
+            under: Under::default(),
+            aside: HashMap::new(),
+            orphans: Orphans::new(),
             refused: Vec::new(),
         }
     }
 
-    /// An empty draft with the same tools.
+    /// An empty draft with the same keys.
     pub(super) fn anew(&self) -> Self {
-        Self::new(Arc::clone(&self.tools), Arc::clone(&self.snapshot.unevaluable))
+        Self::new(Arc::clone(&self.ring), Arc::clone(&self.snapshot.unevaluable))
     }
 
-    /// What was refused since the last call.
+    /// What was refused since the last call, and what is kept aside since then.
     pub(super) fn take_refused(&mut self) -> Vec<Refused> {
-        std::mem::take(&mut self.refused)
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.extend(self.aside.iter_mut().filter_map(|(name, aside)| aside.tell(name)));
+        refused
     }
 
     /// The snapshot as it stands, as `revision`.
@@ -77,20 +97,17 @@ impl Draft {
         let done = match Resource::decode(&name, bytes) {
             Err(bad) => Err(bad.reason),
             Ok(resource) if resource.name() != name => Err("belongs to another name".to_owned()),
-            Ok(Resource::Tenant(tenant)) => {
-                self.put_tenant(tenant, revision);
-                Ok(())
-            }
+            Ok(Resource::Tenant(tenant)) => Ok(self.put_tenant(tenant, revision)),
             Ok(Resource::EventType(kind)) => self.put_type(&kind, revision),
-            Ok(Resource::Subscription(subscription)) => {
-                self.put_subscription(&subscription, revision)
-            }
+            Ok(Resource::Contract(contract)) => self.put_contract(&contract, revision),
+            Ok(Resource::Subscription(wire)) => self.put_subscription(wire, revision),
+            Ok(Resource::Callback(wire)) => self.put_callback(wire, revision, before),
             Ok(Resource::Secret(secret)) => self.put_secret(secret, revision),
         };
+        if let (Err(_) | Ok(Placed::Aside), Some(before)) = (&done, before) {
+            self.keep(&name, before);
+        }
         if let Err(reason) = done {
-            if let Some(before) = before {
-                self.keep(&name, before);
-            }
             self.refused.push(Refused { resource: name.to_string(), revision, reason });
         }
     }
@@ -108,36 +125,50 @@ impl Draft {
             Some(ResourceName::EventType(id)) => {
                 self.snapshot.event_types.remove(&id);
             }
+            Some(ResourceName::Contract(id)) => self.remove_contract(&id),
             Some(ResourceName::Subscription(name)) => {
-                self.orphans.remove(&name);
                 self.remove_lane(&name);
+                self.forget(&name.into());
+            }
+            Some(ResourceName::Callback(name)) => {
+                self.remove_callback(&name);
+                self.forget(&name.into());
             }
             Some(ResourceName::Secret(name)) => self.remove_key(&name),
         }
     }
 
-    fn put_tenant(&mut self, document: Tenant, revision: i64) {
+    /// Forgets what is kept aside of a signer.
+    fn forget(&mut self, name: &SignerName) {
+        self.aside.remove(name);
+        self.orphans.remove(name);
+    }
+
+    fn put_tenant(&mut self, document: Tenant, revision: i64) -> Placed {
         let tenant = self.tenant_mut(&document.id);
         let changed = tenant.set_document(document, revision);
         self.replace(changed);
+        Placed::Used
     }
 
-    fn put_type(&mut self, kind: &EventType, revision: i64) -> Result<(), String> {
+    fn put_type(&mut self, kind: &EventType, revision: i64) -> Result<Placed, String> {
         let schema = match kind.json_schema.as_str() {
             "" => None,
             text => Some(Schema::compile(text).map_err(|wrong| format!("json_schema: {wrong}"))?),
         };
         let entry = TypeEntry { id: kind.id.clone(), revision, schema };
         self.snapshot.event_types.insert(kind.id.clone(), Arc::new(entry));
-        Ok(())
+        Ok(Placed::Used)
     }
 
-    fn put_subscription(&mut self, wire: &Subscription, revision: i64) -> Result<(), String> {
-        let contract = self.tools.contracts.get(&wire.contract);
-        let contract =
-            contract.ok_or_else(|| format!("contract: {} is not known", wire.contract.name()))?;
-        let mut lane = Lane::compile(wire, Arc::clone(contract), revision)?;
-        let name = lane.name.clone();
+    fn put_subscription(&mut self, wire: Subscription, revision: i64) -> Result<Placed, String> {
+        let name = wire.name();
+        self.aside.remove(&SignerName::from(name.clone()));
+        let Some(contract) = self.contracts.get(&wire.contract).map(Arc::clone) else {
+            self.aside.insert(name.into(), Aside::subscription(wire, revision));
+            return Ok(Placed::Aside);
+        };
+        let mut lane = Lane::compile(&wire, contract, revision, &self.ring)?;
         match self.lane(&name) {
             Some(old) if old.lane == lane.lane => lane.keys = old.keys.clone(),
             // A new subscription of an old name: nothing of the old one holds.
@@ -145,33 +176,32 @@ impl Draft {
             None => {}
         }
         self.put_lane(lane);
-        for (secret, revision) in self.orphans.remove(&name).unwrap_or_default() {
-            let resource = secret.name();
-            if let Err(reason) = self.put_secret(secret, revision) {
-                let resource = resource.to_string();
-                self.refused.push(Refused { resource, revision, reason });
-            }
-        }
-        Ok(())
+        self.adopt(&name.into());
+        Ok(Placed::Used)
     }
 
-    fn put_secret(&mut self, secret: Secret, revision: i64) -> Result<(), String> {
-        let name = secret.name();
-        if secret.revoke_time.is_some() {
-            self.remove_key(&name);
-            return Ok(());
-        }
-        let Some(lane) = self.lane(&name.subscription) else {
-            let orphans = self.orphans.entry(name.subscription).or_default();
-            orphans.retain(|(other, _)| other.id != secret.id);
-            orphans.push((secret, revision));
-            return Ok(());
+    fn put_callback(
+        &mut self,
+        wire: Callback,
+        revision: i64,
+        before: Option<&Draft>,
+    ) -> Result<Placed, String> {
+        let name = wire.name();
+        self.aside.remove(&SignerName::from(name.clone()));
+        let Some(contract) = self.contracts.get(&wire.contract).map(Arc::clone) else {
+            self.aside.insert(name.into(), Aside::callback(wire, revision));
+            return Ok(Placed::Aside);
         };
-        let key = open(&secret, &self.tools.ring)?;
-        let mut lane = Lane::clone(lane);
-        lane.keys = with(&lane.keys, key);
-        self.put_lane(lane);
-        Ok(())
+        let mut entry = CallbackEntry::compile(&wire, contract, revision, &self.ring)?;
+        if let Some(old) = self.snapshot.callbacks.get(&name) {
+            entry.keys = old.keys.clone();
+            entry.count_on(old);
+        } else if let Some(old) = before.and_then(|it| it.snapshot.callbacks.get(&name)) {
+            entry.count_on(old);
+        }
+        self.set_callback(entry);
+        self.adopt(&name.into());
+        Ok(Placed::Used)
     }
 
     /// Takes over the last good version of a resource.
@@ -188,25 +218,27 @@ impl Draft {
                     self.snapshot.event_types.insert(id.clone(), Arc::clone(old));
                 }
             }
+            ResourceName::Contract(id) => {
+                if let Some(old) = before.contracts.get(id) {
+                    self.set_contract(Arc::clone(old));
+                }
+            }
+            // The keys of both follow: their names come after their signer's.
             ResourceName::Subscription(name) => {
                 if let Some(old) = before.lane(name) {
-                    // The keys follow: their names come after their subscription's.
                     let mut lane = Lane::clone(old);
                     lane.keys = SigningKeys::default();
                     self.put_lane(lane);
                 }
             }
-            ResourceName::Secret(name) => {
-                let old = before.lane(&name.subscription).zip(self.lane(&name.subscription));
-                let Some((old, now)) = old.filter(|(old, now)| old.lane == now.lane) else {
-                    return;
-                };
-                if let Some(key) = old.keys.iter().find(|key| *key.id() == name.secret) {
-                    let mut lane = Lane::clone(now);
-                    lane.keys = with(&lane.keys, key.clone());
-                    self.put_lane(lane);
+            ResourceName::Callback(name) => {
+                if let Some(old) = before.snapshot.callbacks.get(name) {
+                    let mut entry = CallbackEntry::clone(old);
+                    entry.keys = SigningKeys::default();
+                    self.set_callback(entry);
                 }
             }
+            ResourceName::Secret(name) => self.keep_key(name, before),
         }
     }
 
@@ -226,24 +258,31 @@ impl Draft {
         let lane = Arc::new(lane);
         tenant.put_lane(Arc::clone(&lane));
         self.numbers.insert(lane.name.clone(), lane.lane);
-        self.snapshot.lanes.insert(lane.lane, lane);
+        let number = lane.lane;
+        let contract = Arc::clone(&lane.contract);
+        let old = self.snapshot.lanes.insert(number, lane);
+        self.under.move_lane(number, old.map(|old| old.contract.id().clone()), &contract);
+    }
+
+    fn set_callback(&mut self, entry: CallbackEntry) {
+        let (name, id) = (entry.name.clone(), entry.contract.id().clone());
+        let old = self.snapshot.callbacks.insert(name.clone(), Arc::new(entry));
+        self.under.move_callback(name, old.map(|old| old.contract.id().clone()), id);
     }
 
     fn remove_lane(&mut self, name: &SubscriptionName) {
         let Some(number) = self.numbers.remove(name) else { return };
-        self.snapshot.lanes.remove(&number);
+        if let Some(lane) = self.snapshot.lanes.remove(&number) {
+            self.under.remove_lane(number, lane.contract.id());
+        }
         self.tenant_mut(&name.tenant).remove_lane(number);
         self.tidy(&name.tenant);
     }
 
-    fn remove_key(&mut self, name: &SecretName) {
-        if let Some(orphans) = self.orphans.get_mut(&name.subscription) {
-            orphans.retain(|(secret, _)| secret.id != name.secret);
+    fn remove_callback(&mut self, name: &CallbackName) {
+        if let Some(entry) = self.snapshot.callbacks.remove(name) {
+            self.under.remove_callback(name, entry.contract.id());
         }
-        let Some(lane) = self.lane(&name.subscription) else { return };
-        let mut lane = Lane::clone(lane);
-        lane.keys = SigningKeys::new(without(&lane.keys, &name.secret).collect());
-        self.put_lane(lane);
     }
 
     /// Forgets a tenant of which nothing is left.
@@ -259,24 +298,4 @@ impl Draft {
             self.snapshot.lanes.insert(lane.lane, lane);
         }
     }
-}
-
-/// Unseals a secret.
-fn open(secret: &Secret, ring: &KeyRing) -> Result<SigningKey, String> {
-    let sealed = BASE64.decode(secret.sealed.as_bytes()).map_err(|_| "sealed: not base64")?;
-    let key = ring.open(&sealed, &secret.binding()).map_err(|error| error.to_string())?;
-    let (from, to) = (secret.activate_time, secret.expire_time);
-    SigningKey::new(secret.id.clone(), secret.algorithm, &key, from, to)
-        .map_err(|wrong| wrong.to_string())
-}
-
-/// The keys with this one, in place of the one of its id.
-fn with(keys: &SigningKeys, key: SigningKey) -> SigningKeys {
-    let id = key.id().clone();
-    SigningKeys::new(without(keys, &id).chain([key]).collect())
-}
-
-/// The keys but the one of this id.
-fn without<'a>(keys: &'a SigningKeys, id: &'a SecretId) -> impl Iterator<Item = SigningKey> + 'a {
-    keys.iter().filter(move |key| key.id() != id).cloned()
 }

@@ -5,13 +5,10 @@
 //! changes are followed with a long poll. A gap (the log was trimmed, or the history is another)
 //! means to read all again, and an error to wait and go on; the last good snapshot serves.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
-use pregon_core::contract::Contract;
-use pregon_core::id::ContractId;
 use pregon_core::seal::KeyRing;
 use pregon_store::config::{Change, Changes, Document, Head};
 use pregon_store::node::RefusedDocument;
@@ -21,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::configuration::Configuration;
-use super::draft::{Draft, Tools};
+use super::draft::Draft;
 
 /// Documents in a page: a page is decoded in a few milliseconds.
 const PAGE: usize = 500;
@@ -42,8 +39,6 @@ pub struct FollowerOptions {
     pub store: Arc<dyn ConfigStore>,
     /// The master keys that secrets are sealed under.
     pub ring: Arc<KeyRing>,
-    /// The wire contracts that subscriptions may name.
-    pub contracts: HashMap<ContractId, Arc<Contract>>,
     /// Tells when a document was refused.
     pub clock: SharedClock,
 }
@@ -75,8 +70,7 @@ impl Follower {
     /// A follower, to be run, and the handle on what it serves.
     pub fn new(options: FollowerOptions) -> (Self, Configuration) {
         let configuration = Configuration::new(options.store);
-        let tools = Tools { ring: options.ring, contracts: options.contracts };
-        let draft = Draft::new(Arc::new(tools), configuration.unevaluable_counter());
+        let draft = Draft::new(options.ring, configuration.unevaluable_counter());
         let follower = Self {
             configuration: configuration.clone(),
             clock: options.clock,

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
 use pregon_core::contract::{Contract, SigningKeys};
 use pregon_core::event::{Environment, Event};
-use pregon_core::filter::{Filter, FilterInput, Verdict};
+use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView};
+use pregon_core::filter::{Filter, Verdict};
 use pregon_core::id::{LaneNo, SubscriptionName};
 use pregon_core::model::{Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
+use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
+use super::headers::FixedHeaders;
 use super::tenant::TenantEntry;
+use super::{Labels, labels_of};
 use crate::egress::Target;
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
@@ -36,8 +39,12 @@ pub struct Lane {
     pub filter: Option<Filter>,
     /// The wire contract its receiver speaks.
     pub contract: Arc<Contract>,
-    /// Headers sent with every attempt, in order. Values are marked sensitive.
-    pub headers: Box<[(HeaderName, HeaderValue)]>,
+    /// What Pregón identifies itself with, and the subscription's own headers.
+    pub headers: FixedHeaders,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its tenant's labels.
+    pub tenant_labels: Labels,
     /// Keys that are not revoked, newest first; which of them sign is a matter of the moment.
     pub keys: SigningKeys,
     /// Attempts in flight at most, of one node.
@@ -67,7 +74,9 @@ impl Lane {
         subscription: &Subscription,
         contract: Arc<Contract>,
         revision: i64,
+        ring: &KeyRing,
     ) -> Result<Self, String> {
+        let name = subscription.name();
         let patterns = subscription.event_types.iter().map(|text| Pattern::parse(text));
         let patterns: Vec<_> =
             patterns.collect::<Result<_, _>>().map_err(|wrong| format!("event_types: {wrong}"))?;
@@ -78,16 +87,18 @@ impl Lane {
         let url = EndpointUrl::parse_stored(&subscription.url)
             .map_err(|wrong| format!("url: {wrong}"))?;
         Ok(Self {
+            headers: FixedHeaders::compile(&subscription.auth, &subscription.headers, &name, ring)?,
+            labels: labels_of(&subscription.common),
+            tenant_labels: Labels::default(),
             target: Target::new(subscription.tenant.clone(), &url),
             url,
-            name: subscription.name(),
+            name,
             lane: subscription.lane,
             environment: subscription.environment,
             state: subscription.state,
             patterns: patterns.into(),
             filter,
             contract,
-            headers: headers(&subscription.headers)?,
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
             max_pending: subscription.max_pending,
@@ -106,12 +117,14 @@ impl Lane {
     pub(super) fn set_tenant(&mut self, tenant: &TenantEntry) {
         self.max_pending = self.max_pending_under(tenant);
         self.tenant_suspended = tenant.suspended;
+        self.tenant_labels = Arc::clone(&tenant.labels);
     }
 
     /// Whether the tenant says something else than the lane knows.
     pub(super) fn differs_by(&self, tenant: &TenantEntry) -> bool {
         self.max_pending != self.max_pending_under(tenant)
             || self.tenant_suspended != tenant.suspended
+            || self.tenant_labels != tenant.labels
     }
 
     fn max_pending_under(&self, tenant: &TenantEntry) -> u32 {
@@ -130,27 +143,32 @@ impl Lane {
         match &self.filter {
             _ if !named => Verdict::False,
             None => Verdict::True,
-            Some(filter) => filter.matches(&FilterInput {
+            Some(filter) => filter.holds(&self.scope(event)),
+        }
+    }
+
+    /// What a filter sees.
+    fn scope<'a>(&'a self, event: &'a Event) -> Scope<'a> {
+        Scope {
+            event: Some(EventView {
                 id: event.id.as_str(),
                 version: event.version,
                 event_type: event.event_type.as_str(),
-                occur_time_ms: event.occur_time().millis(),
-                accept_time_ms: event.accept_time().millis(),
+                occur_time: event.occur_time(),
+                accept_time: event.accept_time(),
                 environment: event.environment.word(),
                 tenant: event.tenant.as_str(),
+                attributes: Some(&event.attributes),
                 data: &event.data,
             }),
+            tenant: Some(Labelled { id: event.tenant.as_str(), labels: &self.tenant_labels }),
+            subscription: Some(SubscriptionView {
+                id: self.name.subscription.as_str(),
+                labels: &self.labels,
+                url: self.url.as_str(),
+                environment: self.environment.word(),
+            }),
+            ..Scope::default()
         }
     }
-}
-
-fn headers(pairs: &[(String, String)]) -> Result<Box<[(HeaderName, HeaderValue)]>, String> {
-    let parse = |(name, value): &(String, String)| {
-        let parsed = HeaderName::try_from(name.as_str()).ok().zip(value.parse().ok());
-        let (name, mut value): (_, HeaderValue) = parsed?;
-        value.set_sensitive(true); // often a credential
-        Some((name, value))
-    };
-    let wrong = |index| format!("headers[{index}]: not a header");
-    pairs.iter().enumerate().map(|(i, pair)| parse(pair).ok_or_else(|| wrong(i))).collect()
 }

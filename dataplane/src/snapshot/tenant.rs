@@ -17,6 +17,7 @@ use pregon_core::pattern::PatternKind;
 
 use super::lane::Lane;
 use super::rate::Rate;
+use super::{Labels, labels_of};
 
 /// Lanes up to which looking at each costs no more than looking into an index.
 const SCANNED: usize = 16;
@@ -32,6 +33,8 @@ pub struct TenantEntry {
     pub suspended: bool,
     /// What it may use.
     pub limits: TenantLimits,
+    /// Its labels.
+    pub labels: Labels,
     /// A tenant whose document was never usable still has its lanes.
     exists: bool,
     /// Ascending by number.
@@ -55,6 +58,7 @@ impl TenantEntry {
             revision: 0,
             suspended: false,
             limits: TenantLimits::default(),
+            labels: Labels::default(),
             exists: false,
             lanes: Vec::new(),
             index: OnceLock::new(),
@@ -84,6 +88,7 @@ impl TenantEntry {
         self.revision = revision;
         self.suspended = tenant.suspended;
         self.limits = tenant.limits;
+        self.set_labels(labels_of(&tenant.common));
         self.pass_on()
     }
 
@@ -93,6 +98,7 @@ impl TenantEntry {
         self.revision = other.revision;
         self.suspended = other.suspended;
         self.limits = other.limits.clone();
+        self.set_labels(Arc::clone(&other.labels));
         self.rate = Arc::clone(&other.rate);
         self.pass_on()
     }
@@ -102,7 +108,15 @@ impl TenantEntry {
         self.exists = false;
         self.suspended = false;
         self.limits = TenantLimits::default();
+        self.labels = Labels::default();
         self.pass_on()
+    }
+
+    /// Takes over labels; the same ones stay where they are, for lanes share them.
+    fn set_labels(&mut self, labels: Labels) {
+        if self.labels != labels {
+            self.labels = labels;
+        }
     }
 
     /// Tells the lanes what the tenant says.

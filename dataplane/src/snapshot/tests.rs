@@ -1,4 +1,6 @@
-use std::collections::HashMap;
+mod callbacks;
+mod contracts;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use imbl::ordmap::DiffItem;
 use pregon_core::clock::{SystemClock, Timestamp};
-use pregon_core::contract::standard_webhooks;
 use pregon_core::event::{Environment, Event};
 use pregon_core::id::{EventId, EventTypeId, LaneNo, Position, TenantId};
 use pregon_core::model::{Resource, SubscriptionState};
@@ -27,11 +28,9 @@ struct Running {
 
 impl Running {
     fn start(store: Arc<FakeConfig>) -> Self {
-        let contract = Arc::new(standard_webhooks());
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: store.clone(),
             ring: ring(),
-            contracts: HashMap::from([(contract.id().clone(), contract)]),
             clock: Arc::new(SystemClock),
         });
         let stop = CancellationToken::new();

@@ -2,53 +2,96 @@
 //!
 //! Rendering and signing happen here, at the send: a body may hold the attempt's number, and a
 //! signature its time. Deliveries of one event under one contract share the rendered bytes where
-//! they start within the same second.
+//! they start within the same second; what a key adds to them is made for each. A test send is an
+//! attempt like any other; only what becomes of its result differs.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderName, HeaderValue};
 use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
 use pregon_core::clock::{SharedClock, Timestamp};
-use pregon_core::contract::{self, HeaderLine, RenderError, RenderInput, Rendered, Sharing};
-use pregon_core::id::{NodeId, SecretId};
+use pregon_core::contract::{self, RenderError, RenderInput, Sharing};
+use pregon_core::event::Event;
+use pregon_core::id::{DeliveryKey, NodeId, SecretId};
 use pregon_core::limits;
-use pregon_core::outcome::{Decision, EndReason, Outcome, Reply, Timings, decide};
+use pregon_core::outcome::{Answer, Decision, EndReason, Judged, Outcome, Reply, Timings, decide};
 use pregon_core::retry_after;
+use pregon_store::test_send::TakenTest;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::WorkerOptions;
-use super::job::{Job, Report};
+use super::job::{Job, Report, Share};
 use super::lane::Pace;
-use crate::egress::{Egress, Exchange, OutboundRequest};
+use super::test_send::{self, Tester};
+use crate::egress::{Egress, Exchange, OutboundRequest, Resend, Response};
+use crate::outbound;
+use crate::snapshot::Lane;
 
 /// What every attempt needs.
-#[derive(Clone)]
-struct Context {
-    node: NodeId,
+pub(super) struct Context {
+    pub(super) node: NodeId,
     egress: Egress,
-    clock: SharedClock,
+    pub(super) clock: SharedClock,
     user_agent: Arc<str>,
 }
 
 /// Makes attempts, each as a task of its own.
 pub(super) struct Attempts {
     context: Arc<Context>,
+    tester: Arc<Tester>,
     reports: mpsc::Sender<Report>,
+}
+
+/// An attempt, whoever asks for it.
+pub(super) struct Shot<'a> {
+    pub(super) key: DeliveryKey,
+    pub(super) lane: &'a Lane,
+    pub(super) event: &'a Event,
+    /// Its number, from 1.
+    pub(super) number: u32,
+    /// When the delivery was created.
+    pub(super) create_time: Timestamp,
+    /// The configuration it is made under.
+    pub(super) revision: i64,
+    /// What deliveries of the event have in common.
+    pub(super) share: Option<&'a Share>,
+    /// How long it may take.
+    pub(super) timeout: Duration,
+    /// Between 0 and 1: the jitter of the retry, should there be one.
+    pub(super) chance: f64,
+    /// Whether it is a test send: what is answered is kept whatever it says.
+    pub(super) test: bool,
+}
+
+/// How an attempt came out.
+pub(super) struct Fired {
+    pub(super) decision: Decision,
+    pub(super) pace: Pace,
+    pub(super) ended: Timestamp,
+    pub(super) record: AttemptRecord,
+    /// What was sent; none where no request could be made.
+    pub(super) request: Option<OutboundRequest>,
 }
 
 impl Attempts {
     pub(super) fn new(options: &WorkerOptions, reports: mpsc::Sender<Report>) -> Self {
-        let context = Context {
+        let context = Arc::new(Context {
             node: options.node.clone(),
             egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
             user_agent: options.user_agent.as_str().into(),
+        });
+        let tester = Tester {
+            context: Arc::clone(&context),
+            configuration: options.configuration.clone(),
+            store: Arc::clone(&options.tests),
         };
-        Self { context: Arc::new(context), reports }
+        Self { context, tester: Arc::new(tester), reports }
     }
 
     /// Makes an attempt; its report comes over the channel, whatever happens.
@@ -60,117 +103,148 @@ impl Attempts {
             let _ = reports.send(report).await;
         });
     }
+
+    /// Makes a test send and answers it; `going`: the node is going down, and says so instead.
+    pub(super) fn test(&self, taken: TakenTest, going: bool) -> JoinHandle<()> {
+        tokio::spawn(test_send::answer(Arc::clone(&self.tester), taken, going))
+    }
+}
+
+async fn make(context: &Context, job: Job) -> Report {
+    let started = Instant::now();
+    let shot = Shot {
+        key: job.key,
+        lane: &job.lane,
+        event: &job.event,
+        number: job.number,
+        create_time: job.create_time,
+        revision: job.revision,
+        share: job.share.as_deref(),
+        timeout: job.lane.contract.timeout(job.number),
+        chance: job.chance,
+        test: false,
+    };
+    let Fired { decision, pace, ended, record, request: _ } = fire(context, &shot).await;
+    Report { job, started, ended, decision, pace, record }
 }
 
 /// Makes an attempt. A panic on the way is caught and fails the delivery, not the node.
-async fn make(context: &Context, job: Job) -> Report {
-    let (started, start) = (Instant::now(), context.clock.now());
-    let made = AssertUnwindSafe(exchange(context, &job, start)).catch_unwind().await;
-    let (outcome, time, keys) = match made {
-        Ok(Made { outcome, time, keys }) => (outcome, time, keys),
-        Err(_) => (Err("the attempt panicked".to_owned()), start, Vec::new()),
-    };
+pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
+    let start = context.clock.now();
+    let mut sent = Sent { time: start, keys: Vec::new(), request: None };
+    let made = AssertUnwindSafe(exchange(context, shot, &mut sent)).catch_unwind().await;
+    let made = made.unwrap_or_else(|_| Err("the attempt panicked".to_owned()));
     let ended = context.clock.now();
-    let record = record(context, &job, time, keys);
-    match outcome {
-        Ok(exchange) => judge(job, started, ended, record, exchange),
+    let Sent { time, keys, request } = sent;
+    let record = record(context, shot, time, keys);
+    match made {
+        Ok((exchange, judged)) => {
+            Fired { request, ..conclude(shot, ended, record, exchange, judged) }
+        }
         Err(reason) => {
-            tracing::warn!(delivery = %job.key, %reason, "a request could not be made");
-            Report {
-                job,
-                started,
-                ended,
+            tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
+            Fired {
                 decision: unmade(),
                 pace: Pace::Other,
+                ended,
                 record: AttemptRecord { reason, ..record },
+                request: None,
             }
         }
     }
 }
 
-/// What an attempt led to, and what it was made with.
-struct Made {
-    outcome: Result<Exchange, String>,
+/// What an attempt was made with.
+struct Sent {
     time: Timestamp,
     keys: Vec<SecretId>,
+    request: Option<OutboundRequest>,
 }
 
-async fn exchange(context: &Context, job: &Job, now: Timestamp) -> Made {
-    let (time, request, keys) = match request(context, job, now) {
-        Ok(request) => request,
-        Err(error) => {
-            return Made { outcome: Err(error.to_string()), time: now, keys: Vec::new() };
-        }
+async fn exchange(
+    context: &Context,
+    shot: &Shot<'_>,
+    sent: &mut Sent,
+) -> Result<(Exchange, Judged), String> {
+    prepare(context, shot, sent).map_err(|error| error.to_string())?;
+    let Some(request) = &sent.request else { return Err("no request was made".to_owned()) };
+    let exchange = context.egress.send(request, shot.timeout).await;
+    let judged = match &exchange.result {
+        Ok(response) => judge(context, shot, sent.time, response),
+        Err(_) => Judged::default(),
     };
-    let timeout = job.lane.contract.timeout(job.number);
-    let exchange = context.egress.send(&request, timeout).await;
-    Made { outcome: Ok(exchange), time, keys }
+    Ok((exchange, judged))
+}
+
+/// What templates and conditions see of an attempt.
+fn input<'a>(context: &'a Context, shot: &Shot<'a>, attempt_time: Timestamp) -> RenderInput<'a> {
+    RenderInput {
+        event: shot.event,
+        tenant_labels: &shot.lane.tenant_labels,
+        delivery: shot.key,
+        create_time: shot.create_time,
+        test: shot.test,
+        subscription: &shot.lane.name.subscription,
+        subscription_labels: &shot.lane.labels,
+        url: &shot.lane.url,
+        attempt: shot.number,
+        attempt_time,
+        user_agent: &context.user_agent,
+    }
 }
 
 /// Renders and signs.
-fn request(
-    context: &Context,
-    job: &Job,
-    now: Timestamp,
-) -> Result<(Timestamp, OutboundRequest, Vec<SecretId>), RenderError> {
-    let (lane, contract) = (&job.lane, &job.lane.contract);
-    let input = |attempt_time| RenderInput {
-        event: &job.event,
-        delivery: job.key,
-        subscription: &lane.name.subscription,
-        url: &lane.url,
-        attempt: job.number,
-        attempt_time,
-        user_agent: &context.user_agent,
-    };
-    let share = job.share.as_ref().filter(|_| contract.sharing() < Sharing::Subscription);
+fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), RenderError> {
+    let (lane, contract, now) = (shot.lane, &shot.lane.contract, sent.time);
+    let share = shot.share.filter(|_| contract.sharing() < Sharing::Subscription);
     let (time, rendered) = match share.and_then(|share| share.get(contract, now)) {
         Some(shared) => shared,
         None => {
-            let rendered = Arc::new(contract::render(contract, &input(now))?);
+            let rendered = Arc::new(contract::render(contract, &input(context, shot, now))?);
             if let Some(share) = share {
                 share.put(contract, now, &rendered);
             }
             (now, rendered)
         }
     };
-    let signed = contract::sign(contract, &rendered, &input(time), &lane.keys)?;
-    let headers = headers(&rendered, &signed.headers, &lane.headers)?;
-    let request = OutboundRequest {
+    sent.time = time;
+    let signed = contract::sign(contract, &rendered, &input(context, shot, time), &lane.keys)?;
+    sent.request = Some(OutboundRequest {
         target: lane.target.clone(),
-        headers,
-        body: rendered.body.clone(),
-        keep: limits::RESPONSE_KEPT,
-    };
-    Ok((time, request, signed.keys))
+        headers: outbound::headers(&signed.headers, lane.headers.lines())?,
+        body: signed.body,
+        keep: match shot.test || contract.reads_answer() {
+            true => limits::RESPONSE_READ,
+            false => limits::RESPONSE_KEPT,
+        },
+        resend: Resend::IfUnheard,
+    });
+    sent.keys = signed.keys;
+    Ok(())
 }
 
-/// The contract's headers, its signatures, then the subscription's own.
-fn headers(
-    rendered: &Rendered,
-    signatures: &[HeaderLine],
-    own: &[(HeaderName, HeaderValue)],
-) -> Result<Vec<(HeaderName, HeaderValue)>, RenderError> {
-    let mut headers = Vec::with_capacity(rendered.headers.len() + signatures.len() + own.len());
-    for line in rendered.headers.iter().chain(signatures) {
-        let unusable = || RenderError::HeaderValue { name: Arc::clone(&line.name) };
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| unusable())?;
-        let value = HeaderValue::from_maybe_shared(line.value.clone()).map_err(|_| unusable())?;
-        headers.push((name, value));
-    }
-    headers.extend(own.iter().cloned());
-    Ok(headers)
+/// What the contract makes of an answer. Of most contracts the status is all that is looked at.
+fn judge(context: &Context, shot: &Shot<'_>, time: Timestamp, response: &Response) -> Judged {
+    let (status, contract) = (response.status.as_u16(), &shot.lane.contract);
+    let headers = if contract.reads_answer() { response.header_lines() } else { Vec::new() };
+    let body: &Bytes = &response.body;
+    contract.judge(&Answer { status, headers: &headers, body }, &input(context, shot, time))
 }
 
 /// What the log will say, before it is known how the attempt came out.
-fn record(context: &Context, job: &Job, start: Timestamp, secrets: Vec<SecretId>) -> AttemptRecord {
+fn record(
+    context: &Context,
+    shot: &Shot<'_>,
+    start: Timestamp,
+    secrets: Vec<SecretId>,
+) -> AttemptRecord {
     AttemptRecord {
-        key: job.key,
+        key: shot.key,
         kind: RecordKind::Attempt,
-        number: job.number,
-        tenant: job.event.tenant.clone(),
-        event_type: job.event.event_type.clone(),
-        environment: job.event.environment,
+        number: shot.number,
+        tenant: shot.event.tenant.clone(),
+        event_type: shot.event.event_type.clone(),
+        environment: shot.event.environment,
         node: context.node.clone(),
         start,
         timing: Timing::default(),
@@ -179,12 +253,12 @@ fn record(context: &Context, job: &Job, start: Timestamp, secrets: Vec<SecretId>
         error_class: None,
         reason: String::new(),
         status: 0,
-        url: Arc::clone(job.lane.url.shared()),
+        url: Arc::clone(shot.lane.url.shared()),
         remote: None,
         next_attempt: None,
-        configuration_revision: job.revision,
-        contract: job.lane.contract.id().clone(),
-        contract_revision: 0,
+        configuration_revision: shot.revision,
+        contract: shot.lane.contract.id().clone(),
+        contract_revision: shot.lane.contract.revision(),
         secrets,
         response: None,
         late: false,
@@ -204,27 +278,28 @@ fn unmade() -> Decision {
 }
 
 /// Decides about the exchange and writes it down.
-fn judge(
-    job: Job,
-    started: Instant,
+fn conclude(
+    shot: &Shot<'_>,
     ended: Timestamp,
     mut record: AttemptRecord,
     exchange: Exchange,
-) -> Report {
+    judged: Judged,
+) -> Fired {
     record.timing = exchange.timing;
     record.remote = exchange.remote;
     let reply = match &exchange.result {
         Ok(response) => Reply::Response {
             status: response.status.as_u16(),
+            judged,
             retry_after: response.retry_after().and_then(|value| retry_after::parse(value, ended)),
         },
         Err(fault) => Reply::Fault { class: fault.class, detail: fault.detail.clone() },
     };
     let timings = Timings {
         took: Duration::from_micros(u64::from(exchange.timing.total)),
-        age: ended.since(job.create_time),
+        age: ended.since(shot.create_time),
     };
-    let decision = decide(&job.lane.contract, job.number, &reply, timings, job.chance);
+    let decision = decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance);
     record.error_class = decision.error_class;
     let acknowledged = decision.outcome == Outcome::Succeeded;
     match exchange.result {
@@ -232,7 +307,11 @@ fn judge(
             record.status = response.status.as_u16();
             if !acknowledged {
                 record.reason = format!("answered {}", record.status);
-                record.response = Some(response.into_head());
+            }
+            if shot.test {
+                record.response = Some(response.into_head(limits::RESPONSE_READ));
+            } else if !acknowledged {
+                record.response = Some(response.into_head(limits::RESPONSE_KEPT));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),
@@ -242,5 +321,8 @@ fn judge(
         (false, true) => Pace::Timeout,
         (false, false) => Pace::Other,
     };
-    Report { job, started, ended, decision, pace, record }
+    Fired { decision, pace, ended, record, request: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,13 +10,16 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pregon_core::id::PartitionNo;
-use pregon_store::StoreError;
 use pregon_store::queue::{
     BATCH_MAX, Batch, Claim, Due, DueRequest, Queue, Settled, Settlement, Token,
 };
+use pregon_store::test_send::TakenTest;
+use pregon_store::{StoreError, TestSends};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{IDLE_MAX, RETRY_STORE, RING_DUE, RING_OVER, WorkerOptions};
+use super::test_send::AT_ONCE;
+use super::{DEAF_TESTS, IDLE_MAX, RETRY_STORE, RING_DUE, RING_OVER, RING_TESTS, WorkerOptions};
 use crate::snapshot::Configuration;
 
 /// Bodies that one take brings into memory, about.
@@ -53,6 +56,11 @@ pub(super) enum Reply {
         asked: Instant,
         result: Result<Vec<Token>, StoreError>,
     },
+    TookTests {
+        result: Result<Vec<TakenTest>, StoreError>,
+    },
+    /// A test send came to its end.
+    Tested,
     Settled {
         settlement: Arc<Settlement>,
         result: Result<Settled, StoreError>,
@@ -102,10 +110,15 @@ struct Partition {
 /// The calls of one node.
 pub(super) struct Calls {
     queue: Arc<dyn Queue>,
+    test_sends: Arc<dyn TestSends>,
     claim: Claim,
     partitions: Vec<Partition>,
     extend: Slot,
     settle: Slot,
+    tests: Slot,
+    last_tests: Instant,
+    /// Test sends under way.
+    testing: usize,
     waiting: bool,
     /// There was no room, and so nobody listened.
     deaf: bool,
@@ -127,10 +140,14 @@ impl Calls {
         };
         Self {
             queue: Arc::clone(&options.queue),
+            test_sends: Arc::clone(&options.tests),
             claim: Claim { node: options.node.clone(), lease: options.lease },
             partitions: (0..options.queue.partitions()).map(partition).collect(),
             extend: Slot { busy: false, at: None },
             settle: Slot { busy: false, at: None },
+            tests: Slot::due(now),
+            last_tests: now,
+            testing: 0,
             waiting: false,
             deaf: false,
             flying: FuturesUnordered::new(),
@@ -145,7 +162,8 @@ impl Calls {
         }
     }
 
-    /// The store rang: there may be new events, due deliveries, and batches that were given back.
+    /// The store rang: there may be new events, due deliveries, batches that were given back, and test
+    /// sends.
     pub(super) fn rang(&mut self, now: Instant) {
         self.waiting = false;
         self.look_everywhere(now);
@@ -157,6 +175,7 @@ impl Calls {
             partition.due.by(now.max(partition.last_due + RING_DUE));
             partition.over.by(now.max(partition.last_over + RING_OVER));
         }
+        self.tests.by(now.max(self.last_tests + RING_TESTS));
     }
 
     /// Slots came free in lanes with deliveries in the store.
@@ -171,6 +190,9 @@ impl Calls {
     pub(super) fn listen(&mut self, now: Instant, room: usize) {
         if room == 0 {
             self.deaf = true;
+            // Whoever asks for a test send of a receiver that hangs should not be told by its hanging
+            // that there is no node.
+            self.tests.by(now + DEAF_TESTS);
             return;
         }
         if std::mem::take(&mut self.deaf) {
@@ -294,6 +316,48 @@ impl Calls {
         });
     }
 
+    /// Takes test sends where that is due and there is room for them.
+    pub(super) fn take_tests(&mut self, now: Instant) {
+        let want = AT_ONCE.saturating_sub(self.testing);
+        if want == 0 || !self.tests.ready(now) {
+            return;
+        }
+        self.tests = Slot { busy: true, at: None };
+        self.last_tests = now;
+        let (store, node) = (Arc::clone(&self.test_sends), self.claim.node.clone());
+        self.fly(async move { Reply::TookTests { result: store.take_tests(&node, want).await } });
+    }
+
+    /// A take of test sends came back. Where more are left, the store rings.
+    pub(super) fn took_tests(&mut self, failed: bool, now: Instant) {
+        self.tests.busy = false;
+        if failed {
+            self.tests.by(now + RETRY_STORE);
+        }
+    }
+
+    /// A test send is under way.
+    pub(super) fn test(&mut self, task: JoinHandle<()>) {
+        self.testing += 1;
+        self.fly(async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a test send ended badly");
+            }
+            Reply::Tested
+        });
+    }
+
+    /// A test send came to its end: there is room for another.
+    pub(super) fn tested(&mut self, now: Instant) {
+        self.testing = self.testing.saturating_sub(1);
+        self.tests.by(now);
+    }
+
+    /// Whether test sends are under way.
+    pub(super) fn testing(&self) -> bool {
+        self.testing > 0
+    }
+
     /// Brings a batch back once the node serves all that was committed before: a lane that is not
     /// there then is gone, and not merely unheard of. Should that take longer than the lease, the
     /// batch is somebody else's.
@@ -356,7 +420,7 @@ impl Calls {
 
     /// Whether a claim is under way.
     pub(super) fn claiming(&self) -> bool {
-        self.partitions.iter().any(|p| p.takes > 0 || p.due.busy || p.over.busy)
+        self.tests.busy || self.partitions.iter().any(|p| p.takes > 0 || p.due.busy || p.over.busy)
     }
 
     /// A settlement was taken by the store.
@@ -369,6 +433,7 @@ impl Calls {
         self.partitions
             .iter()
             .flat_map(|p| [p.take.next(), p.due.next(), p.over.next()])
+            .chain([self.tests.next().filter(|_| self.testing < AT_ONCE)])
             .flatten()
             .min()
     }

@@ -166,6 +166,11 @@ impl Dispatcher {
         self.claimed
     }
 
+    /// Whether the node is going down.
+    pub(super) fn draining(&self) -> bool {
+        self.draining
+    }
+
     /// Lanes with work here.
     pub(super) fn lanes(&self) -> usize {
         self.lanes.len()

@@ -63,6 +63,7 @@ impl Driver {
         self.calls.take(now, self.machine.room());
         self.calls.take_over(now, self.machine.room());
         self.calls.due(now, || self.machine.due_request(now));
+        self.calls.take_tests(now);
         self.calls.extend(self.machine.leases(now), now);
         self.settle(now);
         self.publish_load();
@@ -172,6 +173,14 @@ impl Driver {
                 }
                 self.machine.on_batch(batch, now, self.options.clock.now());
             }
+            Reply::TookTests { result } => {
+                self.calls.took_tests(result.is_err(), now);
+                for taken in said("take test sends", result).unwrap_or_default() {
+                    let task = self.attempts.test(taken, self.machine.draining());
+                    self.calls.test(task);
+                }
+            }
+            Reply::Tested => self.calls.tested(now),
             Reply::Extended { tokens, asked, result } => {
                 self.calls.extended(result.is_err(), now);
                 if let Some(lost) = said("extend leases", result) {
@@ -215,9 +224,11 @@ impl Driver {
         while self.machine.in_flight() > 0
             || self.calls.settling()
             || self.machine.settle_due().is_some()
+            || self.calls.testing()
         {
             let now = Instant::now();
-            let last = if self.machine.in_flight() > 0 { limit } else { limit + LAST_CALLS };
+            let attempts = self.machine.in_flight() > 0 || self.calls.testing();
+            let last = if attempts { limit } else { limit + LAST_CALLS };
             if now >= last {
                 break;
             }
@@ -240,7 +251,7 @@ impl Driver {
     /// Gives every batch back that is still leased, those of claims under way included.
     async fn give_back(&mut self) {
         let until = Instant::now() + LAST_CALLS;
-        while self.calls.claiming() {
+        while self.calls.claiming() || self.calls.testing() {
             match tokio::time::timeout_at(until, self.calls.next()).await {
                 Ok(reply) => self.answer(reply),
                 Err(_) => break,

@@ -97,7 +97,8 @@ impl Grpcurl {
     /// Calls a method of `pregon.v1`, such as `TenantService/GetTenant`; all messages it answers
     /// with, and how it ended.
     pub async fn stream(&self, method: &str, request: &Value) -> (Vec<Value>, Result<(), Refused>) {
-        let addr = if method.starts_with("EventService/") { self.next_node() } else { &self.addr };
+        let of_nodes = ["EventService/", "CheckService/"].iter().any(|it| method.starts_with(it));
+        let addr = if of_nodes { self.next_node() } else { &self.addr };
         let method = format!("pregon.v1.{method}");
         let before = ["-format-error", "-emit-defaults", "-d", "@"];
         let output = self.run_at(addr, &before, &[&method], &request.to_string()).await;

@@ -15,6 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::tls::Authority;
 
 /// No request of ours is larger: an event of a megabyte and its envelope.
 const BODY_LEN: usize = 2 * 1024 * 1024;
@@ -41,6 +46,8 @@ pub enum Answer {
     Status(u16),
     /// This status with a header.
     With(u16, &'static str, String),
+    /// This status with a body.
+    Body(u16, String),
     /// 204, after a while.
     After(Duration),
     /// Nothing, for ever.
@@ -60,6 +67,7 @@ type Behaviour = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// The receiver. It ends with its handle.
 pub struct Receiver {
+    scheme: &'static str,
     addr: SocketAddr,
     shared: Arc<Shared>,
     accept: JoinHandle<()>,
@@ -118,17 +126,37 @@ impl Receiver {
         Self::open(false, Box::new(behave)).await
     }
 
+    /// A receiver under TLS, with a certificate of this authority.
+    pub async fn over_tls(
+        authority: &Authority,
+        behave: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let (cert, key) = authority.pair();
+        let key = PrivateKeyDer::try_from(key).expect("a key of rcgen");
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.into()], key)
+            .expect("a certificate and its key");
+        let tls = Some(TlsAcceptor::from(Arc::new(config)));
+        Self::listen(true, tls, Box::new(behave)).await
+    }
+
     async fn open(keep: bool, behaviour: Box<Behaviour>) -> Self {
+        Self::listen(keep, None, behaviour).await
+    }
+
+    async fn listen(keep: bool, tls: Option<TlsAcceptor>, behaviour: Box<Behaviour>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let addr = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared { behaviour, keep, state: Mutex::default() });
-        let accept = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { addr, shared, accept }
+        let accept = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
+        Self { scheme, addr, shared, accept }
     }
 
     /// A URL of it.
     pub fn url(&self, target: &str) -> String {
-        format!("http://{}{target}", self.addr)
+        format!("{}://{}{target}", self.scheme, self.addr)
     }
 
     /// Everything that came to a path, in order.
@@ -185,7 +213,7 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     // Ends its connections when it is aborted.
     let mut connections = JoinSet::new();
     loop {
@@ -193,9 +221,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         let service = service_fn(move |request| serve(Arc::clone(&shared), request));
+        let tls = tls.clone();
         connections.spawn(async move {
+            let http = http1::Builder::new();
             // A sender that breaks off is part of the stories.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = match tls {
+                None => http.serve_connection(TokioIo::new(stream), service).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => http.serve_connection(TokioIo::new(stream), service).await,
+                    Err(_) => Ok(()),
+                },
+            };
         });
         while connections.try_join_next().is_some() {}
     }
@@ -229,13 +265,21 @@ async fn serve(
 }
 
 async fn answer(answer: Answer) -> hyper::Response<Full<Bytes>> {
-    let (status, header) = match answer {
-        Answer::Status(status) => (status, None),
-        Answer::With(status, name, value) => (status, Some((name, value))),
+    let (mut header, mut body) = (None, Bytes::new());
+    let status = match answer {
+        Answer::Status(status) => status,
+        Answer::With(status, name, value) => {
+            header = Some((name, value));
+            status
+        }
+        Answer::Body(status, text) => {
+            body = text.into();
+            status
+        }
         Answer::After(wait) => {
             // A slow receiver is the story.
             tokio::time::sleep(wait).await;
-            (204, None)
+            204
         }
         Answer::Never => std::future::pending().await,
     };
@@ -243,7 +287,7 @@ async fn answer(answer: Answer) -> hyper::Response<Full<Bytes>> {
     if let Some((name, value)) = header {
         response = response.header(name, value);
     }
-    response.body(Full::new(Bytes::new())).expect("a status and a header")
+    response.body(Full::new(body)).expect("a status and a header")
 }
 
 /// Reads a body within [`BODY_LEN`].

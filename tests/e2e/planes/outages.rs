@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::harness::load::{Publisher, Target, order};
 use crate::harness::planes::{Plan, Planes};
 use crate::harness::redis::Keep;
-use crate::harness::shop::Shop;
+use crate::harness::shop::{Shop, subscription};
 use crate::harness::{Answer, Grpcurl, Receiver, World, eventually, poll};
 
 async fn shop_on(planes: &Planes, receiver: &Receiver) -> Shop {
@@ -52,6 +52,33 @@ async fn nodes_go_on_without_control() {
     shop.subscribe("crm", &receiver, "/crm").await;
     shop.publish("e100", "{}").await;
     receiver.expect("/crm", 1).await;
+}
+
+#[tokio::test]
+async fn a_test_send_that_no_node_takes_is_told_and_never_sent() {
+    let mut planes = Planes::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let shop = shop_on(&planes, &receiver).await;
+    for node in &mut planes.nodes {
+        node.kill().await;
+    }
+    let event = json!({"type": "order.captured", "json": "{}"});
+    let test = json!({"name": subscription("erp"), "event": event, "timeout": "2s"});
+    let refused = shop.grpc.refused("SubscriptionService/TestSubscription", test).await;
+    assert_eq!((refused.code, refused.reason()), ("UNAVAILABLE", "NO_NODE"));
+
+    // A node that comes back does not find it: whoever asked has gone.
+    for node in &mut planes.nodes {
+        node.start_again().await;
+    }
+    let grpc = planes.grpcurl();
+    let event = json!({"id": "real", "type": "order.captured", "json": "{}"});
+    let publish = json!({"tenant": "tenants/acme", "event": event});
+    grpc.ok("EventService/Publish", publish).await;
+    let received = receiver.expect("/hook", 1).await;
+    assert_eq!(received[0].header("webhook-id"), "real");
+    shop.settled().await;
+    assert_eq!(receiver.requests("/hook").len(), 1);
 }
 
 #[tokio::test]

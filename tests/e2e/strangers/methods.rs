@@ -72,7 +72,7 @@ impl Api {
         for field in &self.messages[input].field {
             let number = u32::try_from(field.number()).unwrap();
             let value = match (field.r#type(), field.name()) {
-                (Type::String, "name" | "parent" | "tenant") => {
+                (Type::String, "name" | "parent" | "tenant" | "callback") => {
                     format!("tenants/{tenant}").into_bytes()
                 }
                 (Type::String, "tenant_id") => tenant.into(),
@@ -97,15 +97,22 @@ impl Api {
 }
 
 /// The smallest role that may call a method of ours: reads are for viewers, keys are not shown to
-/// them; tenants and event types are the operator's.
+/// them; tenants, the catalogue and approval are the operator's; whoever publishes asks callbacks.
 fn wanted(path: &str) -> &'static str {
     let (service, method) = path.strip_prefix("/pregon.v1.").unwrap().split_once('/').unwrap();
     let reads = ["Get", "List", "WaitFor"].iter().any(|verb| method.starts_with(verb));
     match service {
-        "EventService" => "publisher",
+        "EventService" | "CheckService" => "publisher",
         _ if reads => "viewer",
-        "TenantService" | "EventTypeService" => "operator",
-        "SubscriptionService" | "SecretService" | "DeliveryService" => "tenant_manager",
+        "TenantService" | "EventTypeService" | "ContractService" => "operator",
+        "SubscriptionService"
+            if ["ApproveSubscription", "RejectSubscription"].contains(&method) =>
+        {
+            "operator"
+        }
+        "SubscriptionService" | "SecretService" | "CallbackService" | "DeliveryService" => {
+            "tenant_manager"
+        }
         other => panic!("{other} has a write that nobody thought of"),
     }
 }
@@ -141,7 +148,12 @@ fn assert_let_in(what: &str, answer: &Result<Vec<u8>, Status>) {
     assert!(!out, "{what}: {answer:?}");
 }
 
-/// Ways to each method: to the nodes for events, to management for everything else.
+/// Whether a method is for nodes to answer.
+fn is_of_nodes(path: &str) -> bool {
+    path.contains(".EventService/") || path.contains(".CheckService/")
+}
+
+/// Ways to each method: to the nodes for events and questions, to management for everything else.
 struct Ways {
     management: Channel,
     events: Channel,
@@ -156,12 +168,12 @@ impl Ways {
     }
 
     fn of(&self, path: &str) -> &Channel {
-        if path.contains(".EventService/") { &self.events } else { &self.management }
+        if is_of_nodes(path) { &self.events } else { &self.management }
     }
 
     /// The other server, if there are two.
     fn not_of(&self, path: &str) -> &Channel {
-        if path.contains(".EventService/") { &self.management } else { &self.events }
+        if is_of_nodes(path) { &self.management } else { &self.events }
     }
 }
 
@@ -254,7 +266,7 @@ async fn no_method_reaches_another_tenant<W: World>() {
             let message = api.naming(input, tenant, 0);
             raw::call(ways.of(path), path, message, Some(&token.token)).await
         };
-        let catalogue = path.contains("EventTypeService/");
+        let catalogue = path.contains("EventTypeService/") || path.contains("ContractService/");
         let over_all = path.contains("NodeService/") || path.ends_with("/ListTenants");
         if catalogue && wanted(path) == "viewer" {
             assert_let_in(path, &call("other").await);

@@ -1,45 +1,10 @@
 //! A listener beyond loopback: TLS, and certificates that change.
 
-use std::path::Path;
-
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::{Token, list_tenants, write_tokens};
+use crate::harness::tls::Authority;
 use crate::harness::{Grpcurl, Standalone, eventually};
-
-/// A certificate authority that makes certificates for `localhost`.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), dir }
-    }
-
-    /// The file with its own certificate.
-    fn file(&self) -> String {
-        self.dir.path().join("ca.pem").display().to_string()
-    }
-
-    /// Writes a certificate and its key; gives their paths.
-    fn write_pair(&self, dir: &Path, name: &str) -> [String; 2] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let files = [dir.join(format!("{name}.pem")), dir.join(format!("{name}.key"))];
-        std::fs::write(&files[0], cert.pem()).unwrap();
-        std::fs::write(&files[1], key.serialize_pem()).unwrap();
-        files.map(|file| file.display().to_string())
-    }
-}
 
 /// A Pregón on every address, whose files lie in a directory.
 struct Beyond {

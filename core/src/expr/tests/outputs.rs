@@ -120,7 +120,7 @@ fn numbers_are_written_as_javascript_does() {
         (-1e-7, "-1e-7"),
     ] {
         let mut out = Vec::new();
-        output::write_number(number, &mut out);
+        crate::json::write_number(&mut out, number);
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 }

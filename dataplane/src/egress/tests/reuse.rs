@@ -38,7 +38,7 @@ async fn request_is_sent_as_given_and_the_answer_reported() {
     assert_eq!((answer.status.as_u16(), answer.retry_after()), (429, Some("7")));
     assert_eq!((&answer.body[..], answer.truncated), (&b"wait"[..], false));
     assert!(exchange.timing.total >= exchange.timing.first_byte);
-    let kept = exchange.result.unwrap().into_head();
+    let kept = exchange.result.unwrap().into_head(limits::RESPONSE_KEPT);
     assert_eq!(kept.headers[0], ("retry-after".to_owned(), "7".to_owned()));
 }
 
@@ -129,6 +129,34 @@ async fn request_is_not_repeated_once_a_byte_was_answered() {
     assert_eq!(fault(&second).0, ErrorClass::Protocol);
     assert!(second.reused);
     assert_eq!((receiver.accepted(), requests.load(Ordering::SeqCst)), (1, 2));
+}
+
+fn post_once(target: Target) -> OutboundRequest {
+    OutboundRequest { resend: Resend::IfUnsent, ..post(target) }
+}
+
+#[tokio::test]
+async fn request_that_must_not_arrive_twice_is_not_repeated_once_it_left() {
+    let (receiver, requests) = crossing(b"").await;
+    let egress = egress();
+    assert!(egress.send(&post_once(receiver.target("/")), AMPLE).await.result.is_ok());
+    let second = egress.send(&post_once(receiver.target("/")), AMPLE).await;
+    assert_eq!(fault(&second).0, ErrorClass::Protocol);
+    assert!(second.reused);
+    assert_eq!((receiver.accepted(), requests.load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test]
+async fn request_that_must_not_arrive_twice_leaves_connections_alone_that_were_idle_for_long() {
+    let receiver = Receiver::answering(OK).await;
+    let limits = EgressLimits { idle_once: Duration::ZERO, ..Default::default() };
+    let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
+    for _ in 0..2 {
+        assert!(!egress.send(&post_once(receiver.target("/")), AMPLE).await.reused);
+    }
+    assert_eq!(receiver.accepted(), 2);
+    assert_eq!(egress.connections(), (2, 2), "others may still use them");
+    assert!(egress.send(&post(receiver.target("/")), AMPLE).await.reused);
 }
 
 #[tokio::test]

@@ -26,11 +26,9 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let clock: SharedClock = Arc::new(SystemClock);
     let embedded = open(EmbeddedOptions::new(location, clock.clone())).unwrap();
     let store = embedded.store();
-    let contract = Arc::new(standard_webhooks());
     let (follower, configuration) = Follower::new(FollowerOptions {
         store: store.config.clone(),
         ring: ring(),
-        contracts: HashMap::from([(contract.id().clone(), contract)]),
         clock: clock.clone(),
     });
     let stop = CancellationToken::new();

@@ -11,7 +11,6 @@ async fn an_event_is_stored_as_it_was_given_and_answered_in_full() {
         event.version = 3;
         event.environment = v1::Environment::Test.into();
         event.occur_time = Some(prost_types::Timestamp { seconds: 5, nanos: 7_000_000 });
-        event.attributes.insert("subject".into(), "A-1".into());
         request.min_revision = 101;
     }));
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -32,7 +31,6 @@ async fn an_event_is_stored_as_it_was_given_and_answered_in_full() {
     let stored = node.queue.stored.lock().unwrap()[0].clone();
     assert_eq!(&stored.data[..], b"{\"a\": 1.0}");
     assert_eq!(stored.occur_time, Some(Timestamp::from_millis(5007)));
-    assert_eq!(stored.attributes, [("subject".to_owned(), "A-1".to_owned())].into());
     assert_eq!(stored.environment, pregon_core::event::Environment::Test);
     assert_eq!(stored.traceparent.as_deref(), Some(traceparent));
     assert_eq!((stored.min_revision, stored.version), (101, 3));

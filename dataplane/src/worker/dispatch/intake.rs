@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
+use pregon_core::attempt::{AttemptRecord, End, RecordKind};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{ContractId, DeliveryKey, NodeId, TenantId};
+use pregon_core::id::{DeliveryKey, NodeId, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::queue::{
@@ -20,6 +20,7 @@ use super::{Dispatcher, Effect, Item, PAUSE_PROBE, REVISION_PROBE, Work};
 use crate::snapshot::Lane;
 use crate::worker::job::{Job, Place, Share};
 use crate::worker::lane::Admission;
+use crate::worker::record;
 
 /// The moment at which a batch is worked on, and what is known of its earlier life.
 #[derive(Clone, Copy)]
@@ -366,7 +367,6 @@ impl Dispatcher {
         AttemptRecord {
             node: node.clone(),
             url: Arc::clone(lane.url.shared()),
-            contract: lane.contract.id().clone(),
             reason: "may have been sent: the node lost its lease".to_owned(),
             ..self.record(key, event, RecordKind::Lost, number, wall)
         }
@@ -392,30 +392,15 @@ impl Dispatcher {
         number: u32,
         start: Timestamp,
     ) -> AttemptRecord {
-        AttemptRecord {
-            key,
-            kind,
-            number,
-            tenant: event.tenant.clone(),
-            event_type: event.event_type.clone(),
-            environment: event.environment,
-            node: self.node.clone(),
-            start,
-            timing: Timing::default(),
-            outcome: None,
-            end: None,
-            error_class: None,
-            reason: String::new(),
-            status: 0,
-            url: Arc::default(),
-            remote: None,
-            next_attempt: None,
-            configuration_revision: self.snapshot.revision(),
-            contract: ContractId::standard_webhooks(),
-            contract_revision: 0,
-            secrets: Vec::new(),
-            response: None,
-            late: false,
+        let blank = record::blank(&self.node, self.snapshot.revision(), key, event);
+        let record = AttemptRecord { kind, number, start, ..blank };
+        match self.snapshot.lane(key.lane).map(|lane| &lane.contract) {
+            None => record,
+            Some(contract) => AttemptRecord {
+                contract: contract.id().clone(),
+                contract_revision: contract.revision(),
+                ..record
+            },
         }
     }
 }

@@ -1,11 +1,8 @@
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use pregon_core::attempt::RecordKind;
 use pregon_core::clock::{SystemClock, Timestamp};
-use pregon_core::contract::standard_webhooks;
 use pregon_core::event::{Environment, Event};
-use pregon_core::id::{DeliveryKey, EventId, EventTypeId, Position, TenantId};
+use pregon_core::id::{ContractId, DeliveryKey, EventId, EventTypeId, Position, TenantId};
 use pregon_core::model::{Resource, Subscription, SubscriptionState};
 use pregon_core::outcome::{
     Decision, DeliveryState, EndReason, ErrorClass, Outcome, PendingReason,
@@ -48,11 +45,9 @@ impl Rig {
             resources.push(Resource::Secret(secret("t", lane, "k", 0)));
         }
         let revision = store.write(&resources);
-        let contract = Arc::new(standard_webhooks());
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: store.clone(),
             ring: ring(),
-            contracts: HashMap::from([(contract.id().clone(), contract)]),
             clock: Arc::new(SystemClock),
         });
         let stop = CancellationToken::new();
@@ -330,13 +325,17 @@ async fn a_delivery_of_a_disabled_subscription_is_called_off() {
 #[tokio::test]
 async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_told_in_the_log() {
     let mut rig = Rig::new(1).await;
+    let cloudevents = ContractId::parse("cloudevents").unwrap();
+    rig.change(1, |subscription| subscription.contract = cloudevents.clone()).await;
     let previous = Some(NodeId::parse("dead").unwrap());
     let batch = Batch { takes: 2, previous: previous.clone(), ..rig.batch(1) };
     let jobs = rig.take(batch);
     assert_eq!(jobs.len(), 1);
     rig.report(jobs.into_iter().next().unwrap(), Outcome::Succeeded);
-    let kinds: Vec<_> = rig.settle().attempts.iter().map(|(_, record)| record.kind).collect();
+    let attempts = rig.settle().attempts;
+    let kinds: Vec<_> = attempts.iter().map(|(_, record)| record.kind).collect();
     assert_eq!(kinds, [RecordKind::Lost, RecordKind::Attempt]);
+    assert_eq!(attempts[0].1.contract, cloudevents);
 
     let batch = Batch { takes: POISON_AT, previous, ..rig.batch(1) };
     assert!(rig.take(batch).is_empty());

@@ -14,8 +14,12 @@ const PLAIN_BELOW: f64 = 1e21;
 /// A number's digits in full from here.
 const PLAIN_FROM: f64 = 1e-6;
 
-/// JSON text of an object; the reason where there is none.
-pub(super) fn render(object: &Struct) -> Result<Vec<u8>, &'static str> {
+/// JSON text of an object.
+///
+/// # Errors
+///
+/// Why there is none: a value of no kind, or a number that is not finite.
+pub fn render(object: &Struct) -> Result<Vec<u8>, &'static str> {
     let mut text = Vec::with_capacity(256);
     write_object(&mut text, object)?;
     Ok(text)

@@ -1,0 +1,162 @@
+//! What a subscription and a callback have in common: a URL that is POSTed to, headers that go
+//! along, a way in which Pregón identifies itself, and a contract that has a say in all three.
+//!
+//! Each field is parsed by itself first, and then the three are held against each other and against
+//! the contract ([`Receiver::check`]), so that a change of the contract can ask the same question of
+//! everybody under it.
+
+use pregon_core::contract::{AuthKind, Contract};
+use pregon_core::error::{Rule, Violations};
+use pregon_core::header::CustomHeaders;
+use pregon_core::limits;
+use pregon_core::model::{Auth, Callback, Subscription};
+use pregon_core::url::{EndpointUrl, UrlPolicy};
+use pregon_proto::v1;
+
+pub(crate) use auth::AuthEdit;
+
+mod auth;
+
+/// The header of HTTP authentication.
+const AUTHORIZATION: &str = "authorization";
+
+/// How Pregón identifies itself, without the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity<'a> {
+    /// In which way.
+    pub kind: AuthKind,
+    /// In which header, if in one.
+    pub header: Option<&'a str>,
+}
+
+impl<'a> Identity<'a> {
+    /// That of a stored resource.
+    pub(crate) fn of(auth: &'a Auth) -> Self {
+        let header = match auth {
+            Auth::None => None,
+            Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
+            Auth::ApiKey { header, .. } => Some(header.as_str()),
+        };
+        Self { kind: auth.kind(), header }
+    }
+}
+
+/// What of a receiver is to be checked; a part that is none is not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Receiver<'a> {
+    /// Where requests go.
+    pub url: Option<&'a str>,
+    /// Headers that go along.
+    pub headers: Option<&'a [(String, String)]>,
+    /// How Pregón identifies itself.
+    pub identity: Option<Identity<'a>>,
+}
+
+impl<'a> From<&'a Subscription> for Receiver<'a> {
+    fn from(it: &'a Subscription) -> Self {
+        let identity = Some(Identity::of(&it.auth));
+        Self { url: Some(&it.url), headers: Some(&it.headers), identity }
+    }
+}
+
+impl<'a> From<&'a Callback> for Receiver<'a> {
+    fn from(it: &'a Callback) -> Self {
+        let identity = Some(Identity::of(&it.auth));
+        Self { url: Some(&it.url), headers: Some(&it.headers), identity }
+    }
+}
+
+impl Receiver<'_> {
+    /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the
+    /// field that they are fields of.
+    pub(crate) fn check(
+        &self,
+        resource: &str,
+        contract: &Contract,
+        policy: &UrlPolicy,
+        wrong: &mut Violations,
+    ) {
+        if let Some(url) = self.url {
+            wrong.check(format!("{resource}.url"), EndpointUrl::parse(url, policy));
+        }
+        let reserved = contract.header_names();
+        let own = self.identity.and_then(|identity| identity.header);
+        for (index, (name, _)) in self.headers.unwrap_or_default().iter().enumerate() {
+            let text = if holds(&reserved, name) {
+                "is set by the contract"
+            } else if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
+                "is set by auth"
+            } else {
+                continue;
+            };
+            wrong.add(format!("{resource}.headers[{index}]"), Rule::HeaderRefused, text);
+        }
+        let Some(identity) = self.identity else { return };
+        let field = format!("{resource}.auth");
+        if !contract.allows_auth(identity.kind) {
+            let text = format!("{} is none of the kinds that the contract allows", identity.kind);
+            wrong.add(&field, Rule::OutOfRange, text);
+        }
+        if let Some(header) = identity.header.filter(|header| holds(&reserved, header)) {
+            let field = match identity.kind {
+                AuthKind::ApiKey => format!("{field}.api_key.header"),
+                AuthKind::None | AuthKind::Bearer | AuthKind::Basic => field,
+            };
+            wrong.add(field, Rule::HeaderRefused, format!("{header} is set by the contract"));
+        }
+    }
+}
+
+fn holds(names: &[&str], name: &str) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// The URL of a receiver as text that is a URL; what the contract allows is asked later.
+pub(crate) fn url(resource: &str, given: &str, wrong: &mut Violations) -> Option<String> {
+    let parsed = EndpointUrl::parse_stored(given);
+    wrong.check(format!("{resource}.url"), parsed).map(|url| url.as_str().to_owned())
+}
+
+/// Headers that may go along, whatever the contract. Wrong ones are noted, and given back as they
+/// are, for the contract to be asked about them too.
+pub(crate) fn headers(
+    resource: &str,
+    given: &[v1::Header],
+    wrong: &mut Violations,
+) -> Vec<(String, String)> {
+    let pairs = given.iter().map(|header| (header.name.as_str(), header.value.as_str()));
+    for (index, one) in CustomHeaders::parse(pairs.clone(), &[]).err().into_iter().flatten() {
+        wrong.add(format!("{resource}.headers[{index}]"), one.rule, one.description);
+    }
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    pairs.take(limits::HEADERS).map(own).collect()
+}
+
+/// Headers as the API shows them.
+pub(crate) fn shown_headers(headers: &[(String, String)]) -> Vec<v1::Header> {
+    let header =
+        |(name, value): &(String, String)| v1::Header { name: name.clone(), value: value.clone() };
+    headers.iter().map(header).collect()
+}
+
+/// How Pregón identifies itself, as the API shows it: without credentials.
+pub(crate) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
+    use v1::auth::Kind;
+    let kind = match auth {
+        Auth::None => return None,
+        Auth::Bearer { .. } => {
+            Kind::Bearer(v1::BearerAuth { configured: true, ..Default::default() })
+        }
+        Auth::Basic { username, .. } => Kind::Basic(v1::BasicAuth {
+            username: username.clone(),
+            configured: true,
+            ..Default::default()
+        }),
+        Auth::ApiKey { header, .. } => Kind::ApiKey(v1::ApiKeyAuth {
+            header: header.clone(),
+            configured: true,
+            ..Default::default()
+        }),
+    };
+    Some(v1::Auth { kind: Some(kind), ca_pem: String::new() })
+}

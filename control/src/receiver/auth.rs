@@ -1,0 +1,255 @@
+//! How Pregón identifies itself to a receiver: parsed, sealed, kept.
+//!
+//! A credential is sealed like a signing key, bound to the resource that has it. In an update one
+//! may be left out; the stored one then stays, as long as it goes to the receiver in the same way:
+//! the same kind, and for a key in a header the same header.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pregon_core::contract::AuthKind;
+use pregon_core::error::{Refusal, Rule, Violations, Wrong};
+use pregon_core::header::{is_name, is_reserved, is_value};
+use pregon_core::limits;
+use pregon_core::model::Auth;
+use pregon_core::seal::NONCE_LEN;
+use pregon_core::secret::SecretBytes;
+use pregon_proto::v1;
+
+use super::{AUTHORIZATION, Identity};
+use crate::{Control, parse};
+
+/// What a request says of `auth`: each credential may be left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum AuthEdit {
+    /// There is none.
+    #[default]
+    None,
+    /// A token.
+    Bearer(Option<SecretBytes>),
+    /// User name and password.
+    Basic(String, Option<SecretBytes>),
+    /// A header, in lower case, and its value.
+    ApiKey(String, Option<SecretBytes>),
+}
+
+impl AuthEdit {
+    /// Parses `{resource}.auth`.
+    pub(crate) fn parse(
+        resource: &str,
+        given: Option<&v1::Auth>,
+        wrong: &mut Violations,
+    ) -> Option<Self> {
+        use v1::auth::Kind;
+        let field = |path: &str| format!("{resource}.auth.{path}");
+        let Some(given) = given else { return Some(Self::None) };
+        parse::unsupported(&field("ca_pem"), !given.ca_pem.is_empty(), wrong);
+        match given.kind.as_ref() {
+            None | Some(Kind::None(_)) => Some(Self::None),
+            Some(Kind::Bearer(it)) => {
+                wrong.check(field("bearer.token"), credential(&it.token, token)).map(Self::Bearer)
+            }
+            Some(Kind::Basic(it)) => {
+                let name = wrong.check(field("basic.username"), username(&it.username));
+                let password =
+                    wrong.check(field("basic.password"), credential(&it.password, password));
+                name.zip(password).map(|(name, password)| Self::Basic(name, password))
+            }
+            Some(Kind::ApiKey(it)) => {
+                let name = wrong.check(field("api_key.header"), header(&it.header));
+                let value = wrong.check(field("api_key.value"), credential(&it.value, value));
+                name.zip(value).map(|(name, value)| Self::ApiKey(name, value))
+            }
+            Some(Kind::Oauth2(_)) => {
+                parse::unsupported(&field("oauth2"), true, wrong);
+                None
+            }
+            Some(Kind::Mtls(_)) => {
+                parse::unsupported(&field("mtls"), true, wrong);
+                None
+            }
+        }
+    }
+
+    /// The way, without the credential.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        let (kind, header) = match self {
+            Self::None => (AuthKind::None, None),
+            Self::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
+            Self::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
+            Self::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+        };
+        Identity { kind, header }
+    }
+}
+
+fn credential(
+    given: &str,
+    check: fn(&str) -> Result<(), &'static str>,
+) -> Result<Option<SecretBytes>, Wrong> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if given.len() > limits::CREDENTIAL_LEN {
+        let text = format!("must be {} bytes at most", limits::CREDENTIAL_LEN);
+        return Err(Wrong::new(Rule::TooLong, text));
+    }
+    check(given).map_err(|text| Wrong::new(Rule::Malformed, text))?;
+    Ok(Some(SecretBytes::new(given.as_bytes().to_vec())))
+}
+
+fn token(given: &str) -> Result<(), &'static str> {
+    match given.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err("must be visible ASCII without spaces"),
+    }
+}
+
+fn value(given: &str) -> Result<(), &'static str> {
+    match is_value(given.as_bytes()) {
+        true => Ok(()),
+        false => Err("must be visible ASCII, with spaces and tabs only inside"),
+    }
+}
+
+fn password(given: &str) -> Result<(), &'static str> {
+    match given.chars().any(char::is_control) {
+        true => Err("must hold no control characters"),
+        false => Ok(()),
+    }
+}
+
+fn username(given: &str) -> Result<String, Wrong> {
+    if given.is_empty() {
+        return Err(Wrong::new(Rule::Required, "must be set"));
+    }
+    if given.chars().any(|c| c.is_control() || c == ':') {
+        return Err(Wrong::new(Rule::Malformed, "must hold no colon and no control characters"));
+    }
+    parse::text(given, limits::USERNAME_LEN)
+}
+
+/// A header that a receiver may want a key in.
+fn header(given: &str) -> Result<String, Wrong> {
+    if given.is_empty() {
+        return Err(Wrong::new(Rule::Required, "must be the name of a header"));
+    }
+    if given.len() > limits::USERNAME_LEN {
+        let text = format!("must be {} bytes at most", limits::USERNAME_LEN);
+        return Err(Wrong::new(Rule::TooLong, text));
+    }
+    if !is_name(given) || is_reserved(given) {
+        let text = "must be a header's name, and none that the sender or the connection sets";
+        return Err(Wrong::new(Rule::HeaderRefused, text));
+    }
+    Ok(given.to_ascii_lowercase())
+}
+
+impl Control {
+    /// What is stored for an edit of a resource, in the place of what was there, and whether the
+    /// receiver sees something else from then on.
+    ///
+    /// # Errors
+    ///
+    /// REQUIRED for a credential that is neither given nor kept.
+    pub(crate) fn sealed_auth(
+        &self,
+        resource: &str,
+        edit: &AuthEdit,
+        stored: &Auth,
+        name: &impl fmt::Display,
+    ) -> Result<(Auth, bool), Refusal> {
+        let missing = |path: &str| {
+            let field = format!("{resource}.auth.{path}");
+            Refusal::field(field, Rule::Required, "must be set: there is none to be kept")
+        };
+        let sealed = |given: &Option<SecretBytes>, kept: Option<&String>, path: &str| match given {
+            Some(credential) => Ok(self.seal(credential, &Auth::binding(name))),
+            None => kept.cloned().ok_or_else(|| missing(path)),
+        };
+        let auth = match edit {
+            AuthEdit::None => Auth::None,
+            AuthEdit::Bearer(given) => {
+                let kept = if let Auth::Bearer { token } = stored { Some(token) } else { None };
+                Auth::Bearer { token: sealed(given, kept, "bearer.token")? }
+            }
+            AuthEdit::Basic(username, given) => {
+                let kept =
+                    if let Auth::Basic { password, .. } = stored { Some(password) } else { None };
+                let password = sealed(given, kept, "basic.password")?;
+                Auth::Basic { username: username.clone(), password }
+            }
+            AuthEdit::ApiKey(header, given) => {
+                let kept = match stored {
+                    Auth::ApiKey { header: old, value } if old == header => Some(value),
+                    Auth::ApiKey { .. } | Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => {
+                        None
+                    }
+                };
+                let value = sealed(given, kept, "api_key.value")?;
+                Auth::ApiKey { header: header.clone(), value }
+            }
+        };
+        let changed = auth != *stored;
+        Ok((auth, changed))
+    }
+
+    /// Something secret, sealed under the master key and bound to what it belongs to; base64.
+    pub(crate) fn seal(&self, secret: &SecretBytes, binding: &str) -> String {
+        let mut nonce = [0u8; NONCE_LEN];
+        (self.random)(&mut nonce);
+        STANDARD.encode(self.keys.seal(secret, binding, nonce))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_refused_without_being_repeated() {
+        let kind = |kind| Some(v1::Auth { kind: Some(kind), ca_pem: "x".into() });
+        let basic = v1::BasicAuth {
+            username: "a:b".into(),
+            password: "hush\u{7}".into(),
+            ..Default::default()
+        };
+        let bearer =
+            v1::BearerAuth { token: format!("hush {}", "x".repeat(9000)), ..Default::default() };
+        let api_key = v1::ApiKeyAuth {
+            header: "Content-Type".into(),
+            value: " hush".into(),
+            ..Default::default()
+        };
+        use v1::auth::Kind;
+        for (given, expected) in [
+            (kind(Kind::Basic(basic)), vec!["basic.password", "basic.username", "ca_pem"]),
+            (kind(Kind::Bearer(bearer)), vec!["bearer.token", "ca_pem"]),
+            (kind(Kind::ApiKey(api_key)), vec!["api_key.header", "api_key.value", "ca_pem"]),
+            (kind(Kind::Oauth2(v1::Oauth2Auth::default())), vec!["ca_pem", "oauth2"]),
+            (kind(Kind::Mtls(v1::MtlsAuth::default())), vec!["ca_pem", "mtls"]),
+        ] {
+            let mut wrong = Violations::new();
+            AuthEdit::parse("subscription", given.as_ref(), &mut wrong);
+            let mut fields: Vec<_> = wrong.as_slice().iter().map(|it| it.field.as_str()).collect();
+            fields.sort_unstable();
+            let expected: Vec<_> =
+                expected.iter().map(|path| format!("subscription.auth.{path}")).collect();
+            assert_eq!(fields, expected);
+            assert!(!format!("{wrong:?}").contains("hush"));
+        }
+    }
+
+    #[test]
+    fn a_credential_may_be_left_out() {
+        let mut wrong = Violations::new();
+        let kind =
+            v1::auth::Kind::ApiKey(v1::ApiKeyAuth { header: "X-Key".into(), ..Default::default() });
+        let given = v1::Auth { kind: Some(kind), ..Default::default() };
+        let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
+        assert_eq!(edit.identity(), Identity { kind: AuthKind::ApiKey, header: Some("x-key") });
+        assert!(matches!(AuthEdit::parse("callback", None, &mut wrong), Some(AuthEdit::None)));
+        assert!(wrong.is_empty());
+    }
+}

@@ -1,0 +1,298 @@
+//! PreviewDelivery: what would be sent, by the same functions that nodes send by.
+//!
+//! Nothing is stored and nothing leaves. Whoever may see this may reveal the keys as well, so
+//! signatures are shown; credentials are not, for they are the receiver's.
+
+use std::time::Duration;
+
+use pregon_core::clock::Timestamp;
+use pregon_core::contract::retry::Failure;
+use pregon_core::contract::{
+    Contract, RenderInput, SigningKey, SigningKeys, render, sign, signatures,
+};
+use pregon_core::event::Event;
+use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
+use pregon_core::filter::Filter;
+use pregon_core::id::{DeliveryKey, EventId, EventName};
+use pregon_core::model::Secret;
+use pregon_core::url::EndpointUrl;
+use pregon_proto::v1::preview_delivery_request::Source;
+use pregon_rpc::time;
+
+use super::{
+    Control, Reason, Refusal, Rule, Subscription, SubscriptionName, Tenant, Violations, parse, v1,
+};
+use crate::deliveries::attempt::is_credential;
+use crate::given::Given;
+use crate::receiver::Identity;
+use crate::secrets::is_live;
+
+/// What stands in the place of a credential.
+const MASKED: &str = "***";
+/// The highest number that an attempt can have.
+const ATTEMPTS: i32 = 100;
+/// Secrets that one call to the store lists.
+const CHUNK: usize = 1000;
+
+/// Which event is to be shown.
+enum Shown {
+    Given(Given),
+    Stored(EventName),
+}
+
+/// A request for a preview, parsed.
+struct Wanted {
+    name: SubscriptionName,
+    event: Shown,
+    attempt: u32,
+    time: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn parse(request: &v1::PreviewDeliveryRequest, data_limit: usize) -> Result<Self, Refusal> {
+        let mut wrong = Violations::new();
+        let name = wrong.check("name", SubscriptionName::parse(&request.name));
+        let event = match &request.source {
+            Some(Source::Event(given)) => {
+                Given::parse(given, data_limit, &mut wrong).map(Shown::Given)
+            }
+            Some(Source::StoredEvent(name)) => {
+                wrong.check("stored_event", EventName::parse(name)).map(Shown::Stored)
+            }
+            None => {
+                wrong.add("event", Rule::Required, "event or stored_event must be set");
+                None
+            }
+        };
+        let attempt = match request.attempt {
+            0 => Ok(1),
+            given => parse::within(given, 1, ATTEMPTS),
+        };
+        let attempt = wrong.check("attempt", attempt).and_then(|n| u32::try_from(n).ok());
+        let time = parse::moment("time", request.time.as_ref(), &mut wrong);
+        let parsed = name.zip(event).zip(attempt);
+        let ((name, event), attempt) = parse::done(wrong, parsed)?;
+        Ok(Self { name, event, attempt, time })
+    }
+}
+
+impl Control {
+    pub(crate) async fn preview_delivery(
+        &self,
+        request: v1::PreviewDeliveryRequest,
+    ) -> Result<v1::PreviewDeliveryResponse, Refusal> {
+        let Wanted { name, event, attempt, time } = Wanted::parse(&request, self.event_data_limit)?;
+        let subscription = self.fetch::<Subscription>(&name.to_string()).await?.value;
+        let tenant = self.fetch::<Tenant>(&name.tenant.name()).await?.value;
+        let contract = self.contract(&subscription.contract).await?;
+        let event = match event {
+            Shown::Stored(event) => self.stored_event(&name, &event).await?,
+            Shown::Given(given) => {
+                self.type_of(&given).await?;
+                let now = self.clock.now();
+                given.event(&name.tenant, None, EventId::assigned(crate::given::nowhere(now)), now)
+            }
+        };
+        let url = EndpointUrl::parse_stored(&subscription.url)
+            .map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?;
+        let position = event.position;
+        let input = RenderInput {
+            event: &event,
+            tenant_labels: &tenant.common.labels,
+            delivery: DeliveryKey { position, lane: subscription.lane, replay: None },
+            create_time: event.accept_time(),
+            test: false,
+            subscription: &subscription.id,
+            subscription_labels: &subscription.common.labels,
+            url: &url,
+            attempt,
+            attempt_time: time.unwrap_or_else(|| self.clock.now()),
+            user_agent: &self.user_agent,
+        };
+        let keys = self.signing_keys(&name).await?;
+        let match_steps = steps(&subscription, &tenant, &event, &contract);
+        let matches = match_steps.iter().all(|step| step.passed);
+        let planned = planned(&contract);
+        let mut answer = v1::PreviewDeliveryResponse {
+            matches,
+            match_steps,
+            method: "POST".to_owned(),
+            url: subscription.url.clone(),
+            planned,
+            ..Default::default()
+        };
+        if let Err(error) = show(&contract, &input, &keys, &subscription, &mut answer) {
+            answer.render_error = error.to_string();
+        }
+        Ok(answer)
+    }
+
+    /// A stored event of the subscription's tenant.
+    async fn stored_event(
+        &self,
+        of: &SubscriptionName,
+        name: &EventName,
+    ) -> Result<Event, Refusal> {
+        let gone = || Refusal::not_found("event", name.to_string());
+        if name.tenant != of.tenant {
+            return Err(gone());
+        }
+        let position = self.store.log.find(name).await?.ok_or_else(gone)?;
+        let found = self.store.log.event(position).await?;
+        let found = found.map(|(event, _)| event).filter(|event| event.tenant == name.tenant);
+        found.ok_or_else(gone)
+    }
+
+    /// The keys that a subscription's requests are signed with, whether now or later.
+    async fn signing_keys(&self, name: &SubscriptionName) -> Result<SigningKeys, Refusal> {
+        let (now, prefix) = (self.clock.now(), format!("{name}/secrets/"));
+        let secrets = self.list::<Secret>(&prefix, "", CHUNK).await?;
+        let mut keys = Vec::new();
+        for secret in secrets.iter().map(|it| &it.value).filter(|it| is_live(it, now)) {
+            let (from, to) = (secret.activate_time, secret.expire_time);
+            let key = self.open(secret)?;
+            let key = SigningKey::new(secret.id.clone(), secret.algorithm, &key, from, to);
+            keys.push(key.map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?);
+        }
+        Ok(SigningKeys::new(keys))
+    }
+}
+
+/// Every check of matching, in order.
+fn steps(
+    subscription: &Subscription,
+    tenant: &Tenant,
+    event: &Event,
+    contract: &Contract,
+) -> Vec<v1::MatchStep> {
+    let step = |check: &str, passed: bool, detail: String| v1::MatchStep {
+        check: check.to_owned(),
+        passed,
+        detail,
+    };
+    let (kind, state) = (&event.event_type, subscription.state);
+    let same = event.environment == subscription.environment;
+    let pattern = subscription.event_types.iter().find(|text| {
+        pregon_core::pattern::Pattern::parse(text).is_ok_and(|pattern| pattern.matches(kind))
+    });
+    let patterns = match pattern {
+        Some(pattern) => format!("{kind} matches {pattern}"),
+        None => format!("{kind} matches none of the patterns"),
+    };
+    let (carries, id) = (contract.carries(kind), contract.id().name());
+    let (wanted, filter) = filtered(subscription, tenant, event);
+    vec![
+        step("state", state.matches(), format!("the subscription is {state}")),
+        step(
+            "environment",
+            same,
+            format!(
+                "the event is {}, the subscription {}",
+                event.environment, subscription.environment
+            ),
+        ),
+        step("event_types", pattern.is_some(), patterns),
+        step(
+            "contract",
+            carries,
+            format!("{id} {} {kind}", if carries { "carries" } else { "does not carry" }),
+        ),
+        step("filter", wanted, filter),
+    ]
+}
+
+/// Whether the filter lets an event pass, and why.
+fn filtered(subscription: &Subscription, tenant: &Tenant, event: &Event) -> (bool, String) {
+    if subscription.filter.is_empty() {
+        return (true, "there is none".to_owned());
+    }
+    let filter = match Filter::compile(&subscription.filter) {
+        Ok(filter) => filter,
+        Err(wrong) => return (false, format!("it cannot be used: {}", wrong.description)),
+    };
+    let event = EventView {
+        id: event.id.as_str(),
+        version: event.version,
+        event_type: event.event_type.as_str(),
+        occur_time: event.occur_time(),
+        accept_time: event.accept_time(),
+        environment: event.environment.word(),
+        tenant: event.tenant.as_str(),
+        attributes: Some(&event.attributes),
+        data: &event.data,
+    };
+    let scope = Scope {
+        event: Some(event),
+        tenant: Some(Labelled { id: tenant.id.as_str(), labels: &tenant.common.labels }),
+        subscription: Some(SubscriptionView {
+            id: subscription.id.as_str(),
+            labels: &subscription.common.labels,
+            url: &subscription.url,
+            environment: subscription.environment.word(),
+        }),
+        ..Scope::default()
+    };
+    match filter.holds(&scope) {
+        Verdict::True => (true, "it holds".to_owned()),
+        Verdict::False => (false, "it does not hold".to_owned()),
+        Verdict::Unevaluable(reason) => (false, format!("it cannot be evaluated: {reason}")),
+    }
+}
+
+/// Fills in the request and its signatures.
+fn show(
+    contract: &Contract,
+    input: &RenderInput<'_>,
+    keys: &SigningKeys,
+    subscription: &Subscription,
+    answer: &mut v1::PreviewDeliveryResponse,
+) -> Result<(), pregon_core::contract::RenderError> {
+    let rendered = render(contract, input)?;
+    let made = signatures(contract, &rendered, input, keys)?;
+    let signed = sign(contract, &rendered, input, keys)?;
+    let line = |name: &str, value: &str| v1::Header { name: name.into(), value: value.into() };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    answer.headers = signed.headers.iter().map(|it| line(&it.name, &text(&it.value))).collect();
+    let auth = Identity::of(&subscription.auth).header;
+    answer.headers.extend(auth.map(|name| line(name, MASKED)));
+    let own = subscription
+        .headers
+        .iter()
+        .map(|(name, value)| line(name, if is_credential(name) { MASKED } else { value }));
+    answer.headers.extend(own);
+    answer.signatures = made
+        .into_iter()
+        .map(|it| v1::PreviewSignature {
+            name: it.name.into(),
+            key_id: it.key.to_string(),
+            signed_payload: it.payload.to_vec(),
+            value: it.value,
+        })
+        .collect();
+    answer.body_text = text(&signed.body);
+    answer.body = signed.body.to_vec();
+    Ok(())
+}
+
+/// When each attempt would be made if every one failed at once.
+fn planned(contract: &Contract) -> Vec<v1::PlannedAttempt> {
+    let (retry, mut planned) = (contract.retry(), Vec::new());
+    let (mut offset, mut earliest, mut latest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for attempt in 1..=retry.sends() {
+        planned.push(v1::PlannedAttempt {
+            attempt: crate::map::small(attempt),
+            offset: Some(time::duration(offset)),
+            earliest: Some(time::duration(earliest)),
+            latest: Some(time::duration(latest)),
+            timeout: Some(time::duration(contract.timeout(attempt))),
+        });
+        let took = Duration::ZERO;
+        let failure = Failure { attempt, took, age: offset, status: None, retry_after: None };
+        let Some(wait) = retry.next(failure, 0.5) else { break };
+        let own = retry.delay(attempt).unwrap_or(wait);
+        offset = offset.saturating_add(wait);
+        earliest = earliest.saturating_add(own.mul_f64(1.0 - retry.jitter()));
+        latest = latest.saturating_add(own.mul_f64(1.0 + retry.jitter()));
+    }
+    planned
+}

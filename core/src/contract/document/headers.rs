@@ -1,0 +1,75 @@
+//! A document's headers: `headers`, those of `callback`, and the one that a signature goes into.
+
+use std::sync::Arc;
+
+use super::{noted, parsed};
+use crate::contract::HEADERS;
+use crate::contract::sign::{Signature, SignaturePlace};
+use crate::contract::text::{Place, TextTemplate};
+use crate::error::{Rule, Wrong};
+use crate::expr::Site;
+use crate::header::{is_for_contracts, is_value};
+use crate::yaml::{At, Map, Reader};
+
+/// What a name must be.
+const NAME: &str = "must be a header's name, and not one that the sender sets";
+
+/// A header's name, in lower case, as it goes out.
+pub(super) fn name(text: &str) -> Result<Arc<str>, Wrong> {
+    match is_for_contracts(text) {
+        true => Ok(text.to_ascii_lowercase().into()),
+        false => Err(Wrong::new(Rule::ContractInvalid, NAME)),
+    }
+}
+
+/// Headers in order: their names and templates. A name of `taken` is a signature's.
+pub(super) fn read<'a>(
+    reader: &mut Reader,
+    at: &At<'a>,
+    site: Site,
+    taken: &[Signature],
+) -> Option<Vec<(Arc<str>, TextTemplate)>> {
+    let members = reader.check(at.members())?;
+    if members.len() > HEADERS {
+        reader.add(at.fault(format_args!("at most {HEADERS} headers")));
+        return None;
+    }
+    let mut read: Vec<(Arc<str>, TextTemplate)> = Vec::with_capacity(members.len());
+    for member in &members {
+        let text = parsed(reader, &member.value, |text| {
+            let text = TextTemplate::parse(text, site)?;
+            text.check(Place::Header).map(|()| text)
+        });
+        let name = match name(&member.key.text) {
+            Ok(name) => name,
+            Err(wrong) => {
+                reader.add(member.value.key_fault(member.key, wrong.description));
+                continue;
+            }
+        };
+        let own = read.iter().any(|(other, _)| *other == name);
+        if own || taken.iter().any(|signature| goes_into(signature, &name)) {
+            let rule = format_args!("header {name} is set twice");
+            reader.add(member.value.key_fault(member.key, rule));
+        }
+        read.extend(text.map(|text| (name, text)));
+    }
+    Some(read)
+}
+
+fn goes_into(signature: &Signature, header: &str) -> bool {
+    match &signature.place {
+        SignaturePlace::Header { name, .. } => **name == *header,
+        SignaturePlace::Body(_) => false,
+    }
+}
+
+/// The value of a header that is the same for every request.
+pub(super) fn fixed(reader: &mut Reader, map: &Map<'_>, key: &str) -> Option<Box<str>> {
+    let at = map.get(key)?;
+    let text = reader.check(at.text())?;
+    let rule = "must be visible ASCII with spaces and tabs inside only: it is a header's value";
+    let valid = !text.is_empty() && is_value(text.as_bytes());
+    let wrong = Wrong::new(Rule::ContractInvalid, rule);
+    noted(reader, at, valid.then(|| text.into()).ok_or(wrong))
+}

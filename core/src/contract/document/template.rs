@@ -1,0 +1,47 @@
+//! A body's template: mappings, lists and scalars, their order kept.
+
+use super::{noted, parsed};
+use crate::contract::template::{Member, Template};
+use crate::contract::text::{Place, TextTemplate};
+use crate::expr::Site;
+use crate::yaml::{At, Reader, Typed, Value};
+
+/// Elements of one list, and members of one object, of a template.
+const WIDTH: usize = 1000;
+/// The key whose value's members are spliced in.
+const SPLICE: &str = "...";
+
+/// Reads a template. Its depth is bounded by the document's.
+pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Template> {
+    match &at.node().value {
+        Value::Map(_) => {
+            let members = reader.check(at.members())?;
+            if members.len() > WIDTH {
+                reader.add(at.fault(format_args!("at most {WIDTH} members")));
+                return None;
+            }
+            // All are read before giving up, so that all faults are told.
+            let read: Vec<_> = members
+                .iter()
+                .map(|member| match member.key.text.as_str() {
+                    SPLICE => parsed(reader, &member.value, |text| Member::splice(text, site)),
+                    name => body(reader, &member.value, site)
+                        .map(|template| Member::Named(name.into(), template)),
+                })
+                .collect();
+            read.into_iter().collect::<Option<_>>().map(Template::Object)
+        }
+        Value::List(_) => {
+            let read = |reader: &mut Reader, at: &At<'_>| body(reader, at, site);
+            reader.list_of(at, 0..=WIDTH, read).map(Template::List)
+        }
+        Value::Scalar { text, .. } => {
+            let template = match at.node().typed() {
+                Some(Typed::Null | Typed::Bool(_) | Typed::Number(_)) => Template::literal(text),
+                Some(Typed::Text(_)) | None => TextTemplate::parse(text, site)
+                    .and_then(|text| text.check(Place::Body).map(|()| Template::Text(text))),
+            };
+            noted(reader, at, template)
+        }
+    }
+}

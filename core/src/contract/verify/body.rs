@@ -1,0 +1,125 @@
+//! Signatures in the body: found, and taken out again.
+//!
+//! What was signed is the body before any of them was appended, in the contract's canonical form. So
+//! the last one goes first, and each has to be the last member of its object, as it was appended.
+
+use bytes::Bytes;
+
+use super::found::{Found, Token};
+use crate::contract::body::DEPTH;
+use crate::contract::sign::SignaturePlace;
+use crate::contract::{Canonical, Contract};
+use crate::json::{self, Kind, Node, Step};
+use crate::limits::JSON_DEPTH;
+
+/// A body without its signatures.
+pub(super) struct Unsigned {
+    /// What is left.
+    pub body: Bytes,
+    /// What was found of each of the contract's signatures.
+    taken: Vec<Taken>,
+}
+
+enum Taken {
+    /// Not there, or not a signature of the body.
+    Nothing,
+    /// There, but not as the contract puts it.
+    Misplaced,
+    /// Its text.
+    Text(String),
+}
+
+impl Unsigned {
+    /// What was found of the signature with this index.
+    pub(super) fn found<'c>(&self, index: usize) -> Found<'c> {
+        match self.taken.get(index) {
+            None | Some(Taken::Nothing) => Found::Nothing,
+            Some(Taken::Misplaced) => Found::Unreadable,
+            Some(Taken::Text(text)) => {
+                Found::Tokens(vec![Token { text: text.clone(), around: Vec::new() }])
+            }
+        }
+    }
+}
+
+/// Takes every signature out of a body.
+pub(super) fn take_out(contract: &Contract, body: &Bytes) -> Unsigned {
+    let mut body = body.clone();
+    let mut taken = Vec::new();
+    let is_json = json::check(&body, JSON_DEPTH + DEPTH).is_ok();
+    for signature in contract.signatures.iter().rev() {
+        let SignaturePlace::Body(path) = &signature.place else {
+            taken.push(Taken::Nothing);
+            continue;
+        };
+        let found = if is_json { member(&body, path) } else { broken(&body, path) };
+        taken.push(match found {
+            Member::None => Taken::Nothing,
+            Member::Elsewhere => Taken::Misplaced,
+            Member::Last { text, rest } => {
+                body = rest;
+                Taken::Text(text)
+            }
+        });
+    }
+    taken.reverse();
+    // What is sent has the canonical form: another one is not what was signed.
+    if taken.iter().any(|taken| matches!(taken, Taken::Text(_))) {
+        let canonical = match contract.canonical {
+            Canonical::Verbatim => body.clone(),
+            Canonical::JsonStringify => json::stringify(&body).into(),
+            Canonical::Rfc8785 => json::rfc8785(&body).into(),
+        };
+        if canonical != body {
+            taken.iter_mut().for_each(|taken| match taken {
+                Taken::Text(_) => *taken = Taken::Misplaced,
+                Taken::Nothing | Taken::Misplaced => {}
+            });
+        }
+    }
+    Unsigned { body, taken }
+}
+
+enum Member {
+    None,
+    Elsewhere,
+    Last { text: String, rest: Bytes },
+}
+
+/// The text at the end of an object, and the body without that member.
+fn member(body: &Bytes, path: &[Box<str>]) -> Member {
+    let Some((name, outer)) = path.split_last() else { return Member::None };
+    let steps: Vec<Step> = outer.iter().map(|name| Step::Member(name.clone())).collect();
+    let object = Node::of(body).follow(&steps).filter(|node| node.kind() == Kind::Object);
+    let Some(object) = object else { return Member::None };
+    let Some(value) = object.member(name) else { return Member::None };
+    let Some(text) = value.as_str() else { return Member::Elsewhere };
+
+    let mut end = Vec::with_capacity(name.len() + text.len() + 8);
+    json::write_string(&mut end, name);
+    end.push(b':');
+    json::write_string(&mut end, &text);
+    end.push(b'}');
+    let before = object.source().strip_suffix(end.as_slice());
+    let kept = before.and_then(|before| match before {
+        b"{" => Some(before),
+        _ => before.strip_suffix(b","),
+    });
+    let Some(kept) = kept else { return Member::Elsewhere };
+    // The object lies within the body.
+    let start = object.source().as_ptr() as usize - body.as_ptr() as usize;
+    let (head, tail) = (body.get(..start), body.get(start + object.source().len()..));
+    let rest = [head.unwrap_or_default(), kept, b"}", tail.unwrap_or_default()].concat();
+    Member::Last { text: text.into_owned(), rest: rest.into() }
+}
+
+/// Of a body that is no JSON it can only be said whether the name is in it.
+fn broken(body: &[u8], path: &[Box<str>]) -> Member {
+    let Some(name) = path.last() else { return Member::None };
+    let mut quoted = Vec::new();
+    json::write_string(&mut quoted, name);
+    match body.windows(quoted.len()).any(|window| window == quoted) {
+        true => Member::Elsewhere,
+        false => Member::None,
+    }
+}

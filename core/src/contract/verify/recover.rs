@@ -1,0 +1,204 @@
+//! What a request tells of the event, the attempt or the check that it was made for.
+
+use bytes::Bytes;
+
+use super::Received;
+use super::pattern::{Captured, whole};
+use crate::clock::Timestamp;
+use crate::contract::accessor::{Accessor, TimeForm};
+use crate::contract::body::DEPTH;
+use crate::contract::template::{Member, Template};
+use crate::contract::text::TextTemplate;
+use crate::contract::value::Value;
+use crate::contract::{BodyFormat, Contract};
+use crate::expr::{Output, RequestView, Root, Scope};
+use crate::json::{self, Kind, Node};
+use crate::limits::JSON_DEPTH;
+
+/// Values that a request tells, first those that are believed first.
+pub(super) struct Known<'c>(Captured<'c>);
+
+impl<'c> Known<'c> {
+    /// What the headers tell, then what the body tells: of a delivery, and of a question.
+    pub(super) fn of(contract: &'c Contract, request: &Received<'_>) -> Self {
+        let mut known = Vec::new();
+        let templates = contract.headers.iter().chain(&contract.callback.headers);
+        for (name, template) in templates {
+            for (_, value) in request.headers.iter().filter(|(line, _)| **line == **name) {
+                let text = std::str::from_utf8(value).ok();
+                known.extend(text.and_then(|text| whole(template, text)).unwrap_or_default());
+            }
+        }
+        let shapes = [&contract.shape, &contract.callback.shape];
+        match contract.body_format {
+            BodyFormat::Json => {
+                if json::check(request.body, JSON_DEPTH + DEPTH).is_ok() {
+                    for shape in shapes {
+                        of_json(shape, Node::of(request.body), &mut known);
+                    }
+                }
+            }
+            BodyFormat::Form => shapes.iter().for_each(|s| of_form(s, request.body, &mut known)),
+        }
+        Self(known)
+    }
+
+    /// The same, and what stands around a signature, which is believed first.
+    pub(super) fn with(&self, around: &Captured<'c>) -> Known<'c> {
+        Known(around.iter().chain(&self.0).cloned().collect())
+    }
+
+    /// A value as text, if the request tells it.
+    pub(super) fn text(&self, value: &Value, body: &Bytes) -> Option<String> {
+        if let Some(text) = self.told(value) {
+            return Some(text.to_owned());
+        }
+        match value {
+            Value::Accessor(accessor) => self.derived(accessor),
+            Value::Expression(expression) => {
+                let other = Root::ALL.into_iter().filter(|root| *root != Root::Request);
+                let others = other.into_iter().any(|root| expression.speaks_of(root));
+                if others || expression.source().contains("url") {
+                    return None;
+                }
+                let request = Some(RequestView { method: "POST", url: "", body });
+                match expression.value(&Scope { request, ..Scope::default() }).ok()? {
+                    Output::Text(text) => Some(text),
+                    Output::Int(number) => Some(number.to_string()),
+                    Output::Bool(value) => Some(value.to_string()),
+                    Output::Absent | Output::Null | Output::Double(_) | Output::Json(_) => None,
+                }
+            }
+        }
+    }
+
+    /// When the attempt began, if the request tells: none inside for what is no time.
+    pub(super) fn attempt_time(&self) -> Option<Option<Timestamp>> {
+        self.0.iter().find_map(|(value, text)| match value {
+            Value::Accessor(Accessor::AttemptTime(form) | Accessor::CheckTime(form)) => {
+                read_time(form, text)
+            }
+            Value::Accessor(_) | Value::Expression(_) => None,
+        })
+    }
+
+    fn told(&self, value: &Value) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == value).map(|(_, text)| text.as_str())
+    }
+
+    fn lookup(&self, accessor: Accessor) -> Option<&str> {
+        self.told(&Value::Accessor(accessor))
+    }
+
+    /// What follows from other values.
+    fn derived(&self, accessor: &Accessor) -> Option<String> {
+        match accessor {
+            Accessor::RequestMethod => Some("POST".to_owned()),
+            // Of a question, the event's id is the check's.
+            Accessor::EventUniqueId => match self.lookup(Accessor::CheckId) {
+                Some(id) => Some(id.to_owned()),
+                None => {
+                    let id = self.lookup(Accessor::EventId)?;
+                    Some(match self.lookup(Accessor::EventVersion)? {
+                        "0" => id.to_owned(),
+                        version => format!("{id}-v{version}"),
+                    })
+                }
+            },
+            Accessor::EventId => self.lookup(Accessor::CheckId).map(str::to_owned),
+            Accessor::EventTime(form) => {
+                self.lookup(Accessor::CheckTime(form.clone())).map(str::to_owned)
+            }
+            Accessor::AttemptTime(form) => match self.lookup(Accessor::CheckTime(form.clone())) {
+                Some(text) => Some(text.to_owned()),
+                None => self.time_as(form),
+            },
+            Accessor::CheckTime(form) => self.time_as(form),
+            Accessor::EventVersion
+            | Accessor::EventType
+            | Accessor::EventAcceptTime(_)
+            | Accessor::EventEnvironment
+            | Accessor::TenantId
+            | Accessor::EventData
+            | Accessor::SubscriptionId
+            | Accessor::Url
+            | Accessor::DeliveryId
+            | Accessor::DeliveryReplay
+            | Accessor::DeliveryTest
+            | Accessor::AttemptNumber
+            | Accessor::RequestBody
+            | Accessor::Signature
+            | Accessor::CheckId
+            | Accessor::CheckData
+            | Accessor::CallbackId => None,
+        }
+    }
+
+    /// The attempt's time in a form that needs whole seconds only, which every form tells.
+    fn time_as(&self, form: &TimeForm) -> Option<String> {
+        let time = self.attempt_time()??;
+        match form {
+            TimeForm::Seconds => Some(time.seconds().to_string()),
+            TimeForm::Rfc3339(0) => Some(time.rfc3339(0)),
+            TimeForm::Rfc3339(_) | TimeForm::Pattern(_) => None,
+        }
+    }
+}
+
+/// A time as it was written; none for a form that does not tell the instant.
+fn read_time(form: &TimeForm, text: &str) -> Option<Option<Timestamp>> {
+    match form {
+        TimeForm::Seconds => {
+            let ms = text.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000));
+            Some(ms.map(Timestamp::from_millis))
+        }
+        TimeForm::Rfc3339(_) => Some(Timestamp::parse(text)),
+        TimeForm::Pattern(_) => None,
+    }
+}
+
+/// Follows the template into the body, by names and places. Lists in which something may be absent
+/// have no places; spliced members have no names.
+fn of_json<'c>(shape: &'c Template, node: Node<'_>, known: &mut Captured<'c>) {
+    match shape {
+        Template::Object(members) => {
+            for member in members {
+                if let Member::Named(name, template) = member
+                    && let Some(node) = node.member(name)
+                {
+                    of_json(template, node, known);
+                }
+            }
+        }
+        Template::List(items) if items.iter().all(|item| item.optional().is_none()) => {
+            for (item, node) in items.iter().zip(node.elements()) {
+                of_json(item, node, known);
+            }
+        }
+        Template::List(_) | Template::Literal(_) => {}
+        Template::Text(template) => match node.kind() {
+            Kind::String => {
+                let text = node.as_str().unwrap_or_default();
+                known.extend(whole(template, &text).unwrap_or_default());
+            }
+            Kind::Number | Kind::Bool => known.extend(scalar(template, node.source())),
+            Kind::Null | Kind::Array | Kind::Object => {}
+        },
+    }
+}
+
+fn scalar<'c>(template: &'c TextTemplate, source: &[u8]) -> Option<(&'c Value, String)> {
+    let text = std::str::from_utf8(source).ok()?;
+    template.single().map(|value| (value, text.to_owned()))
+}
+
+fn of_form<'c>(shape: &'c Template, body: &[u8], known: &mut Captured<'c>) {
+    let Template::Object(members) = shape else { return };
+    for (name, text) in url::form_urlencoded::parse(body) {
+        let template = members.iter().find_map(|member| match member {
+            Member::Named(known, Template::Text(template)) if **known == *name => Some(template),
+            Member::Named(..) | Member::Splice(_) => None,
+        });
+        known.extend(template.and_then(|template| whole(template, &text)).unwrap_or_default());
+    }
+}

@@ -1,0 +1,96 @@
+//! Headers that are the same for every request to a receiver, made ready once: what Pregón
+//! identifies itself with, then the receiver's own.
+//!
+//! Credentials are opened here and nowhere else, and only into a header's value, which is marked
+//! sensitive: it is in no `Debug`, no log and no answer.
+
+use std::fmt;
+
+use data_encoding::BASE64;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+use pregon_core::model::Auth;
+use pregon_core::seal::KeyRing;
+use pregon_core::secret::SecretBytes;
+
+/// What stands in a credential's place where a request is shown.
+const MASK: &str = "***";
+/// Headers of a receiver's own that hold credentials whatever they are for.
+const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+/// Headers of a receiver, in the order in which they go out; values are marked sensitive.
+#[derive(Clone, Debug, Default)]
+pub struct FixedHeaders {
+    lines: Box<[(HeaderName, HeaderValue)]>,
+    /// The first line is what Pregón identifies itself with.
+    identified: bool,
+}
+
+impl FixedHeaders {
+    /// Makes them ready; the reason where that cannot be done. `resource` is the name of the
+    /// subscription or callback that they belong to.
+    pub(super) fn compile(
+        auth: &Auth,
+        own: &[(String, String)],
+        resource: &impl fmt::Display,
+        ring: &KeyRing,
+    ) -> Result<Self, String> {
+        let identity = identity(auth, resource, ring).map_err(|why| format!("auth: {why}"))?;
+        let identified = identity.is_some();
+        let parse = |(index, (name, value)): (usize, &(String, String))| {
+            let parsed = HeaderName::try_from(name.as_str()).ok().zip(value.parse().ok());
+            let (name, mut value): (_, HeaderValue) =
+                parsed.ok_or_else(|| format!("headers[{index}]: not a header"))?;
+            value.set_sensitive(true); // often a credential
+            Ok((name, value))
+        };
+        let own = own.iter().enumerate().map(parse);
+        let lines = identity.into_iter().map(Ok).chain(own).collect::<Result<_, String>>()?;
+        Ok(Self { lines, identified })
+    }
+
+    /// The headers.
+    pub fn lines(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.lines
+    }
+
+    /// The headers as they may be shown: names in lower case, credentials as `***`.
+    pub fn shown(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.lines.iter().enumerate().map(|(index, (name, value))| {
+            let hidden = index == 0 && self.identified || CREDENTIALS.contains(&name.as_str());
+            let text = String::from_utf8_lossy(value.as_bytes());
+            (name.to_string(), if hidden { MASK.to_owned() } else { text.into_owned() })
+        })
+    }
+}
+
+/// The header that Pregón identifies itself with.
+fn identity(
+    auth: &Auth,
+    resource: &impl fmt::Display,
+    ring: &KeyRing,
+) -> Result<Option<(HeaderName, HeaderValue)>, String> {
+    let open = |sealed: &str| -> Result<SecretBytes, String> {
+        let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| "sealed text is not base64")?;
+        ring.open(&sealed, &Auth::binding(resource)).map_err(|error| error.to_string())
+    };
+    let (name, text) = match auth {
+        Auth::None => return Ok(None),
+        Auth::Bearer { token } => {
+            (AUTHORIZATION, SecretBytes::new([b"Bearer ", open(token)?.expose()].concat()))
+        }
+        Auth::Basic { username, password } => {
+            let pair = [username.as_bytes(), b":", open(password)?.expose()].concat();
+            let encoded = BASE64.encode(SecretBytes::new(pair).expose());
+            let encoded = SecretBytes::new(encoded.into_bytes());
+            (AUTHORIZATION, SecretBytes::new([b"Basic ", encoded.expose()].concat()))
+        }
+        Auth::ApiKey { header, value } => {
+            let name = HeaderName::try_from(header.as_str()).map_err(|_| "header: not a name")?;
+            (name, open(value)?)
+        }
+    };
+    let mut value = HeaderValue::from_bytes(text.expose()).map_err(|_| "not a header's value")?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
