@@ -1,18 +1,19 @@
 //! A receiver of webhooks, for whoever integrates or tests: `pregon receiver`, the demo, our tests.
 //!
-//! It takes any request, verifies its Standard Webhooks signature against the secrets that it
-//! trusts, makes a [`Receipt`] of it, and answers as it is told: by its [`Script`], or by the path
-//! of the request, so that one receiver can play many parts at once (see [`behaviour`]). The
-//! verdict does not change the answer: who tests a sender wants to choose both.
+//! It takes any request, verifies it under a contract with the secrets that it trusts, makes a
+//! [`Receipt`] of it, and answers as it is told: by its [`Script`], or by the path of the request,
+//! so that one receiver can play many parts at once (see [`behaviour`]). The verdict does not change
+//! the answer: who tests a sender wants to choose both.
 //!
-//! It verifies with code of its own, not with what signs, so that the two check each other. And it
-//! is made for trusted senders, but bounded like everything else: connections, bodies, and how long
-//! it hangs.
+//! It verifies with other code than what signs, so that the two check each other. And it is made
+//! for trusted senders, but bounded like everything else: connections, bodies, and how long it
+//! hangs.
 
 mod args;
 pub mod behaviour;
 mod receipt;
 mod serve;
+pub mod tls;
 pub mod verify;
 
 use std::io;
@@ -29,7 +30,8 @@ pub use receipt::Receipt;
 
 use behaviour::Script;
 use serve::Shared;
-use verify::Secret;
+use tls::Tls;
+use verify::{Contracts, Secret};
 
 /// Receipts that wait to be read. When that many wait, answers wait too: a receipt is never lost.
 const RECEIPTS: usize = 1024;
@@ -39,6 +41,10 @@ const RECEIPTS: usize = 1024;
 pub struct ReceiverOptions {
     /// Where to listen; port 0 is any free one.
     pub listen: SocketAddr,
+    /// Serve https with this certificate; none: http.
+    pub tls: Option<Tls>,
+    /// What requests are verified under.
+    pub contracts: Contracts,
     /// Secrets that signatures are verified against; any of them will do.
     pub secrets: Vec<Secret>,
     /// How to answer where the path does not say.
@@ -48,10 +54,13 @@ pub struct ReceiverOptions {
 }
 
 impl Default for ReceiverOptions {
-    /// Any free port of the loopback address, 200 to everything, 1024 connections.
+    /// http on any free port of the loopback address, Standard Webhooks, 200 to everything, 1024
+    /// connections.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            contracts: Contracts::default(),
             secrets: Vec::new(),
             script: Script::default(),
             connections: 1024,
@@ -74,10 +83,10 @@ impl Receiver {
         let tcp = TcpListener::bind(options.listen).await?;
         let addr = tcp.local_addr()?;
         let (sender, receipts) = mpsc::channel(RECEIPTS);
-        let connections = options.connections;
-        let shared = Arc::new(Shared::new(options.script, clock, sender));
+        let ReceiverOptions { connections, tls, .. } = options;
+        let shared = Arc::new(Shared::new(options.script, options.contracts, clock, sender));
         shared.trust(options.secrets);
-        let serving = tokio::spawn(serve::accept(tcp, connections, Arc::clone(&shared)));
+        let serving = tokio::spawn(serve::accept(tcp, tls, connections, Arc::clone(&shared)));
         Ok(Self { addr, shared, receipts, serving })
     }
 

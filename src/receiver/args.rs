@@ -1,7 +1,9 @@
 //! `pregon receiver`, the command.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +11,27 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use http::StatusCode;
 use pregon_core::clock::SystemClock;
+use pregon_core::contract::{Contract, builtins};
 
 use super::behaviour::{Ending, Script, parse_status};
-use super::verify::Secret;
+use super::tls::Tls;
+use super::verify::{Contracts, Secret};
 use super::{Receiver, ReceiverOptions};
+
+/// A document is no longer than this: what the control plane takes.
+const DOCUMENT_LEN: u64 = 64 * 1024;
 
 /// Receives webhooks: verifies, prints, and answers well or badly
 ///
-/// Takes any request, verifies its Standard Webhooks signature, prints it as it came, and answers as
-/// it is told: at once, late, wrongly or not at all.
+/// Takes any request, verifies it under a contract, prints it as it came, and answers as it is told:
+/// at once, late, wrongly or not at all.
 ///
 /// The first line printed is `listening on http://ADDRESS`; then comes each request with its
-/// verdict: VERIFIED (signed just now with one of the secrets), STALE (rightly signed, but more than
-/// five minutes ago), WRONG_SIGNATURE, UNSIGNED, or UNCHECKED (signed, but no --secret was given).
-/// The verdict does not change the answer.
+/// verdict, its contract, headers and body. Verdicts: VERIFIED (signed just now with one of the
+/// secrets), STALE (rightly signed, but more than five minutes ago), WRONG_SIGNATURE, UNSIGNED,
+/// UNCHECKED (signed, but no --secret of the kind was given), UNVERIFIABLE (signed over something
+/// that the request does not tell), or `unsigned (the contract signs nothing)`, which is
+/// SIGNS_NOTHING in JSON. The verdict does not change the answer.
 ///
 /// A path can say how its requests are answered, whatever the options say, so that one receiver can
 /// play many parts:
@@ -33,9 +42,14 @@ use super::{Receiver, ReceiverOptions};
 ///   /drip                    200, then a body that comes byte by byte and does not end
 ///   /close                   the connection is closed without an answer
 ///   /retry-after/S/CODE      that status with Retry-After
-///   /fail-first/N            503 to the first N requests of each webhook-id
+///   /fail-first/N            503 to the first N requests of each delivery: each webhook-id, or
+///                            x-delivery-id or ce-id where there is none
+///   /callback/ANSWER         200 with that word as body, for trying CheckService: true, false, …;
+///                            error is answered with 500
+///   /contract/NAME           verified under that contract, built in or given with --contract
 ///
-/// They can follow each other, as in /delay/200/status/500; whatever follows them is free.
+/// They can follow each other, as in /contract/tusfacturas/delay/200/status/500; whatever follows
+/// them is free.
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct ReceiverArgs {
@@ -48,13 +62,30 @@ pub struct ReceiverArgs {
     )]
     listen: String,
 
-    /// A secret (whsec_…) to verify with; give it several times to trust several, as while one is
-    /// rotated. In the environment, separated by spaces.
+    /// Serve https, with a certificate made anew, and write its authority's certificate to this file:
+    /// what a sender has to trust. For contracts that allow https only.
+    #[arg(long, env = "PREGON_RECEIVER_TLS_CA_FILE", value_name = "FILE")]
+    tls_ca_file: Option<PathBuf>,
+
+    /// The contract to verify under: the name of a built-in one, or a file with a document. Given
+    /// several times, the first is for paths that name none, and secrets may be of any of them.
+    #[arg(
+        long,
+        env = "PREGON_RECEIVER_CONTRACT",
+        value_name = "NAME|FILE",
+        value_delimiter = '\n',
+        default_value = "standard_webhooks"
+    )]
+    contract: Vec<String>,
+
+    /// A secret to verify with, in the contract's form (whsec_… for Standard Webhooks), or a public
+    /// key (whpk_…) where it signs with Ed25519; give it several times to trust several, as while
+    /// one is rotated. In the environment, one on each line.
     #[arg(
         long,
         env = "PREGON_RECEIVER_SECRET",
         value_name = "SECRET",
-        value_delimiter = ' ',
+        value_delimiter = '\n',
         hide_env_values = true
     )]
     secret: Vec<String>,
@@ -105,10 +136,12 @@ impl ReceiverArgs {
             Err(mistakes) => bail!("wrong settings:\n  {}", mistakes.join("\n  ")),
         };
         let listen = options.listen;
+        let options = ReceiverOptions { tls: self.tls(listen)?, ..options };
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let mut receiver = Receiver::start(options, Arc::new(SystemClock))
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        print(&format!("listening on http://{}\n", receiver.addr()))?;
+        print(&format!("listening on {scheme}://{}\n", receiver.addr()))?;
         let mut stopped = std::pin::pin!(stopped());
         loop {
             let receipt = tokio::select! {
@@ -124,6 +157,15 @@ impl ReceiverArgs {
         }
     }
 
+    /// The certificate to serve with, its authority written to the file that was asked for.
+    fn tls(&self, listen: SocketAddr) -> anyhow::Result<Option<Tls>> {
+        let Some(file) = &self.tls_ca_file else { return Ok(None) };
+        let tls = Tls::generate(listen.ip())?;
+        let written = std::fs::write(file, tls.authority());
+        written.with_context(|| format!("--tls-ca-file: cannot write {}", file.display()))?;
+        Ok(Some(tls))
+    }
+
     /// What the settings say, or everything that is wrong with them.
     fn options(&self) -> Result<ReceiverOptions, Vec<String>> {
         let mut wrong = Vec::new();
@@ -133,14 +175,23 @@ impl ReceiverArgs {
             note("--listen must be an IP address and a port, as in 127.0.0.1:9000".into());
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
-        let secrets = self
-            .secret
+        let contracts = self
+            .contract
             .iter()
-            .filter(|secret| !secret.is_empty())
-            .filter_map(|secret| {
-                Secret::parse(secret).map_err(|e| note(format!("--secret: {e}"))).ok()
+            .filter_map(|given| {
+                contract(given).map_err(|e| note(format!("--contract {given}: {e}"))).ok()
             })
             .collect();
+        let contracts = Contracts::new(contracts);
+        let secrets: Vec<_> = self
+            .secret
+            .iter()
+            .filter(|text| !text.is_empty())
+            .map(|text| Secret::new(text))
+            .collect();
+        for wrong in secrets.iter().filter_map(|secret| contracts.check(secret).err()) {
+            note(format!("--secret: {wrong}"));
+        }
         let answers = parse_answers(&self.answer).unwrap_or_else(|| {
             note("--answer must be statuses from 200 to 999, separated by commas".into());
             Vec::new()
@@ -174,11 +225,31 @@ impl ReceiverArgs {
         };
         let script = Script { answers, delay, ending, body: self.body.clone(), retry_after };
         if wrong.is_empty() {
-            Ok(ReceiverOptions { listen, secrets, script, connections })
+            Ok(ReceiverOptions { listen, tls: None, contracts, secrets, script, connections })
         } else {
             Err(wrong)
         }
     }
+}
+
+/// The built-in contract of this name, or the document in this file.
+fn contract(given: &str) -> Result<Arc<Contract>, String> {
+    let named = builtins().iter().find(|built_in| built_in.contract.id().as_str() == given);
+    if let Some(named) = named {
+        return Ok(Arc::clone(&named.contract));
+    }
+    let neither = |error: io::Error| {
+        let names: Vec<_> = builtins().iter().map(|it| it.contract.id().as_str()).collect();
+        format!("neither built in ({}) nor a file: {error}", names.join(", "))
+    };
+    let mut document = String::new();
+    let file = File::open(given).map_err(neither)?;
+    file.take(DOCUMENT_LEN + 1).read_to_string(&mut document).map_err(|error| error.to_string())?;
+    let read = Contract::read(&document, 0).map(Arc::new);
+    read.map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.join("; ")
+    })
 }
 
 fn parse_answers(text: &str) -> Option<Vec<StatusCode>> {
@@ -236,8 +307,10 @@ mod tests {
     fn settings_become_options() {
         let given = options(&[
             "--listen=127.0.0.1:0",
-            "--secret=whsec_AAAA",
-            "--secret=whsec_BBBB",
+            "--contract=crypto_onramp",
+            "--contract=standard_webhooks",
+            "--secret=any text",
+            "--secret=whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
             "--answer=500, 503,200",
             "--delay=250ms",
             "--close",
@@ -246,18 +319,41 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((given.listen.port(), given.secrets.len()), (0, 2));
+        assert_eq!(given.contracts.usual().id().as_str(), "crypto_onramp");
         let codes: Vec<_> = given.script.answers.iter().map(StatusCode::as_u16).collect();
         assert_eq!(codes, [500, 503, 200]);
         assert_eq!(given.script.delay, Duration::from_millis(250));
         assert_eq!(given.script.ending, Ending::Close);
         assert_eq!((given.script.body.as_str(), given.script.retry_after), ("no", Some(5)));
-        assert_eq!(options(&[]).unwrap().listen.to_string(), "127.0.0.1:9000");
+        let usual = options(&[]).unwrap();
+        assert_eq!(usual.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(usual.contracts.usual().id().as_str(), "standard_webhooks");
+    }
+
+    #[test]
+    fn a_contract_may_be_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let good = "contract: mine\nexamples:\n  - event: { id: e, type: a, data: '{}' }\n    time: 2026-01-01T00:00:00Z\n    attempt: 1\n";
+        let read = contract(&file("good.yaml", good)).unwrap();
+        assert_eq!(read.id().as_str(), "mine");
+        let said = contract(&file("bad.yaml", &good.replace("attempt", "attempts"))).unwrap_err();
+        assert!(said.contains("attempts"), "{said}");
+        let said = contract(&file("long.yaml", &"# \n".repeat(30_000))).unwrap_err();
+        assert!(!said.is_empty());
+        let said = contract("standard_webhook").unwrap_err();
+        assert!(said.contains("standard_webhooks, tusfacturas) nor a file"), "{said}");
     }
 
     #[test]
     fn every_wrong_setting_is_named_at_once() {
         let wrong = options(&[
             "--listen=here",
+            "--contract=nowhere",
             "--secret=hunter2",
             "--answer=200,OK",
             "--delay=2",
@@ -273,6 +369,7 @@ mod tests {
             named,
             [
                 "--listen",
+                "--contract",
                 "--secret",
                 "--answer",
                 "--delay",

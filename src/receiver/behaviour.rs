@@ -8,7 +8,9 @@
 //! | `/drip` | 200, then a byte of body five times a second, for ten minutes |
 //! | `/close` | the connection is closed without an answer |
 //! | `/retry-after/{s}/{code}` | that status with `Retry-After` |
-//! | `/fail-first/{n}` | 503 to the first n requests with the same webhook-id and path |
+//! | `/fail-first/{n}` | 503 to the first n requests of the same delivery and path |
+//! | `/callback/{answer}` | 200 with that word as body, as a callback answers; `error`: 500 |
+//! | `/contract/{name}` | nothing: the request is verified under that contract |
 //!
 //! Words can follow each other (`/delay/200/status/500`); what comes after the first other segment
 //! is free (`/status/500/tenant-a`). A known word with a value that it cannot have is answered with
@@ -72,10 +74,20 @@ pub struct Plan {
     pub body: String,
     /// The answer's `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
+    /// The contract that the path names.
+    pub contract: Option<String>,
+}
+
+impl Plan {
+    /// Answers with 400 and what is wrong with the path.
+    pub fn refuse(&mut self, mistake: String) {
+        answer(self, StatusCode::BAD_REQUEST, None);
+        self.body = mistake;
+    }
 }
 
 /// What is done with a request: `number` counts all requests from 0, `earlier` is how many came
-/// before with the same webhook-id and path.
+/// before of the same delivery and path.
 pub fn plan(script: &Script, path: &str, number: usize, earlier: u32) -> Plan {
     let last = script.answers.len().saturating_sub(1);
     let status = script.answers.get(number.min(last)).copied().unwrap_or(StatusCode::OK);
@@ -85,11 +97,10 @@ pub fn plan(script: &Script, path: &str, number: usize, earlier: u32) -> Plan {
         status,
         body: script.body.clone(),
         retry_after: script.retry_after.filter(|_| !status.is_success()),
+        contract: None,
     };
     if let Err(mistake) = follow(path, earlier, &mut plan) {
-        plan.ending = Ending::Answer;
-        plan.status = StatusCode::BAD_REQUEST;
-        plan.body = mistake;
+        plan.refuse(mistake);
     }
     plan
 }
@@ -122,6 +133,18 @@ fn follow(path: &str, earlier: u32, plan: &mut Plan) -> Result<(), String> {
                     answer(plan, StatusCode::OK, None);
                 }
             }
+            "callback" => {
+                let word = text(word, segments.next(), "an answer, as in true, false or error")?;
+                if word == "error" {
+                    answer(plan, StatusCode::INTERNAL_SERVER_ERROR, None);
+                } else {
+                    answer(plan, StatusCode::OK, None);
+                    word.clone_into(&mut plan.body);
+                }
+            }
+            "contract" => {
+                plan.contract = Some(text(word, segments.next(), "a contract's name")?.to_owned());
+            }
             _ => break,
         }
     }
@@ -132,6 +155,12 @@ fn answer(plan: &mut Plan, status: StatusCode, retry_after: Option<u32>) {
     plan.ending = Ending::Answer;
     plan.status = status;
     plan.retry_after = retry_after;
+}
+
+fn text<'a>(word: &str, value: Option<&'a str>, what: &str) -> Result<&'a str, String> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("/{word}/ must be followed by {what}\n"))
 }
 
 fn number(word: &str, value: Option<&str>, what: &str) -> Result<u32, String> {
@@ -204,10 +233,39 @@ mod tests {
     }
 
     #[test]
+    fn a_callback_answers_with_a_word() {
+        let answered = |path| {
+            let script = Script { body: "hi".into(), ..Script::default() };
+            let plan = plan(&script, path, 0, 0);
+            (plan.status.as_u16(), plan.body)
+        };
+        assert_eq!(answered("/callback/true"), (200, "true".to_owned()));
+        assert_eq!(answered("/contract/x/delay/5/callback/0/y"), (200, "0".to_owned()));
+        assert_eq!(answered("/callback/error"), (500, "hi".to_owned()));
+    }
+
+    #[test]
+    fn a_path_may_name_a_contract() {
+        let planned = plan(&Script::default(), "/contract/tusfacturas/status/500", 0, 0);
+        assert_eq!(
+            (planned.contract.as_deref(), planned.status.as_u16()),
+            (Some("tusfacturas"), 500)
+        );
+        assert_eq!(plan(&Script::default(), "/hook/contract/x", 0, 0).contract, None);
+    }
+
+    #[test]
     fn mistakes_are_answered_with_400() {
-        for path in
-            ["/status", "/status/abc", "/status/100", "/delay/-1", "/fail-first/", "/retry-after/5"]
-        {
+        for path in [
+            "/status",
+            "/status/abc",
+            "/status/100",
+            "/delay/-1",
+            "/fail-first/",
+            "/retry-after/5",
+            "/callback/",
+            "/contract",
+        ] {
             let plan = plan(&Script::default(), path, 0, 0);
             assert_eq!(plan.status.as_u16(), 400, "{path}");
             assert!(plan.body.contains("must be followed by"), "{path}");

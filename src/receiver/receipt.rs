@@ -1,4 +1,4 @@
-//! What is kept and printed of a request.
+//! What is kept and printed of a request: what came, under which contract, and what is said of it.
 //!
 //! A request is a stranger's text: on a terminal, control characters are escaped, so that it cannot
 //! move the cursor or recolour what stands around it.
@@ -13,7 +13,7 @@ use pregon_core::clock::Timestamp;
 use serde_json::json;
 
 use super::behaviour::{Ending, Plan};
-use super::verify::{Verdict, webhook_id};
+use super::verify::{Judgement, Verdict};
 
 /// One request as it was received, and what is done with it.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct Receipt {
     pub headers: HeaderMap,
     /// Its body; empty if it was larger than a MiB, which was answered with 413.
     pub body: Bytes,
-    /// What verification says.
-    pub verdict: Verdict,
+    /// What verification says, and under which contract.
+    pub judgement: Judgement,
     /// What is done with it.
     pub plan: Plan,
 }
@@ -39,7 +39,17 @@ pub struct Receipt {
 impl Receipt {
     /// Its `webhook-id`, if it has one.
     pub fn webhook_id(&self) -> Option<&str> {
-        webhook_id(&self.headers)
+        self.headers.get("webhook-id")?.to_str().ok()
+    }
+
+    /// What verification says, in one word.
+    pub fn verdict(&self) -> Verdict {
+        self.judgement.verdict
+    }
+
+    /// The name of the contract that it was verified under.
+    pub fn contract(&self) -> &str {
+        self.judgement.contract.id().as_str()
     }
 
     /// What is done with it, in one word: the status, or `DRIP`, `HANG`, `CLOSE`.
@@ -53,8 +63,8 @@ impl Receipt {
     }
 
     /// One line of JSON: `number`, `time`, `method`, `path`, `headers` (an object; repeated ones
-    /// joined by `, `), `webhook_id` (or null), `verdict`, `answer`, and the body as `body` where
-    /// it is UTF-8, else as `body_base64`.
+    /// joined by `, `), `webhook_id` (or null), `contract`, `verdict`, `signatures` (in words),
+    /// `answer`, and the body as `body` where it is UTF-8, else as `body_base64`.
     pub fn to_json(&self) -> String {
         let mut line = json!({
             "number": self.number,
@@ -63,7 +73,9 @@ impl Receipt {
             "path": self.uri.to_string(),
             "headers": self.joined_headers(),
             "webhook_id": self.webhook_id(),
-            "verdict": self.verdict,
+            "contract": self.contract(),
+            "verdict": self.verdict(),
+            "signatures": self.judgement.details(),
             "answer": self.answer(),
         });
         match std::str::from_utf8(&self.body) {
@@ -87,12 +99,16 @@ impl Receipt {
     }
 }
 
-/// Several lines for people: what came, headers, body.
+/// Several lines for people: what came and what is said of it, headers, body.
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, time, method, uri, verdict, .. } = self;
-        let (uri, answer) = (escaped(&uri.to_string()), self.answer());
+        let Self { number, time, method, uri, .. } = self;
+        let (uri, answer, verdict) = (escaped(&uri.to_string()), self.answer(), self.verdict());
         writeln!(f, "{time}  #{number}  {method} {uri}  {verdict}, answered {answer}")?;
+        match self.judgement.details() {
+            details if details.is_empty() => writeln!(f, "  contract {}", self.contract())?,
+            details => writeln!(f, "  contract {}: {details}", self.contract())?,
+        }
         for (name, value) in &self.headers {
             let value = escaped(&String::from_utf8_lossy(value.as_bytes()));
             writeln!(f, "    {name}: {value}")?;
@@ -124,7 +140,10 @@ fn escaped(text: &str) -> String {
 mod tests {
     use http::StatusCode;
 
+    use pregon_core::contract::verify::Finding;
+
     use super::super::behaviour::{Script, plan};
+    use super::super::verify::Contracts;
     use super::*;
 
     fn receipt(body: &'static [u8]) -> Receipt {
@@ -139,7 +158,11 @@ mod tests {
             uri: "/status/503?a=b".parse().unwrap(),
             headers,
             body: Bytes::from_static(body),
-            verdict: Verdict::WrongSignature,
+            judgement: Judgement {
+                contract: Contracts::default().get(None).unwrap().clone(),
+                verdict: Verdict::WrongSignature,
+                signatures: vec![("v1".into(), Finding::Wrong), ("v1a".into(), Finding::Missing)],
+            },
             plan: plan(&Script::default(), "/status/503", 2, 0),
         }
     }
@@ -154,7 +177,9 @@ mod tests {
             json!({
                 "number": 3, "time": "2022-10-26T22:36:41.600Z", "method": "POST",
                 "path": "/status/503?a=b", "headers": {"webhook-id": "e1", "x-twice": "a, b"},
-                "webhook_id": "e1", "verdict": "WRONG_SIGNATURE", "answer": "503",
+                "webhook_id": "e1", "contract": "standard_webhooks",
+                "verdict": "WRONG_SIGNATURE", "signatures": "v1 wrong, v1a missing",
+                "answer": "503",
                 "body": "{\"a\":\n1}",
             })
         );
@@ -167,8 +192,8 @@ mod tests {
         let text = receipt("{\n  \"a\": \"\u{1b}[2J\u{202e}ñ\"\n}".as_bytes()).to_string();
         assert_eq!(
             text,
-            "2022-10-26T22:36:41.600Z  #3  POST /status/503?a=b  WRONG_SIGNATURE, answered 503\n    \
-             webhook-id: e1\n    x-twice: a\n    x-twice: b\n    {\n      \"a\": \
+            "2022-10-26T22:36:41.600Z  #3  POST /status/503?a=b  WRONG_SIGNATURE, answered 503\n  \
+             contract standard_webhooks: v1 wrong, v1a missing\n    webhook-id: e1\n    x-twice: a\n    x-twice: b\n    {\n      \"a\": \
              \"\\u{1b}[2J\\u{202e}ñ\"\n    }\n"
         );
     }

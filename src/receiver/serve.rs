@@ -1,4 +1,4 @@
-//! The receiver's HTTP/1.1 server.
+//! The receiver's HTTP/1.1 server, over TLS if it has a certificate.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pregon_core::clock::SharedClock;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -24,7 +25,8 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::behaviour::{Ending, Plan, Script, plan};
 use super::receipt::Receipt;
-use super::verify::{Secret, verify, webhook_id};
+use super::tls::Tls;
+use super::verify::{Contracts, Secret, delivery_id, judge};
 
 /// The largest body that is read: four times what Pregón sends by default.
 const BODY_LEN: usize = 1024 * 1024;
@@ -45,6 +47,7 @@ type Reply = Response<Either<Full<Bytes>, Drip>>;
 #[derive(Debug)]
 pub(super) struct Shared {
     script: Script,
+    contracts: Contracts,
     clock: SharedClock,
     receipts: mpsc::Sender<Receipt>,
     state: Mutex<State>,
@@ -58,8 +61,13 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(script: Script, clock: SharedClock, receipts: mpsc::Sender<Receipt>) -> Self {
-        Self { script, clock, receipts, state: Mutex::default() }
+    pub(super) fn new(
+        script: Script,
+        contracts: Contracts,
+        clock: SharedClock,
+        receipts: mpsc::Sender<Receipt>,
+    ) -> Self {
+        Self { script, contracts, clock, receipts, state: Mutex::default() }
     }
 
     pub(super) fn trust(&self, secrets: impl IntoIterator<Item = Secret>) {
@@ -76,26 +84,31 @@ impl Shared {
         let (head, body) = request.into_parts();
         let body = timeout(READ_TIME, read(body)).await.map_err(|_| Closed)??;
         let time = self.clock.now();
-        let (number, earlier, verdict) = self.with_state(|state| {
+        let path = head.uri.path();
+        let (number, earlier, secrets) = self.with_state(|state| {
             state.requests += 1;
-            let id = webhook_id(&head.headers).unwrap_or_default();
-            let earlier = state.seen.count(format!("{id} {}", head.uri.path()));
-            let bytes = body.as_deref().unwrap_or_default();
-            (state.requests, earlier, verify(&state.secrets, &head.headers, bytes, time))
+            let id = delivery_id(&head.headers).unwrap_or_default();
+            (state.requests, state.seen.count(format!("{id} {path}")), state.secrets.clone())
         });
-        let mut plan = plan(&self.script, head.uri.path(), number - 1, earlier);
+        let mut plan = plan(&self.script, path, number - 1, earlier);
+        let contract = self.contracts.get(plan.contract.as_deref()).unwrap_or_else(|| {
+            plan.refuse("/contract/ must be followed by a built-in or given name\n".to_owned());
+            self.contracts.usual()
+        });
         if body.is_none() {
             plan.ending = Ending::Answer;
             plan.status = StatusCode::PAYLOAD_TOO_LARGE;
         }
+        let body = body.unwrap_or_default();
+        let judgement = judge(contract, &secrets, &head.headers, &body, time);
         let receipt = Receipt {
             number,
             time,
             method: head.method,
             uri: head.uri,
             headers: head.headers,
-            body: body.unwrap_or_default(),
-            verdict,
+            body,
+            judgement,
             plan: plan.clone(),
         };
         // Nobody reads receipts any more when the receiver is about to end.
@@ -104,7 +117,7 @@ impl Shared {
     }
 }
 
-/// How often each (webhook-id, path) came.
+/// How often each (delivery, path) came.
 #[derive(Debug, Default)]
 struct Seen {
     counts: HashMap<Arc<str>, u32>,
@@ -143,16 +156,21 @@ impl std::fmt::Display for Closed {
 impl std::error::Error for Closed {}
 
 /// Accepts connections for ever. Dropping the future ends them all.
-pub(super) async fn accept(tcp: TcpListener, connections: usize, shared: Arc<Shared>) {
+pub(super) async fn accept(
+    tcp: TcpListener,
+    tls: Option<Tls>,
+    connections: usize,
+    shared: Arc<Shared>,
+) {
     let places = Arc::new(Semaphore::new(connections));
     let mut open = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match tcp.accept().await {
             Ok((conn, _)) => {
-                let shared = Arc::clone(&shared);
+                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
                 open.spawn(async move {
-                    serve(conn, shared).await;
+                    begin(conn, tls, shared).await;
                     drop(place);
                 });
             }
@@ -165,9 +183,19 @@ pub(super) async fn accept(tcp: TcpListener, connections: usize, shared: Arc<Sha
     }
 }
 
-async fn serve(conn: TcpStream, shared: Arc<Shared>) {
+/// Serves one connection, once its handshake is done.
+async fn begin(conn: TcpStream, tls: Option<Tls>, shared: Arc<Shared>) {
     // Answers are small: each is to leave at once.
     let _ = conn.set_nodelay(true);
+    let Some(tls) = tls else { return serve(conn, shared).await };
+    match timeout(READ_TIME, tls.accept(conn)).await {
+        Ok(Ok(conn)) => serve(conn, shared).await,
+        Ok(Err(error)) => tracing::warn!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn serve(conn: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { shared.receive(request).await }

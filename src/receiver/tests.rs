@@ -19,7 +19,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const SOON: Duration = Duration::from_secs(5);
 
 async fn start(script: Script, secrets: &[&str]) -> Receiver {
-    let secrets = secrets.iter().map(|text| Secret::parse(text).unwrap()).collect();
+    let secrets = secrets.iter().map(|text| Secret::new(text)).collect();
     let options = ReceiverOptions { script, secrets, ..ReceiverOptions::default() };
     Receiver::start(options, ManualClock::at(NOW)).await.unwrap()
 }
@@ -61,18 +61,18 @@ async fn a_request_is_verified_kept_and_answered() {
     let headers = signed(&second, "e1", NOW.seconds(), body);
     assert_eq!(status(&send(receiver.addr(), "/hook?x=1", &headers, body).await), 200);
     let receipt = receiver.next().await.unwrap();
-    assert_eq!(receipt.verdict, Verdict::WrongSignature);
+    assert_eq!(receipt.verdict(), Verdict::WrongSignature);
     assert_eq!((receipt.number, receipt.time, &receipt.body[..]), (1, NOW, body));
     assert_eq!((receipt.webhook_id(), receipt.uri.to_string()), (Some("e1"), "/hook?x=1".into()));
 
-    receiver.trust([Secret::parse(&text(second)).unwrap()]);
+    receiver.trust([Secret::new(&text(second))]);
     for (at, verdict) in [(0, Verdict::Verified), (-301, Verdict::Stale)] {
         let headers = signed(&second, "e1", NOW.seconds() + at, body);
         send(receiver.addr(), "/hook", &headers, body).await;
-        assert_eq!(receiver.next().await.unwrap().verdict, verdict);
+        assert_eq!(receiver.next().await.unwrap().verdict(), verdict);
     }
     send(receiver.addr(), "/hook", "", body).await;
-    assert_eq!(receiver.next().await.unwrap().verdict, Verdict::Unsigned);
+    assert_eq!(receiver.next().await.unwrap().verdict(), Verdict::Unsigned);
 }
 
 #[tokio::test]
@@ -117,6 +117,33 @@ async fn a_body_over_a_mebibyte_is_not_kept() {
     send(receiver.addr(), "/", "", &[&body[..], b"a"].concat()).await;
     let receipt = receiver.next().await.unwrap();
     assert_eq!((receipt.answer(), receipt.body.len()), ("413".into(), 0));
+}
+
+#[tokio::test]
+async fn a_path_names_the_contract_and_a_callback_answers() {
+    // The example of the contract's document.
+    let body = concat!(
+        r#"{"eventName":"crypto_delivered","orderId":"5a3288ea-0bd4-44d2-af11-aae1f88bbd61","#,
+        r#""timeStamp":"2022-10-26T22:36:41.658Z","#,
+        r#""signature":"ac1084a3e462dfab7f1197635ae0352d5baa8388ac51d37db2dd5ccf019ebe0f"}"#
+    );
+    let mut receiver = start(Script::default(), &["un-secreto-de-ejemplo"]).await;
+    for (path, contract, verdict, status_code) in [
+        ("/contract/crypto_onramp/hook", "crypto_onramp", Verdict::Verified, 200),
+        ("/contract/tusfacturas/status/201", "tusfacturas", Verdict::SignsNothing, 201),
+        ("/hook", "standard_webhooks", Verdict::Unsigned, 200),
+        ("/contract/strange", "standard_webhooks", Verdict::Unsigned, 400),
+    ] {
+        let answer = send(receiver.addr(), path, "", body.as_bytes()).await;
+        let receipt = receiver.next().await.unwrap();
+        assert_eq!(
+            (status(&answer), receipt.contract(), receipt.verdict()),
+            (status_code, contract, verdict),
+            "{path}"
+        );
+    }
+    let answer = send(receiver.addr(), "/callback/false", "", b"{}").await;
+    assert!(answer.ends_with("\r\n\r\nfalse"), "{answer}");
 }
 
 /// On a clock that jumps to the next timer whenever nothing else happens.
