@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that must hold of a commit: installs what it needs, then checks formatting, lints and the API's proto files,
-# and runs every test: unit, property, conformance, documentation, and end to end against real processes. Stops at the
-# first failure. CI runs just this.
+# Everything that must hold of a commit: installs what it needs, then checks formatting, lints, the API's proto files and
+# the golden vectors of the built-in contracts, and runs every test: unit, property, conformance, documentation, and end
+# to end against real processes. Stops at the first failure. CI runs just this.
 #
 # One profile (dev) serves all of it, so that nothing is built twice. Arguments go to `cargo test`, as in
 # `./scripts/test.sh --test e2e kill`.
@@ -22,6 +22,9 @@ cargo fmt --all --check
 
 step "proto files"
 ./scripts/buf-lint.sh
+
+step "golden vectors"
+python3 contracts/expected.py
 
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

