@@ -88,6 +88,13 @@ fn choose(
     }
 }
 
+/// Puts a chosen field into its place; one that was not chosen stays.
+pub(crate) fn put<T: Clone>(place: &mut T, chosen: Option<&T>) {
+    if let Some(chosen) = chosen {
+        place.clone_from(chosen);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -67,6 +67,17 @@ impl<'a> From<&'a Callback> for Receiver<'a> {
 }
 
 impl Receiver<'_> {
+    /// What of it is to be held against its contract after an edit: all of it under another
+    /// contract; else what was chosen, headers and auth being one.
+    pub(crate) fn affected_by(self, edit: &Receiver<'_>, moved: bool) -> Self {
+        let sent = moved || edit.headers.is_some() || edit.identity.is_some();
+        Self {
+            url: self.url.filter(|_| moved || edit.url.is_some()),
+            headers: self.headers.filter(|_| sent),
+            identity: self.identity.filter(|_| sent),
+        }
+    }
+
     /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the
     /// field that they are fields of.
     pub(crate) fn check(

@@ -14,8 +14,8 @@ use pregon_proto::v1;
 use pregon_rpc::time;
 
 use crate::catalog::Stored;
-use crate::mask::{Fields, Mask};
-use crate::receiver::{self, AuthEdit, Identity, Receiver};
+use crate::mask::{Fields, Mask, put};
+use crate::receiver::{self, AuthEdit, Receiver};
 use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
@@ -136,24 +136,8 @@ impl Edit {
         }
     }
 
-    /// What of a callback is to be held against its contract once this is applied: all of it under
-    /// another contract; else what is chosen, headers and auth being one.
-    pub(super) fn affects<'a>(&self, it: &'a Callback, moved: bool) -> Receiver<'a> {
-        let sent = moved || self.headers.is_some() || self.auth.is_some();
-        Receiver {
-            url: (moved || self.url.is_some()).then_some(&it.url),
-            headers: sent.then_some(&it.headers),
-            identity: sent.then(|| Identity::of(&it.auth)),
-        }
-    }
-
     /// Changes a callback, all but its environment and its auth.
     pub(super) fn apply(&self, callback: &mut Callback) {
-        fn put<T: Clone>(place: &mut T, chosen: Option<&T>) {
-            if let Some(chosen) = chosen {
-                place.clone_from(chosen);
-            }
-        }
         put(&mut callback.common.display_name, self.display_name.as_ref());
         put(&mut callback.common.labels, self.labels.as_ref());
         put(&mut callback.url, self.url.as_ref());

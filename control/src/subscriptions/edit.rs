@@ -13,8 +13,8 @@ use pregon_core::redact::SensitiveRoot;
 use pregon_proto::v1;
 
 use crate::catalog::Stored;
-use crate::mask::{Fields, Mask};
-use crate::receiver::{self, AuthEdit, Identity, Receiver};
+use crate::mask::{Fields, Mask, put};
+use crate::receiver::{self, AuthEdit, Receiver};
 use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
@@ -133,24 +133,8 @@ impl Edit {
         }
     }
 
-    /// What of a subscription is to be held against its contract once this is applied: all of it
-    /// under another contract; else what is chosen, headers and auth being one.
-    pub(super) fn affects<'a>(&self, it: &'a Subscription, moved: bool) -> Receiver<'a> {
-        let sent = moved || self.headers.is_some() || self.auth.is_some();
-        Receiver {
-            url: (moved || self.url.is_some()).then_some(&it.url),
-            headers: sent.then_some(&it.headers),
-            identity: sent.then(|| Identity::of(&it.auth)),
-        }
-    }
-
     /// Changes a subscription, all but its environment and its auth.
     pub(super) fn apply(&self, subscription: &mut Subscription) {
-        fn put<T: Clone>(place: &mut T, chosen: Option<&T>) {
-            if let Some(chosen) = chosen {
-                place.clone_from(chosen);
-            }
-        }
         put(&mut subscription.common.display_name, self.display_name.as_ref());
         put(&mut subscription.common.labels, self.labels.as_ref());
         put(&mut subscription.url, self.url.as_ref());

@@ -18,6 +18,7 @@ use super::{
     until_settled, v1, whole, with_fields,
 };
 use crate::contracts::Leans;
+use crate::receiver::Receiver;
 
 /// An update on its way.
 struct Update<'a> {
@@ -110,7 +111,7 @@ impl Control {
             (now.auth, _) = self.sealed_auth(FIELD, auth, &before.auth, update.name)?;
         }
         let mut wrong = Violations::new();
-        let affected = edit.affects(&now, moved);
+        let affected = Receiver::from(&now).affected_by(&edit.receiver(), moved);
         let touched = moved || affected.url.is_some() || affected.headers.is_some();
         affected.check(FIELD, contract, &self.contracts.policy(contract), &mut wrong);
         wrong.finish()?;
