@@ -1,6 +1,7 @@
 //! What every story uses: processes that end with the test, grpcurl, a receiver, a publisher, and
 //! waiting with a bound.
 
+pub mod collector;
 pub mod grpcurl;
 pub mod load;
 pub mod planes;
@@ -15,6 +16,7 @@ pub mod tls;
 pub mod verifier;
 pub mod world;
 
+pub use collector::Collector;
 pub use grpcurl::Grpcurl;
 pub use planes::Planes;
 pub use poll::eventually;

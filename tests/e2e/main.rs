@@ -14,6 +14,7 @@ mod harness;
 
 mod bad_input;
 mod bad_resources;
+mod collector;
 mod contracts;
 mod deletion;
 mod demo;

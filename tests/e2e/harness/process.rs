@@ -12,7 +12,7 @@ use super::poll;
 /// Lines of output that are kept: enough for any story; the rest is read and dropped.
 const LINES_KEPT: usize = 20_000;
 
-/// A running `pregon`.
+/// A running `pregon`, or a tool.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -36,6 +36,11 @@ impl Process {
         Self::start(command, args, &[])
     }
 
+    /// Starts a program that `scripts/tools.sh` installs.
+    pub fn tool(program: Command, args: &[&str]) -> Self {
+        Self::start(program, args, &[])
+    }
+
     fn start(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PREGON_") {
@@ -48,7 +53,8 @@ impl Process {
         let output = Arc::default();
         follow(child.stdout.take().expect("stdout is piped"), Arc::clone(&output));
         follow(child.stderr.take().expect("stderr is piped"), Arc::clone(&output));
-        Self { child, line: format!("pregon {}", args.join(" ")), output }
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        Self { child, line: format!("{program} {}", args.join(" ")), output }
     }
 
     /// Runs the binary to its end, within the bound of all conditions.

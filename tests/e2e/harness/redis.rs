@@ -136,7 +136,7 @@ impl Redis {
 }
 
 /// A port that nobody listens on, and that no other test of this process is given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let len = PORTS.end - PORTS.start;
     let first = u16::try_from(std::process::id() * 37 % u32::from(len)).expect("below len");

@@ -4,6 +4,9 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A certificate authority that makes certificates for `localhost` and 127.0.0.1.
 pub struct Authority {
@@ -40,6 +43,17 @@ impl Authority {
         std::fs::write(&files[0], cert.pem()).unwrap();
         std::fs::write(&files[1], key.serialize_pem()).unwrap();
         files.map(|file| file.display().to_string())
+    }
+
+    /// What a client that believes only this authority speaks HTTP/2 with.
+    pub fn client(&self) -> ClientConfig {
+        let pem = std::fs::read(self.file()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let mut config =
+            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
     }
 
     fn make(&self) -> (rcgen::Certificate, KeyPair) {
