@@ -2,6 +2,7 @@
 //! waiting with a bound.
 
 pub mod collector;
+pub mod golden;
 pub mod grpcurl;
 pub mod load;
 pub mod planes;

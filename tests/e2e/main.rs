@@ -16,6 +16,7 @@ mod bad_input;
 mod bad_resources;
 mod collector;
 mod contracts;
+mod dashboards;
 mod deletion;
 mod demo;
 mod drain;
