@@ -3,6 +3,9 @@
 # the golden vectors of the built-in contracts, and runs every test: unit, property, conformance, documentation, and end
 # to end against real processes. Stops at the first failure. CI runs just this.
 #
+# Alerts are also tried with promtool where it is installed; building it takes longer than the tests are worth waiting for:
+# `go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0`.
+#
 # One profile (dev) serves all of it, so that nothing is built twice. Arguments go to `cargo test`, as in
 # `./scripts/test.sh --test e2e kill`.
 set -euo pipefail
@@ -32,6 +35,12 @@ cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if command -v cargo-deny >/dev/null; then
     step "dependencies"
     cargo deny --all-features check bans licenses sources
+fi
+
+if command -v promtool >/dev/null; then
+    step "alerts"
+    promtool check rules deploy/telemetry/prometheus/alerts.yaml
+    promtool test rules deploy/telemetry/prometheus/alerts_test.yaml
 fi
 
 step "tests"

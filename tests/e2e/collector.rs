@@ -1,5 +1,6 @@
 //! The harness's own collector: what is sent to it by the protocol's own messages is read back, over faults too.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
@@ -12,7 +13,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
-    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric, number_data_point,
+    Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+    Sum, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -22,11 +24,14 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::Collector;
 use crate::harness::collector::Wish;
 use crate::harness::collector::otlp::{self, Kind, Measure, text};
 use crate::harness::collector::tree;
 use crate::harness::tls::Authority;
+use crate::harness::{Collector, golden};
+
+/// Temporality of what counts up from the start.
+const CUMULATIVE: i32 = 2;
 
 /// When everything in these stories begins; any moment does, but metrics must be of today to be on the page.
 fn now() -> u64 {
@@ -84,22 +89,45 @@ fn log() -> ExportLogsServiceRequest {
     ExportLogsServiceRequest { resource_logs: vec![of] }
 }
 
-fn metric(count: i64) -> ExportMetricsServiceRequest {
-    let point = NumberDataPoint {
-        attributes: vec![attribute("outcome", "RETRY")],
-        start_time_unix_nano: now(),
-        time_unix_nano: now(),
-        value: Some(number_data_point::Value::AsInt(count)),
+/// A metric of the list with one point, which has a word for each label.
+fn metric(metric: &golden::Metric) -> Metric {
+    let attributes = metric.labels.iter().map(|label| attribute(label, "WORD")).collect();
+    let (start_time_unix_nano, time_unix_nano) = (now(), now());
+    let number = |attributes| NumberDataPoint {
+        attributes,
+        start_time_unix_nano,
+        time_unix_nano,
+        value: Some(number_data_point::Value::AsInt(3)),
         ..NumberDataPoint::default()
     };
-    let sum = Sum { data_points: vec![point], aggregation_temporality: 2, is_monotonic: true };
-    let metric = Metric {
-        name: "pregon.attempts".into(),
-        unit: "{attempt}".into(),
-        data: Some(metric::Data::Sum(sum)),
-        ..Metric::default()
+    let data = match metric.kind {
+        golden::Kind::Gauge => metric::Data::Gauge(Gauge { data_points: vec![number(attributes)] }),
+        golden::Kind::Counter => metric::Data::Sum(Sum {
+            data_points: vec![number(attributes)],
+            aggregation_temporality: CUMULATIVE,
+            is_monotonic: true,
+        }),
+        golden::Kind::Histogram => {
+            let point = HistogramDataPoint {
+                attributes,
+                start_time_unix_nano,
+                time_unix_nano,
+                count: 3,
+                sum: Some(1.5),
+                bucket_counts: vec![2, 1],
+                explicit_bounds: vec![1.0],
+                ..HistogramDataPoint::default()
+            };
+            let data_points = vec![point];
+            metric::Data::Histogram(Histogram { data_points, aggregation_temporality: CUMULATIVE })
+        }
     };
-    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let (name, unit) = (metric.name.clone(), metric.unit.clone());
+    Metric { name, unit, data: Some(data), ..Metric::default() }
+}
+
+fn metrics(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
     let of = ResourceMetrics { resource: resource(), scope_metrics, ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![of] }
 }
@@ -136,7 +164,10 @@ async fn what_is_sent_is_read_back() {
     let both = spans(vec![span(2, &[1; 8], "attempt"), span(1, &[], "deliver")]);
     TraceServiceClient::new(channel.clone()).export(both).await.unwrap();
     LogsServiceClient::new(channel.clone()).export(log()).await.unwrap();
-    MetricsServiceClient::new(channel).export(metric(3)).await.unwrap();
+    let list = golden::metrics();
+    let attempts = list.iter().find(|metric| metric.name == "pregon.attempts").unwrap();
+    let sent = metrics(vec![metric(attempts)]);
+    MetricsServiceClient::new(channel).export(sent).await.unwrap();
 
     let trace = collector.trace("a trace of two", |tree| tree.spans().len() == 2).await;
     let printed = tree::print(std::slice::from_ref(&trace), &["error.type"]);
@@ -153,14 +184,42 @@ async fn what_is_sent_is_read_back() {
     assert_eq!(log.trace_id.as_ref(), Some(&trace.trace_id), "it belongs to that trace");
     assert_eq!(log.span_id.as_ref(), Some(&attempt.span_id));
 
-    let wanted = |point: &&otlp::Point| point.is("pregon.attempts", &[("outcome", "RETRY")]);
+    let wanted = |point: &&otlp::Point| point.is("pregon.attempts", &[("outcome", "WORD")]);
     let find = |points: &[otlp::Point]| points.iter().find(wanted).cloned();
     let point = collector.points_with("a point", find).await;
     assert_eq!((point.unit.as_str(), &point.measure), ("{attempt}", &Measure::Counter(3.0)));
-    let line = collector.page_line("the counter", |line| line.starts_with("pregon_attempts")).await;
-    let expected = "pregon_attempts_total{instance=\"n0\",job=\"pregon\",outcome=\"RETRY\",\
-                    pregon_plane=\"dataplane\"} 3";
+    let counter = |line: &str| line.starts_with("pregon_attempts");
+    let line = collector.page_line("the counter", counter).await;
+    let expected = "pregon_attempts_total{error_class=\"WORD\",instance=\"n0\",job=\"pregon\",\
+                    outcome=\"WORD\",pregon_plane=\"dataplane\"} 3";
     assert_eq!(line, expected);
+}
+
+#[tokio::test]
+async fn prometheus_gets_the_names_and_labels_that_dashboards_ask_for() {
+    let collector = Collector::start().await;
+    let list = golden::metrics();
+    let sent = metrics(list.iter().map(metric).collect());
+    MetricsServiceClient::new(channel(&collector).await).export(sent).await.unwrap();
+    // The page has all of a request at once.
+    collector.page_line("the last metric", |line| line.starts_with("rpc_server")).await;
+    let page = collector.page().await.unwrap();
+    let lines =
+        page.lines().filter(|line| !line.starts_with('#') && !line.starts_with("target_info"));
+    let on_page: BTreeMap<_, _> = lines.map(name_and_labels).collect();
+    let expected: BTreeMap<_, BTreeSet<_>> = golden::series()
+        .into_iter()
+        .map(|(name, series)| (name, series.labels.into_iter().collect()))
+        .collect();
+    assert_eq!(on_page, expected);
+}
+
+/// The name of a series on the page, and its labels; their values have neither commas nor quotes.
+fn name_and_labels(line: &str) -> (String, BTreeSet<String>) {
+    let (name, rest) = line.split_once('{').unwrap();
+    let (labels, _) = rest.split_once('}').unwrap();
+    let label = |pair: &str| pair.split_once('=').unwrap().0.to_owned();
+    (name.to_owned(), labels.split(',').map(label).collect())
 }
 
 #[tokio::test]
