@@ -197,10 +197,28 @@ async fn what_is_sent_is_read_back() {
 
 #[tokio::test]
 async fn prometheus_gets_the_names_and_labels_that_dashboards_ask_for() {
-    let collector = Collector::start().await;
+    assert_page(&Collector::start().await).await;
+}
+
+#[tokio::test]
+async fn the_configuration_for_users_serves_metrics_and_sends_the_rest_on() {
+    let backend = Collector::start().await;
+    let collector = Collector::deployed(&backend).await;
+    assert_page(&collector).await;
+    let channel = channel(&collector).await;
+    let one = spans(vec![span(1, &[], "deliver")]);
+    TraceServiceClient::new(channel.clone()).export(one).await.unwrap();
+    LogsServiceClient::new(channel).export(log()).await.unwrap();
+    let trace = backend.trace("the trace", |tree| tree.find("deliver").is_some()).await;
+    assert_eq!(trace.services().into_iter().collect::<Vec<_>>(), ["pregon/dataplane"]);
+    backend.logs_with("the log record", |logs| logs.first().cloned()).await;
+}
+
+/// Sends all metrics of the list; the page has just the series that they are said to become.
+async fn assert_page(collector: &Collector) {
     let list = golden::metrics();
     let sent = metrics(list.iter().map(metric).collect());
-    MetricsServiceClient::new(channel(&collector).await).export(sent).await.unwrap();
+    MetricsServiceClient::new(channel(collector).await).export(sent).await.unwrap();
     // The page has all of a request at once.
     collector.page_line("the last metric", |line| line.starts_with("rpc_server")).await;
     let page = collector.page().await.unwrap();

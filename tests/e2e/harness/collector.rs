@@ -71,6 +71,21 @@ impl Collector {
         Self { process, otlp, prometheus, tls, token, starts, dir }
     }
 
+    /// Starts one with the configuration of deploy/telemetry, which sends traces and logs on to another.
+    pub async fn deployed(backend: &Self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let [otlp, prometheus] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut command = Command::new(tool("bin/otelcol"));
+        command.env("OTLP_LISTEN", otlp.to_string());
+        command.env("PROMETHEUS_LISTEN", prometheus.to_string());
+        command.env("BACKEND_ENDPOINT", backend.otlp.to_string());
+        command.env("BACKEND_INSECURE", if backend.tls.is_some() { "false" } else { "true" });
+        let config = super::root().join("deploy/telemetry/collector.yaml").display().to_string();
+        let mut process = Process::tool(command, &["--config", &config]);
+        process.line_with(READY).await;
+        Self { process, otlp, prometheus, tls: None, token: None, starts: 0, dir }
+    }
+
     /// The URL that it takes OTLP over gRPC at.
     pub fn endpoint(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
