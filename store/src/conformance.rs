@@ -19,6 +19,7 @@ use crate::Store;
 mod kit;
 mod rig;
 
+pub mod backlog;
 pub mod cancel;
 pub mod changes;
 pub mod config;
@@ -280,6 +281,13 @@ macro_rules! conformance_queue {
                 deliveries_are_filtered_by_time
                 replays_are_listed_beside_their_originals
                 attempts_are_listed_oldest_first
+            ]
+            backlog [
+                nothing_waits
+                events_wait_to_be_matched
+                pending_deliveries_are_counted_by_age
+                what_ended_waits_no_more
+                a_large_fan_out_is_counted
             ]
             restart [
                 everything_survives_a_restart

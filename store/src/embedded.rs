@@ -21,7 +21,8 @@
 //!
 //! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
 //! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
-//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`, `books`, `audit`.
+//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`, `books`, `backlog`,
+//! `audit`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::Store;
 
 mod attempts;
 mod audit;
+mod backlog;
 mod books;
 mod chunk;
 mod codec;
@@ -180,6 +182,7 @@ impl Embedded {
             queue: self.handle.clone(),
             log: self.handle.clone(),
             nodes: self.handle.clone(),
+            backlog: self.handle.clone(),
             tests: self.handle.clone(),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
 //! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened,
-//! [`NodeRegistry`] for who is there, and [`TestSends`] for attempts that are no deliveries. Engines stand behind them: [`embedded`] for one process, and
-//! [`redis`] for many.
+//! [`NodeRegistry`] for who is there, [`Backlog`] for how much waits, and [`TestSends`] for attempts
+//! that are no deliveries. Engines stand behind them: [`embedded`] for one process, and [`redis`]
+//! for many.
 //! `conformance` is the one suite that every engine must pass; only the binary knows which one
 //! runs.
 //!
@@ -16,6 +17,7 @@
 //! in its subscription's lane. Whether a batch's token still exists is the fence: who lost the
 //! lease settles nothing.
 
+pub mod backlog;
 pub mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -31,6 +33,7 @@ pub mod test_send;
 pub mod tested;
 mod told;
 
+pub use backlog::Backlog;
 pub use config::ConfigStore;
 pub use error::StoreError;
 pub use log::DeliveryLog;
@@ -51,6 +54,8 @@ pub struct Store {
     pub log: Arc<dyn DeliveryLog>,
     /// Who is there.
     pub nodes: Arc<dyn NodeRegistry>,
+    /// How much waits.
+    pub backlog: Arc<dyn Backlog>,
     /// Attempts that are no deliveries.
     pub tests: Arc<dyn TestSends>,
 }

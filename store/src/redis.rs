@@ -31,6 +31,7 @@ use std::time::Duration;
 use pregon_core::id::PartitionNo;
 use zeroize::Zeroizing;
 
+mod backlog;
 mod bodies;
 mod books;
 mod claim;
@@ -112,6 +113,7 @@ impl Redis {
                 nodes,
                 queue: handle.clone(),
                 log: handle.clone(),
+                backlog: handle.clone(),
                 tests: handle,
             },
         })

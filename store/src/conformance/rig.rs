@@ -47,8 +47,8 @@ impl Rig {
         self
     }
 
-    /// What must hold after every case: the books balance, for all and for each tenant, and the
-    /// audit finds nothing.
+    /// What must hold after every case: the books balance, for all and for each tenant, the backlog
+    /// agrees with them, and the audit finds nothing.
     pub async fn finish(self) {
         self.check().await;
     }
@@ -67,6 +67,13 @@ impl Rig {
             sum += books;
         }
         assert_eq!(sum, all, "the tenants' books do not add up to the books of all");
+        let backlog = self.store.backlog.backlog().await.expect("the backlog");
+        assert_eq!(
+            (backlog.events, backlog.pending()),
+            (all.waiting, all.pending),
+            "the backlog is not what the books have: {backlog:?}"
+        );
+        assert_eq!(backlog.oldest.is_some(), all.pending > 0, "{backlog:?}");
         for partition in self.partitions() {
             let orphans = self.store.log.audit(partition).await.expect("an audit");
             assert!(orphans.is_empty(), "partition {partition}: {orphans:?}");

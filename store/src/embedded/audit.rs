@@ -18,7 +18,7 @@ struct Check {
     sql: &'static str,
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         kind: "lane",
         detail: "its count of waiting deliveries is not what lies in it",
@@ -59,6 +59,15 @@ const CHECKS: [Check; 8] = [
         detail: "it is pending and its event is gone",
         sql: "SELECT d.n || '.' || d.lane || '.' || d.replay FROM delivery d
               WHERE d.state = 0 AND NOT EXISTS (SELECT 1 FROM event WHERE event.n = d.n)",
+    },
+    Check {
+        kind: "backlog",
+        detail: "its counter is not what is pending in that stretch of events",
+        sql: "SELECT page || '' FROM
+                (SELECT n / 256 AS page, 1 AS count FROM delivery
+                 WHERE state = 0 AND lane > 0
+                 UNION ALL SELECT page, -count FROM backlog WHERE level = 0)
+              GROUP BY page HAVING SUM(count) <> 0",
     },
     Check {
         kind: "chunk",

@@ -72,6 +72,7 @@ pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
     for (n, tag, tenant) in &found {
         update.execute(params![n, lane, tag, state, reason, tx.now.millis()])?;
         moves::count_end(tx.st.counts(*tenant), state, 1);
+        tx.st.pend(*n, -1);
     }
     tx.st.leave(tx.db, lane, len(found.len()))?;
     Ok(found.len())

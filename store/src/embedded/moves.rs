@@ -73,10 +73,11 @@ pub(super) fn create(
         return Ok(()); // an earlier step of the same fan-out made it
     }
     tx.st.counts(tenant).created += 1;
+    tx.st.pend(codec::int(delivery.key.position.n), 1);
     if to == Transition::Held {
         batch.open += 1;
     }
-    after(tx, delivery.key.lane, tenant, &fate)
+    after(tx, &delivery.key, tenant, &fate)
 }
 
 /// Settles a delivery that the batch holds.
@@ -118,7 +119,7 @@ pub(super) fn advance(
     if to != Transition::Held {
         batch.open -= 1;
     }
-    after(tx, delivery.key.lane, tenant, &fate)
+    after(tx, &delivery.key, tenant, &fate)
 }
 
 /// Whether a delivery is held by a batch.
@@ -132,13 +133,14 @@ fn holds(tx: &Tx<'_>, batch: &BatchRow, key: &DeliveryKey) -> Result<bool> {
 }
 
 /// What follows from a row's new columns: counters, and a place in the lane.
-fn after(tx: &mut Tx<'_>, lane: LaneNo, tenant: i64, fate: &Fate) -> Result<()> {
+fn after(tx: &mut Tx<'_>, key: &DeliveryKey, tenant: i64, fate: &Fate) -> Result<()> {
     if fate.state == PENDING {
         if fate.batch.is_none() {
-            tx.st.arrive(tx.db, codec::lane(lane), fate.due)?;
+            tx.st.arrive(tx.db, codec::lane(key.lane), fate.due)?;
         }
     } else {
         count_end(tx.st.counts(tenant), fate.state, 1);
+        tx.st.pend(codec::int(key.position.n), -1);
     }
     Ok(())
 }
@@ -239,6 +241,7 @@ pub(super) fn end_unreadable(tx: &mut Tx<'_>, n: i64, lane: i64, tag: &str) -> R
         )?;
     tracing::error!(n, lane, "a delivery's event cannot be read: the delivery failed");
     count_end(tx.st.counts(tenant), FAILED, 1);
+    tx.st.pend(n, -1);
     Ok(())
 }
 

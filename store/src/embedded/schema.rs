@@ -12,6 +12,7 @@
 //! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off |
 //! | `partial` | how far the fan-out of an event got |
 //! | `lane` | a lane with waiting deliveries, or a closed one |
+//! | `backlog` | how many deliveries of some event numbers are pending |
 //! | `killed` | a delivery that was cancelled while it was attempted |
 //! | `chunk` | attempts of one settle, packed |
 //! | `map` | which chunks tell of the events of a batch, as first taken: ranges are disjoint |
@@ -35,7 +36,14 @@ use super::fault::Result;
 use super::{OpenError, SyncMode};
 
 /// The schema that this release writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+/// What schema 2 has that schema 1 had not: counters of pending deliveries, by stretches of event
+/// numbers and by many stretches together.
+const BACKLOG: &str = "
+CREATE TABLE backlog(
+  level INTEGER NOT NULL, page INTEGER NOT NULL, count INTEGER NOT NULL,
+  PRIMARY KEY(level, page)) WITHOUT ROWID;
+";
 /// Marks a file as ours ("prgn").
 const APPLICATION: i64 = 0x7072_676e;
 /// Bytes of a page: a row of 500 B event data with its head fits a dozen times.
@@ -146,7 +154,11 @@ pub(super) fn prepare(
     if found > VERSION {
         return Err(OpenError::Newer { found, known: VERSION });
     }
-    if found == 0 { create(db, epoch).map_err(wrong) } else { Ok(()) }
+    match found {
+        0 => create(db, epoch).map_err(wrong),
+        1 => upgrade(db).map_err(wrong),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a commit waits for the disk. Takes effect with the next transaction.
@@ -158,8 +170,18 @@ pub(super) fn synchronous(db: &Connection, full: bool) -> rusqlite::Result<()> {
 fn create(db: &Connection, epoch: i64) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(TABLES)?;
+    db.execute_batch(BACKLOG)?;
     db.execute("INSERT INTO mark VALUES(1, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", [epoch])?;
     db.pragma_update(None, "application_id", APPLICATION)?;
+    db.pragma_update(None, "user_version", VERSION)?;
+    db.execute_batch("COMMIT")
+}
+
+/// From schema 1: counts what waits, once; a second or two for a million deliveries.
+fn upgrade(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    db.execute_batch(BACKLOG)?;
+    super::backlog::count_anew(db)?;
     db.pragma_update(None, "user_version", VERSION)?;
     db.execute_batch("COMMIT")
 }

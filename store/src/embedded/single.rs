@@ -46,6 +46,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> R
                 ])?;
             tx.st.leave(tx.db, lane, 1)?;
             moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
+            tx.st.pend(n, -1);
             Ok(Cancelled::Done)
         }
         Some((PENDING, Some(_), _)) => mark(tx, key, reason),
@@ -114,6 +115,7 @@ fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
         .optional()?;
     let Some(tenant) = tenant else { return Ok(Replayed::Existed(key)) };
     tx.st.counts(tenant).created += 1;
+    tx.st.pend(n, 1);
     tx.st.arrive(tx.db, lane, now)?;
     Ok(Replayed::Created(key))
 }

@@ -12,7 +12,9 @@ use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::backlog;
 use super::fault::Result;
+use crate::backlog::STRETCH;
 
 /// Lanes kept in memory at most; more are read again when they are needed.
 const LANES_CACHED: usize = 8192;
@@ -99,6 +101,8 @@ pub(super) struct State {
     dirty: bool,
     tenants: HashMap<TenantId, i64>,
     counts: HashMap<i64, Counts>,
+    /// Changes of how many deliveries are pending, by stretch of event numbers.
+    backlog: HashMap<i64, i64>,
     lanes: HashMap<i64, Lane>,
 }
 
@@ -180,6 +184,11 @@ impl State {
     /// The changes of a tenant's counters.
     pub fn counts(&mut self, t: i64) -> &mut Counts {
         self.counts.entry(t).or_default()
+    }
+
+    /// Deliveries of an event become pending, or fewer are.
+    pub fn pend(&mut self, n: i64, by: i64) {
+        *self.backlog.entry(n / STRETCH).or_insert(0) += by;
     }
 
     /// A lane, to look at.
@@ -274,6 +283,9 @@ impl State {
         self.flush_lanes(db, now)?;
         if !self.counts.is_empty() {
             self.flush_counts(db)?;
+        }
+        if !self.backlog.is_empty() {
+            backlog::flush(db, &mut self.backlog)?;
         }
         if !self.dirty {
             return Ok(());

@@ -90,6 +90,10 @@ pub(super) enum Key {
     Map,
     /// Zset: chunk and number → number of an event that it tells of.
     Trail,
+    /// Hash: page of 65,536 event numbers → how many of their deliveries are pending.
+    Pending,
+    /// Hash: stretch of 256 event numbers of a page → the same.
+    PendingOf(u64),
     /// Zset: failed deliveries of a lane → number of their event.
     Failed(LaneNo),
     /// Zset: number of a spared event → when to look at it again.
@@ -143,6 +147,8 @@ impl Keys {
             Key::TroubleLog => format!("{tag}:elog"),
             Key::Map => format!("{tag}:map"),
             Key::Trail => format!("{tag}:trail"),
+            Key::Pending => format!("{tag}:pc"),
+            Key::PendingOf(page) => format!("{tag}:pf:{page}"),
             Key::Failed(lane) => format!("{tag}:fail:{}", lane.0),
             Key::Spared => format!("{tag}:old"),
             Key::Body(n) => format!("{tag}:body:{n}"),
@@ -243,6 +249,8 @@ mod tests {
             Key::TroubleLog,
             Key::Map,
             Key::Trail,
+            Key::Pending,
+            Key::PendingOf(1),
             Key::Failed(lane),
             Key::Spared,
             Key::Body(1),

@@ -1,5 +1,7 @@
 //! The directory: locks, modes, reopening, another boot.
 
+use pregon_core::outcome::PendingReason;
+
 use super::*;
 use crate::config::{Commit, Committed, Head};
 
@@ -68,7 +70,31 @@ async fn a_later_schema_is_refused() {
     let file = dir.path().join("store/pregon.db");
     rusqlite::Connection::open(file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Bench::at(directory(&dir), ManualClock::at(START), |_| {}).err().unwrap();
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 1 }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 2 }), "{refused}");
+}
+
+/// A store of the release before pending deliveries were counted by age.
+#[tokio::test]
+async fn an_earlier_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = {
+        let bench = Bench::with(directory(&dir), |_| {});
+        bench.publish(300).await;
+        while let Some(batch) = bench.take(200).await {
+            bench.match_all(&batch, Transition::Waiting(PendingReason::Queued)).await;
+        }
+        let before = bench.store.backlog.backlog().await.unwrap();
+        bench.embedded.close();
+        before
+    };
+    assert_eq!(before.pending(), 300);
+    let db = rusqlite::Connection::open(dir.path().join("store/pregon.db")).unwrap();
+    db.execute_batch("DROP TABLE backlog; PRAGMA user_version = 1").unwrap();
+    drop(db);
+    let bench = Bench::with(directory(&dir), |_| {});
+    let after = bench.store.backlog.backlog().await.unwrap();
+    assert_eq!((after.deliveries, after.oldest), (before.deliveries, before.oldest));
+    bench.check().await;
 }
 
 #[tokio::test]

@@ -34,7 +34,27 @@ local function count(tenant, what, by)
   end
   own[what] = (own[what] or 0) + by
 end
+-- Deliveries that became pending, less those that ended, by stretch of 256 event numbers: one hash
+-- for each 256 stretches, and one of their sums. What is zero is not there.
+local pend_by = {}
+local function pend(n, by)
+  local stretch = math.floor(n / 256)
+  pend_by[stretch] = (pend_by[stretch] or 0) + by
+end
+local function write_pending()
+  for stretch, by in pairs(pend_by) do
+    if by ~= 0 then
+      local page = math.floor(stretch / 256)
+      local fine, name = base .. 'pf:' .. text(page), text(stretch)
+      if redis.call('HINCRBY', fine, name, by) == 0 then redis.call('HDEL', fine, name) end
+      if redis.call('HINCRBY', base .. 'pc', text(page), by) == 0 then
+        redis.call('HDEL', base .. 'pc', text(page))
+      end
+    end
+  end
+end
 local function write_counts()
+  write_pending()
   for what, by in pairs(all) do redis.call('HINCRBY', base .. 'n', what, by) end
   for tenant, own in pairs(per_tenant) do
     for what, by in pairs(own) do redis.call('HINCRBY', base .. 'n:' .. tenant, what, by) end
@@ -83,6 +103,7 @@ local function finish(n, field, tenant, letter, attempts, create, code)
     redis.call('HSETNX', base .. 'own', lane, tenant)
   end
   count(tenant, ENDS[letter], 1)
+  pend(n, -1)
 end
 
 -- The entry of an event and its id; nothing, if it is kept no more.

@@ -12,6 +12,7 @@ for i = 5, #ARGV, 3 do
   else
     local tenant = tenant_of(entry)
     count(tenant, 'c', 1)
+    pend(n, 1)
     arrive(field, n, now, tenant)
     reply[#reply + 1] = 1
   end

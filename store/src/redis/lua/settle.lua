@@ -91,6 +91,7 @@ local function create(b, n, wish, tenant)
   end
   if redis.call('HEXISTS', base .. 'x:' .. n, wish[1]) == 1 then return end -- an earlier step's
   count(tenant, 'c', 1)
+  pend(n, 1)
   if letter == 'H' then b.open = b.open + 1 end
   put(b, n, wish, tenant, letter, by, now)
 end
