@@ -28,6 +28,7 @@ pub mod ends;
 pub mod events;
 pub mod fan_out;
 pub mod histories;
+pub mod lane_log;
 pub mod lanes;
 pub mod large;
 pub mod nodes;
@@ -281,6 +282,13 @@ macro_rules! conformance_queue {
                 deliveries_are_filtered_by_time
                 replays_are_listed_beside_their_originals
                 attempts_are_listed_oldest_first
+            ]
+            lane_log [
+                a_lane_shows_what_waits
+                a_closed_lane_says_until_when
+                attempts_of_a_lane_are_found_newest_first
+                a_look_says_how_far_back_it_reached
+                attempts_of_an_event_are_told_by_delivery
             ]
             backlog [
                 nothing_waits

@@ -22,7 +22,7 @@
 //! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
 //! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
 //! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`, `books`, `backlog`,
-//! `audit`.
+//! `lane_log`, `audit`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ mod engine;
 mod events;
 mod executor;
 mod fault;
+mod lane_log;
 mod lanes;
 mod log;
 mod moves;
@@ -183,6 +184,7 @@ impl Embedded {
             log: self.handle.clone(),
             nodes: self.handle.clone(),
             backlog: self.handle.clone(),
+            lanes: self.handle.clone(),
             tests: self.handle.clone(),
         }
     }

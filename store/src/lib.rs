@@ -2,7 +2,7 @@
 //!
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
 //! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened,
-//! [`NodeRegistry`] for who is there, [`Backlog`] for how much waits, and [`TestSends`] for attempts
+//! [`NodeRegistry`] for who is there, [`Backlog`] for how much waits, [`LaneLog`] for how a lane is, and [`TestSends`] for attempts
 //! that are no deliveries. Engines stand behind them: [`embedded`] for one process, and [`redis`]
 //! for many.
 //! `conformance` is the one suite that every engine must pass; only the binary knows which one
@@ -23,6 +23,7 @@ pub mod config;
 pub mod conformance;
 pub mod embedded;
 pub mod error;
+pub mod lane_log;
 pub mod log;
 pub mod node;
 mod packed;
@@ -36,6 +37,7 @@ mod told;
 pub use backlog::Backlog;
 pub use config::ConfigStore;
 pub use error::StoreError;
+pub use lane_log::LaneLog;
 pub use log::DeliveryLog;
 pub use node::NodeRegistry;
 pub use queue::Queue;
@@ -54,6 +56,8 @@ pub struct Store {
     pub log: Arc<dyn DeliveryLog>,
     /// Who is there.
     pub nodes: Arc<dyn NodeRegistry>,
+    /// How one subscription's lane is.
+    pub lanes: Arc<dyn LaneLog>,
     /// How much waits.
     pub backlog: Arc<dyn Backlog>,
     /// Attempts that are no deliveries.

@@ -1,5 +1,7 @@
 //! What happened: events, deliveries, attempts, and whether the books balance.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use pregon_core::attempt::{AttemptRecord, End};
 use pregon_core::clock::Timestamp;
@@ -202,6 +204,13 @@ pub trait DeliveryLog: Send + Sync {
 
     /// All that is logged of a delivery, oldest first.
     async fn attempts(&self, key: DeliveryKey) -> Result<Vec<AttemptRecord>, StoreError>;
+
+    /// All that is logged of an event's deliveries, each oldest first: each chunk of the log that
+    /// tells of it is read once.
+    async fn event_attempts(
+        &self,
+        position: Position,
+    ) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>, StoreError>;
 
     /// The books of one tenant, or of all, in one moment; `waiting` and `pending` are counted in
     /// the structure, so that the sums can fail.

@@ -41,6 +41,7 @@ mod entry;
 mod fault;
 mod janitor;
 mod keys;
+mod lane_log;
 mod link;
 mod log;
 mod log_entry;
@@ -114,6 +115,7 @@ impl Redis {
                 queue: handle.clone(),
                 log: handle.clone(),
                 backlog: handle.clone(),
+                lanes: handle.clone(),
                 tests: handle,
             },
         })

@@ -1,5 +1,6 @@
 //! What the log tells, whichever engine keeps it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
@@ -21,6 +22,17 @@ pub(crate) fn of_delivery(
             && later.node == earlier.node
     });
     records
+}
+
+/// What is logged of an event, by delivery, each oldest first.
+pub(crate) fn by_delivery(
+    records: Vec<AttemptRecord>,
+) -> BTreeMap<DeliveryKey, Vec<AttemptRecord>> {
+    let mut all: BTreeMap<DeliveryKey, Vec<AttemptRecord>> = BTreeMap::new();
+    for record in records {
+        all.entry(record.key).or_default().push(record);
+    }
+    all.into_iter().map(|(key, records)| (key, of_delivery(records, &key))).collect()
 }
 
 /// How a delivery ended, if its records tell. What a late record says of the end was not settled

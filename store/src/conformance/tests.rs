@@ -11,6 +11,7 @@ const MODULES: &[(&str, &str)] = &[
     ("events", include_str!("events.rs")),
     ("fan_out", include_str!("fan_out.rs")),
     ("histories", include_str!("histories.rs")),
+    ("lane_log", include_str!("lane_log.rs")),
     ("lanes", include_str!("lanes.rs")),
     ("large", include_str!("large.rs")),
     ("nodes", include_str!("nodes.rs")),

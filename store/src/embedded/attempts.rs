@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use pregon_core::attempt::{AttemptRecord, End};
-use pregon_core::id::DeliveryKey;
+use pregon_core::id::{DeliveryKey, Position};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::chunk;
@@ -81,6 +81,17 @@ fn telling(db: &Connection, n: i64) -> Result<Vec<i64>> {
 pub(super) fn of_delivery(db: &Connection, key: &DeliveryKey) -> Result<Vec<AttemptRecord>> {
     let records = Log::default().of_event(db, codec::int(key.position.n))?;
     Ok(told::of_delivery(records, key))
+}
+
+/// All that is logged of an event, by delivery.
+pub(super) fn of_event(
+    db: &Connection,
+    position: Position,
+) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>> {
+    if position.partition != codec::PARTITION {
+        return Ok(BTreeMap::new());
+    }
+    Ok(told::by_delivery(Log::default().of_event(db, codec::int(position.n))?))
 }
 
 /// How a delivery that has no row ended, if the log tells.

@@ -1,5 +1,7 @@
 //! The delivery log's calls.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
@@ -54,6 +56,13 @@ impl DeliveryLog for Handle {
 
     async fn attempts(&self, key: DeliveryKey) -> Result<Vec<AttemptRecord>, StoreError> {
         self.read(move |db| attempts::of_delivery(db, &key)).await
+    }
+
+    async fn event_attempts(
+        &self,
+        position: Position,
+    ) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>, StoreError> {
+        self.read(move |db| attempts::of_event(db, position)).await
     }
 
     async fn books(&self, tenant: Option<&TenantId>) -> Result<Books, StoreError> {

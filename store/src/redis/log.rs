@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pregon_core::attempt::{AttemptRecord, End};
+use pregon_core::clock::Timestamp;
 use pregon_core::id::DeliveryKey;
 use redis::Value;
 
@@ -129,6 +130,19 @@ impl<'a> Log<'a> {
 /// Reads a chunk's entry.
 fn unpack(row: Value) -> Result<Vec<AttemptRecord>> {
     let (id, fields) = entry::stream_row(row)?;
+    records_in(&id, fields)
+}
+
+/// Reads a chunk's entry: its id in its stream, when it was written, its records.
+pub(super) fn chunk_of(row: Value) -> Result<(String, Timestamp, Vec<AttemptRecord>)> {
+    let (id, fields) = entry::stream_row(row)?;
+    let ms = id.split_once('-').and_then(|(_, ms)| ms.parse().ok());
+    let ms = ms.ok_or_else(|| bad("a chunk's id", &id))?;
+    let records = records_in(&id, fields)?;
+    Ok((id, Timestamp::from_millis(ms), records))
+}
+
+fn records_in(id: &str, fields: Vec<Value>) -> Result<Vec<AttemptRecord>> {
     let (mut data, mut late) = (None, Vec::new());
     let mut fields = fields.into_iter();
     while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
@@ -177,6 +191,16 @@ pub(super) async fn of_delivery(
     let n = key.position.n;
     let mut found = Log::new(engine, partition).of_events(&[n]).await?;
     Ok(told::of_delivery(found.remove(&n).unwrap_or_default(), &key))
+}
+
+/// All that is logged of an event, by delivery.
+pub(super) async fn of_event(
+    engine: &Engine,
+    partition: &Partition,
+    n: u64,
+) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>> {
+    let mut found = Log::new(engine, partition).of_events(&[n]).await?;
+    Ok(told::by_delivery(found.remove(&n).unwrap_or_default()))
 }
 
 /// How a delivery that has no record ended, if the log tells.

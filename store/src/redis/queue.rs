@@ -1,5 +1,6 @@
 //! The traits that nodes and the control plane are given.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +148,16 @@ impl DeliveryLog for Handle {
             return Ok(Vec::new());
         };
         Ok(log::of_delivery(&self.engine, partition, key).await?)
+    }
+
+    async fn event_attempts(
+        &self,
+        position: Position,
+    ) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>, StoreError> {
+        let Ok(partition) = self.engine.partition(position.partition) else {
+            return Ok(BTreeMap::new());
+        };
+        Ok(log::of_event(&self.engine, partition, position.n).await?)
     }
 
     async fn books(&self, tenant: Option<&TenantId>) -> Result<Books, StoreError> {

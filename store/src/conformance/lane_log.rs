@@ -1,0 +1,137 @@
+//! One lane, for who asks how it is.
+
+use std::collections::BTreeMap;
+
+use pregon_core::id::LaneNo;
+use pregon_core::outcome::PendingReason;
+
+use super::Rig;
+use super::kit::{EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, events, key, lane};
+use super::rig::eventually;
+use crate::lane_log::{LaneAttempts, LaneReport};
+use crate::queue::Transition;
+
+async fn look(rig: &Rig, number: u64) -> LaneReport {
+    rig.store.lanes.lane(lane(number)).await.expect("a lane")
+}
+
+async fn recent(rig: &Rig, number: u64, minutes: u32, limit: usize) -> LaneAttempts {
+    let since = rig.now().await.minus(MINUTE * minutes);
+    rig.store.lanes.lane_attempts(lane(number), since, limit).await.expect("attempts")
+}
+
+/// Publishes events and moves each into this lane so.
+async fn settle_into(rig: &Rig, number: u64, count: usize, to: Transition) {
+    rig.accept(events(count)).await;
+    for batch in rig.take_all("n1").await {
+        rig.settle(Results::all("n1", &batch, &[(number, to)])).await;
+    }
+}
+
+/// Waiting deliveries, the oldest of them, the first that is due, and those in flight.
+pub async fn a_lane_shows_what_waits(rig: &mut Rig) {
+    assert_eq!(look(rig, 1).await, LaneReport::default());
+    let start = rig.now().await;
+    settle_into(rig, 1, 5, Transition::Retry(3 * HOUR)).await;
+    rig.advance(HOUR).await;
+    settle_into(rig, 1, 5, Transition::Retry(HOUR)).await;
+    settle_into(rig, 2, 7, WAITING).await;
+    settle_into(rig, 1, 2, Transition::Succeeded).await;
+    settle_into(rig, 1, 2, EXHAUSTED).await;
+    let report = look(rig, 1).await;
+    assert_eq!((report.waiting, report.held, report.closed), (10, 0, None));
+    let due = report.next_due.expect("something is due");
+    assert!(start.plus(2 * HOUR) <= due && due <= start.plus(2 * HOUR + MINUTE), "{due:?}");
+    let oldest = report.oldest.expect("the oldest");
+    assert!(start <= oldest && oldest <= start.plus(MINUTE), "{oldest:?}");
+    assert_eq!(look(rig, 2).await.waiting, 7);
+    let held = rig.due("n1").await;
+    assert_eq!(held.iter().map(|batch| batch.len()).sum::<usize>(), 7);
+    eventually((0, 7), async || {
+        let report = look(rig, 2).await;
+        (report.waiting, report.held)
+    })
+    .await;
+}
+
+/// Until when, and why; in the lane's own report, and for many lanes at once.
+pub async fn a_closed_lane_says_until_when(rig: &mut Rig) {
+    settle_into(rig, 1, 1, WAITING).await;
+    let start = rig.now().await;
+    rig.store.queue.close_lanes(&[close(1, HOUR), close(3, MINUTE)]).await.expect("a close");
+    let (until, why) = look(rig, 1).await.closed.expect("closed");
+    assert_eq!(why, PendingReason::RateLimited);
+    assert!(start.plus(HOUR) <= until && until <= start.plus(HOUR + MINUTE), "{until:?}");
+    assert_eq!(closed(rig).await, [1, 3]);
+    rig.advance(2 * MINUTE).await;
+    assert_eq!(closed(rig).await, [1]);
+    rig.store.queue.open_lanes(&[lane(1)]).await.expect("an open");
+    assert_eq!((look(rig, 1).await.closed, closed(rig).await), (None, vec![]));
+}
+
+/// Which of the lanes 1 to 3 are closed in the first partition.
+async fn closed(rig: &Rig) -> Vec<u64> {
+    let lanes: Vec<LaneNo> = (1..=3).map(lane).collect();
+    let found = rig.store.lanes.closed(0, &lanes).await.expect("closed lanes");
+    let mut found: Vec<u64> = found.into_keys().map(|lane| lane.0).collect();
+    found.sort_unstable();
+    found
+}
+
+/// Those of the lane and the window, and no others.
+pub async fn attempts_of_a_lane_are_found_newest_first(rig: &mut Rig) {
+    settle_into(rig, 1, 3, EXHAUSTED).await;
+    rig.advance(HOUR).await;
+    settle_into(rig, 1, 4, Transition::Succeeded).await;
+    settle_into(rig, 2, 4, Transition::Succeeded).await;
+    rig.advance(2 * MINUTE).await;
+    settle_into(rig, 1, 2, RETRY).await;
+    let found = recent(rig, 1, 10, 100).await;
+    assert!(found.since <= rig.now().await.minus(9 * MINUTE), "all of it: {:?}", found.since);
+    let statuses: Vec<u16> = found.records.iter().map(|record| record.status).collect();
+    assert_eq!(statuses, [503, 503, 200, 200, 200, 200]);
+    assert!(found.records.iter().all(|record| record.key.lane == lane(1)));
+    assert!(found.records.is_sorted_by_key(|record| std::cmp::Reverse(record.start)));
+    assert_eq!(recent(rig, 1, 120, 100).await.records.len(), 9);
+    assert_eq!(recent(rig, 3, 120, 100).await.records, []);
+}
+
+/// A look that stops at its limit covers less than was asked for, and says so.
+pub async fn a_look_says_how_far_back_it_reached(rig: &mut Rig) {
+    for _ in 0..10 {
+        settle_into(rig, 1, 10, Transition::Succeeded).await;
+        rig.advance(MINUTE).await;
+    }
+    let found = recent(rig, 1, 60, 35).await;
+    assert!((20..=35).contains(&found.records.len()), "{}", found.records.len());
+    let start = rig.now().await.minus(10 * MINUTE);
+    assert!(found.since > start.plus(4 * MINUTE), "{:?} of {start:?}", found.since);
+    let whole = recent(rig, 1, 60, 1000).await;
+    assert_eq!(whole.records.len(), 100);
+    assert!(whole.since < start);
+}
+
+/// Each delivery's attempts by themselves, oldest first; a delivery without any is not there.
+pub async fn attempts_of_an_event_are_told_by_delivery(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    let position = batch.events[0].event.position;
+    let to = [(1, Transition::Succeeded), (2, RETRY), (3, WAITING)];
+    rig.settle(Results::all("n1", &batch, &to)).await;
+    rig.advance(2 * MINUTE).await;
+    for batch in rig.due("n1").await {
+        let mut results = Results::of("n1", &batch);
+        for held in batch.deliveries.iter().filter(|held| held.key.lane == lane(2)) {
+            results = results.delivery(held, Transition::Succeeded);
+        }
+        rig.settle(results).await;
+    }
+    let told = rig.store.log.event_attempts(position).await.expect("attempts");
+    let numbers: BTreeMap<_, Vec<u32>> = told
+        .iter()
+        .map(|(key, records)| (*key, records.iter().map(|record| record.number).collect()))
+        .collect();
+    assert_eq!(numbers, [(key(position, 1), vec![1]), (key(position, 2), vec![1, 2])].into());
+    for (key, records) in &told {
+        assert_eq!(&rig.store.log.attempts(*key).await.expect("attempts"), records);
+    }
+}

@@ -1,0 +1,196 @@
+//! A lane as it stands in all partitions, and their logs read backwards for it.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{LaneNo, PartitionNo};
+use pregon_core::outcome::PendingReason;
+use redis::Value;
+
+use super::engine::{Engine, Partition};
+use super::entry::{self, Found};
+use super::fault::{Result, bad};
+use super::keys::Key;
+use super::log::{self, texts};
+use super::queue::Handle;
+use super::{bodies, read};
+use crate::lane_log::{LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, together};
+use crate::{StoreError, stored};
+
+/// Members at either end of a lane that are looked at for the oldest: 1,000 of them cost 1 ms.
+const ENDS: i64 = 500;
+/// Chunks that are read together.
+const STRIDE: usize = 32;
+
+async fn report(
+    engine: &Engine,
+    partition: &Partition,
+    lane: LaneNo,
+    now: Timestamp,
+) -> Result<LaneReport> {
+    let keys = &partition.keys;
+    let key = keys.key(Key::Lane(lane));
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("ZCARD").arg(&key);
+    pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES");
+    pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(ENDS - 1);
+    pipeline.cmd("ZRANGE").arg(&key).arg(-ENDS).arg(-1);
+    pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(lane.0);
+    let answers = engine.main.pipeline(&pipeline).await?;
+    let [waiting, first, head, tail, shut] =
+        <[Value; 5]>::try_from(answers).map_err(|answers| bad("a lane", answers))?;
+    let waiting = match waiting.extract_error()? {
+        Value::Int(count) => u64::try_from(count).unwrap_or(0),
+        other => return Err(bad("a lane's size", other)),
+    };
+    let due = texts(first)?.get(1).and_then(|due| due.parse::<f64>().ok());
+    let members = texts(head)?.into_iter().chain(texts(tail)?);
+    let oldest = members.filter_map(|name| entry::parse_member(&name)).map(|(n, _)| n).min();
+    let oldest = match oldest {
+        Some(n) => bodies::read_some(engine, partition, [n]).await?.remove(&n),
+        None => None,
+    };
+    let mut held = 0;
+    for (_, fields) in read::batches(engine, partition).await? {
+        let own = |name: &str| {
+            let field = name.split_once('.').and_then(|(_, field)| entry::parse_field(field));
+            field.is_some_and(|(it, _)| it == lane)
+        };
+        held += fields.iter().filter(|(name, _)| own(name)).count() as u64;
+    }
+    Ok(LaneReport {
+        waiting,
+        held,
+        #[allow(clippy::cast_possible_truncation, reason = "milliseconds, far below 2⁵³")]
+        next_due: due.map(|due| Timestamp::from_millis(due as i64)),
+        oldest: oldest.map(|found: Found| {
+            Timestamp::from_millis(i64::try_from(found.position().ms).unwrap_or(i64::MAX))
+        }),
+        closed: closed(shut.extract_error()?)?.filter(|(until, _)| *until > now),
+    })
+}
+
+/// Until when a lane is closed, and why, as its field says it.
+fn closed(value: Value) -> Result<Option<(Timestamp, PendingReason)>> {
+    let Value::BulkString(text) = value else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let parts = text.split_once(' ');
+    let parts = parts.and_then(|(till, why)| Some((till.parse().ok()?, why.parse().ok()?)));
+    let (till, why): (i64, i64) = parts.ok_or_else(|| bad("a closed lane", &text))?;
+    let why = stored::pending_of(why).ok_or_else(|| bad("pending reason", why))?;
+    Ok(Some((Timestamp::from_millis(till), why)))
+}
+
+async fn closed_lanes(
+    engine: &Engine,
+    partition: &Partition,
+    lanes: &[LaneNo],
+) -> Result<HashMap<LaneNo, (Timestamp, PendingReason)>> {
+    let mut pipeline = redis::pipe();
+    for lane in lanes {
+        pipeline.cmd("HGET").arg(partition.keys.key(Key::Shut)).arg(lane.0);
+    }
+    let (answers, now) = (engine.main.pipeline(&pipeline).await?, engine.now().await?);
+    let mut all = HashMap::new();
+    for (lane, answer) in lanes.iter().zip(answers) {
+        let found = closed(answer.extract_error()?)?;
+        all.extend(found.filter(|(until, _)| *until > now).map(|found| (*lane, found)));
+    }
+    Ok(all)
+}
+
+/// Bounds of one stream's share of a look.
+struct Share {
+    since: Timestamp,
+    records: usize,
+    chunks: usize,
+}
+
+/// One stream's records of a lane, newest first, and how far back it was read.
+async fn of_stream(
+    engine: &Engine,
+    key: String,
+    lane: LaneNo,
+    share: &Share,
+) -> Result<(Vec<(Timestamp, AttemptRecord)>, Timestamp)> {
+    let (mut found, mut seen, mut chunks) = (Vec::new(), 0, 0);
+    let mut below = "+".to_owned();
+    loop {
+        let mut cmd = redis::cmd("XREVRANGE");
+        cmd.arg(&key).arg(&below).arg("-").arg("COUNT").arg(STRIDE);
+        let Value::Array(rows) = engine.main.query(&cmd).await? else {
+            return Err(bad("chunks", key));
+        };
+        let last = rows.len() < STRIDE;
+        for row in rows {
+            let (id, logged, records) = log::chunk_of(row)?;
+            if logged < share.since {
+                return Ok((found, share.since));
+            }
+            (seen, chunks) = (seen + records.len(), chunks + 1);
+            let own = records.into_iter().filter(|record| record.key.lane == lane);
+            found.extend(own.map(|record| (logged, record)));
+            if seen >= share.records || chunks >= share.chunks {
+                return Ok((found, logged));
+            }
+            below = format!("({id}");
+        }
+        if last {
+            return Ok((found, share.since));
+        }
+    }
+}
+
+async fn attempts(
+    engine: &Engine,
+    lane: LaneNo,
+    since: Timestamp,
+    limit: usize,
+) -> Result<LaneAttempts> {
+    // Successes and trouble have a stream each.
+    let streams = engine.partitions.len().max(1) * 2;
+    let share =
+        Share { since, records: SCAN_RECORDS / streams, chunks: (SCAN_CHUNKS / streams).max(1) };
+    let (mut all, mut reached) = (Vec::new(), since);
+    for partition in &engine.partitions {
+        for key in [Key::Log, Key::TroubleLog] {
+            let key = partition.keys.key(key);
+            let (found, back) = of_stream(engine, key, lane, &share).await?;
+            all.extend(found);
+            reached = reached.max(back);
+        }
+    }
+    Ok(together(all, reached, limit))
+}
+
+#[async_trait]
+impl LaneLog for Handle {
+    async fn lane(&self, lane: LaneNo) -> std::result::Result<LaneReport, StoreError> {
+        let now = self.engine.now().await?;
+        let mut sum = LaneReport::default();
+        for partition in &self.engine.partitions {
+            sum.add(&report(&self.engine, partition, lane, now).await?);
+        }
+        Ok(sum)
+    }
+
+    async fn closed(
+        &self,
+        partition: PartitionNo,
+        lanes: &[LaneNo],
+    ) -> std::result::Result<HashMap<LaneNo, (Timestamp, PendingReason)>, StoreError> {
+        let Ok(partition) = self.engine.partition(partition) else { return Ok(HashMap::new()) };
+        Ok(closed_lanes(&self.engine, partition, lanes).await?)
+    }
+
+    async fn lane_attempts(
+        &self,
+        lane: LaneNo,
+        since: Timestamp,
+        limit: usize,
+    ) -> std::result::Result<LaneAttempts, StoreError> {
+        Ok(attempts(&self.engine, lane, since, limit).await?)
+    }
+}
