@@ -30,6 +30,7 @@ use crate::service::{opened, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
+mod explain;
 mod replay;
 mod report;
 pub(crate) mod show;
@@ -38,6 +39,7 @@ service! {
     /// The service of events, deliveries and attempts.
     Deliveries: DeliveryService {
         get_event(GetEventRequest) -> GetEventResponse;
+        explain_event(ExplainEventRequest) -> ExplainEventResponse;
         list_events(ListEventsRequest) -> ListEventsResponse;
         get_delivery(GetDeliveryRequest) -> GetDeliveryResponse;
         list_deliveries(ListDeliveriesRequest) -> ListDeliveriesResponse;

@@ -86,6 +86,7 @@ named! {
         ApproveSubscriptionRequest RejectSubscriptionRequest TestSubscriptionRequest
         GetCallbackRequest DeleteCallbackRequest PauseCallbackRequest ResumeCallbackRequest
         GetSecretRequest DeleteSecretRequest RevokeSecretRequest RevealSecretRequest
+        GetSubscriptionHealthRequest ExplainEventRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
         ReplayDeliveryRequest CancelDeliveryRequest;
     parent:

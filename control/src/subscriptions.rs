@@ -30,7 +30,8 @@ use edit::{Edit, FIELD, from_state, to_wire, with_fields};
 pub(crate) use test::Tests;
 
 mod edit;
-mod preview;
+mod health;
+pub(crate) mod preview;
 mod state;
 mod test;
 mod update;
@@ -50,6 +51,8 @@ service! {
         reject_subscription(RejectSubscriptionRequest by caller) -> RejectSubscriptionResponse;
         test_subscription(TestSubscriptionRequest by caller) -> TestSubscriptionResponse;
         preview_delivery(PreviewDeliveryRequest) -> PreviewDeliveryResponse;
+        get_subscription_health(GetSubscriptionHealthRequest)
+            -> GetSubscriptionHealthResponse;
     }
 }
 

@@ -48,6 +48,7 @@ const SERVICES: [(&str, &[&str]); 10] = [
         "DeliveryService",
         &[
             "GetEvent",
+            "ExplainEvent",
             "ListEvents",
             "GetDelivery",
             "ListDeliveries",
@@ -100,6 +101,7 @@ const SERVICES: [(&str, &[&str]); 10] = [
             "RejectSubscription",
             "TestSubscription",
             "PreviewDelivery",
+            "GetSubscriptionHealth",
         ],
     ),
     (

@@ -124,6 +124,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SubscriptionService/RejectSubscription", OPERATE),
     ("/pregon.v1.SubscriptionService/TestSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/PreviewDelivery", MANAGE),
+    ("/pregon.v1.SubscriptionService/GetSubscriptionHealth", VIEW),
     ("/pregon.v1.SecretService/CreateSecret", MANAGE),
     ("/pregon.v1.SecretService/GetSecret", VIEW),
     ("/pregon.v1.SecretService/ListSecrets", VIEW),
@@ -140,6 +141,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.CallbackService/PauseCallback", MANAGE),
     ("/pregon.v1.CallbackService/ResumeCallback", MANAGE),
     ("/pregon.v1.DeliveryService/GetEvent", VIEW),
+    ("/pregon.v1.DeliveryService/ExplainEvent", VIEW),
     ("/pregon.v1.DeliveryService/ListEvents", VIEW),
     ("/pregon.v1.DeliveryService/GetDelivery", VIEW),
     ("/pregon.v1.DeliveryService/ListDeliveries", VIEW),
@@ -202,7 +204,8 @@ mod tests {
         for (path, access) in API.iter().filter(|(path, _)| path.starts_with("/pregon.v1.")) {
             let Who::Role(role) = access.who else { panic!("{path} wants no role") };
             let (_, method) = path.rsplit_once('/').unwrap();
-            let reads = ["Get", "List", "WaitFor"].iter().any(|verb| method.starts_with(verb));
+            let reads =
+                ["Get", "List", "WaitFor", "Explain"].iter().any(|verb| method.starts_with(verb));
             assert_eq!(role == Role::Viewer, reads, "{path}");
             let publishes = path.contains("EventService/") || path.contains("CheckService/");
             assert_eq!(role == Role::Publisher, publishes, "{path}");

@@ -21,6 +21,7 @@ mod deletion;
 mod demo;
 mod drain;
 mod egress;
+mod explain;
 mod full;
 mod isolation;
 mod kill;

@@ -58,7 +58,7 @@ struct Context {
 }
 
 /// Whether a record tells of an attempt, or of one that should have been.
-fn is_attempt(record: &AttemptRecord) -> bool {
+pub(super) fn is_attempt(record: &AttemptRecord) -> bool {
     match record.kind {
         RecordKind::Attempt | RecordKind::Lost => true,
         RecordKind::Ended => {

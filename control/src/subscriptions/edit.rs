@@ -179,7 +179,7 @@ fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violati
     }
 }
 
-fn state(state: SubscriptionState) -> v1::SubscriptionState {
+pub(super) fn state(state: SubscriptionState) -> v1::SubscriptionState {
     match state {
         SubscriptionState::PendingApproval => v1::SubscriptionState::PendingApproval,
         SubscriptionState::Active => v1::SubscriptionState::Active,

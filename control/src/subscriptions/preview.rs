@@ -159,7 +159,7 @@ impl Control {
 }
 
 /// Every check of matching, in order.
-fn steps(
+pub(crate) fn steps(
     subscription: &Subscription,
     tenant: &Tenant,
     event: &Event,
@@ -172,9 +172,7 @@ fn steps(
     };
     let (kind, state) = (&event.event_type, subscription.state);
     let same = event.environment == subscription.environment;
-    let pattern = subscription.event_types.iter().find(|text| {
-        pregon_core::pattern::Pattern::parse(text).is_ok_and(|pattern| pattern.matches(kind))
-    });
+    let pattern = pattern(subscription, event);
     let patterns = match pattern {
         Some(pattern) => format!("{kind} matches {pattern}"),
         None => format!("{kind} matches none of the patterns"),
@@ -199,6 +197,34 @@ fn steps(
         ),
         step("filter", wanted, filter),
     ]
+}
+
+/// The first check that refuses an event; the filter, which costs most, is asked last.
+pub(crate) fn refused_by(
+    subscription: &Subscription,
+    tenant: &Tenant,
+    event: &Event,
+    contract: &Contract,
+) -> Option<&'static str> {
+    if !subscription.state.matches() {
+        Some("state")
+    } else if event.environment != subscription.environment {
+        Some("environment")
+    } else if pattern(subscription, event).is_none() {
+        Some("event_types")
+    } else if !contract.carries(&event.event_type) {
+        Some("contract")
+    } else {
+        (!filtered(subscription, tenant, event).0).then_some("filter")
+    }
+}
+
+/// The first of a subscription's patterns that an event's type matches.
+fn pattern<'a>(subscription: &'a Subscription, event: &Event) -> Option<&'a String> {
+    subscription.event_types.iter().find(|text| {
+        let pattern = pregon_core::pattern::Pattern::parse(text);
+        pattern.is_ok_and(|pattern| pattern.matches(&event.event_type))
+    })
 }
 
 /// Whether the filter lets an event pass, and why.
@@ -276,23 +302,38 @@ fn show(
 
 /// When each attempt would be made if every one failed at once.
 fn planned(contract: &Contract) -> Vec<v1::PlannedAttempt> {
-    let (retry, mut planned) = (contract.retry(), Vec::new());
+    let planned = |send: Send| v1::PlannedAttempt {
+        attempt: crate::map::small(send.attempt),
+        offset: Some(time::duration(send.offset)),
+        earliest: Some(time::duration(send.earliest)),
+        latest: Some(time::duration(send.latest)),
+        timeout: Some(time::duration(contract.timeout(send.attempt))),
+    };
+    sends(contract, 1, Duration::ZERO).into_iter().map(planned).collect()
+}
+
+/// An attempt of a schedule; times are from the first one listed.
+pub(crate) struct Send {
+    pub attempt: u32,
+    pub offset: Duration,
+    pub earliest: Duration,
+    pub latest: Duration,
+}
+
+/// The attempts from `first` on if every one failed at once; the first of them is made at that age
+/// of its delivery.
+pub(crate) fn sends(contract: &Contract, first: u32, age: Duration) -> Vec<Send> {
+    let (retry, mut sends) = (contract.retry(), Vec::new());
     let (mut offset, mut earliest, mut latest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    for attempt in 1..=retry.sends() {
-        planned.push(v1::PlannedAttempt {
-            attempt: crate::map::small(attempt),
-            offset: Some(time::duration(offset)),
-            earliest: Some(time::duration(earliest)),
-            latest: Some(time::duration(latest)),
-            timeout: Some(time::duration(contract.timeout(attempt))),
-        });
-        let took = Duration::ZERO;
-        let failure = Failure { attempt, took, age: offset, status: None, retry_after: None };
+    for attempt in first..=retry.sends() {
+        sends.push(Send { attempt, offset, earliest, latest });
+        let (took, age) = (Duration::ZERO, age.saturating_add(offset));
+        let failure = Failure { attempt, took, age, status: None, retry_after: None };
         let Some(wait) = retry.next(failure, 0.5) else { break };
         let own = retry.delay(attempt).unwrap_or(wait);
         offset = offset.saturating_add(wait);
         earliest = earliest.saturating_add(own.mul_f64(1.0 - retry.jitter()));
         latest = latest.saturating_add(own.mul_f64(1.0 + retry.jitter()));
     }
-    planned
+    sends
 }

@@ -10,6 +10,8 @@ mod contract_users;
 mod contracts;
 mod deliveries;
 mod event_types;
+mod explain;
+mod health;
 mod input;
 mod jwks;
 mod nodes;
