@@ -250,3 +250,37 @@ async fn a_name_must_be_an_events() {
         assert_refused(ask(name).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     }
 }
+
+/// What an explanation costs with many events stored, in memory; `PREGON_TEST_EVENTS` says how
+/// many. It measures and asserts no time: run it by name with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "fills a store for half a minute; it measures"]
+async fn an_explanation_among_many_events() {
+    let count = std::env::var("PREGON_TEST_EVENTS").map_or(1_000_000, |it| it.parse().unwrap());
+    let world = World::with_subscription().await;
+    for i in 0..99 {
+        let filter = "event.data.amount > 100";
+        subscribe(&world, &format!("s{i}"), |it| it.filter = filter.into()).await;
+    }
+    let lane = world.lane(ERP).await;
+    for i in 0..count {
+        world.publish("acme", Some(&format!("o{i}")), "{\"amount\":7}").await;
+        if i % 256 == 255 || i + 1 == count {
+            let to = match i % 2560 {
+                255 => Transition::Retry(Duration::from_secs(5)),
+                _ => Transition::Succeeded,
+            };
+            world.settle_new(&[lane], to).await;
+        }
+    }
+    let mut took = Vec::new();
+    for i in (0..count).step_by((count / 200).max(1)) {
+        let start = std::time::Instant::now();
+        let answer = explain(&world, &format!("tenants/acme/events/o{i}")).await;
+        took.push(start.elapsed());
+        assert_eq!((answer.deliveries.len(), answer.subscriptions.len()), (1, 100));
+    }
+    took.sort();
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100 - 1]);
+    println!("{count} events, 100 subscriptions: p50 {p50:?}, p99 {p99:?}, max {:?}", took.last());
+}
