@@ -5,23 +5,22 @@ use std::sync::Arc;
 
 use pregon_control::Services;
 use pregon_core::clock::{SharedClock, SystemClock};
-use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Server};
 use pregon_store::redis::{self, Redis};
+use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys;
+use crate::measured::measured;
 use crate::planes::{self, ControlParts};
 use crate::serving::Serving;
 use crate::settings::ControlSettings;
 
-/// What the page tokens' key is derived for: control planes continue each other's lists.
-const PAGES: &str = "pregon page tokens";
-
 /// A running `pregon control`.
 pub struct ControlPlane {
     serving: Serving,
+    telling: Running,
     _redis: Redis,
 }
 
@@ -32,23 +31,27 @@ impl ControlPlane {
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
         let keys = Arc::new(keys::given(&settings.master_key_file)?);
         let redis = redis::open(settings.redis).await?;
-        let store = redis.store();
+        let (telemetry, telling) =
+            planes::telemetry(&settings.telemetry, "control", &planes::process_name(), &clock)?;
+        let store = measured(redis.store(), &telemetry);
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let control = planes::control(ControlParts {
             store: store.clone(),
             clock,
-            page_key: PageKey::derive(&*keys.derive(PAGES)),
+            page_key: keys::page_key(&keys),
             keys,
             policy: &settings.policy,
             latest: latest.clone(),
             drain: shutdown.clone(),
+            telemetry: telemetry.clone(),
         });
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
-        let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
+        let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
+            .with_telemetry(telemetry);
         let ready = control.services().add_to(server)?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         serving.follow(store.config, std::future::ready(()));
-        Ok(Self { serving, _redis: redis })
+        Ok(Self { serving, telling, _redis: redis })
     }
 
     /// Where gRPC is served.
@@ -58,6 +61,8 @@ impl ControlPlane {
 
     /// Takes it down: calls under way have their answers.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.serving.end().await
+        let ended = self.serving.end().await;
+        self.telling.stop().await;
+        ended
     }
 }

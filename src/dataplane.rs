@@ -9,10 +9,12 @@ use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Server};
 use pregon_store::redis::{self, Redis};
+use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys;
-use crate::planes;
+use crate::measured::measured;
+use crate::planes::{self, NodeParts};
 use crate::serving::Serving;
 use crate::settings::DataplaneSettings;
 
@@ -20,6 +22,7 @@ use crate::settings::DataplaneSettings;
 pub struct DataplaneNode {
     serving: Serving,
     node: Dataplane,
+    telling: Running,
     _redis: Redis,
 }
 
@@ -30,17 +33,31 @@ impl DataplaneNode {
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
         let keys = Arc::new(keys::given(&settings.master_key_file)?);
         let redis = redis::open(settings.redis).await?;
-        let store = redis.store();
-        let node = planes::node(&settings.policy, &settings.node, store.clone(), keys, &clock)?;
+        let id = planes::node_id(&settings.node)?;
+        let (telemetry, telling) =
+            planes::telemetry(&settings.telemetry, "dataplane", id.as_str(), &clock)?;
+        let store = measured(redis.store(), &telemetry);
+        let node = planes::node(NodeParts {
+            policy: &settings.policy,
+            node: &settings.node,
+            id,
+            store: store.clone(),
+            keys,
+            clock: &clock,
+            telemetry: telemetry.clone(),
+        })?;
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
-        let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?;
+        let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?
+            .with_telemetry(telemetry);
         let ready = server.with(node.events())?.with(node.checks())?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         let configuration = node.configuration().clone();
         tell_revision(&node, latest);
+        let load = node.load();
+        serving.follow_turns(move || load.turns());
         serving.follow(store.config, async move { drop(configuration.ready().await) });
-        Ok(Self { serving, node, _redis: redis })
+        Ok(Self { serving, node, telling, _redis: redis })
     }
 
     /// Where gRPC is served.
@@ -52,7 +69,10 @@ impl DataplaneNode {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.serving.begin_to_end();
         self.node.drain().await;
-        self.serving.end().await
+        let ended = self.serving.end().await;
+        // Last: there was something to tell until here.
+        self.telling.stop().await;
+        ended
     }
 }
 

@@ -7,8 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use pregon_core::seal::{KeyRing, new_key};
+use pregon_rpc::page::PageKey;
 
 use crate::settings::Settings;
+
+/// What the page tokens' key is derived for.
+const PAGES: &str = "pregon page tokens";
 
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";
@@ -25,6 +29,12 @@ pub fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
     let path = directory.join(FILE);
     make(&path).with_context(|| format!("cannot make the master key {}", path.display()))?;
     read(&path).with_context(|| format!("cannot read the master key {}", path.display()))
+}
+
+/// The key of page and resume tokens, which outlive the process as the master keys do: control planes
+/// continue each other's lists, and a watch goes on where one before it was cut.
+pub fn page_key(keys: &KeyRing) -> PageKey {
+    PageKey::derive(&*keys.derive(PAGES))
 }
 
 /// The keys of the file that the setting names.

@@ -6,6 +6,7 @@ mod demo;
 mod init;
 mod keys;
 mod logging;
+mod measured;
 mod planes;
 mod random;
 mod receiver;

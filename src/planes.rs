@@ -15,6 +15,7 @@ use pregon_dataplane::worker::WorkerLimits;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
+use pregon_telemetry::{Identity, Running, Settings, Telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Node, Policy};
@@ -35,6 +36,61 @@ pub struct ControlParts<'a> {
     pub latest: Revision,
     /// Cancelled when the server is to end.
     pub drain: CancellationToken,
+    /// Told of writes.
+    pub telemetry: Telemetry,
+}
+
+/// What a node is made of here.
+pub struct NodeParts<'a> {
+    /// What both planes must agree on.
+    pub policy: &'a Policy,
+    /// Its settings.
+    pub node: &'a Node,
+    /// Its name.
+    pub id: NodeId,
+    /// Where everything lives.
+    pub store: Store,
+    /// The master keys.
+    pub keys: Arc<KeyRing>,
+    /// The present time.
+    pub clock: &'a SharedClock,
+    /// Told of what happens.
+    pub telemetry: Telemetry,
+}
+
+/// The name of a node: as it was set, else one that no other node has.
+pub fn node_id(node: &Node) -> anyhow::Result<NodeId> {
+    Ok(match &node.id {
+        Some(id) => id.clone(),
+        None => NodeId::parse(&format!("node-{:08x}", random() >> 32))?,
+    })
+}
+
+/// A name for a process that has none of its own.
+pub fn process_name() -> String {
+    format!("control-{:08x}", random() >> 32)
+}
+
+/// Telemetry of this process, and the tasks behind it.
+pub fn telemetry(
+    settings: &Settings,
+    plane: &'static str,
+    instance: &str,
+    clock: &SharedClock,
+) -> anyhow::Result<(Telemetry, Running)> {
+    let identity = Identity {
+        plane,
+        instance: instance.to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        seed: random(),
+    };
+    pregon_telemetry::start(settings, &identity, Arc::clone(clock)).context("telemetry")
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    crate::random::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// A control plane that follows its store until the server is to end.
@@ -55,6 +111,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         user_agent: policy.user_agent.as_str().into(),
         latest: parts.latest,
         drain: parts.drain,
+        telemetry: parts.telemetry,
     });
     let following = Arc::clone(&control);
     tokio::spawn(async move { following.follow().await });
@@ -62,13 +119,8 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
 }
 
 /// A node, started.
-pub fn node(
-    policy: &Policy,
-    node: &Node,
-    store: Store,
-    keys: Arc<KeyRing>,
-    clock: &SharedClock,
-) -> anyhow::Result<Dataplane> {
+pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
+    let NodeParts { policy, node, id, store, keys, clock, telemetry } = parts;
     let egress = Egress::new(EgressOptions {
         addresses: policy.addresses.clone(),
         allow_http: policy.allow_http,
@@ -78,13 +130,6 @@ pub fn node(
         limits: Default::default(),
     })
     .context("--egress-ca-file")?;
-    let mut seed = [0; 8];
-    crate::random::fill(&mut seed);
-    let seed = u64::from_le_bytes(seed);
-    let id = match &node.id {
-        Some(id) => id.clone(),
-        None => NodeId::parse(&format!("node-{:08x}", seed >> 32))?,
-    };
     Ok(Dataplane::start(DataplaneOptions {
         store,
         keys,
@@ -96,7 +141,8 @@ pub fn node(
         lease: node.lease,
         drain_limit: node.drain_limit,
         user_agent: policy.user_agent.clone(),
-        seed,
+        seed: random(),
+        telemetry,
     }))
 }
 

@@ -9,11 +9,15 @@ use pregon_rpc::health::Health;
 use pregon_rpc::server::{Drained, Ready};
 use pregon_store::{ConfigStore, StoreError};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the store is asked whether it is there. A call to it gives up after two seconds, so
 /// health is at most three behind.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A loop that takes no turn for so long is stuck: the slowest takes one every ten seconds.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// A server that serves.
 pub struct Serving {
@@ -57,6 +61,18 @@ impl Serving {
         });
     }
 
+    /// From now on, health says whether a loop takes turns, once it has taken its first; `turns` is
+    /// how many it has taken. The store has no part in it.
+    pub fn follow_turns(&self, turns: impl Fn() -> u64 + Send + 'static) {
+        let (health, shutdown) = (self.health.clone(), self.shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = watch_turns(&health, turns) => {}
+            }
+        });
+    }
+
     /// Closes the port; calls under way go on.
     pub fn begin_to_end(&self) {
         self.shutdown.cancel();
@@ -70,6 +86,26 @@ impl Serving {
             tracing::warn!(connections, "cut connections that did not end in time");
         }
         Ok(())
+    }
+}
+
+async fn watch_turns(health: &Health, turns: impl Fn() -> u64) {
+    let (mut taken, mut since) = (turns(), Instant::now());
+    let mut alive = true;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = turns();
+        if now != taken {
+            (taken, since) = (now, Instant::now());
+        }
+        let turning = taken == 0 || since.elapsed() < STUCK;
+        if turning != alive {
+            alive = turning;
+            if !alive {
+                tracing::error!(seconds = STUCK.as_secs(), "the delivery loop takes no turn");
+            }
+            health.set_alive(alive).await;
+        }
     }
 }
 

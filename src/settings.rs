@@ -124,6 +124,8 @@ pub struct Settings {
     pub history_age: Duration,
     /// How many finished events are kept.
     pub history_events: u64,
+    /// What leaves for a collector.
+    pub telemetry: pregon_telemetry::Settings,
 }
 
 impl StandaloneArgs {
@@ -177,6 +179,7 @@ impl StandaloneArgs {
                 1000,
                 1_000_000_000,
             ) as u64,
+            telemetry: wrong.telemetry(),
         };
         wrong.or(settings)
     }
@@ -195,6 +198,16 @@ impl Wrongs {
     fn add<T>(&mut self, flag: &'static str, rule: impl fmt::Display, stand_in: T) -> T {
         self.0.push(WrongSetting { flag, rule: rule.to_string() });
         stand_in
+    }
+
+    /// The standard variables of OpenTelemetry, which are no flags.
+    fn telemetry(&mut self) -> pregon_telemetry::Settings {
+        pregon_telemetry::Settings::read(|name| std::env::var(name).ok()).unwrap_or_else(|rules| {
+            for rule in rules {
+                self.add("environment", rule, ());
+            }
+            pregon_telemetry::Settings::default()
+        })
     }
 
     fn take<E>(

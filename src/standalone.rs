@@ -7,14 +7,15 @@ use anyhow::Context;
 use pregon_control::{Control, Services};
 use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_dataplane::plane::Dataplane;
-use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
 use pregon_store::embedded::{self, Embedded, EmbeddedOptions, History, Location, SyncMode};
+use pregon_telemetry::{Running, Telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::keys;
-use crate::planes::{self, ControlParts};
+use crate::measured::measured;
+use crate::planes::{self, ControlParts, NodeParts};
 use crate::serving::Serving;
 use crate::settings::{Level, Settings};
 
@@ -23,6 +24,7 @@ pub struct Standalone {
     store: Embedded,
     node: Dataplane,
     serving: Serving,
+    telling: Running,
 }
 
 impl Standalone {
@@ -33,26 +35,40 @@ impl Standalone {
         let listener = Listener::bind(settings.listen.clone(), Arc::clone(&clock)).await?;
         let store = open_store(&settings, &clock)?;
         let keys = Arc::new(keys::load(&settings)?);
-        let random = crate::random::fill;
 
         let shutdown = CancellationToken::new();
         let latest = Revision::none();
-        let (policy, node) = (&settings.policy, &settings.node);
-        let node = planes::node(policy, node, store.store(), Arc::clone(&keys), &clock)?;
+        let id = planes::node_id(&settings.node)?;
+        let (telemetry, telling) =
+            planes::telemetry(&settings.telemetry, "standalone", id.as_str(), &clock)?;
+        let handles = measured(store.store(), &telemetry);
+        let node = planes::node(NodeParts {
+            policy: &settings.policy,
+            node: &settings.node,
+            id,
+            store: handles.clone(),
+            keys: Arc::clone(&keys),
+            clock: &clock,
+            telemetry: telemetry.clone(),
+        })?;
         let control = planes::control(ControlParts {
-            store: store.store(),
+            store: handles.clone(),
             clock,
+            page_key: keys::page_key(&keys),
             keys,
-            page_key: page_key(random),
             policy: &settings.policy,
             latest: latest.clone(),
             drain: shutdown.clone(),
+            telemetry: telemetry.clone(),
         });
-        let ready = serve_on(listener, &control, &node, latest).await?;
+        let ready = serve_on(listener, &control, &node, latest, telemetry).await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
         serving.health().set_all(true).await;
-        Ok(Self { store, node, serving })
+        serving.follow(handles.config, std::future::ready(()));
+        let load = node.load();
+        serving.follow_turns(move || load.turns());
+        Ok(Self { store, node, serving, telling })
     }
 
     /// Where gRPC is served.
@@ -65,6 +81,7 @@ impl Standalone {
         self.serving.begin_to_end();
         self.node.drain().await;
         self.serving.end().await?;
+        self.telling.stop().await;
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.context("the store ended badly")
     }
@@ -87,21 +104,16 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
     embedded::open(options).context("cannot open the store")
 }
 
-/// Page tokens are good for one life of the process: they are cheap to get again.
-fn page_key(random: fn(&mut [u8])) -> PageKey {
-    let mut bytes = [0; 32];
-    random(&mut bytes);
-    PageKey::new(bytes)
-}
-
 async fn serve_on(
     listener: Listener,
     control: &Arc<Control>,
     node: &Dataplane,
     latest: Revision,
+    telemetry: Telemetry,
 ) -> anyhow::Result<Ready> {
     let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
     let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
+    let server = server.with_telemetry(telemetry);
     let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)
 }

@@ -10,8 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of ours that each crate may depend on: `src → {control, dataplane} → store → core`,
-/// `{control, dataplane} → rpc → {core, proto}`. The binary wires everything together.
-const MAY_USE: [(&str, &[&str]); 8] = [
+/// `{control, dataplane} → rpc → {core, proto}`, and `telemetry → core` for whoever tells. The binary wires everything together.
+const MAY_USE: [(&str, &[&str]); 9] = [
     (
         "pregon",
         &[
@@ -21,12 +21,20 @@ const MAY_USE: [(&str, &[&str]); 8] = [
             "pregon-proto",
             "pregon-rpc",
             "pregon-store",
+            "pregon-telemetry",
         ],
     ),
-    ("pregon-control", &["pregon-core", "pregon-proto", "pregon-rpc", "pregon-store"]),
-    ("pregon-dataplane", &["pregon-core", "pregon-proto", "pregon-rpc", "pregon-store"]),
+    (
+        "pregon-control",
+        &["pregon-core", "pregon-proto", "pregon-rpc", "pregon-store", "pregon-telemetry"],
+    ),
+    (
+        "pregon-dataplane",
+        &["pregon-core", "pregon-proto", "pregon-rpc", "pregon-store", "pregon-telemetry"],
+    ),
     ("pregon-store", &["pregon-core"]),
-    ("pregon-rpc", &["pregon-core", "pregon-proto"]),
+    ("pregon-rpc", &["pregon-core", "pregon-proto", "pregon-telemetry"]),
+    ("pregon-telemetry", &["pregon-core"]),
     ("pregon-core", &[]),
     ("pregon-proto", &[]),
     ("pregon-bench", &["pregon-proto"]),
@@ -102,6 +110,16 @@ fn only_the_store_names_a_database() {
             let named = member.depends.contains(database) || member.tests_with.contains(database);
             assert!(!named || name == "pregon-store", "{name} must not depend on {database}");
         }
+    }
+}
+
+#[test]
+fn only_telemetry_names_its_sdk() {
+    for (name, member) in members() {
+        let sdk =
+            |one: &String| one.starts_with("opentelemetry") || one.starts_with("tracing-open");
+        let named = member.depends.iter().find(|one| sdk(one));
+        assert!(named.is_none() || name == "pregon-telemetry", "{name} depends on {named:?}");
     }
 }
 

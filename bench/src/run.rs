@@ -9,6 +9,7 @@
 //! books agree with ours.
 
 mod child;
+mod collector;
 mod deployment;
 mod machine;
 mod measure;
@@ -47,6 +48,10 @@ pub struct RunArgs {
     /// Redis's binary, 7.0 or later.
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     pub redis_server: PathBuf,
+    /// The OpenTelemetry Collector's binary, for scenarios with telemetry: one with an OTLP receiver
+    /// and a nop exporter, such as scripts/tools.sh builds.
+    #[arg(long, value_name = "PATH", default_value = "otelcol")]
+    pub otelcol: PathBuf,
     /// More arguments for `pregon standalone`, or for each `pregon dataplane`, one by one.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub pregon_arg: Vec<String>,

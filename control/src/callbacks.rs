@@ -26,7 +26,8 @@ use crate::parse::Scope;
 use crate::receiver::{AuthEdit, Receiver};
 use crate::service::service;
 use crate::{etag, parse};
-use edit::{Edit, FIELD, to_wire, with_fields};
+pub(crate) use edit::to_wire;
+use edit::{Edit, FIELD, with_fields};
 
 mod edit;
 mod update;

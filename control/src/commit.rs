@@ -19,6 +19,9 @@ use std::time::Duration;
 
 use crate::repeat::{self, Canonical, Repeat};
 use crate::{Control, etag, parse};
+use writing::Writing;
+
+mod writing;
 
 /// Times that a write is decided anew before the caller is told to come back: others may write
 /// without end.
@@ -192,8 +195,11 @@ impl Control {
             digest: repeat.digest,
             reply: answer.encode_to_vec().into(),
         });
+        let writing = Writing::begin(&self.telemetry, &commit);
+        commit.write.push(writing.author(self.clock.now()).document());
         match self.store.config.commit(commit).await? {
             Committed::Done { revision } => {
+                writing.end(revision);
                 self.heads.saw(revision, self.clock.now());
                 answer.stamp(revision);
                 Ok(Some(answer))

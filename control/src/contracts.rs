@@ -255,7 +255,7 @@ impl Control {
 
     /// A stored contract as the API shows it. One that cannot be read any more, which is logged, is
     /// shown without what it says.
-    fn shown_contract(&self, stored: &Stored<ContractDocument>) -> v1::Contract {
+    pub(crate) fn shown_contract(&self, stored: &Stored<ContractDocument>) -> v1::Contract {
         to_wire(stored, self.contracts.compiled(stored).ok().as_deref())
     }
 

@@ -34,6 +34,7 @@ mod explain;
 mod replay;
 mod report;
 pub(crate) mod show;
+mod watch;
 
 service! {
     /// The service of events, deliveries and attempts.
@@ -60,6 +61,17 @@ service! {
             let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
             let run = replay::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+        }
+
+        type WatchDeliveriesStream = watch::Answers;
+
+        async fn watch_deliveries(
+            &self,
+            request: tonic::Request<v1::WatchDeliveriesRequest>,
+        ) -> Result<tonic::Response<Self::WatchDeliveriesStream>, tonic::Status> {
+            let (_, request) = opened(request).map_err(pregon_rpc::status::status)?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request).await;
+            watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }
 }

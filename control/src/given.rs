@@ -115,7 +115,7 @@ impl Given {
             environment: environment.or(self.environment).unwrap_or(Environment::Live),
             given_occur_time: self.occur_time,
             min_revision: 0,
-            traceparent: None,
+            trace: None,
             attributes: self.attributes,
             data: self.data,
         }

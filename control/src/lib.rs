@@ -39,6 +39,7 @@ mod secrets;
 mod service;
 mod subscriptions;
 mod tenants;
+mod watch;
 
 pub use callbacks::Callbacks;
 pub use contracts::Contracts;

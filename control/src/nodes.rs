@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use crate::Control;
 use crate::options::draining;
-use crate::service::service;
+use crate::service::{opened, service};
 use crate::{map, parse};
+
+mod watch;
 
 service! {
     /// The service of nodes.
@@ -22,6 +24,18 @@ service! {
         get_node(GetNodeRequest) -> GetNodeResponse;
         list_nodes(ListNodesRequest) -> ListNodesResponse;
         wait_for_revision(WaitForRevisionRequest) -> WaitForRevisionResponse;
+    }
+    with {
+        type WatchConfigurationStream = watch::Answers;
+
+        async fn watch_configuration(
+            &self,
+            request: tonic::Request<v1::WatchConfigurationRequest>,
+        ) -> Result<tonic::Response<Self::WatchConfigurationStream>, tonic::Status> {
+            let (_, request) = opened(request).map_err(pregon_rpc::status::status)?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request).await;
+            watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Server, ServerError};
 use pregon_store::Store;
+use pregon_telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
 use crate::subscriptions::Tests;
+use crate::watch::Watchers;
 use crate::{Callbacks, Contracts, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
 
 /// How long one call waits for the next commit.
@@ -58,6 +60,8 @@ pub struct ControlOptions {
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
     pub drain: CancellationToken,
+    /// Told of writes.
+    pub telemetry: Telemetry,
 }
 
 /// The control plane. Shared by its services.
@@ -72,6 +76,7 @@ pub struct Control {
     pub(crate) user_agent: Arc<str>,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
+    pub(crate) telemetry: Telemetry,
     pub(crate) turns: Turns,
     /// The turn among writes that count who uses a contract.
     pub(crate) contract_turn: Mutex<()>,
@@ -79,6 +84,8 @@ pub struct Control {
     pub(crate) recent: Recent,
     /// Tests that may be repeated.
     pub(crate) tests: Tests,
+    /// Places for watches.
+    pub(crate) watchers: Watchers,
 }
 
 impl fmt::Debug for Control {
@@ -122,11 +129,13 @@ impl Control {
             user_agent: options.user_agent,
             heads: Heads::new(options.latest),
             drain: options.drain,
+            telemetry: options.telemetry,
             turns: Turns::default(),
             contract_turn: Mutex::default(),
             lane_names: LaneNames::default(),
             recent: Recent::default(),
             tests: Tests::default(),
+            watchers: Watchers::default(),
         })
     }
 

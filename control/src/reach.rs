@@ -108,12 +108,18 @@ of_no_tenant! {
     DeleteEventTypeRequest ImportEventTypesRequest
     CreateContractRequest GetContractRequest ListContractsRequest UpdateContractRequest
     DeleteContractRequest
-    GetNodeRequest ListNodesRequest WaitForRevisionRequest
+    GetNodeRequest ListNodesRequest WaitForRevisionRequest WatchConfigurationRequest
 }
 
 impl Reaches for v1::ListDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.event, &self.subscription])
+    }
+}
+
+impl Reaches for v1::WatchDeliveriesRequest {
+    fn reach(&self) -> Reach<'_> {
+        names(&self.parent, &[&self.subscription])
     }
 }
 

@@ -79,6 +79,7 @@ impl Canonical for v1::CreateSecretRequest {}
 impl Canonical for v1::RotateSecretRequest {}
 impl Canonical for v1::ReplayDeliveryRequest {}
 impl Canonical for v1::ReplayDeliveriesRequest {}
+impl Canonical for v1::WatchDeliveriesRequest {}
 impl Canonical for v1::CancelDeliveryRequest {}
 impl Canonical for v1::ListTenantsRequest {}
 impl Canonical for v1::ListEventTypesRequest {}

@@ -1,5 +1,7 @@
 //! Between tonic and the handlers: messages in and out of their envelopes, refusals to statuses.
 
+use std::sync::Arc;
+
 use pregon_core::error::Refusal;
 use pregon_rpc::caller::Caller;
 
@@ -37,8 +39,10 @@ macro_rules! service {
                 ) -> Result<tonic::Response<pregon_proto::v1::$response>, tonic::Status> {
                     let opened = crate::service::opened(request);
                     let (_caller, request) = opened.map_err(pregon_rpc::status::status)?;
-                    let answer =
-                        self.0.$method(request $(, { let $caller = &_caller; $caller })?).await;
+                    let actor = std::sync::Arc::clone(_caller.actor());
+                    let call =
+                        self.0.$method(request $(, { let $caller = &_caller; $caller })?);
+                    let answer = crate::service::ACTOR.scope(actor, call).await;
                     answer.map(tonic::Response::new).map_err(pregon_rpc::status::status)
                 }
             )*
@@ -47,6 +51,17 @@ macro_rules! service {
     };
 }
 pub(crate) use service;
+
+tokio::task_local! {
+    /// Who makes the call that is being handled: what it commits is noted as the caller's, and no
+    /// handler can forget to say so.
+    pub(crate) static ACTOR: Arc<str>;
+}
+
+/// Who makes the call that is being handled.
+pub(crate) fn actor() -> String {
+    ACTOR.try_with(ToString::to_string).unwrap_or_default()
+}
 
 /// Takes a request out of its envelope, with its caller, who may touch what it names.
 pub(crate) fn opened<T: Reaches>(request: tonic::Request<T>) -> Result<(Caller, T), Refusal> {

@@ -26,7 +26,8 @@ use crate::parse::Scope;
 use crate::receiver::{AuthEdit, Receiver};
 use crate::service::service;
 use crate::{etag, lanes, parse};
-use edit::{Edit, FIELD, from_state, to_wire, with_fields};
+pub(crate) use edit::to_wire;
+use edit::{Edit, FIELD, from_state, with_fields};
 pub(crate) use test::Tests;
 
 mod edit;

@@ -112,7 +112,8 @@ impl Edit {
     }
 }
 
-fn to_wire(stored: &Stored<Tenant>) -> v1::Tenant {
+/// A tenant as the API shows it.
+pub(crate) fn to_wire(stored: &Stored<Tenant>) -> v1::Tenant {
     let tenant = &stored.value;
     v1::Tenant {
         name: tenant.id.name(),

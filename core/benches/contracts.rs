@@ -50,7 +50,7 @@ fn event(contract: &Contract) -> Event {
         environment: Environment::Live,
         given_occur_time: Some(Timestamp::from_millis(1_666_823_801_600)),
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: BTreeMap::from([("subject".to_owned(), "orders/17".to_owned())]),
         data: data(contract),
     }

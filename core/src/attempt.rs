@@ -14,7 +14,6 @@ use crate::error::words;
 use crate::event::Environment;
 use crate::id::{ContractId, DeliveryKey, EventTypeId, NodeId, SecretId, TenantId};
 use crate::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
-use std::fmt;
 
 words! {
     /// What a record of the log tells of.

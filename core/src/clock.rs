@@ -75,6 +75,12 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// The present moment in nanoseconds since the Unix epoch, as finely as the clock has it: for
+    /// spans, whose stages take microseconds. Zero before the epoch.
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.now().millis()).unwrap_or(0).saturating_mul(1_000_000)
+    }
 }
 
 /// A shared clock.
@@ -92,6 +98,12 @@ impl Clock for SystemClock {
             Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
         };
         Timestamp(ms)
+    }
+
+    #[allow(clippy::disallowed_methods)] // as above
+    fn nanos(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

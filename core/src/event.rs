@@ -1,7 +1,6 @@
 //! An event: published once for a tenant, known by (id, version), never changed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::error::{Rule, Violations, words};
 use crate::id::{EventId, EventName, EventTypeId, Position, TenantId};
 use crate::limits;
+use crate::trace::TraceContext;
 
 /// What an event says beside its data, sorted by key; [`parse_attributes`] has the bounds.
 pub type Attributes = BTreeMap<String, String>;
@@ -43,8 +43,8 @@ pub struct NewEvent {
     pub occur_time: Option<Timestamp>,
     /// Configuration that must be served before it is matched; 0: any.
     pub min_revision: i64,
-    /// W3C trace context of the publish call, kept for later spans.
-    pub traceparent: Option<String>,
+    /// The trace of the publish, kept for later spans.
+    pub trace: Option<TraceContext>,
     /// What it says beside the data; part of its content.
     pub attributes: Attributes,
     /// JSON text, kept byte for byte.
@@ -70,8 +70,8 @@ pub struct Event {
     pub given_occur_time: Option<Timestamp>,
     /// Configuration that must be served before it is matched; 0: any.
     pub min_revision: i64,
-    /// W3C trace context of the publish call.
-    pub traceparent: Option<String>,
+    /// The trace of the publish; none: it came without one, and its trace was not sampled.
+    pub trace: Option<TraceContext>,
     /// What it says beside the data.
     pub attributes: Attributes,
     /// JSON text, byte for byte as published.

@@ -26,5 +26,6 @@ pub mod schema;
 pub mod seal;
 pub mod secret;
 pub mod time_pattern;
+pub mod trace;
 pub mod url;
 pub mod yaml;

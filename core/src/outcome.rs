@@ -16,7 +16,6 @@
 //! whole lane, not for one delivery.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -78,7 +78,7 @@ fn sent(contract: &Contract, kind: &str, data: &str, at: Timestamp, keys: &Signi
         environment: Environment::Live,
         given_occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: BTreeMap::new(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };

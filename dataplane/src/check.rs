@@ -27,18 +27,20 @@ use pregon_core::contract::{CheckInput, RenderError, render_check, sign_check};
 use pregon_core::error::{Reason, Refusal, Rule};
 use pregon_core::limits;
 use pregon_core::outcome::ErrorClass;
+use pregon_core::trace::{SpanId, TraceContext};
 use pregon_proto::v1;
 use pregon_proto::v1::check_service_server::{CheckService, CheckServiceServer};
-use pregon_rpc::call::Deadline;
+use pregon_rpc::call::{Deadline, current_trace};
 use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
+use pregon_telemetry::{Kind, Span, Telemetry};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::egress::{Egress, OutboundRequest, Resend};
+use crate::egress::{Egress, Exchange, OutboundRequest, Resend};
 use crate::outbound;
 use crate::snapshot::{CallbackEntry, Configuration};
 use cache::{Cache, Key};
@@ -70,6 +72,8 @@ pub struct CheckOptions {
     pub draining: CancellationToken,
     /// Makes the checks' ids.
     pub seed: u64,
+    /// Told of what was decided.
+    pub telemetry: Telemetry,
 }
 
 /// CheckService over the node's configuration and its way out. Clones share everything.
@@ -84,6 +88,7 @@ struct Inner {
     draining: CancellationToken,
     cache: Cache,
     ids: Mutex<StdRng>,
+    telemetry: Telemetry,
 }
 
 impl CheckServiceImpl {
@@ -97,6 +102,7 @@ impl CheckServiceImpl {
             draining: options.draining,
             cache: Cache::default(),
             ids: Mutex::new(StdRng::seed_from_u64(options.seed)),
+            telemetry: options.telemetry,
         }))
     }
 
@@ -143,6 +149,8 @@ impl Inner {
         let decision = self.decide(&id, question, &found, deadline).await?;
         let duration = began.elapsed();
         let callback = &found.callback.name;
+        let (allowed, cause) = (decision.allowed, decision.cause.word());
+        self.telemetry.metrics().checked(allowed, cause, duration);
         tracing::info!(
             check = id,
             %callback,
@@ -214,11 +222,23 @@ impl Inner {
             let why = "the contract's signatures speak of what only an event has";
             return Ok(Decision::fallen_back(callback.on_error, ErrorClass::Local, why));
         };
-        let request = match request(callback, &input) {
+        // The question's own span: its caller's trace goes on at the receiver.
+        let call = current_trace();
+        let asks = call.as_ref().map(|call| match self.telemetry.recording(call) {
+            true => call.at(self.telemetry.span_id()),
+            false => call.clone(),
+        });
+        let goes = asks.as_ref().filter(|_| callback.contract.traceparent());
+        let request = match request(callback, &input, goes) {
             Ok(request) => request,
             Err(error) => return unasked(callback, question, &error),
         };
+        let begun = Instant::now();
         let exchange = self.egress.send(&request, within).await;
+        if let (Some(call), Some(asks)) = (call.filter(|it| self.telemetry.recording(it)), asks) {
+            let time = (self.telemetry.at(begun), self.telemetry.now());
+            self.telemetry.span(asked(callback, asks, call.span, time, &exchange));
+        }
         let verdict = callback.verdict.as_ref().unwrap_or(rule.verdict());
         Ok(read::read(exchange.result, verdict, callback.on_error, &input))
     }
@@ -247,17 +267,39 @@ fn time_left(callback: &CallbackEntry, deadline: Option<Instant>) -> Option<Dura
 fn request(
     callback: &CallbackEntry,
     input: &CheckInput<'_>,
+    trace: Option<&TraceContext>,
 ) -> Result<OutboundRequest, RenderError> {
     let contract = &callback.contract;
     let rendered = render_check(contract, input)?;
     let signed = sign_check(contract, &rendered, input, &callback.keys)?;
     Ok(OutboundRequest {
         target: callback.target.clone(),
-        headers: outbound::headers(&signed.headers, callback.headers.lines())?,
+        headers: outbound::headers(&signed.headers, trace, callback.headers.lines())?,
         body: signed.body,
         keep: limits::RESPONSE_READ,
         resend: Resend::IfUnsent,
     })
+}
+
+/// The span of a question.
+fn asked(
+    callback: &CallbackEntry,
+    context: TraceContext,
+    parent: SpanId,
+    time: (u64, u64),
+    exchange: &Exchange,
+) -> Span {
+    let span = Span::new(context, Some(parent), Kind::Client, "POST", time)
+        .with("http.request.method", "POST")
+        .with("pregon.callback.name", callback.name.to_string());
+    match &exchange.result {
+        Ok(response) => span.with("http.response.status_code", response.status.as_u16()),
+        Err(fault) => {
+            let mut span = span.with("error.type", fault.class.word());
+            span.error = Some(fault.detail.to_string());
+            span
+        }
+    }
 }
 
 /// What becomes of a question that cannot be made. Where the data is at fault, so is the caller,

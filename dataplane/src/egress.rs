@@ -50,7 +50,8 @@ pub use names::{Resolver, SystemResolver};
 pub use target::Target;
 
 use connection::Connection;
-use exchange::{Progress, Stage, micros};
+pub(crate) use exchange::micros;
+use exchange::{Progress, Stage};
 use names::{NameLimits, Names};
 use pool::{Pool, PoolLimits};
 use target::Plan;

@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod egress;
+mod gauges;
 pub mod node;
 mod outbound;
 pub mod plane;

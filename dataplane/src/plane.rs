@@ -13,15 +13,17 @@ use pregon_core::seal::KeyRing;
 use pregon_proto::v1::check_service_server::CheckServiceServer;
 use pregon_proto::v1::event_service_server::EventServiceServer;
 use pregon_store::Store;
+use pregon_telemetry::Telemetry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{CheckOptions, CheckServiceImpl};
 use crate::egress::Egress;
+use crate::gauges::Gauges;
 use crate::node::Heartbeat;
 use crate::publish::{EventServiceImpl, PublishOptions};
 use crate::snapshot::{Configuration, Follower, FollowerOptions};
-use crate::worker::{WorkerLimits, WorkerOptions, Workers};
+use crate::worker::{Load, WorkerLimits, WorkerOptions, Workers};
 
 /// What a node is made of.
 pub struct DataplaneOptions {
@@ -47,6 +49,8 @@ pub struct DataplaneOptions {
     pub user_agent: String,
     /// Decides the jitter of retries and the ids of checks: random for each node.
     pub seed: u64,
+    /// Told of what happens here.
+    pub telemetry: Telemetry,
 }
 
 /// A running node.
@@ -70,6 +74,7 @@ impl Dataplane {
             store: Arc::clone(&options.store.config),
             ring: options.keys,
             clock: Arc::clone(&options.clock),
+            telemetry: options.telemetry.clone(),
         });
         let events = EventServiceImpl::new(PublishOptions {
             configuration: configuration.clone(),
@@ -77,6 +82,7 @@ impl Dataplane {
             clock: Arc::clone(&options.clock),
             max_event_bytes: options.max_event_bytes,
             draining: draining.clone(),
+            telemetry: options.telemetry.clone(),
         });
         let checks = CheckServiceImpl::new(CheckOptions {
             configuration: configuration.clone(),
@@ -85,21 +91,31 @@ impl Dataplane {
             user_agent: options.user_agent.clone(),
             draining: draining.clone(),
             seed: options.seed.rotate_left(32), // not the workers' chances again
+            telemetry: options.telemetry.clone(),
         });
         let workers = Workers::start(WorkerOptions {
             node: options.node.clone(),
             queue: options.store.queue,
             tests: options.store.tests,
-            config: options.store.config,
+            config: Arc::clone(&options.store.config),
             configuration: configuration.clone(),
-            egress: options.egress,
+            egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
             limits: options.limits,
             lease: options.lease,
             drain_limit: options.drain_limit,
             user_agent: options.user_agent,
             seed: options.seed,
+            telemetry: options.telemetry.clone(),
         });
+        let gauges = Gauges {
+            telemetry: options.telemetry,
+            configuration: configuration.clone(),
+            config: options.store.config,
+            backlog: options.store.backlog,
+            load: workers.load(),
+            egress: options.egress,
+        };
         let heartbeat = Heartbeat {
             node: options.node,
             start_time: options.clock.now(),
@@ -111,6 +127,7 @@ impl Dataplane {
         let background = vec![
             tokio::spawn(follower.run(stop.clone())),
             tokio::spawn(heartbeat.run(draining.clone(), stop.clone())),
+            tokio::spawn(gauges.run(stop.clone())),
         ];
         Self { configuration, events, checks, workers, draining, stop, background }
     }
@@ -128,6 +145,11 @@ impl Dataplane {
     /// What the node serves.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
+    }
+
+    /// What its workers have to do, and whether they take turns.
+    pub fn load(&self) -> Arc<Load> {
+        self.workers.load()
     }
 
     /// Cancelled when the node begins to go down; publishes and checks are refused from then on.

@@ -16,6 +16,7 @@ mod reply;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,13 +27,14 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::limits;
 use pregon_proto::v1;
 use pregon_proto::v1::event_service_server::{EventService, EventServiceServer};
+use pregon_rpc::call::current_trace;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
 use pregon_store::Queue;
+use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use publisher::Publisher;
@@ -59,6 +61,8 @@ pub struct PublishOptions {
     pub max_event_bytes: usize,
     /// Cancelled when the node goes down: nothing more is taken, what is under way is finished.
     pub draining: CancellationToken,
+    /// Told of events.
+    pub telemetry: Telemetry,
 }
 
 /// EventService over the store's queue. Clones share everything.
@@ -70,6 +74,7 @@ struct Inner {
     publisher: Publisher,
     max_event_bytes: usize,
     draining: CancellationToken,
+    telemetry: Telemetry,
 }
 
 impl EventServiceImpl {
@@ -81,6 +86,7 @@ impl EventServiceImpl {
             publisher: Publisher::start(options.queue),
             max_event_bytes: options.max_event_bytes,
             draining: options.draining,
+            telemetry: options.telemetry,
         }))
     }
 
@@ -108,9 +114,10 @@ impl EventService for EventServiceImpl {
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
         let caller = Caller::of(&request).map_err(status)?;
-        let (metadata, _, request) = request.into_parts();
-        let from = Origin { caller: &caller, traceparent: traceparent(&metadata) };
-        self.0.publish(request, from).await.map(Response::new).map_err(status)
+        let trace = current_trace();
+        let from = Origin { caller: &caller, trace: trace.as_ref() };
+        let response = self.0.publish(request.into_inner(), from).await;
+        response.map(Response::new).map_err(|refusal| status(self.0.refused(refusal)))
     }
 
     async fn publish_batch(
@@ -118,9 +125,9 @@ impl EventService for EventServiceImpl {
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
         let caller = Caller::of(&request).map_err(status)?;
-        let (metadata, _, request) = request.into_parts();
-        let from = Origin { caller: &caller, traceparent: traceparent(&metadata) };
-        let results = batch::publish(&self.0, request.requests, from).await;
+        let trace = current_trace();
+        let from = Origin { caller: &caller, trace: trace.as_ref() };
+        let results = batch::publish(&self.0, request.into_inner().requests, from).await;
         results.map(Response::new).map_err(status)
     }
 
@@ -132,12 +139,11 @@ impl EventService for EventServiceImpl {
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         self.0.snapshot().map_err(status)?;
         let caller = Caller::of(&request).map_err(status)?;
-        let (metadata, _, requests) = request.into_parts();
-        let traceparent = traceparent(&metadata).map(str::to_owned);
+        let (requests, trace) = (request.into_inner(), current_trace());
         let (answers, receiver) = mpsc::channel(STREAM_ANSWERS);
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let from = Origin { caller: &caller, traceparent: traceparent.as_deref() };
+            let from = Origin { caller: &caller, trace: trace.as_ref() };
             stream::serve(&inner, requests, from, answers).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -159,22 +165,23 @@ impl Inner {
         from: Origin<'_>,
     ) -> Result<v1::PublishResponse, Refusal> {
         let snapshot = self.snapshot()?;
-        let parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
+        let mut parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
         let revision = self.admission.admit(&snapshot, &parsed, &mut None).await?;
-        let facts = Facts::of(&parsed.event, revision);
+        let facts = Facts::of(&self.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(facts.validated());
         }
-        let published = self.publisher.publish(parsed.event).await?;
-        facts.response(&published, self.publisher.queue().durability())
+        let published = self.publisher.publish(parsed.event).await;
+        facts.response(published, self.publisher.queue().durability())
+    }
+
+    /// Counts a refusal.
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        self.telemetry.metrics().refused(refusal.reason);
+        refusal
     }
 }
 
 fn draining() -> Refusal {
     Refusal::new(Reason::Draining, "the node is going down").retry_after(DRAINING_WAIT)
-}
-
-/// The call's trace context, where it is well formed.
-fn traceparent(metadata: &MetadataMap) -> Option<&str> {
-    parse::parse_traceparent(metadata.get("traceparent")?.to_str().ok()?)
 }

@@ -129,6 +129,10 @@ impl ConfigStore for FakeConfig {
         Ok(Head { epoch: state.epoch, revision, nonce: 7 })
     }
 
+    async fn head_at(&self, _: i64) -> Result<Option<Head>, StoreError> {
+        panic!("not used")
+    }
+
     async fn documents(&self, after: &str, limit: usize) -> Result<Vec<Document>, StoreError> {
         self.up()?;
         let state = self.state.lock().unwrap();

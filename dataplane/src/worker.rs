@@ -12,15 +12,17 @@
 //! rest is given back at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_store::queue::Queue;
 use pregon_store::{ConfigStore, TestSends};
+use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::egress::Egress;
@@ -28,6 +30,7 @@ use crate::snapshot::Configuration;
 
 mod attempt;
 mod calls;
+mod counted;
 mod disable;
 mod dispatch;
 mod job;
@@ -36,12 +39,14 @@ mod ledger;
 mod lifecycle;
 mod record;
 mod test_send;
+mod traced;
 
 pub use dispatch::WorkerLimits;
 
 use attempt::Attempts;
 use calls::Calls;
 use dispatch::Dispatcher;
+use traced::Traced;
 
 /// How long a claim lasts unless it is extended: longer than any attempt may take.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -58,6 +63,8 @@ const RING_DUE: Duration = Duration::from_millis(20);
 const RING_TESTS: Duration = Duration::from_millis(100);
 /// How often a node that is full and so does not listen looks for test sends.
 const DEAF_TESTS: Duration = Duration::from_millis(500);
+/// How often lanes are counted by their state, which walks all that have work.
+const CENSUS: Duration = Duration::from_secs(1);
 /// The same of a look for batches that were given back, which is seldom what a ring is for.
 const RING_OVER: Duration = Duration::from_secs(1);
 
@@ -87,6 +94,8 @@ pub struct WorkerOptions {
     pub user_agent: String,
     /// Decides the jitter of retries.
     pub seed: u64,
+    /// Told of what happens.
+    pub telemetry: Telemetry,
 }
 
 /// What the workers have to do just now.
@@ -95,6 +104,9 @@ pub struct Load {
     in_flight: AtomicUsize,
     claimed: AtomicUsize,
     lanes: AtomicUsize,
+    closed: AtomicUsize,
+    paused: AtomicUsize,
+    turns: AtomicU64,
 }
 
 impl Load {
@@ -108,9 +120,25 @@ impl Load {
         self.claimed.load(Ordering::Relaxed)
     }
 
+    /// Turns that the loop has taken: it takes one every [`IDLE_MAX`] at least, whatever the store
+    /// does. None before the first snapshot.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// Lanes with work in memory.
     pub fn lanes(&self) -> usize {
         self.lanes.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that their receivers asked to leave alone; at most a second old.
+    pub fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Those of them whose subscription is paused; at most a second old.
+    pub fn paused(&self) -> usize {
+        self.paused.load(Ordering::Relaxed)
     }
 }
 
@@ -160,11 +188,14 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
             options.limits,
             first,
             options.seed,
+            options.telemetry.clone(),
         ),
+        traced: Traced::new(options.telemetry.clone()),
         calls: Calls::new(&options),
         attempts: Attempts::new(&options, reports),
         options,
         load,
+        census: Instant::now(),
     };
     driver.run(inbox, snapshots, drain).await;
 }
@@ -174,5 +205,8 @@ struct Driver {
     machine: Dispatcher,
     calls: Calls,
     attempts: Attempts,
+    traced: Traced,
     load: Arc<Load>,
+    /// When lanes are to be counted next.
+    census: Instant,
 }

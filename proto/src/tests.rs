@@ -57,6 +57,7 @@ const SERVICES: [(&str, &[&str]); 10] = [
             "ReplayDelivery",
             "ReplayDeliveries",
             "CancelDelivery",
+            "WatchDeliveries",
             "GetReconciliationReport",
         ],
     ),
@@ -72,7 +73,7 @@ const SERVICES: [(&str, &[&str]); 10] = [
             "ImportEventTypes",
         ],
     ),
-    ("NodeService", &["GetNode", "ListNodes", "WaitForRevision"]),
+    ("NodeService", &["GetNode", "ListNodes", "WatchConfiguration", "WaitForRevision"]),
     (
         "SecretService",
         &[
@@ -225,7 +226,7 @@ fn a_missing_comment_is_found() {
     let path = [tag::FILE_SERVICE, 0, tag::SERVICE_METHOD, 2];
     let info = file.source_code_info.as_mut().expect("source info");
     info.location.retain(|location| location.path != path);
-    assert_eq!(Walk::over(&file).missing, ["pregon.v1.NodeService/WaitForRevision"]);
+    assert_eq!(Walk::over(&file).missing, ["pregon.v1.NodeService/WatchConfiguration"]);
 }
 
 #[test]

@@ -150,10 +150,12 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.DeliveryService/ReplayDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
     ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
+    ("/pregon.v1.DeliveryService/WatchDeliveries", VIEW),
     ("/pregon.v1.DeliveryService/GetReconciliationReport", VIEW),
     ("/pregon.v1.NodeService/GetNode", VIEW_ALL),
     ("/pregon.v1.NodeService/ListNodes", VIEW_ALL),
     ("/pregon.v1.NodeService/WaitForRevision", VIEW_ALL),
+    ("/pregon.v1.NodeService/WatchConfiguration", VIEW_ALL),
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),
@@ -204,8 +206,9 @@ mod tests {
         for (path, access) in API.iter().filter(|(path, _)| path.starts_with("/pregon.v1.")) {
             let Who::Role(role) = access.who else { panic!("{path} wants no role") };
             let (_, method) = path.rsplit_once('/').unwrap();
-            let reads =
-                ["Get", "List", "WaitFor", "Explain"].iter().any(|verb| method.starts_with(verb));
+            let reads = ["Get", "List", "WaitFor", "Watch", "Explain"]
+                .iter()
+                .any(|verb| method.starts_with(verb));
             assert_eq!(role == Role::Viewer, reads, "{path}");
             let publishes = path.contains("EventService/") || path.contains("CheckService/");
             assert_eq!(role == Role::Publisher, publishes, "{path}");

@@ -4,8 +4,9 @@
 //! authenticated and held against the method's access ([`auth`](crate::auth)), and what is not let
 //! through reaches no handler; its deadline is fixed; the handler runs, and a panic in it is this
 //! call's INTERNAL and nobody else's; what the transport could not decode is the caller's fault and
-//! said so; the answer gets the revision; a failure is logged by method, caller and code. Nothing
-//! here looks at a message.
+//! said so; the answer gets the revision; a failure is logged by method, caller and code; every call
+//! is counted and timed, and has its span where its trace is recorded ([`told`]). Nothing here looks
+//! at a message.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use pregon_core::error::{Reason, Refusal, Rule, Violation};
+use pregon_telemetry::Telemetry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -30,6 +32,11 @@ use crate::caller::ANONYMOUS;
 use crate::method::{Kind, Methods};
 use crate::revision::{self, Revision};
 use crate::status::status;
+use told::Told;
+
+mod told;
+
+pub use told::{current_trace, within};
 
 /// Probes are answered however busy the server is: an orchestrator would take a server that sheds
 /// load for a dead one.
@@ -64,6 +71,7 @@ struct Shared {
     revision: Revision,
     calls: Arc<Semaphore>,
     calls_max: usize,
+    telemetry: Telemetry,
 }
 
 impl CallLayer {
@@ -74,9 +82,10 @@ impl CallLayer {
         guard: Guard,
         revision: Revision,
         calls_max: usize,
+        telemetry: Telemetry,
     ) -> Self {
         let calls = Arc::new(Semaphore::new(calls_max));
-        Self(Arc::new(Shared { methods, guard, revision, calls, calls_max }))
+        Self(Arc::new(Shared { methods, guard, revision, calls, calls_max, telemetry }))
     }
 }
 
@@ -122,8 +131,10 @@ where
         if let Some((_, at)) = call.deadline {
             request.extensions_mut().insert(Deadline(at));
         }
+        let trace = call.told.trace();
         Box::pin(async move {
-            let handler = CatchPanic(Box::pin(async move { inner.call(request).await }));
+            let handler = told::within(trace, async move { inner.call(request).await });
+            let handler = CatchPanic(Box::pin(handler));
             let answer = match call.deadline {
                 None => handler.await,
                 Some((time, at)) => match timeout_at(at, handler).await {
@@ -146,9 +157,9 @@ struct Call {
     kind: Kind,
     actor: Option<Arc<str>>,
     lapse: Option<Lapse>,
-    started: Instant,
     deadline: Option<(Duration, Instant)>,
     permit: Option<OwnedSemaphorePermit>,
+    told: Told,
 }
 
 impl Call {
@@ -156,12 +167,13 @@ impl Call {
         let started = Instant::now();
         let method = shared.methods.get(request.uri().path());
         let kind = method.map_or(Kind::Unary, |(_, kind)| *kind);
+        let path = method.map(|(path, _)| Arc::clone(path));
         Self {
-            path: method.map(|(path, _)| Arc::clone(path)),
+            told: Told::begin(&shared.telemetry, path.as_ref(), request.headers(), started),
+            path,
             kind,
             actor: None,
             lapse: None,
-            started,
             deadline: kind.time(request.headers()).map(|time| (time, started + time)),
             permit: None,
             shared: Arc::clone(shared),
@@ -209,22 +221,30 @@ impl Call {
     }
 
     /// Answers in the handler's place.
-    fn refuse(&self, status: Status) -> Response<Body> {
-        self.log(status.code());
+    fn refuse(&mut self, status: Status) -> Response<Body> {
+        self.end(status.code());
         let mut response = status.into_http();
         self.add_revision(response.headers_mut());
         response
     }
 
     /// Passes the handler's answer on.
-    fn answer(self, mut response: Response<Body>) -> Response<Body> {
+    fn answer(mut self, mut response: Response<Body>) -> Response<Body> {
         if let Some(refused) = undecodable(response.headers()) {
             return self.refuse(refused);
         }
-        self.log_failure(response.headers());
+        let failed = code(response.headers());
+        if let Some(code) = failed {
+            self.end(code);
+        }
         self.add_revision(response.headers_mut());
         match self.kind {
-            Kind::Unary | Kind::Wait => response,
+            Kind::Unary | Kind::Wait => {
+                if failed.is_none() {
+                    self.end(Code::Ok);
+                }
+                response
+            }
             Kind::Stream => response
                 .map(|inner| Body::new(StreamBody { inner, call: self, state: State::Open })),
         }
@@ -236,24 +256,16 @@ impl Call {
         }
     }
 
-    /// Logs a failure, if these headers or trailers say one.
-    fn log_failure(&self, headers: &HeaderMap) {
-        if let Some(code) = headers.get(Status::GRPC_STATUS) {
-            self.log(Code::from_bytes(code.as_bytes()));
-        }
+    /// The call is over; only the first time counts.
+    fn end(&mut self, code: Code) {
+        let actor = self.actor.as_deref().unwrap_or(ANONYMOUS);
+        self.told.end(code, actor);
     }
+}
 
-    fn log(&self, code: Code) {
-        if code != Code::Ok {
-            tracing::debug!(
-                method = self.method(),
-                actor = self.actor.as_deref().unwrap_or(ANONYMOUS),
-                ?code,
-                elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "a call failed"
-            );
-        }
-    }
+/// How a call ended, if these headers or trailers say it.
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
 }
 
 fn out_of_time(time: Duration) -> Status {
@@ -320,17 +332,19 @@ impl StreamBody {
     /// Ends the stream in its handler's place.
     fn end(&mut self, status: Status) -> Frame<Bytes> {
         self.state = State::Ended;
-        self.call.log(status.code());
+        self.call.end(status.code());
         Frame::trailers(as_trailers(status))
     }
 
     /// Passes a frame on; the last one says how the call ended.
-    fn pass(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
             Err(data) => data,
             Ok(trailers) => {
                 let trailers = undecodable(&trailers).map_or(trailers, as_trailers);
-                self.call.log_failure(&trailers);
+                if let Some(code) = code(&trailers) {
+                    self.call.end(code);
+                }
                 Frame::trailers(trailers)
             }
         }
@@ -362,6 +376,7 @@ impl http_body::Body for StreamBody {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
             Poll::Ready(None) => {
                 self.state = State::Ended;
+                self.call.end(Code::Ok);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(status))) => Poll::Ready(Some(Err(status))),

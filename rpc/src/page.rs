@@ -28,6 +28,8 @@ const TAG_LEN: usize = 16;
 const ISSUED_LEN: usize = 8;
 /// Longer tokens are not ours: a position is a resource name or a stream position.
 const TOKEN_LEN: usize = 2048;
+/// The same for tokens of streams, whose position may have three numbers for each partition.
+const RESUME_LEN: usize = 64 * 1024;
 /// Separates this use of the master key from all others.
 const PURPOSE: &[u8] = b"pregon page tokens 1";
 
@@ -79,8 +81,41 @@ impl PageKey {
         })
     }
 
+    /// The position that a stream's token holds; `None` for the empty one, which begins at the
+    /// present.
+    ///
+    /// # Errors
+    ///
+    /// Tells a token that was ours and is too old from one that is none.
+    pub fn resume(
+        &self,
+        scope: &[u8],
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, Resume> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || {
+            let text = "must be empty, or the resume_token of a message that answered this same \
+                        request";
+            Resume::Wrong(Wrong::new(Rule::PageTokenInvalid, text))
+        };
+        let (issued, position) = self.read(scope, token, RESUME_LEN).ok_or_else(wrong)?;
+        if now.since(issued) >= limits::PAGE_TOKEN_KEPT {
+            return Err(Resume::Expired);
+        }
+        Ok(Some(position))
+    }
+
     fn position(&self, scope: &[u8], token: &str, now: Timestamp) -> Option<String> {
-        if token.len() > TOKEN_LEN {
+        let (issued, position) = self.read(scope, token, TOKEN_LEN)?;
+        (now.since(issued) < limits::PAGE_TOKEN_KEPT).then_some(position)
+    }
+
+    /// When a token was issued and what it holds, if it is ours and of this scope.
+    fn read(&self, scope: &[u8], token: &str, most: usize) -> Option<(Timestamp, String)> {
+        if token.len() > most {
             return None;
         }
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
@@ -90,10 +125,7 @@ impl PageKey {
             return None;
         }
         let issued = Timestamp::from_millis(i64::from_be_bytes(*issued).checked_mul(1000)?);
-        if now.since(issued) >= limits::PAGE_TOKEN_KEPT {
-            return None;
-        }
-        String::from_utf8(position.to_vec()).ok()
+        Some((issued, String::from_utf8(position.to_vec()).ok()?))
     }
 
     fn mac(&self, scope: &[u8], issued: [u8; ISSUED_LEN], position: &[u8]) -> Tagged {
@@ -105,6 +137,15 @@ impl PageKey {
         mac.update(position);
         Tagged(mac)
     }
+}
+
+/// Why a stream does not go on from a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It is not ours, or of another request.
+    Wrong(Wrong),
+    /// It was ours, and is too old.
+    Expired,
 }
 
 impl fmt::Debug for PageKey {
@@ -177,6 +218,20 @@ mod tests {
         let wrong = key().open(&scope, &token, later.plus(Duration::from_secs(1))).unwrap_err();
         assert_eq!(wrong.rule, Rule::PageTokenInvalid);
         assert_eq!(key().open(&scope, "", NOW).unwrap(), None);
+    }
+
+    #[test]
+    fn an_old_resume_token_is_told_from_a_wrong_one() {
+        let (own, other) = (scope("WatchDeliveries", []), scope("ListDeliveries", []));
+        let place = "1,2.3.4".repeat(1000);
+        let token = key().seal(&own, &place, NOW);
+        assert_eq!(key().resume(&own, &token, NOW), Ok(Some(place)));
+        assert_eq!(key().resume(&own, "", NOW), Ok(None));
+        let later = NOW.plus(limits::PAGE_TOKEN_KEPT);
+        assert_eq!(key().resume(&own, &token, later), Err(Resume::Expired));
+        for (scope, token) in [(&other, &*token), (&own, &token[1..]), (&own, "x")] {
+            assert!(matches!(key().resume(scope, token, later), Err(Resume::Wrong(_))));
+        }
     }
 
     #[test]

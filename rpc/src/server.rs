@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
+use pregon_telemetry::Telemetry;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio::sync::Semaphore;
@@ -126,6 +127,7 @@ pub struct Server {
     limits: Limits,
     routes: Routes,
     services: Vec<&'static str>,
+    telemetry: Telemetry,
 }
 
 impl Server {
@@ -146,7 +148,15 @@ impl Server {
         ];
         let methods = Methods::read(&sets, waits)?;
         let (table, routes) = (Table::api(), Routes::default());
-        Ok(Self { descriptors, methods, table, revision, limits, routes, services: Vec::new() })
+        let (services, telemetry) = (Vec::new(), Telemetry::off());
+        Ok(Self { descriptors, methods, table, revision, limits, routes, services, telemetry })
+    }
+
+    /// Calls are told of here.
+    #[must_use]
+    pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = telemetry;
+        self
     }
 
     /// Another table than that of the API says who may call what: for servers of other methods.
@@ -182,7 +192,8 @@ impl Server {
         let routes = add_reflection(self.routes, self.descriptors, served)?
             .add_service(HealthServer::new(health.service()));
         let guard = Guard::new(self.table, listener.tokens(), Arc::clone(&listener.clock));
-        let layer = CallLayer::new(self.methods, guard, self.revision, self.limits.calls);
+        let (calls, telemetry) = (self.limits.calls, self.telemetry);
+        let layer = CallLayer::new(self.methods, guard, self.revision, calls, telemetry);
         Ok(Ready { listener, routes, layer, limits: self.limits, health })
     }
 }

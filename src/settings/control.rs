@@ -60,6 +60,8 @@ pub struct ControlSettings {
     pub master_key_file: PathBuf,
     /// What both planes must agree on.
     pub policy: Policy,
+    /// What leaves for a collector.
+    pub telemetry: pregon_telemetry::Settings,
 }
 
 impl ControlArgs {
@@ -75,6 +77,7 @@ impl ControlArgs {
             redis: self.redis.read(&mut wrong),
             master_key_file: self.master_key.read(&mut wrong),
             policy: self.policy.read(&mut wrong),
+            telemetry: wrong.telemetry(),
         };
         wrong.or(settings)
     }

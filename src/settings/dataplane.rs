@@ -71,6 +71,8 @@ pub struct DataplaneSettings {
     pub policy: Policy,
     /// The node.
     pub node: Node,
+    /// What leaves for a collector.
+    pub telemetry: pregon_telemetry::Settings,
 }
 
 impl DataplaneArgs {
@@ -88,6 +90,7 @@ impl DataplaneArgs {
             master_key_file: self.master_key.read(&mut wrong),
             policy: self.policy.read(&mut wrong),
             node: self.node.read(&mut wrong),
+            telemetry: wrong.telemetry(),
         };
         wrong.or(settings)
     }

@@ -334,7 +334,7 @@ fn new_event(i: usize, ids: Option<Ids>) -> Result<NewEvent> {
         environment: Environment::Live,
         occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::from(data),
     })

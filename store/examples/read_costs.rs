@@ -146,7 +146,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                 environment: Environment::Live,
                 occur_time: None,
                 min_revision: 0,
-                traceparent: None,
+                trace: None,
                 attributes: Default::default(),
                 data: data.clone(),
             })

@@ -156,6 +156,10 @@ pub trait ConfigStore: Send + Sync {
     /// Where the configuration stands.
     async fn head(&self) -> Result<Head, StoreError>;
 
+    /// The head as it was at a revision, if the change log still reaches back to it: what
+    /// [`Self::changes`] goes on from.
+    async fn head_at(&self, revision: i64) -> Result<Option<Head>, StoreError>;
+
     /// All documents, in an order of the engine's own in which a document comes before those below
     /// it, a page at a time, after the name that the last page ended with. Pages are not one
     /// moment's: read [`Self::head`] first and apply the changes after it.

@@ -42,6 +42,7 @@ pub mod split;
 pub mod take;
 pub mod take_over;
 pub mod test_sends;
+pub mod watch;
 
 pub use rig::Rig;
 
@@ -106,6 +107,7 @@ macro_rules! conformance_configuration {
             ]
             changes [
                 changes_follow_commits_in_order
+                a_follower_goes_on_after_any_revision
                 a_follower_is_woken_by_a_commit
                 a_follower_waits_no_longer_than_asked
                 a_follower_behind_the_log_meets_a_gap
@@ -321,6 +323,20 @@ macro_rules! conformance_queue {
                 an_answer_that_nobody_waits_for_is_harmless
                 of_two_answers_the_first_counts
                 a_test_send_crosses_processes
+            ]
+            watch [
+                what_happens_is_seen_in_order
+                what_is_seen_is_what_is_recorded
+                ends_without_an_attempt_are_seen
+                a_watcher_sees_what_it_asked_for
+                a_watcher_reads_in_bounded_steps
+                a_late_result_moves_nothing
+                a_replay_is_seen_under_its_own_name
+                a_retry_says_what_it_waits_for
+                a_place_of_another_history_is_a_gap
+                a_watcher_is_woken
+                a_watch_crosses_processes
+                a_place_survives_a_restart
             ]
             large [
                 a_large_lane_is_closed_opened_and_cancelled

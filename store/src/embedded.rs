@@ -21,8 +21,8 @@
 //!
 //! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
 //! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
-//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`, `books`, `backlog`,
-//! `lane_log`, `audit`.
+//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`,
+//! `watch`, `books`, `backlog`, `lane_log`, `audit`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ mod take;
 mod takeover;
 mod test_sends;
 mod trim;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -186,6 +187,7 @@ impl Embedded {
             backlog: self.handle.clone(),
             lanes: self.handle.clone(),
             tests: self.handle.clone(),
+            watch: self.handle.clone(),
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
 //! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened,
-//! [`NodeRegistry`] for who is there, [`Backlog`] for how much waits, [`LaneLog`] for how a lane is, and [`TestSends`] for attempts
-//! that are no deliveries. Engines stand behind them: [`embedded`] for one process, and [`redis`]
-//! for many.
+//! [`DeliveryWatch`] for who wants to see it happen, [`NodeRegistry`] for who is there, [`Backlog`]
+//! for how much waits, [`LaneLog`] for how a lane is, and [`TestSends`] for attempts that are no
+//! deliveries. Engines stand behind them: [`embedded`] for one process, and [`redis`] for many.
 //! `conformance` is the one suite that every engine must pass; only the binary knows which one
 //! runs.
 //!
@@ -17,6 +17,7 @@
 //! in its subscription's lane. Whether a batch's token still exists is the fence: who lost the
 //! lease settles nothing.
 
+pub mod author;
 pub mod backlog;
 pub mod config;
 #[cfg(any(test, feature = "conformance"))]
@@ -33,6 +34,7 @@ mod stored;
 pub mod test_send;
 pub mod tested;
 mod told;
+pub mod watch;
 
 pub use backlog::Backlog;
 pub use config::ConfigStore;
@@ -42,6 +44,7 @@ pub use log::DeliveryLog;
 pub use node::NodeRegistry;
 pub use queue::Queue;
 pub use test_send::TestSends;
+pub use watch::DeliveryWatch;
 
 use std::sync::Arc;
 
@@ -62,4 +65,6 @@ pub struct Store {
     pub backlog: Arc<dyn Backlog>,
     /// Attempts that are no deliveries.
     pub tests: Arc<dyn TestSends>,
+    /// What happens, as it happens.
+    pub watch: Arc<dyn DeliveryWatch>,
 }

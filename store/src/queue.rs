@@ -109,6 +109,8 @@ pub struct HeldDelivery {
     pub attempts: u32,
     /// When the delivery was created.
     pub create_time: Timestamp,
+    /// When it was due; none: another node had it and lost it.
+    pub due: Option<Timestamp>,
 }
 
 /// What one claim leased.

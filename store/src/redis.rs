@@ -15,7 +15,7 @@
 //! `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
 //! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
 //! `steps`; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
-//! what happened; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
+//! what happened, and `watch` as it happens; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -59,6 +59,7 @@ mod steps;
 mod test_sends;
 mod token;
 mod value;
+mod watch;
 mod watcher;
 
 pub use open::{OpenError, Setup, open, setup};
@@ -116,7 +117,8 @@ impl Redis {
                 log: handle.clone(),
                 backlog: handle.clone(),
                 lanes: handle.clone(),
-                tests: handle,
+                tests: handle.clone(),
+                watch: handle,
             },
         })
     }

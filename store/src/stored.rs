@@ -7,6 +7,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::{Attributes, Environment, Event, NewEvent};
 use pregon_core::id::{EventId, EventTypeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_core::trace::TraceContext;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -88,7 +89,7 @@ pub(crate) struct Head {
     pub environment: Environment,
     pub occur_time: Option<Timestamp>,
     pub min_revision: i64,
-    pub traceparent: Option<String>,
+    pub trace: Option<String>,
     /// Written behind the rest, where there are any.
     #[serde(skip)]
     pub attributes: Attributes,
@@ -103,11 +104,12 @@ struct HeadRef<'a> {
     environment: Environment,
     occur_time: Option<Timestamp>,
     min_revision: i64,
-    traceparent: Option<&'a str>,
+    trace: Option<&'a str>,
 }
 
 /// The head of a new event.
 pub(crate) fn head_of(event: &NewEvent) -> Result<Vec<u8>, postcard::Error> {
+    let trace = event.trace.as_ref().map(TraceContext::to_text);
     let head = HeadRef {
         id: event.id.as_ref(),
         version: event.version,
@@ -115,7 +117,7 @@ pub(crate) fn head_of(event: &NewEvent) -> Result<Vec<u8>, postcard::Error> {
         environment: event.environment,
         occur_time: event.occur_time,
         min_revision: event.min_revision,
-        traceparent: event.traceparent.as_deref(),
+        trace: trace.as_deref(),
     };
     if event.attributes.is_empty() {
         return postcard::to_extend(&head, vec![HEAD_PLAIN]);
@@ -148,7 +150,7 @@ pub(crate) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
         environment: head.environment,
         given_occur_time: head.occur_time,
         min_revision: head.min_revision,
-        traceparent: head.traceparent,
+        trace: head.trace.as_deref().and_then(TraceContext::from_text),
         attributes: head.attributes,
         data,
     }
@@ -197,7 +199,7 @@ mod tests {
             environment: Environment::Live,
             occur_time: None,
             min_revision: 0,
-            traceparent: None,
+            trace: None,
             attributes,
             data: Bytes::from_static(b"1"),
         }

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pregon_core::event::Event;
 use pregon_core::id::{LaneNo, NodeId};
+use pregon_core::trace::TraceContext;
 
 use crate::StoreError;
 
@@ -38,8 +39,8 @@ pub struct TestSend {
     pub min_revision: i64,
     /// How long the attempt may take in all.
     pub timeout: Duration,
-    /// W3C trace context of the call that asked.
-    pub traceparent: Option<String>,
+    /// The trace of the call that asked.
+    pub trace: Option<TraceContext>,
 }
 
 impl fmt::Debug for TestSend {

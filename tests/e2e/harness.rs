@@ -15,6 +15,7 @@ pub mod shop;
 pub mod standalone;
 pub mod tls;
 pub mod verifier;
+pub mod watcher;
 pub mod world;
 
 pub use collector::Collector;

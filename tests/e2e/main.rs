@@ -35,4 +35,5 @@ mod strangers;
 mod surface;
 mod transcript;
 mod verify;
+mod watch;
 mod writes;

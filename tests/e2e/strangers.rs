@@ -15,14 +15,14 @@ use crate::on_both;
 on_both!(tokens_come_and_go_without_a_restart, a_change_of_state_is_under_the_callers_name);
 
 /// A token as `pregon token` made it.
-struct Token {
-    token: String,
+pub(crate) struct Token {
+    pub(crate) token: String,
     line: String,
 }
 
 impl Token {
     /// Makes one with these arguments.
-    async fn new(args: &[&str]) -> Self {
+    pub(crate) async fn new(args: &[&str]) -> Self {
         let (status, output) = Process::run(&[&["token"], args].concat(), &[]).await;
         assert!(status.success(), "{output}");
         let [token, line] = output.lines().collect::<Vec<_>>()[..] else { panic!("{output}") };
@@ -30,7 +30,7 @@ impl Token {
     }
 
     /// One for a role, over all tenants.
-    async fn of(role: &str) -> Self {
+    pub(crate) async fn of(role: &str) -> Self {
         Self::new(&["--name", role, "--role", role]).await
     }
 }
@@ -45,7 +45,7 @@ fn write_tokens(dir: &Path, tokens: &[&Token]) -> PathBuf {
 }
 
 /// A Pregón on loopback, in clear, that knows these tokens.
-async fn guarded<W: World>(tokens: &[&Token]) -> (W, TempDir) {
+pub(crate) async fn guarded<W: World>(tokens: &[&Token]) -> (W, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (W::guarded(&write_tokens(dir.path(), tokens)).await, dir)
 }

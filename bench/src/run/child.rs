@@ -1,5 +1,6 @@
 //! The processes of a run: started, waited for, ended; never anybody else's.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -54,11 +55,30 @@ impl Part {
         directory: &Path,
         name: &str,
         args: &[String],
+        environment: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let mut command = plain(pregon);
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         Self::start(command, name, &log, |text| address_after(text, "listening on ")).await
+    }
+
+    /// Starts a collector that logs into a directory and was told to listen at `address`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn collector(
+        otelcol: &Path,
+        directory: &Path,
+        address: SocketAddr,
+        args: &[String],
+    ) -> anyhow::Result<Self> {
+        let log = directory.join("collector.log");
+        let mut command = Command::new(otelcol);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        let ready = |text: &str| text.contains("Everything is ready").then_some(address);
+        Self::start(command, "otelcol", &log, ready).await
     }
 
     /// Starts a Redis that logs into a directory and was told to listen at `address`.
@@ -151,7 +171,10 @@ fn address_after(text: &str, before: &str) -> Option<SocketAddr> {
 fn plain(pregon: &Path) -> Command {
     let mut command = Command::new(pregon);
     let settings = std::env::vars_os().map(|(name, _)| name);
-    for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"PREGON_")) {
+    let ours = |name: &OsString| {
+        [&b"PREGON_"[..], b"OTEL_"].iter().any(|it| name.as_encoded_bytes().starts_with(it))
+    };
+    for name in settings.filter(ours) {
         command.env_remove(name);
     }
     command.kill_on_drop(true);

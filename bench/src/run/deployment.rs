@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::child::{self, Part};
+use super::collector;
 use super::measure::Bench;
 use super::redis::Redis;
-use super::scenario::{Store, Sync};
+use super::scenario::{Store, Sync, Telemetry};
 use crate::proc;
 
 /// The key that seals secrets of a deployment that lives for a minute.
@@ -25,6 +26,8 @@ pub struct Deployment {
     pub targets: Vec<SocketAddr>,
     /// The Redis, if there is one.
     pub redis: Option<Redis>,
+    /// The collector that it tells, if there is one.
+    collector: Option<Part>,
     /// Directory of the store.
     store: PathBuf,
     /// The server, or nodes and control plane, in the order in which they are ended.
@@ -49,22 +52,40 @@ impl Deployment {
     ///
     /// # Errors
     /// When a part does not start.
-    pub async fn start(bench: &Bench<'_>, store: Store, more: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(
+        bench: &Bench<'_>,
+        store: Store,
+        telemetry: Telemetry,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
+        let collector = match telemetry {
+            Telemetry::Off => None,
+            Telemetry::Sampled | Telemetry::Attempts => {
+                Some(collector::start(&bench.args.otelcol, bench.directory).await?)
+            }
+        };
+        let told = collector.as_ref().map(|collector| telemetry.environment(collector.address));
+        let told = told.unwrap_or_default();
         let given = bench.args.pregon_arg.iter().map(String::as_str);
         let more: Vec<&str> = more.iter().copied().chain(given).collect();
         match store {
-            Store::Embedded(args) => Self::embedded(bench, &[args, &more].concat()).await,
-            Store::Redis { sync, nodes } => Self::planes(bench, sync, nodes, &more).await,
+            Store::Embedded(args) => Self::embedded(bench, &[args, &more].concat(), &told).await,
+            Store::Redis { sync, nodes } => Self::planes(bench, sync, nodes, &more, &told).await,
         }
+        .map(|started| Self { collector, ..started })
     }
 
-    async fn embedded(bench: &Bench<'_>, more: &[&str]) -> anyhow::Result<Self> {
+    async fn embedded(
+        bench: &Bench<'_>,
+        more: &[&str],
+        told: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let store = bench.directory.join("store");
         let place = store.display().to_string();
         let args = words(&[&["standalone", "--data-dir", &place], &POLICY[..], more]);
-        let server = Part::server(bench.pregon, bench.directory, "pregon", &args).await?;
+        let server = Part::server(bench.pregon, bench.directory, "pregon", &args, told).await?;
         let (api, targets) = (server.address, vec![server.address]);
-        Ok(Self { api, targets, redis: None, store, servers: vec![server] })
+        Ok(Self { api, targets, redis: None, collector: None, store, servers: vec![server] })
     }
 
     async fn planes(
@@ -72,6 +93,7 @@ impl Deployment {
         sync: Sync,
         nodes: u16,
         more: &[&str],
+        told: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let store = bench.directory.join("redis");
         let redis = Redis::start(&bench.args.redis_server, &store, sync).await?;
@@ -83,18 +105,18 @@ impl Deployment {
 
         let shared = [&reach[..], &["--master-key-file", &key_file], &POLICY].concat();
         let args = words(&[&["control"], &shared]);
-        let control = Part::server(bench.pregon, bench.directory, "control", &args).await?;
+        let control = Part::server(bench.pregon, bench.directory, "control", &args, told).await?;
         let api = control.address;
         let (mut targets, mut servers) = (Vec::new(), Vec::new());
         for number in 1..=nodes {
             let name = format!("node-{number}");
             let args = words(&[&["dataplane"], &shared, &["--node-id", &name], more]);
-            let node = Part::server(bench.pregon, bench.directory, &name, &args).await?;
+            let node = Part::server(bench.pregon, bench.directory, &name, &args, told).await?;
             targets.push(node.address);
             servers.push(node);
         }
         servers.push(control);
-        Ok(Self { api, targets, redis: Some(redis), store, servers })
+        Ok(Self { api, targets, redis: Some(redis), collector: None, store, servers })
     }
 
     /// What it has used so far.
@@ -125,7 +147,9 @@ impl Deployment {
     /// Ends all of it; what did not end well.
     pub async fn stop(self) -> Vec<String> {
         let mut faults = Vec::new();
-        for part in self.servers.into_iter().chain(self.redis.map(|redis| redis.part)) {
+        for part in
+            self.servers.into_iter().chain(self.redis.map(|redis| redis.part)).chain(self.collector)
+        {
             if let Err(error) = part.stop().await {
                 faults.push(format!("{error:#}"));
             }

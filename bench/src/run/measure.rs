@@ -185,7 +185,7 @@ pub async fn scenario(
     sink: &Part,
     phase: u64,
 ) -> anyhow::Result<Outcome> {
-    let deployment = Deployment::start(bench, scenario.store, &[]).await?;
+    let deployment = Deployment::start(bench, scenario.store, scenario.telemetry, &[]).await?;
     let api = Server::connect(deployment.api).await?;
     api.create_tenant().await?;
     let urls = (0..scenario.fan_out).map(|route| format!("http://{}/r/{route}", sink.address));

@@ -1,5 +1,7 @@
 //! What is measured.
 
+use std::net::SocketAddr;
+
 use clap::ValueEnum;
 
 use super::RunArgs;
@@ -28,6 +30,8 @@ pub struct Scenario {
     pub ids: Ids,
     /// What they are kept in.
     pub store: Store,
+    /// What leaves for a collector.
+    pub telemetry: Telemetry,
     /// Measured only when asked for by name.
     pub optional: bool,
 }
@@ -44,6 +48,17 @@ pub enum Store {
         /// Nodes; publishers are spread over them.
         nodes: u16,
     },
+}
+
+/// What the server tells a collector, which runs on the same cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telemetry {
+    /// Nothing; there is no collector.
+    Off,
+    /// Metrics, 1 % of all traces, and attempts of those and whatever failed.
+    Sampled,
+    /// The same, and every attempt.
+    Attempts,
 }
 
 /// Redis's `appendfsync`.
@@ -93,8 +108,11 @@ const BASE: Scenario = Scenario {
     hanging: false,
     ids: Ids::Given,
     store: Store::Embedded(&[]),
+    telemetry: Telemetry::Off,
     optional: false,
 };
+/// The same while a collector is told of it.
+const TOLD: Scenario = Scenario { telemetry: Telemetry::Sampled, optional: true, ..BASE };
 /// The same over Redis, which syncs every second, and one node.
 const REDIS: Scenario =
     Scenario { store: Store::Redis { sync: Sync::EverySecond, nodes: 1 }, ..BASE };
@@ -139,6 +157,20 @@ pub const ALL: &[Scenario] = &[
         store: Store::Embedded(&["--in-memory"]),
         optional: true,
         ..BASE
+    },
+    Scenario { key: "batch-told", title: "batches, telemetry at 1 %", ..TOLD },
+    Scenario {
+        key: "batch-told-all",
+        title: "batches, telemetry at 1 % and every attempt",
+        telemetry: Telemetry::Attempts,
+        ..TOLD
+    },
+    Scenario {
+        key: "unary-told",
+        title: "unary, telemetry at 1 %",
+        telemetry: Telemetry::Sampled,
+        optional: true,
+        ..UNARY
     },
     Scenario { key: "redis-batch", title: "Redis: batches of 100, 4 callers", ..REDIS },
     Scenario {
@@ -246,6 +278,24 @@ impl Store {
             Store::Embedded(_) => StoreKind::Embedded,
             Store::Redis { .. } => StoreKind::Redis,
         }
+    }
+}
+
+impl Telemetry {
+    /// The server's environment, where a collector listens at `address`.
+    pub fn environment(self, address: SocketAddr) -> Vec<(&'static str, String)> {
+        let attempts = match self {
+            Telemetry::Off => return Vec::new(),
+            Telemetry::Sampled => "sampled",
+            Telemetry::Attempts => "all",
+        };
+        vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.01".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "5000".to_owned()),
+            ("PREGON_OTEL_ATTEMPTS", attempts.to_owned()),
+        ]
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::child::{self, Part};
 use super::deployment::Deployment;
 use super::measure::Bench;
-use super::scenario::{Store, Sync};
+use super::scenario::{Store, Sync, Telemetry};
 use super::setup::{Books, Server};
 use super::sink_client;
 use crate::load::{Ids, LoadReport};
@@ -108,7 +108,7 @@ impl Case {
         };
         let sink = Part::sink(bench.directory, "sink", sink_args).await?;
         let store = Store::Redis { sync: Sync::EverySecond, nodes: 1 };
-        let deployment = Deployment::start(bench, store, node_args).await?;
+        let deployment = Deployment::start(bench, store, Telemetry::Off, node_args).await?;
         let redis = deployment.redis.as_ref().context("a deployment without Redis")?;
         let api = Server::connect(deployment.api).await?;
         api.create_tenant().await?;

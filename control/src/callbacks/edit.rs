@@ -173,7 +173,7 @@ fn failure_policy(given: v1::FailurePolicy) -> FailurePolicy {
 }
 
 /// A callback as the API shows it; `secrets_live` is counted elsewhere.
-pub(super) fn to_wire(stored: &Stored<Callback>, secrets_live: u32) -> v1::Callback {
+pub(crate) fn to_wire(stored: &Stored<Callback>, secrets_live: u32) -> v1::Callback {
     let it = &stored.value;
     let span = |ms: u32| Some(time::duration(Duration::from_millis(u64::from(ms))));
     let on_error = match it.on_error {

@@ -376,7 +376,7 @@ impl Control {
 
 impl Control {
     /// A secret as the API shows it: without its material, with its public key if it has one.
-    pub(super) fn shown_secret(&self, stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
+    pub(crate) fn shown_secret(&self, stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
         let public = match stored.value.algorithm {
             SecretAlgorithm::Hmac => None,
             // One that does not open is logged as such, and shown without.

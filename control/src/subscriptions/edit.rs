@@ -202,7 +202,7 @@ pub(super) fn from_state(state: v1::SubscriptionState) -> Option<SubscriptionSta
 }
 
 /// A subscription as the API shows it; `secrets_live` is counted elsewhere.
-pub(super) fn to_wire(stored: &Stored<Subscription>, secrets_live: u32) -> v1::Subscription {
+pub(crate) fn to_wire(stored: &Stored<Subscription>, secrets_live: u32) -> v1::Subscription {
     let it = &stored.value;
     v1::Subscription {
         name: it.name().to_string(),

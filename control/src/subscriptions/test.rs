@@ -15,6 +15,7 @@ use pregon_core::limits;
 use pregon_core::model::{EventType, SubscriptionState};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
 use pregon_proto::v1::test_subscription_request::Sample;
+use pregon_rpc::call::current_trace;
 use pregon_rpc::time;
 use pregon_store::StoreError;
 use pregon_store::test_send::{TestSend, Tested};
@@ -138,6 +139,7 @@ impl Control {
             .map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?;
         let environment = Some(subscription.environment);
         let event = given.event(&name.tenant, environment, id, self.clock.now());
+        let event = Event { trace: current_trace(), ..event };
         Ok(Test { name, subscription, kind, event, timeout })
     }
 
@@ -148,7 +150,7 @@ impl Control {
             event: test.event.clone(),
             min_revision: head.revision,
             timeout: test.timeout.saturating_sub(WAY),
-            traceparent: None,
+            trace: current_trace(),
         };
         let take_within = TAKE_WITHIN.min(test.timeout);
         let sent = self.store.tests.send_test(send, take_within, test.timeout);

@@ -24,4 +24,5 @@ mod server;
 mod subscriptions;
 mod tenants;
 mod test_sends;
+mod watch;
 mod world;

@@ -69,6 +69,10 @@ impl ConfigStore for Meddler {
         self.store.config.head().await
     }
 
+    async fn head_at(&self, revision: i64) -> Result<Option<Head>, StoreError> {
+        self.store.config.head_at(revision).await
+    }
+
     async fn documents(&self, after: &str, limit: usize) -> Result<Vec<Document>, StoreError> {
         self.store.config.documents(after, limit).await
     }

@@ -30,7 +30,7 @@ pub(super) fn event(id: &str, data: &str) -> Event {
         environment: Environment::Live,
         given_occur_time: Some(Timestamp::from_millis(OCCURRED)),
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     }

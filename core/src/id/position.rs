@@ -129,6 +129,11 @@ impl ReplayTag {
         Self(tag)
     }
 
+    /// All of its bits.
+    pub fn bits(&self) -> u64 {
+        u64::from_be_bytes(self.0)
+    }
+
     /// The tag as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("")

@@ -46,6 +46,7 @@ impl Node {
         let config = Arc::new(FakeConfig::default());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_500));
         let (follower, configuration) = Follower::new(FollowerOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
             ring: ring(),
             clock: clock.clone(),
@@ -53,6 +54,7 @@ impl Node {
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(follower.run(stop.clone()));
         let service = CheckServiceImpl::new(CheckOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             configuration,
             egress: egress(),
             clock,

@@ -199,6 +199,6 @@ impl Progress {
 }
 
 /// Whole microseconds, as [`Timing`] counts them.
-pub(super) fn micros(stretch: Duration) -> u32 {
+pub(crate) fn micros(stretch: Duration) -> u32 {
     u32::try_from(stretch.as_micros()).unwrap_or(u32::MAX)
 }

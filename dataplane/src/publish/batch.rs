@@ -63,7 +63,7 @@ async fn admit(
         if index % SLICE == SLICE - 1 {
             tokio::task::yield_now().await;
         }
-        let parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
+        let mut parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 slots.push(Slot::Done(Err(refusal)));
@@ -73,7 +73,7 @@ async fn admit(
         slots.push(match inner.admission.admit(&snapshot, &parsed, &mut fresh).await {
             Err(refusal) => Slot::Done(Err(refusal)),
             Ok(revision) => {
-                let facts = Facts::of(&parsed.event, revision);
+                let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);
                 if parsed.validate_only {
                     Slot::Done(Ok(facts.validated()))
                 } else {
@@ -99,13 +99,14 @@ fn results(
         let done = match slot {
             Slot::Done(done) => done,
             Slot::Sent(facts) => match stored.next() {
-                Some(answer) => answer.and_then(|answer| facts.response(&answer, durability)),
+                Some(answer) => facts.response(answer, durability),
                 None => Err(super::draining()), // there is one for each
             },
         };
         let outcome = match done {
             Ok(response) => Outcome::Result(response),
-            Err(mut refusal) => {
+            Err(refusal) => {
+                let mut refusal = inner.refused(refusal);
                 if status_bytes > STATUS_BYTES {
                     refusal.violations.clear();
                 }

@@ -5,6 +5,7 @@ use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::event::{self, Environment, NewEvent};
 use pregon_core::id::{EventId, EventTypeId, TenantId};
 use pregon_core::schema::Schema;
+use pregon_core::trace::TraceContext;
 use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event::Data;
@@ -31,8 +32,8 @@ pub(super) struct Parsed {
 pub(super) struct Origin<'a> {
     /// Who calls.
     pub(super) caller: &'a Caller,
-    /// The call's trace context, where it is well formed.
-    pub(super) traceparent: Option<&'a str>,
+    /// The trace that the call belongs to.
+    pub(super) trace: Option<&'a TraceContext>,
 }
 
 /// Parses a request. A caller who may not touch its tenant is told that and nothing else. Only where fields are wrong, the data is checked against its type's schema as
@@ -90,7 +91,7 @@ pub(super) fn parse(
         return Err(refusal(wrong)); // each of them was noted above
     };
     let min_revision = request.min_revision;
-    let traceparent = from.traceparent.map(str::to_owned);
+    let trace = from.trace.cloned();
     let event = NewEvent {
         tenant,
         id,
@@ -99,7 +100,7 @@ pub(super) fn parse(
         environment,
         occur_time,
         min_revision,
-        traceparent,
+        trace,
         attributes,
         data,
     };
@@ -111,25 +112,6 @@ pub(super) fn check_schema(schema: &Schema, data: &[u8]) -> Result<(), Wrong> {
     schema
         .validate(data)
         .map_err(|mismatch| Wrong::new(Rule::EventSchemaMismatch, mismatch.to_string()))
-}
-
-/// The caller's W3C trace context, where it is well formed: version 00, ids that are not zero.
-pub(super) fn parse_traceparent(text: &str) -> Option<&str> {
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let set = |part: &str| part.bytes().any(|b| b != b'0');
-    let mut parts = text.split('-');
-    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
-    let flags = parts.next()?;
-    let well_formed = version == "00"
-        && hex(trace, 32)
-        && set(trace)
-        && hex(span, 16)
-        && set(span)
-        && hex(flags, 2)
-        && parts.next().is_none();
-    well_formed.then_some(text)
 }
 
 fn refuse_unsupported(event: &v1::Event, wrong: &mut Violations) {

@@ -8,7 +8,10 @@ use pregon_proto::v1;
 use pregon_rpc::status::status;
 use pregon_rpc::time::timestamp;
 use pregon_store::queue::{Durability, Published};
+use pregon_telemetry::Telemetry;
 use prost::Message;
+
+use super::told::Told;
 
 /// What an answer says of an event beside what the store says.
 #[derive(Debug)]
@@ -17,11 +20,14 @@ pub(super) struct Facts {
     id: Option<EventId>,
     version: u32,
     served_revision: i64,
+    told: Told,
 }
 
 impl Facts {
-    pub(super) fn of(event: &NewEvent, served_revision: i64) -> Self {
+    /// Of an event that is to be stored: from here on its trace leads to its own span.
+    pub(super) fn of(telemetry: &Telemetry, event: &mut NewEvent, served_revision: i64) -> Self {
         Self {
+            told: Told::begin(telemetry, event),
             tenant: event.tenant.clone(),
             id: event.id.clone(),
             version: event.version,
@@ -31,7 +37,7 @@ impl Facts {
 
     /// The answer to `validate_only`: nothing is assigned and nothing is stored.
     pub(super) fn validated(self) -> v1::PublishResponse {
-        let version = self.wire_version();
+        let version = wire_version(self.version);
         let served_revision = self.served_revision;
         let (event, id) = match self.id {
             Some(id) => (name(self.tenant, &id, self.version), id.to_string()),
@@ -40,15 +46,37 @@ impl Facts {
         v1::PublishResponse { event, id, version, served_revision, ..Default::default() }
     }
 
-    /// The answer to what the store said.
+    /// The answer to what the store said, or to its silence.
     pub(super) fn response(
+        self,
+        answer: Result<Published, Refusal>,
+        durability: Durability,
+    ) -> Result<v1::PublishResponse, Refusal> {
+        let Self { told, tenant, id, version, served_revision } = self;
+        let names = Names { tenant, id, version, served_revision };
+        let response = answer.and_then(|published| names.response(&published, durability));
+        told.end(&response);
+        response
+    }
+}
+
+/// What an answer is made of.
+struct Names {
+    tenant: TenantId,
+    id: Option<EventId>,
+    version: u32,
+    served_revision: i64,
+}
+
+impl Names {
+    fn response(
         self,
         published: &Published,
         durability: Durability,
     ) -> Result<v1::PublishResponse, Refusal> {
         match published {
             Published::Accepted { position, duplicate } => {
-                let version = self.wire_version();
+                let version = wire_version(self.version);
                 let id = self.id.unwrap_or_else(|| EventId::assigned(*position));
                 let ms = i64::try_from(position.ms).unwrap_or(i64::MAX);
                 Ok(v1::PublishResponse {
@@ -71,10 +99,10 @@ impl Facts {
             }
         }
     }
+}
 
-    fn wire_version(&self) -> i32 {
-        i32::try_from(self.version).unwrap_or(i32::MAX) // it came as an i32
-    }
+fn wire_version(version: u32) -> i32 {
+    i32::try_from(version).unwrap_or(i32::MAX) // it came as an i32
 }
 
 /// A refusal as the status within an answer: what Publish would have answered with.

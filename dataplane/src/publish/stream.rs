@@ -10,7 +10,6 @@ use pregon_core::limits;
 use pregon_proto::v1;
 use pregon_proto::v1::publish_ack::Outcome;
 use pregon_rpc::status::status;
-use pregon_store::queue::Durability;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
@@ -46,10 +45,9 @@ pub(super) async fn serve(
     let window = Semaphore::new(limits::PUBLISH_STREAM_WINDOW);
     let (pending, unacknowledged) = mpsc::channel(limits::PUBLISH_STREAM_WINDOW);
     let reader = Reader { inner, from, window: &window, pending };
-    let durability = inner.publisher.queue().durability();
     let (end, ()) = tokio::join!(
         reader.read(requests, &answers),
-        acknowledge(unacknowledged, &window, &answers, durability)
+        acknowledge(unacknowledged, &window, &answers, inner)
     );
     if let Err(status) = end {
         // The client may be gone, and then needs no farewell.
@@ -111,9 +109,9 @@ impl Reader<'_> {
         let request =
             request.ok_or_else(|| Refusal::field("request", Rule::Required, "must be set"))?;
         let snapshot = inner.snapshot()?;
-        let parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
+        let mut parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
         let revision = inner.admission.admit(&snapshot, &parsed, &mut None).await?;
-        let facts = Facts::of(&parsed.event, revision);
+        let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(State::Done(Ok(facts.validated())));
         }
@@ -127,14 +125,14 @@ async fn acknowledge(
     mut pending: mpsc::Receiver<Pending>,
     window: &Semaphore,
     answers: &mpsc::Sender<Answer>,
-    durability: Durability,
+    inner: &Inner,
 ) {
     let mut next = pending.recv().await;
     while let Some(oldest) = next.take() {
-        let mut acks = vec![oldest.wait(durability).await];
+        let mut acks = vec![oldest.wait(inner).await];
         while acks.len() < ACKS {
             let Ok(following) = pending.try_recv() else { break };
-            match following.poll(durability) {
+            match following.poll(inner) {
                 Ok(ack) => acks.push(ack),
                 Err(waits) => {
                     next = Some(waits);
@@ -155,26 +153,23 @@ async fn acknowledge(
 
 impl Pending {
     /// The acknowledgement, when there is one.
-    async fn wait(self, durability: Durability) -> v1::PublishAck {
+    async fn wait(self, inner: &Inner) -> v1::PublishAck {
+        let durability = inner.publisher.queue().durability();
         let done = match self.state {
             State::Done(done) => done,
-            State::Stored(ticket, facts) => {
-                let answer = ticket.answer().await;
-                answer.and_then(|answer| facts.response(&answer, durability))
-            }
+            State::Stored(ticket, facts) => facts.response(ticket.answer().await, durability),
         };
-        acknowledgement(self.sequence, done)
+        acknowledgement(self.sequence, done, inner)
     }
 
     /// The acknowledgement, if there is one already.
-    fn poll(self, durability: Durability) -> Result<v1::PublishAck, Self> {
-        let sequence = self.sequence;
+    fn poll(self, inner: &Inner) -> Result<v1::PublishAck, Self> {
+        let (sequence, durability) = (self.sequence, inner.publisher.queue().durability());
         match self.state {
-            State::Done(done) => Ok(acknowledgement(sequence, done)),
+            State::Done(done) => Ok(acknowledgement(sequence, done, inner)),
             State::Stored(mut ticket, facts) => match ticket.poll() {
                 Some(answer) => {
-                    let done = answer.and_then(|answer| facts.response(&answer, durability));
-                    Ok(acknowledgement(sequence, done))
+                    Ok(acknowledgement(sequence, facts.response(answer, durability), inner))
                 }
                 None => Err(Self { sequence, state: State::Stored(ticket, facts) }),
             },
@@ -182,10 +177,14 @@ impl Pending {
     }
 }
 
-fn acknowledgement(sequence: i64, done: Result<v1::PublishResponse, Refusal>) -> v1::PublishAck {
+fn acknowledgement(
+    sequence: i64,
+    done: Result<v1::PublishResponse, Refusal>,
+    inner: &Inner,
+) -> v1::PublishAck {
     let outcome = match done {
         Ok(response) => Outcome::Result(response),
-        Err(refusal) => Outcome::Status(wire_status(refusal)),
+        Err(refusal) => Outcome::Status(wire_status(inner.refused(refusal))),
     };
     v1::PublishAck { sequence, outcome: Some(outcome) }
 }

@@ -40,7 +40,7 @@ fn from<T>(caller: Caller, message: T) -> Request<T> {
 /// Where a request comes from that came by no call.
 fn ours() -> Origin<'static> {
     static ANYONE: LazyLock<Caller> = LazyLock::new(Caller::anyone);
-    Origin { caller: &ANYONE, traceparent: None }
+    Origin { caller: &ANYONE, trace: None }
 }
 
 /// A caller who may publish for this tenant only.
@@ -76,6 +76,7 @@ impl Node {
         let (config, queue) = (Arc::new(FakeConfig::default()), FakeQueue::new());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         let (follower, configuration) = Follower::new(FollowerOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
             ring: ring(),
             clock: clock.clone(),
@@ -83,6 +84,7 @@ impl Node {
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(follower.run(stop.clone()));
         let service = EventServiceImpl::new(PublishOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             configuration,
             queue: queue.clone(),
             clock: clock.clone(),

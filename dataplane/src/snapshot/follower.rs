@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::seal::KeyRing;
+use pregon_core::trace::TraceContext;
+use pregon_store::author::Author;
 use pregon_store::config::{Change, Changes, Document, Head};
 use pregon_store::node::RefusedDocument;
 use pregon_store::{ConfigStore, StoreError};
-use tokio::time::sleep;
+use pregon_telemetry::{Kind, Span, Telemetry};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -41,12 +44,15 @@ pub struct FollowerOptions {
     pub ring: Arc<KeyRing>,
     /// Tells when a document was refused.
     pub clock: SharedClock,
+    /// Told of documents that are refused.
+    pub telemetry: Telemetry,
 }
 
 /// The one task that reads the configuration; see [`Follower::run`].
 pub struct Follower {
     configuration: Configuration,
     clock: SharedClock,
+    telemetry: Telemetry,
     draft: Draft,
     /// What the draft shows; none: everything is to be read (again).
     known: Option<Head>,
@@ -74,6 +80,7 @@ impl Follower {
         let follower = Self {
             configuration: configuration.clone(),
             clock: options.clock,
+            telemetry: options.telemetry,
             draft,
             known: None,
             served: 0,
@@ -114,8 +121,11 @@ impl Follower {
         match self.configuration.store().changes(known, CHANGES, POLL).await? {
             Changes::Next(changes) if changes.is_empty() => Ok(()),
             Changes::Next(changes) => {
+                let begun = Instant::now();
+                let written = written(&changes);
                 self.known = Some(apply(&mut self.draft, known, changes));
                 self.serve();
+                self.tell_arrival(written, begun);
                 Ok(())
             }
             Changes::Gap => {
@@ -156,17 +166,40 @@ impl Follower {
         Ok(())
     }
 
+    /// Tells, in the trace of each write, that it is served here.
+    fn tell_arrival(&self, written: Vec<(TraceContext, i64)>, begun: Instant) {
+        let time = (self.telemetry.at(begun), self.telemetry.now());
+        for (write, revision) in written.into_iter().filter(|it| self.telemetry.recording(&it.0)) {
+            let own = write.at(self.telemetry.span_id());
+            let name = "serve configuration";
+            let mut span = Span::new(own, Some(write.span), Kind::Consumer, name, time)
+                .with("pregon.configuration.revision", revision);
+            span.links.push(write);
+            self.telemetry.span(span);
+        }
+    }
+
     fn serve(&mut self) {
         let Some(known) = self.known else { return };
         for refused in self.draft.take_refused() {
             let (resource, revision, reason) = (refused.resource, refused.revision, refused.reason);
             error!(resource, revision, reason, "configuration document refused");
             let time = self.clock.now();
+            self.telemetry.metrics().documents_refused.add(1, &[]);
             self.configuration.refuse(RefusedDocument { revision, resource, reason, time });
         }
         self.served = known.revision;
         self.configuration.serve(self.draft.snapshot(known.revision));
     }
+}
+
+/// The traces of commits whose calls' traces are recorded, with their revisions.
+fn written(changes: &[Change]) -> Vec<(TraceContext, i64)> {
+    let trace = |change: &Change| {
+        let text = Author::of(change)?.trace?;
+        Some((TraceContext::from_text(&text)?, change.revision))
+    };
+    changes.iter().filter_map(trace).collect()
 }
 
 async fn take_in(draft: &mut Draft, page: &[Document], before: &Draft) {

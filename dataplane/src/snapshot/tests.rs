@@ -29,6 +29,7 @@ struct Running {
 impl Running {
     fn start(store: Arc<FakeConfig>) -> Self {
         let (follower, configuration) = Follower::new(FollowerOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
             ring: ring(),
             clock: Arc::new(SystemClock),
@@ -60,7 +61,7 @@ fn event(tenant: &str, kind: &str, data: &'static str) -> Event {
         environment: Environment::Live,
         given_occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::from_static(data.as_bytes()),
     }

@@ -36,6 +36,7 @@ impl Whole {
         let embedded = open(options).unwrap();
         let store = embedded.store();
         let node = Dataplane::start(DataplaneOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
             keys: ring(),
             clock,
@@ -74,7 +75,7 @@ impl Whole {
             environment: Environment::Live,
             occur_time: None,
             min_revision: 0,
-            traceparent: None,
+            trace: None,
             attributes: Default::default(),
             data: Bytes::from_static(data.as_bytes()),
         };

@@ -20,6 +20,7 @@ use pregon_core::limits;
 use pregon_core::outcome::{Answer, Decision, EndReason, Judged, Outcome, Reply, Timings, decide};
 use pregon_core::retry_after;
 use pregon_store::test_send::TakenTest;
+use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -28,7 +29,7 @@ use super::WorkerOptions;
 use super::job::{Job, Report, Share};
 use super::lane::Pace;
 use super::test_send::{self, Tester};
-use crate::egress::{Egress, Exchange, OutboundRequest, Resend, Response};
+use crate::egress::{Egress, Exchange, OutboundRequest, Resend, Response, micros};
 use crate::outbound;
 use crate::snapshot::Lane;
 
@@ -38,6 +39,7 @@ pub(super) struct Context {
     egress: Egress,
     pub(super) clock: SharedClock,
     user_agent: Arc<str>,
+    pub(super) telemetry: Telemetry,
 }
 
 /// Makes attempts, each as a task of its own.
@@ -76,6 +78,10 @@ pub(super) struct Fired {
     pub(super) record: AttemptRecord,
     /// What was sent; none where no request could be made.
     pub(super) request: Option<OutboundRequest>,
+    /// How long rendering and signing took, in microseconds; 0 where nobody asks.
+    pub(super) render: u32,
+    /// When it ended, for spans.
+    pub(super) ended_at: Instant,
 }
 
 impl Attempts {
@@ -85,6 +91,7 @@ impl Attempts {
             egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
             user_agent: options.user_agent.as_str().into(),
+            telemetry: options.telemetry.clone(),
         });
         let tester = Tester {
             context: Arc::clone(&context),
@@ -124,22 +131,24 @@ async fn make(context: &Context, job: Job) -> Report {
         chance: job.chance,
         test: false,
     };
-    let Fired { decision, pace, ended, record, request: _ } = fire(context, &shot).await;
-    Report { job, started, ended, decision, pace, record }
+    let fired = fire(context, &shot).await;
+    let Fired { decision, pace, ended, record, request: _, render, ended_at } = fired;
+    Report { job, started, ended, decision, pace, record, render, ended_at }
 }
 
 /// Makes an attempt. A panic on the way is caught and fails the delivery, not the node.
 pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
     let start = context.clock.now();
-    let mut sent = Sent { time: start, keys: Vec::new(), request: None };
+    let mut sent = Sent { time: start, keys: Vec::new(), request: None, render: 0 };
     let made = AssertUnwindSafe(exchange(context, shot, &mut sent)).catch_unwind().await;
     let made = made.unwrap_or_else(|_| Err("the attempt panicked".to_owned()));
-    let ended = context.clock.now();
-    let Sent { time, keys, request } = sent;
+    let (ended, ended_at) = (context.clock.now(), Instant::now());
+    let Sent { time, keys, request, render } = sent;
     let record = record(context, shot, time, keys);
     match made {
         Ok((exchange, judged)) => {
-            Fired { request, ..conclude(shot, ended, record, exchange, judged) }
+            let fired = conclude(shot, (ended, ended_at), record, exchange, judged);
+            Fired { request, render, ..fired }
         }
         Err(reason) => {
             tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
@@ -149,6 +158,8 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
                 ended,
                 record: AttemptRecord { reason, ..record },
                 request: None,
+                render,
+                ended_at,
             }
         }
     }
@@ -159,6 +170,7 @@ struct Sent {
     time: Timestamp,
     keys: Vec<SecretId>,
     request: Option<OutboundRequest>,
+    render: u32,
 }
 
 async fn exchange(
@@ -166,7 +178,9 @@ async fn exchange(
     shot: &Shot<'_>,
     sent: &mut Sent,
 ) -> Result<(Exchange, Judged), String> {
+    let timed = context.telemetry.recorded(shot.event).map(|_| Instant::now());
     prepare(context, shot, sent).map_err(|error| error.to_string())?;
+    sent.render = timed.map_or(0, |begun| micros(begun.elapsed()));
     let Some(request) = &sent.request else { return Err("no request was made".to_owned()) };
     let exchange = context.egress.send(request, shot.timeout).await;
     let judged = match &exchange.result {
@@ -209,9 +223,13 @@ fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), Re
     };
     sent.time = time;
     let signed = contract::sign(contract, &rendered, &input(context, shot, time), &lane.keys)?;
+    let trace = match contract.traceparent() {
+        true => context.telemetry.outgoing(shot.event, shot.key, shot.number),
+        false => None,
+    };
     sent.request = Some(OutboundRequest {
         target: lane.target.clone(),
-        headers: outbound::headers(&signed.headers, lane.headers.lines())?,
+        headers: outbound::headers(&signed.headers, trace.as_ref(), lane.headers.lines())?,
         body: signed.body,
         keep: match shot.test || contract.reads_answer() {
             true => limits::RESPONSE_READ,
@@ -280,7 +298,7 @@ fn unmade() -> Decision {
 /// Decides about the exchange and writes it down.
 fn conclude(
     shot: &Shot<'_>,
-    ended: Timestamp,
+    (ended, ended_at): (Timestamp, Instant),
     mut record: AttemptRecord,
     exchange: Exchange,
     judged: Judged,
@@ -321,7 +339,7 @@ fn conclude(
         (false, true) => Pace::Timeout,
         (false, false) => Pace::Other,
     };
-    Fired { decision, pace, ended, record, request: None }
+    Fired { decision, pace, ended, record, request: None, render: 0, ended_at }
 }
 
 #[cfg(test)]

@@ -36,15 +36,18 @@ pub(super) enum Reply {
     Rang,
     Took {
         partition: usize,
+        asked: Instant,
         result: Result<Option<Batch>, StoreError>,
     },
     Due {
         partition: usize,
+        asked: Instant,
         request: DueRequest,
         result: Result<Due, StoreError>,
     },
     TookOver {
         partition: usize,
+        asked: Instant,
         result: Result<(Vec<Batch>, Option<Duration>), StoreError>,
     },
     /// A batch whose lanes are known now, as far as they exist.
@@ -63,6 +66,7 @@ pub(super) enum Reply {
     Tested,
     Settled {
         settlement: Arc<Settlement>,
+        asked: Instant,
         result: Result<Settled, StoreError>,
     },
 }
@@ -223,7 +227,7 @@ impl Calls {
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
                 let result = queue.take(no, &claim, room, TAKE_BYTES).await;
-                Reply::Took { partition: index, result }
+                Reply::Took { partition: index, asked: now, result }
             });
         }
     }
@@ -262,7 +266,7 @@ impl Calls {
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
                 let result = queue.due(no, &claim, request.clone()).await;
-                Reply::Due { partition: index, request, result }
+                Reply::Due { partition: index, asked: now, request, result }
             });
         }
     }
@@ -295,7 +299,7 @@ impl Calls {
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
                 let result = queue.take_over(no, &claim, TAKE_OVER_MAX).await;
-                Reply::TookOver { partition: index, result }
+                Reply::TookOver { partition: index, asked: now, result }
             });
         }
     }
@@ -403,8 +407,9 @@ impl Calls {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
+            let asked = Instant::now();
             let result = queue.settle((*settlement).clone()).await;
-            Reply::Settled { settlement, result }
+            Reply::Settled { settlement, asked, result }
         });
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::{NodeId, SubscriptionName};
 use pregon_core::model::{Resource, ResourceName, StateChange, SubscriptionState};
+use pregon_store::author::Author;
 use pregon_store::config::{Commit, Committed, Expect};
 use pregon_store::{ConfigStore, StoreError};
 
@@ -65,10 +66,10 @@ async fn attempt(
     let committed = config
         .commit(Commit {
             expect: vec![(document.name.clone(), Expect::Revision(document.revision))],
-            write: vec![(
-                document.name,
-                Some(Bytes::from(Resource::Subscription(subscription).encode())),
-            )],
+            write: vec![
+                (document.name, Some(Bytes::from(Resource::Subscription(subscription).encode()))),
+                Author { actor: node.name(), time: now, trace: None }.document(),
+            ],
             request: None,
         })
         .await?;

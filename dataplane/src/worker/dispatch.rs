@@ -20,6 +20,7 @@ use pregon_core::limits;
 use pregon_store::queue::{
     BATCH_MAX, Batch, DeliverySettle, DueRequest, LANE_QUANTUM, LaneClose, LaneEnd, Token,
 };
+use pregon_telemetry::Telemetry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -129,6 +130,8 @@ pub(super) struct Dispatcher {
     in_flight: usize,
     claimed: usize,
     draining: bool,
+    /// A sink and nothing else: what is told decides nothing.
+    telemetry: Telemetry,
 }
 
 impl Dispatcher {
@@ -139,6 +142,7 @@ impl Dispatcher {
         limits: WorkerLimits,
         snapshot: Arc<Snapshot>,
         seed: u64,
+        telemetry: Telemetry,
     ) -> Self {
         Self {
             node,
@@ -153,6 +157,7 @@ impl Dispatcher {
             in_flight: 0,
             claimed: 0,
             draining: false,
+            telemetry,
         }
     }
 
@@ -174,6 +179,20 @@ impl Dispatcher {
     /// Lanes with work here.
     pub(super) fn lanes(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// Of the lanes with work here, how many are closed at their receivers' wish, and how many
+    /// are paused.
+    pub(super) fn shut(&self, now: Instant) -> (usize, usize) {
+        let mut shut = (0, 0);
+        for (no, flow) in &self.lanes {
+            if self.snapshot.lane(*no).is_some_and(|lane| lane.holds()) {
+                shut.1 += 1;
+            } else if flow.closed(now) {
+                shut.0 += 1;
+            }
+        }
+        shut
     }
 
     /// What the loop has to do now.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pregon_store::StoreError;
 use pregon_store::queue::{Batch, LaneEnd, Queue, Token};
+use pregon_telemetry::Telemetry;
+use pregon_telemetry::metrics::ClaimKind;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::Reply;
 use super::dispatch::Effect;
 use super::job::Report;
-use super::{Driver, RETRY_STORE, disable};
+use super::{CENSUS, Driver, RETRY_STORE, disable};
 use crate::snapshot::Snapshot;
 
 /// Reports taken in at once before the loop looks at anything else.
@@ -66,7 +68,7 @@ impl Driver {
         self.calls.take_tests(now);
         self.calls.extend(self.machine.leases(now), now);
         self.settle(now);
-        self.publish_load();
+        self.publish_load(now);
         let settle = self.machine.settle_due().filter(|_| self.calls.can_settle());
         [self.machine.next_tick(now), self.machine.lease_due(), settle, self.calls.next_claim()]
             .into_iter()
@@ -74,6 +76,7 @@ impl Driver {
             .min()
             // What is due now but cannot be done now is woken by what it waits for.
             .map_or(now + super::IDLE_MAX, |at| at.max(now + Duration::from_millis(1)))
+            .min(now + super::IDLE_MAX)
     }
 
     fn settle(&mut self, now: Instant) {
@@ -89,7 +92,10 @@ impl Driver {
         for effect in self.machine.effects() {
             match effect {
                 Effect::Start(job) => self.attempts.start(job),
-                Effect::EndLane(end) => self.in_background(end_lane(self.queue(), end)),
+                Effect::EndLane(end) => {
+                    let telemetry = self.options.telemetry.clone();
+                    self.in_background(end_lane(self.queue(), end, telemetry));
+                }
                 Effect::CloseLane(close) => {
                     let queue = self.queue();
                     self.in_background(async move {
@@ -143,18 +149,19 @@ impl Driver {
         let now = Instant::now();
         match reply {
             Reply::Rang => self.calls.rang(now),
-            Reply::Took { partition, result } => {
+            Reply::Took { partition, asked, result } => {
                 self.calls.took(partition, &result, now);
-                self.take_up(said("take events", result).flatten(), now);
+                let batch = said("take events", result).flatten();
+                self.take_up(batch, ClaimKind::Take, asked, now);
             }
-            Reply::Due { partition, request, result } => {
+            Reply::Due { partition, asked, request, result } => {
                 self.calls.came_due(partition, &result, now);
                 if let Some(due) = said("claim due deliveries", result) {
                     self.machine.on_due(&request, due.batch.as_ref());
-                    self.take_up(due.batch, now);
+                    self.take_up(due.batch, ClaimKind::Due, asked, now);
                 }
             }
-            Reply::TookOver { partition, result } => {
+            Reply::TookOver { partition, asked, result } => {
                 self.calls.took_over(partition, &result, now);
                 for batch in
                     said("take leases over", result).map(|(batches, _)| batches).unwrap_or_default()
@@ -164,7 +171,7 @@ impl Driver {
                         previous = batch.previous.as_ref().map(tracing::field::display),
                         "took a batch over whose lease ran out"
                     );
-                    self.take_up(Some(batch), now);
+                    self.take_up(Some(batch), ClaimKind::TakeOver, asked, now);
                 }
             }
             Reply::Known { batch } => {
@@ -185,12 +192,14 @@ impl Driver {
                 self.calls.extended(result.is_err(), now);
                 if let Some(lost) = said("extend leases", result) {
                     self.machine.on_extended(&tokens, &lost, asked);
+                    self.traced.forget(&lost);
                 }
             }
-            Reply::Settled { settlement, result } => match said("settle results", result) {
+            Reply::Settled { settlement, asked, result } => match said("settle results", result) {
                 None => self.calls.settle(settlement, RETRY_STORE),
                 Some(settled) => {
                     self.calls.settled();
+                    self.traced.settled(&settlement, &settled, asked);
                     let tokens: Vec<Token> =
                         settlement.batches.iter().map(|batch| batch.token).collect();
                     self.machine.on_settled(&tokens, &settled.lost);
@@ -200,8 +209,9 @@ impl Driver {
     }
 
     /// Works on a batch, at once if all its lanes are known.
-    fn take_up(&mut self, batch: Option<Batch>, now: Instant) {
+    fn take_up(&mut self, batch: Option<Batch>, kind: ClaimKind, asked: Instant, now: Instant) {
         let Some(batch) = batch else { return };
+        self.traced.claimed(&batch, kind, asked);
         if self.machine.knows_lanes_of(&batch) {
             self.machine.on_batch(batch, now, self.options.clock.now());
         } else {
@@ -209,10 +219,17 @@ impl Driver {
         }
     }
 
-    fn publish_load(&self) {
+    fn publish_load(&mut self, now: Instant) {
+        self.load.turns.fetch_add(1, Ordering::Relaxed);
         self.load.in_flight.store(self.machine.in_flight(), Ordering::Relaxed);
         self.load.claimed.store(self.machine.claimed(), Ordering::Relaxed);
         self.load.lanes.store(self.machine.lanes(), Ordering::Relaxed);
+        if now >= self.census {
+            self.census = now + CENSUS;
+            let (closed, paused) = self.machine.shut(now);
+            self.load.closed.store(closed, Ordering::Relaxed);
+            self.load.paused.store(paused, Ordering::Relaxed);
+        }
     }
 
     /// Going down: what is under way finishes and is settled, the rest is given back.
@@ -245,7 +262,7 @@ impl Driver {
             }
         }
         self.give_back().await;
-        self.publish_load();
+        self.publish_load(Instant::now());
     }
 
     /// Gives every batch back that is still leased, those of claims under way included.
@@ -259,8 +276,11 @@ impl Driver {
         }
         // Claims that came in just now were put back by the machine, which is draining.
         if let Some(settlement) = self.machine.settlement(Instant::now()) {
-            let settled = self.options.queue.settle(settlement);
-            let _ = tokio::time::timeout_at(until, settled).await;
+            let asked = Instant::now();
+            let settled = self.options.queue.settle(settlement.clone());
+            if let Ok(Ok(settled)) = tokio::time::timeout_at(until, settled).await {
+                self.traced.settled(&settlement, &settled, asked);
+            }
         }
         let tokens = self.machine.tokens();
         let released = tokio::time::timeout_at(until, self.options.queue.release(&tokens)).await;
@@ -324,12 +344,15 @@ where
 }
 
 /// Ends what waits in a lane, step by step, so that others get their turn in between.
-async fn end_lane(queue: Arc<dyn Queue>, end: LaneEnd) {
+async fn end_lane(queue: Arc<dyn Queue>, end: LaneEnd, telemetry: Telemetry) {
     let mut ended = 0usize;
     loop {
         match persist("end a lane's deliveries", || queue.end_lane(end.clone())).await {
             Some(0) | None => break,
-            Some(step) => ended += step,
+            Some(step) => {
+                ended += step;
+                telemetry.metrics().ended(end.reason, step as u64);
+            }
         }
         tokio::task::yield_now().await;
     }

@@ -16,6 +16,7 @@ use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, Outcome};
 use pregon_store::test_send::{TAKE_TESTS_MAX, TEST_RESULT_MAX, TakenTest, TestSend, Ticket};
 use pregon_store::tested::TestReply;
 use pregon_store::{StoreError, TestSends};
+use pregon_telemetry::AttemptSeen;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::RETRY_STORE;
@@ -67,7 +68,19 @@ impl Tester {
             chance: 0.0, // there is no retry
             test: true,
         };
-        told(&lane, fire(&self.context, &shot).await)
+        let fired = fire(&self.context, &shot).await;
+        let (render, ended_at) = (fired.render, fired.ended_at);
+        let reply = told(&lane, fired);
+        let telemetry = &self.context.telemetry;
+        telemetry.test_send(AttemptSeen {
+            record: &reply.record,
+            event: &test.event,
+            subscription: Some(&lane.name),
+            parent: None,
+            render,
+            ended: telemetry.at(ended_at),
+        });
+        reply
     }
 
     /// The subscription as the node serves it, at the revision that is asked for or later.

@@ -67,6 +67,7 @@ pub async fn a_held_delivery_is_cancelled_too(rig: &mut Rig) {
         event: event.clone(),
         attempts: 0,
         create_time: event.accept_time(),
+        due: None,
     });
     assert_eq!(cancel(rig, held[0].key).await, Cancelled::InFlight);
     rig.settle(Results::of("n1", &batch).delivery(&held[0], RETRY).delivery(&held[1], RETRY)).await;

@@ -58,6 +58,21 @@ pub async fn changes_follow_commits_in_order(rig: &mut Rig) {
     assert_eq!(next(rig, head(rig).await, 10).await, []);
 }
 
+/// A revision that is kept is enough to go on from; one that never was, or is trimmed, is not.
+pub async fn a_follower_goes_on_after_any_revision(rig: &mut Rig) {
+    let config = rig.store.config.clone();
+    let head_at = async |revision| config.head_at(revision).await.expect("a head");
+    assert_eq!(head_at(head(rig).await.revision + 1).await, None);
+    let first = done(rig, write("tenants/a", "1")).await;
+    let second = done(rig, write("tenants/a", "2")).await;
+    let known = head_at(first).await.expect("it is kept");
+    assert_eq!(known.revision, first);
+    let after = next(rig, known, 10).await;
+    assert_eq!(after.iter().map(|change| change.revision).collect::<Vec<_>>(), [second]);
+    assert_eq!(head_at(second).await, Some(head(rig).await));
+    assert_eq!(head_at(second + 1).await, None);
+}
+
 /// A follower that waits is answered by the commit, long before its time is up.
 pub async fn a_follower_is_woken_by_a_commit(rig: &mut Rig) {
     let known = head(rig).await;

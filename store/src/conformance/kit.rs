@@ -81,7 +81,7 @@ pub(super) fn event() -> NewEvent {
         environment: Environment::Live,
         occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::from_static(br#"{"order":"A-1","total":12.50}"#),
     }

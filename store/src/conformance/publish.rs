@@ -12,6 +12,7 @@ use pregon_core::limits::{
     PUBLISH_BATCH,
 };
 use pregon_core::outcome::PendingReason;
+use pregon_core::trace::TraceContext;
 
 use super::Rig;
 use super::kit::{
@@ -74,7 +75,9 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
         environment: Environment::Test,
         occur_time: Some(Timestamp::from_millis(1_600_000_000_123)),
         min_revision: 99,
-        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        trace: TraceContext::from_text(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 vendor=1",
+        ),
         attributes: attributes(&[("subject", "A-1"), ("empty", ""), ("note", "ñ \"\n\0 ✓")]),
         data: Bytes::from("{ \"n\" : 1.0, \"big\":12345678901234567890, \"ñ\":\"\\u00e1\" }\n"),
         ..given("e:1-a_b")
@@ -101,7 +104,7 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
                 environment: found.environment,
                 occur_time: found.given_occur_time,
                 min_revision: found.min_revision,
-                traceparent: found.traceparent,
+                trace: found.trace,
                 attributes: found.attributes,
                 data: found.data,
             },
@@ -187,8 +190,9 @@ pub async fn other_attributes_are_refused(rig: &mut Rig) {
 /// What a publisher cannot repeat exactly does not make a repeat another event.
 pub async fn trace_and_revision_are_no_content(rig: &mut Rig) {
     let position = rig.accept_one(given("a")).await;
-    let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
-    let again = NewEvent { traceparent, min_revision: 5, ..given("a") };
+    let trace =
+        TraceContext::from_text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 vendor=1");
+    let again = NewEvent { trace, min_revision: 5, ..given("a") };
     assert_eq!(rig.publish(vec![again]).await, [duplicate(position)]);
 }
 

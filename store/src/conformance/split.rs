@@ -24,6 +24,7 @@ async fn split(rig: &Rig) -> (Batch, [HeldDelivery; 2]) {
         event: event.clone(),
         attempts: 0,
         create_time: event.accept_time(),
+        due: None,
     });
     (batch, held)
 }

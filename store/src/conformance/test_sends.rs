@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::{Environment, Event};
 use pregon_core::id::{EventId, Position};
+use pregon_core::trace::TraceContext;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Rig;
@@ -33,7 +34,7 @@ fn test(number: u64) -> TestSend {
         environment: Environment::Test,
         given_occur_time: Some(Timestamp::from_millis(5)),
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: [("subject".to_owned(), "A-1".to_owned())].into(),
         data: Bytes::from(format!("{{ \"number\" : {number} }}")),
     };
@@ -42,7 +43,9 @@ fn test(number: u64) -> TestSend {
         event,
         min_revision: 99,
         timeout: Duration::from_millis(19_999),
-        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        trace: TraceContext::from_text(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 vendor=1",
+        ),
     }
 }
 

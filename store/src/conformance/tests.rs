@@ -25,6 +25,7 @@ const MODULES: &[(&str, &str)] = &[
     ("take", include_str!("take.rs")),
     ("take_over", include_str!("take_over.rs")),
     ("test_sends", include_str!("test_sends.rs")),
+    ("watch", include_str!("watch.rs")),
 ];
 
 #[test]

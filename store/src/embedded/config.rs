@@ -153,6 +153,13 @@ fn head(db: &Connection) -> Result<Head> {
     })
 }
 
+fn head_at(db: &Connection, revision: i64) -> Result<Option<Head>> {
+    let head = head(db)?;
+    let mut select = db.prepare_cached("SELECT nonce FROM change WHERE revision = ?1")?;
+    let nonce: Option<u32> = select.query_row([revision], |row| row.get(0)).optional()?;
+    Ok(nonce.map(|nonce| Head { revision, nonce, ..head }))
+}
+
 /// The commits after `known`, if the log still joins on to it.
 fn changes(db: &Connection, known: Head, limit: usize) -> Result<Changes> {
     let head = head(db)?;
@@ -247,6 +254,10 @@ impl ConfigStore for Handle {
 
     async fn head(&self) -> std::result::Result<Head, StoreError> {
         self.read(head).await
+    }
+
+    async fn head_at(&self, revision: i64) -> std::result::Result<Option<Head>, StoreError> {
+        self.read(move |db| head_at(db, revision)).await
     }
 
     async fn documents(

@@ -14,6 +14,7 @@ use super::rows::{BatchRow, Events};
 use super::state::{Lane, Tx};
 use super::{moves, take};
 use crate::queue::{Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, OpenEvent};
+use pregon_core::clock::Timestamp;
 
 /// Lanes that one call looks at: 1 ms of work when all of them are full.
 const LOOK: usize = 256;
@@ -26,6 +27,7 @@ struct Waiting {
     replay: String,
     attempts: i64,
     create_ms: i64,
+    due: i64,
 }
 
 /// One call at work.
@@ -164,6 +166,7 @@ fn hand_out(
             replay: row.get(1)?,
             attempts: row.get(2)?,
             create_ms: row.get(3)?,
+            due,
         });
     }
     drop(rows);
@@ -209,7 +212,8 @@ fn hand_out_delivery(
         key: codec::key(item.n, ms, lane, &item.replay)?,
         event,
         attempts: codec::uint32(item.attempts),
-        create_time: pregon_core::clock::Timestamp::from_millis(item.create_ms),
+        create_time: Timestamp::from_millis(item.create_ms),
+        due: Some(Timestamp::from_millis(item.due)),
     });
     Ok(true)
 }

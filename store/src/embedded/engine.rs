@@ -65,6 +65,8 @@ pub(super) struct Bells {
     pub queue: Notify,
     /// The latest revision.
     pub revision: watch::Sender<i64>,
+    /// Number of the latest chunk of the log.
+    pub chunk: watch::Sender<i64>,
     /// Which claims are committed.
     pub gate: Gate,
 }
@@ -145,6 +147,7 @@ impl Engine {
         }
         let st = State::load(&db)?;
         bells.revision.send_replace(st.revision);
+        bells.chunk.send_replace(st.chunk);
         Ok(Engine {
             db,
             clock: options.clock.clone(),
@@ -268,12 +271,15 @@ impl Engine {
         if std::mem::take(&mut self.st.ring) {
             self.bells.queue.notify_one();
         }
-        let revision = self.st.revision;
-        self.bells.revision.send_if_modified(|known| {
-            let moved = *known != revision;
-            *known = revision;
-            moved
-        });
+        let rise = |bell: &watch::Sender<i64>, to: i64| {
+            bell.send_if_modified(|known| {
+                let moved = *known != to;
+                *known = to;
+                moved
+            });
+        };
+        rise(&self.bells.revision, self.st.revision);
+        rise(&self.bells.chunk, self.st.chunk);
     }
 
     fn restore(&mut self) -> Result<()> {

@@ -132,6 +132,7 @@ impl Handle {
         let bells = Arc::new(Bells {
             queue: Notify::new(),
             revision: watch::Sender::new(0),
+            chunk: watch::Sender::new(0),
             gate: Gate::default(),
         });
         let mode = match options.location.clone() {
@@ -162,6 +163,11 @@ impl Handle {
     /// The latest revision.
     pub fn revision(&self) -> watch::Receiver<i64> {
         self.bells.revision.subscribe()
+    }
+
+    /// Number of the latest chunk of the log.
+    pub fn chunks(&self) -> watch::Receiver<i64> {
+        self.bells.chunk.subscribe()
     }
 
     /// The present moment.

@@ -10,6 +10,7 @@ use super::codec::{self, len};
 use super::fault::Result;
 use super::moves;
 use super::state::Tx;
+use super::watch::EndRow;
 use crate::queue::{LaneClose, LaneEnd};
 
 /// Deliveries that one step ends: 10 ms of the writer.
@@ -47,6 +48,7 @@ pub(super) fn open(tx: &mut Tx<'_>, lanes: &[LaneNo]) -> Result<()> {
 /// Ends waiting deliveries of a lane; answers how many.
 pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
     let lane = codec::lane(end.lane);
+    let (state, reason) = (codec::state_code(end.state), codec::end_code(end.reason));
     let limit = end.limit.min(END_MAX);
     let before = end.before.map_or(i64::MAX, pregon_core::clock::Timestamp::millis);
     // A delivery is no older than its event: above this number none can qualify.
@@ -55,27 +57,36 @@ pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
         Some(_) => highest_before(tx.db, before, tx.st.last)?,
     };
     let mut select = tx.db.prepare_cached(
-        "SELECT n, replay, tenant FROM delivery INDEXED BY delivery_lane
+        "SELECT n, replay, tenant, attempts, create_ms FROM delivery INDEXED BY delivery_lane
          WHERE lane = ?1 AND state = 0 AND state <> 1 AND n <= ?2 AND batch IS NULL AND create_ms < ?3
          ORDER BY n LIMIT ?4",
     )?;
     let found = select.query_map(params![lane, highest, before, len(limit)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+        Ok(EndRow {
+            n: row.get(0)?,
+            lane,
+            tag: row.get(1)?,
+            tenant: row.get(2)?,
+            state,
+            reason: Some(reason),
+            attempts: row.get(3)?,
+            create_ms: row.get(4)?,
+        })
     })?;
     let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-    let state = codec::state_code(end.state);
     let mut update = tx.db.prepare_cached(
         "UPDATE delivery SET state = ?4, reason = ?5, end_ms = ?6
          WHERE n = ?1 AND lane = ?2 AND replay = ?3",
     )?;
-    let reason = codec::end_code(end.reason);
-    for (n, tag, tenant) in &found {
-        update.execute(params![n, lane, tag, state, reason, tx.now.millis()])?;
-        moves::count_end(tx.st.counts(*tenant), state, 1);
-        tx.st.pend(*n, -1);
+    for row in &found {
+        update.execute(params![row.n, lane, row.tag, state, reason, tx.now.millis()])?;
+        moves::count_end(tx.st.counts(row.tenant), state, 1);
+        tx.st.pend(row.n, -1);
     }
-    tx.st.leave(tx.db, lane, len(found.len()))?;
-    Ok(found.len())
+    let ended = found.len();
+    tx.st.leave(tx.db, lane, len(ended))?;
+    tx.st.ends.extend(found);
+    Ok(ended)
 }
 
 /// The highest event number accepted before a moment, by bisection: accept times rise with

@@ -18,6 +18,7 @@ use super::codec::{self, CANCELLED, FAILED, PENDING, SUCCEEDED};
 use super::fault::Result;
 use super::rows::BatchRow;
 use super::state::{Counts, Tx};
+use super::watch::EndRow;
 use crate::queue::{DeliverySettle, Transition};
 
 /// A row's columns that a move sets.
@@ -77,6 +78,10 @@ pub(super) fn create(
     if to == Transition::Held {
         batch.open += 1;
     }
+    if to != delivery.to {
+        let created = tx.now.millis();
+        bent(tx, delivery, tenant, &fate, created);
+    }
     after(tx, &delivery.key, tenant, &fate)
 }
 
@@ -91,12 +96,12 @@ pub(super) fn advance(
     }
     let to = bend(tx, delivery)?;
     let fate = fate(tx, batch.b, to);
-    let tenant: Option<i64> = tx
+    let row: Option<(i64, i64)> = tx
         .db
         .prepare_cached(
             "UPDATE delivery SET state = ?5, attempts = ?6, due = ?7, batch = ?8, end_ms = ?9,
                pending = ?10, reason = ?11
-             WHERE n = ?1 AND lane = ?2 AND replay = ?3 AND batch = ?4 RETURNING tenant",
+             WHERE n = ?1 AND lane = ?2 AND replay = ?3 AND batch = ?4 RETURNING tenant, create_ms",
         )?
         .query_row(
             params![
@@ -112,12 +117,15 @@ pub(super) fn advance(
                 fate.pending,
                 fate.reason
             ],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let Some(tenant) = tenant else { return Ok(()) }; // it moved before
+    let Some((tenant, create_ms)) = row else { return Ok(()) }; // it moved before
     if to != Transition::Held {
         batch.open -= 1;
+    }
+    if to != delivery.to {
+        bent(tx, delivery, tenant, &fate, create_ms);
     }
     after(tx, &delivery.key, tenant, &fate)
 }
@@ -143,6 +151,20 @@ fn after(tx: &mut Tx<'_>, key: &DeliveryKey, tenant: i64, fate: &Fate) -> Result
         tx.st.pend(codec::int(key.position.n), -1);
     }
     Ok(())
+}
+
+/// Notes an end that the settlement's attempts do not tell of.
+fn bent(tx: &mut Tx<'_>, delivery: &DeliverySettle, tenant: i64, fate: &Fate, create_ms: i64) {
+    tx.st.ends.push(EndRow {
+        n: codec::int(delivery.key.position.n),
+        lane: codec::lane(delivery.key.lane),
+        tag: codec::tag(&delivery.key).to_owned(),
+        tenant,
+        state: fate.state,
+        reason: fate.reason,
+        attempts: delivery.attempts,
+        create_ms,
+    });
 }
 
 /// Counts deliveries that ended.

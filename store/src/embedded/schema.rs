@@ -14,7 +14,7 @@
 //! | `lane` | a lane with waiting deliveries, or a closed one |
 //! | `backlog` | how many deliveries of some event numbers are pending |
 //! | `killed` | a delivery that was cancelled while it was attempted |
-//! | `chunk` | attempts of one settle, packed |
+//! | `chunk` | attempts of one settle, packed; or ends that none tells of (`watch`) |
 //! | `map` | which chunks tell of the events of a batch, as first taken: ranges are disjoint |
 //! | `trail` | which chunks tell of an event by attempts made from lanes |
 //! | `doc`, `change`, `request` | configuration, its change log, and remembered requests |
@@ -199,6 +199,7 @@ pub(super) struct Mark {
     pub epoch: i64,
     pub last: i64,
     pub cur: i64,
+    pub chunk: i64,
     pub revision: i64,
     pub nonce: i64,
 }
@@ -206,7 +207,7 @@ pub(super) struct Mark {
 /// Reads the numbers of `mark`.
 pub(super) fn mark(db: &Connection) -> Result<Mark> {
     let mark = db
-        .prepare_cached("SELECT epoch, last, cur, revision, nonce FROM mark")?
+        .prepare_cached("SELECT epoch, last, cur, revision, nonce, chunk FROM mark")?
         .query_row([], |row| {
             Ok(Mark {
                 epoch: row.get(0)?,
@@ -214,6 +215,7 @@ pub(super) fn mark(db: &Connection) -> Result<Mark> {
                 cur: row.get(2)?,
                 revision: row.get(3)?,
                 nonce: row.get(4)?,
+                chunk: row.get(5)?,
             })
         })
         .optional()?;

@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension, params};
 use super::codec::{self, CANCELLED, PENDING};
 use super::fault::Result;
 use super::state::Tx;
+use super::watch::EndRow;
 use super::{attempts, moves, rows};
 use crate::log::EventStage;
 use crate::queue::{Cancelled, Replay, Replayed};
@@ -22,15 +23,18 @@ pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> R
     if lane == 0 || !rows::is_kept(tx.db, key.position)? {
         return Ok(Cancelled::Unknown);
     }
-    let row: Option<(i64, Option<i64>, i64)> = tx
+    let row: Option<(i64, Option<i64>, i64, u32, i64)> = tx
         .db
         .prepare_cached(
-            "SELECT state, batch, tenant FROM delivery WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+            "SELECT state, batch, tenant, attempts, create_ms FROM delivery
+             WHERE n = ?1 AND lane = ?2 AND replay = ?3",
         )?
-        .query_row(params![n, lane, tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(params![n, lane, tag], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
         .optional()?;
     match row {
-        Some((PENDING, None, tenant)) => {
+        Some((PENDING, None, tenant, attempts, create_ms)) => {
             tx.db
                 .prepare_cached(
                     "UPDATE delivery SET state = ?4, reason = ?5, end_ms = ?6
@@ -47,10 +51,20 @@ pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> R
             tx.st.leave(tx.db, lane, 1)?;
             moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
             tx.st.pend(n, -1);
+            tx.st.ends.push(EndRow {
+                n,
+                lane,
+                tag: tag.to_owned(),
+                tenant,
+                state: CANCELLED,
+                reason: Some(codec::end_code(reason)),
+                attempts,
+                create_ms,
+            });
             Ok(Cancelled::Done)
         }
-        Some((PENDING, Some(_), _)) => mark(tx, key, reason),
-        Some((ended, _, _)) => Ok(Cancelled::Ended(codec::state_of(ended)?)),
+        Some((PENDING, Some(_), ..)) => mark(tx, key, reason),
+        Some((ended, ..)) => Ok(Cancelled::Ended(codec::state_of(ended)?)),
         None => cancel_unrecorded(tx, key, reason),
     }
 }

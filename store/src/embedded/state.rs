@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog;
 use super::fault::Result;
+use super::watch::{self, EndRow};
 use crate::backlog::STRETCH;
 
 /// Lanes kept in memory at most; more are read again when they are needed.
@@ -98,6 +99,8 @@ pub(super) struct State {
     pub next_batch: i64,
     /// There may be something to claim.
     pub ring: bool,
+    /// Ends of this group that no attempt tells of.
+    pub ends: Vec<EndRow>,
     dirty: bool,
     tenants: HashMap<TenantId, i64>,
     counts: HashMap<i64, Counts>,
@@ -286,6 +289,11 @@ impl State {
         }
         if !self.backlog.is_empty() {
             backlog::flush(db, &mut self.backlog)?;
+        }
+        if !self.ends.is_empty() {
+            self.chunk += 1;
+            self.dirty = true;
+            watch::store(db, self.chunk, &std::mem::take(&mut self.ends), now)?;
         }
         if !self.dirty {
             return Ok(());

@@ -95,6 +95,7 @@ impl Contents {
                 event,
                 attempts: codec::uint32(row.get(3)?),
                 create_time: Timestamp::from_millis(row.get(4)?),
+                due: None,
             });
         }
         Ok(contents)

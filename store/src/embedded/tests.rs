@@ -125,7 +125,7 @@ fn event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
         environment: Environment::Live,
         occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     }

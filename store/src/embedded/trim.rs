@@ -12,7 +12,7 @@ use super::codec::{self, FAILED, PENDING, int, len};
 use super::config;
 use super::fault::Result;
 use super::state::Tx;
-use super::{History, chunk, nodes, rows};
+use super::{History, chunk, nodes, rows, watch};
 use crate::log::EventStage;
 use pregon_core::limits;
 
@@ -36,6 +36,7 @@ pub(super) fn step(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
     marks(tx)?;
     config::forget_requests(tx, OTHERS)?;
     nodes::forget(tx)?;
+    watch::trim(tx)?;
     Ok(more || more_chunks || more_stale)
 }
 

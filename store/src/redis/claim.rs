@@ -233,6 +233,7 @@ impl Contents {
                 event: Arc::clone(event),
                 attempts: record.attempts,
                 create_time: Timestamp::from_millis(record.create_ms),
+                due: (batch.takes <= 1).then(|| Timestamp::from_millis(record.at_ms)),
             });
         }
         if !unreadable.is_empty() {

@@ -196,6 +196,17 @@ impl Config {
         Ok(read_meta(self.link.query(&meta_cmd()).await?)?.head)
     }
 
+    async fn try_head_at(&self, revision: i64) -> Result<Option<Head>> {
+        let mut look = Pipeline::with_capacity(2);
+        look.add_command(meta_cmd());
+        look.cmd("XRANGE").arg(ConfigKey::Changes.to_string());
+        look.arg(revision.max(0)).arg(revision.max(0)).arg("COUNT").arg(1);
+        let [meta, entries] = value::exactly(self.link.pipeline(&look).await?)?;
+        let Meta { head, .. } = read_meta(meta)?;
+        let entry = value::array(entries)?.pop().map(log_entry::read).transpose()?;
+        Ok(entry.map(|entry| Head { revision: entry.revision, nonce: entry.nonce, ..head }))
+    }
+
     /// What came after `known`, without waiting.
     async fn look(&self, known: Head, limit: usize) -> Result<Changes> {
         let mut look = Pipeline::with_capacity(2);
@@ -328,6 +339,10 @@ impl ConfigStore for Config {
 
     async fn head(&self) -> std::result::Result<Head, StoreError> {
         Ok(self.try_head().await?)
+    }
+
+    async fn head_at(&self, revision: i64) -> std::result::Result<Option<Head>, StoreError> {
+        Ok(self.try_head_at(revision).await?)
     }
 
     async fn documents(

@@ -17,6 +17,7 @@ use super::link::Link;
 use super::open::Parts;
 use super::script::Script;
 use super::server::Promise;
+use super::watch::Tip;
 use super::{Ahead, History, RedisOptions, token};
 use crate::StoreError;
 use crate::queue::Token;
@@ -139,6 +140,8 @@ pub struct Engine {
     pub(super) block: Link,
     /// For connections of their own: each test send waits on one.
     pub(super) client: Client,
+    /// Where the log ended a moment ago, for who watches it.
+    pub(super) tip: Tip,
     /// How many more test sends this process may have under way.
     pub(super) tests: Semaphore,
     pub(super) partitions: Vec<Partition>,
@@ -166,6 +169,7 @@ impl Engine {
             publish: parts.publish,
             block: parts.block,
             client: parts.client,
+            tip: Tip::default(),
             tests: Semaphore::new(TESTS_MAX),
             partitions: (0..parts.partitions)
                 .map(|p| Partition::new(p, parts.partitions))

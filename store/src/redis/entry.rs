@@ -232,7 +232,7 @@ mod tests {
                 environment: Environment::Live,
                 occur_time: None,
                 min_revision: 3,
-                traceparent: None,
+                trace: None,
                 attributes: attributes.clone(),
                 data: Bytes::from(data),
             };

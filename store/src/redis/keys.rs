@@ -86,6 +86,8 @@ pub(super) enum Key {
     Log,
     /// Stream: chunks of all other attempts.
     TroubleLog,
+    /// Stream: ends that no attempt tells of, the latest of them.
+    Ends,
     /// Zset: chunk → first number of a batch that it tells of.
     Map,
     /// Zset: chunk and number → number of an event that it tells of.
@@ -145,6 +147,7 @@ impl Keys {
             Key::Kill => format!("{tag}:kill"),
             Key::Log => format!("{tag}:log"),
             Key::TroubleLog => format!("{tag}:elog"),
+            Key::Ends => format!("{tag}:end"),
             Key::Map => format!("{tag}:map"),
             Key::Trail => format!("{tag}:trail"),
             Key::Pending => format!("{tag}:pc"),
@@ -247,6 +250,7 @@ mod tests {
             Key::Kill,
             Key::Log,
             Key::TroubleLog,
+            Key::Ends,
             Key::Map,
             Key::Trail,
             Key::Pending,

@@ -128,7 +128,7 @@ impl<'a> Log<'a> {
 }
 
 /// Reads a chunk's entry.
-fn unpack(row: Value) -> Result<Vec<AttemptRecord>> {
+pub(super) fn unpack(row: Value) -> Result<Vec<AttemptRecord>> {
     let (id, fields) = entry::stream_row(row)?;
     records_in(&id, fields)
 }

@@ -6,6 +6,7 @@ use pregon_core::outcome::{EndReason, PendingReason};
 
 use super::script::Script;
 use crate::stored::{end_code, pending_code};
+use crate::watch::ENDS_KEPT;
 
 /// Every script of a partition.
 pub(super) struct Steps {
@@ -76,6 +77,7 @@ fn prelude() -> String {
         ("RETRY_SCHEDULED", pending_code(PendingReason::RetryScheduled)),
         ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
         ("EXPIRED", end_code(EndReason::Expired)),
+        ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];
     let mut text = String::new();
     for (name, number) in numbers {

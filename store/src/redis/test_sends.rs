@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{LaneNo, NodeId, Position};
+use pregon_core::trace::TraceContext;
 use redis::Cmd;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -225,7 +226,7 @@ struct Head {
     position: Position,
     min_revision: i64,
     timeout_ms: u64,
-    traceparent: Option<String>,
+    trace: Option<String>,
 }
 
 fn encode(test: &TestSend) -> Result<Vec<u8>> {
@@ -234,7 +235,7 @@ fn encode(test: &TestSend) -> Result<Vec<u8>> {
         position: test.event.position,
         min_revision: test.min_revision,
         timeout_ms: u64::try_from(test.timeout.as_millis()).unwrap_or(u64::MAX),
-        traceparent: test.traceparent.clone(),
+        trace: test.trace.as_ref().map(TraceContext::to_text),
     };
     let mut bytes = postcard::to_extend(&head, vec![FORMAT])?;
     bytes.extend(entry::encode(&as_new(&test.event))?);
@@ -253,7 +254,7 @@ fn decode(bytes: &[u8]) -> Option<TestSend> {
         event: *event,
         min_revision: head.min_revision,
         timeout: Duration::from_millis(head.timeout_ms),
-        traceparent: head.traceparent,
+        trace: head.trace.as_deref().and_then(TraceContext::from_text),
     })
 }
 
@@ -267,7 +268,7 @@ fn as_new(event: &Event) -> NewEvent {
         environment: event.environment,
         occur_time: event.given_occur_time,
         min_revision: event.min_revision,
-        traceparent: event.traceparent.clone(),
+        trace: event.trace.clone(),
         attributes: event.attributes.clone(),
         data: event.data.clone(),
     }

@@ -61,7 +61,7 @@ pub fn events(count: usize) -> Vec<NewEvent> {
         environment: Environment::Live,
         occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::from(format!("{{\"i\":{i}}}")),
     };

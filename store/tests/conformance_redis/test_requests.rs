@@ -30,12 +30,12 @@ fn test() -> TestSend {
         environment: Environment::Live,
         given_occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Attributes::new(),
         data: Bytes::from_static(b"{}"),
     };
     let timeout = Duration::from_secs(20);
-    TestSend { lane: LaneNo(1), event, min_revision: 0, timeout, traceparent: None }
+    TestSend { lane: LaneNo(1), event, min_revision: 0, timeout, trace: None }
 }
 
 /// Asks in a task of its own, and waits until the bell rings for it.

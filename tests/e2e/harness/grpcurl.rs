@@ -66,6 +66,16 @@ impl Grpcurl {
         it
     }
 
+    /// Where management goes.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// What every call is run with.
+    pub fn flags(&self) -> &[String] {
+        &self.flags
+    }
+
     /// Runs grpcurl with arguments before and after the address.
     pub async fn run(&self, before: &[&str], after: &[&str], stdin: &str) -> Output {
         self.run_at(&self.addr, before, after, stdin).await
@@ -145,7 +155,13 @@ impl Grpcurl {
 
     /// What the server says of its health, such as `SERVING`.
     pub async fn health(&self) -> String {
-        let output = self.run(&[], &["grpc.health.v1.Health/Check"], "").await;
+        self.health_of("").await
+    }
+
+    /// What it says of one name.
+    pub async fn health_of(&self, service: &str) -> String {
+        let request = json!({ "service": service }).to_string();
+        let output = self.run(&["-d", "@"], &["grpc.health.v1.Health/Check"], &request).await;
         let answer: Result<Value, _> = serde_json::from_slice(&output.stdout);
         let answer = answer.unwrap_or_else(|error| panic!("{error}: {output:?}"));
         answer["status"].as_str().expect("health has a status").to_owned()
@@ -158,7 +174,8 @@ impl Grpcurl {
 }
 
 impl Refused {
-    fn read(method: &str, stderr: &str) -> Self {
+    /// Reads what grpcurl prints of a call that failed.
+    pub fn read(method: &str, stderr: &str) -> Self {
         let status: Value = serde_json::from_str(stderr)
             .unwrap_or_else(|_| panic!("{method} failed, but not with a status: {stderr}"));
         let code = status["code"].as_i64().expect("a status has a code");

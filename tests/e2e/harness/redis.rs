@@ -105,6 +105,11 @@ impl Redis {
         self.tell("TERM").await;
     }
 
+    /// Stops it where it is, or lets it go on: its connections stay, and nothing is answered.
+    pub async fn signal(&mut self, name: &str) {
+        self.tell(name).await;
+    }
+
     /// Ends it with SIGKILL.
     pub async fn kill(&mut self) {
         self.tell("KILL").await;

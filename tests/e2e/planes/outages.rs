@@ -165,6 +165,44 @@ async fn redis_goes_and_comes_back() {
     shop.settled().await;
 }
 
+/// A Redis that hangs makes nothing ready, and kills nothing: whoever ends what does not live would
+/// only end what could go on.
+#[tokio::test]
+async fn a_redis_that_hangs_is_no_reason_to_end_a_process() {
+    let mut planes = Planes::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let shop = shop_on(&planes, &receiver).await;
+    let all = [&[planes.control.addr()][..], &planes.events()].concat();
+    let says = async |addr: std::net::SocketAddr, name: &str, wanted: &str| {
+        let grpc = Grpcurl::new(addr);
+        eventually(&format!("{addr} {name} is {wanted}"), || async {
+            let said = grpc.health_of(name).await;
+            if said == wanted { Ok(()) } else { Err(said) }
+        })
+        .await;
+    };
+    for &addr in &all {
+        says(addr, "readiness", "SERVING").await;
+        says(addr, "liveness", "SERVING").await;
+    }
+    planes.redis.signal("STOP").await;
+    for &addr in &all {
+        says(addr, "readiness", "NOT_SERVING").await;
+        says(addr, "", "NOT_SERVING").await;
+        assert_eq!(Grpcurl::new(addr).health_of("liveness").await, "SERVING");
+    }
+    let service = "pregon.v1.EventService";
+    assert_eq!(Grpcurl::new(planes.events()[0]).health_of(service).await, "NOT_SERVING");
+    planes.redis.signal("CONT").await;
+    for &addr in &all {
+        says(addr, "readiness", "SERVING").await;
+        assert_eq!(Grpcurl::new(addr).health_of("liveness").await, "SERVING");
+    }
+    planes.ready(2).await;
+    shop.publish("after", "{}").await;
+    shop.delivery("after", "erp", "SUCCEEDED").await;
+}
+
 #[tokio::test]
 async fn an_emptied_redis_is_not_an_empty_configuration() {
     let planes = Planes::in_memory().await;

@@ -100,7 +100,8 @@ impl Api {
 /// them; tenants, the catalogue and approval are the operator's; whoever publishes asks callbacks.
 fn wanted(path: &str) -> &'static str {
     let (service, method) = path.strip_prefix("/pregon.v1.").unwrap().split_once('/').unwrap();
-    let reads = ["Get", "List", "WaitFor", "Explain"].iter().any(|verb| method.starts_with(verb));
+    let verbs = ["Get", "List", "WaitFor", "Watch", "Explain"];
+    let reads = verbs.iter().any(|verb| method.starts_with(verb));
     match service {
         "EventService" | "CheckService" => "publisher",
         _ if reads => "viewer",

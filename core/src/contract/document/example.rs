@@ -95,7 +95,7 @@ fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Event> {
         environment: environment?.unwrap_or(Environment::Live),
         given_occur_time: Some(time),
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: pairs?.unwrap_or_default(),
         data: data?,
     })
@@ -189,7 +189,7 @@ fn of_type(kind: &EventTypeId, data: &str) -> Option<Example> {
         environment: Environment::Live,
         given_occur_time: Some(WHEN),
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: BTreeMap::new(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };

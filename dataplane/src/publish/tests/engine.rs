@@ -27,6 +27,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let embedded = open(EmbeddedOptions::new(location, clock.clone())).unwrap();
     let store = embedded.store();
     let (follower, configuration) = Follower::new(FollowerOptions {
+        telemetry: pregon_telemetry::Telemetry::off(),
         store: store.config.clone(),
         ring: ring(),
         clock: clock.clone(),
@@ -34,6 +35,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let stop = CancellationToken::new();
     tokio::spawn(follower.run(stop.clone()));
     let service = EventServiceImpl::new(PublishOptions {
+        telemetry: pregon_telemetry::Telemetry::off(),
         configuration: configuration.clone(),
         queue: store.queue.clone(),
         clock,

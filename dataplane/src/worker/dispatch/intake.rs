@@ -13,6 +13,7 @@ use pregon_store::queue::{
     Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HeldDelivery,
     LaneClose, LaneEnd, OpenEvent, POISON_AT, STEP_MAX, Token, Transition,
 };
+use pregon_telemetry::AttemptSeen;
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use super::{Dispatcher, Effect, Item, PAUSE_PROBE, REVISION_PROBE, Work};
 use crate::snapshot::Lane;
 use crate::worker::job::{Job, Place, Share};
 use crate::worker::lane::Admission;
-use crate::worker::record;
+use crate::worker::{record, traced};
 
 /// The moment at which a batch is worked on, and what is known of its earlier life.
 #[derive(Clone, Copy)]
@@ -81,7 +82,12 @@ impl Dispatcher {
             return self.event_done(place.token, event, outcome, Vec::new(), intake.now);
         }
         let snapshot = Arc::clone(&self.snapshot);
+        let timed = self.telemetry.recorded(event).map(|_| Instant::now());
         let matched = catch_unwind(AssertUnwindSafe(|| snapshot.matching(event)));
+        if let Some(begun) = timed {
+            let count = matched.as_ref().map_or(0, Vec::len);
+            traced::matched(&self.telemetry, event, place.token, begun, count);
+        }
         let Ok(mut lanes) = matched else {
             tracing::error!(event = %event.name(), "matching an event panicked; it is set aside");
             return self.event_done(
@@ -125,11 +131,15 @@ impl Dispatcher {
         for lane in lanes {
             let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
             if let Some(node) = intake.lost_by {
-                records.push(self.lost_record(key, event, lane, 1, node, intake.wall));
+                let record = self.lost_record(key, event, lane, 1, node, intake.wall);
+                self.tell_end(&record, event, Some(lane));
+                records.push(record);
             }
             if intake.poison {
                 let to = Transition::Failed(EndReason::Poison);
-                records.push(self.end_record(key, event, 1, to, intake.wall));
+                let record = self.end_record(key, event, 1, to, intake.wall);
+                self.tell_end(&record, event, Some(lane));
+                records.push(record);
                 done.push(self.moved(key, event, Some(lane), 0, to));
                 continue;
             }
@@ -203,6 +213,9 @@ impl Dispatcher {
         };
         // That an earlier attempt may have been sent, the store logged when the lease was lost.
         let Some(to) = to else {
+            if let Some(due) = held.due {
+                self.telemetry.metrics().began_after(intake.wall.since(due));
+            }
             let numbered = (held.attempts + 1, held.create_time);
             let job = self.job(place, key, &lane, event, numbered, None);
             self.start(job);
@@ -210,6 +223,9 @@ impl Dispatcher {
         };
         let ended =
             to.ends().then(|| self.end_record(key, event, held.attempts + 1, to, intake.wall));
+        if let Some(record) = &ended {
+            self.tell_end(record, event, Some(&lane));
+        }
         let moved = self.moved(key, event, Some(&lane), held.attempts, to);
         self.settle_delivery(place.token, moved, ended.into_iter().collect(), now);
     }
@@ -218,6 +234,7 @@ impl Dispatcher {
     fn cancel(&mut self, token: Token, held: &HeldDelivery, reason: EndReason, intake: Intake<'_>) {
         let to = Transition::Cancelled(reason);
         let record = self.end_record(held.key, &held.event, held.attempts + 1, to, intake.wall);
+        self.tell_end(&record, &held.event, None);
         let moved = self.moved(held.key, &held.event, None, held.attempts, to);
         self.settle_delivery(token, moved, vec![record], intake.now);
     }
@@ -352,6 +369,18 @@ impl Dispatcher {
             EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
         self.settle_event(token, settle, records, now);
         Item::Apart
+    }
+
+    /// Tells of what was no attempt of this node's.
+    fn tell_end(&self, record: &AttemptRecord, event: &Event, lane: Option<&Lane>) {
+        self.telemetry.attempt(AttemptSeen {
+            record,
+            event,
+            subscription: lane.map(|lane| &lane.name),
+            parent: None,
+            render: 0,
+            ended: self.telemetry.now(),
+        });
     }
 
     /// A record of an attempt that another node may have made before it lost its lease.

@@ -3,15 +3,17 @@
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::model::SubscriptionState;
-use pregon_core::outcome::{EndReason, Outcome, PendingReason};
+use pregon_core::outcome::{EndReason, ErrorClass, Outcome, PendingReason};
 use pregon_store::queue::{
     DeliverySettle, EventOutcome, EventSettle, LaneClose, Settlement, Token, Transition,
 };
+use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 
 use super::intake::Ends;
 use super::{Dispatcher, Effect, Item};
-use crate::worker::job::Report;
+use crate::worker::job::{Job, Report};
+use crate::worker::traced;
 
 impl Dispatcher {
     /// Takes in how an attempt came out.
@@ -32,6 +34,17 @@ impl Dispatcher {
         let attempts = if report.decision.counts { job.number } else { job.number - 1 };
         let moved = self.moved(job.key, &job.event, Some(&job.lane), attempts, to);
         let record = finish_record(report.record, report.decision.outcome, to, report.ended);
+        self.telemetry.attempt(AttemptSeen {
+            record: &record,
+            event: &job.event,
+            subscription: Some(&job.lane.name),
+            parent: traced::parent(&self.telemetry, &job.event, job.place.token),
+            render: report.render,
+            ended: self.telemetry.at(report.ended_at),
+        });
+        if let Transition::Failed(reason) = to {
+            tell_failure(job, &record, reason);
+        }
         let lane = job.key.lane;
         self.on_moved(report.job.place, moved, vec![record], now);
         self.start_queued(lane, now);
@@ -161,8 +174,24 @@ impl Dispatcher {
         if let Some(work) = self.work.remove(&token) {
             tracing::warn!(%token, open = work.open, "a lease was lost; its batch is left to others");
             self.claimed = self.claimed.saturating_sub(work.open);
+            self.telemetry.metrics().leases_lost.add(1, &[]);
         }
     }
+}
+
+/// A delivery that is given up is worth a line: somebody may want to replay it.
+fn tell_failure(job: &Job, record: &AttemptRecord, reason: EndReason) {
+    tracing::warn!(
+        delivery = %record.key,
+        event = %job.event.name(),
+        subscription = %job.lane.name,
+        reason = reason.word(),
+        attempts = record.number,
+        status = record.status,
+        error_class = record.error_class.map(ErrorClass::word),
+        trace_id = job.event.trace.as_ref().map(|it| tracing::field::display(it.trace)),
+        "a delivery failed"
+    );
 }
 
 /// Fills in what is known only now.

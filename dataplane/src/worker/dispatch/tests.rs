@@ -46,6 +46,7 @@ impl Rig {
         }
         let revision = store.write(&resources);
         let (follower, configuration) = Follower::new(FollowerOptions {
+            telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
             ring: ring(),
             clock: Arc::new(SystemClock),
@@ -54,7 +55,14 @@ impl Rig {
         tokio::spawn(follower.run(stop.clone()));
         let snapshot = configuration.wait_for(revision, Duration::from_secs(10)).await.unwrap();
         let node = NodeId::parse("n1").unwrap();
-        let machine = Dispatcher::new(node, Duration::from_secs(20), limits, snapshot, 1);
+        let machine = Dispatcher::new(
+            node,
+            Duration::from_secs(20),
+            limits,
+            snapshot,
+            1,
+            pregon_telemetry::Telemetry::off(),
+        );
         Self {
             store,
             configuration,
@@ -101,7 +109,7 @@ impl Rig {
             environment: Environment::Live,
             given_occur_time: None,
             min_revision: 0,
-            traceparent: None,
+            trace: None,
             attributes: Default::default(),
             data: Bytes::from_static(b"{}"),
         })
@@ -130,7 +138,7 @@ impl Rig {
     fn held(&mut self, lane: u64, attempts: u32) -> Batch {
         let event = self.event();
         let key = DeliveryKey { position: event.position, lane: LaneNo(lane), replay: None };
-        let held = HeldDelivery { key, event, attempts, create_time: WALL };
+        let held = HeldDelivery { key, event, attempts, create_time: WALL, due: None };
         Batch { deliveries: vec![held], ..self.empty() }
     }
 
@@ -164,7 +172,9 @@ impl Rig {
             self.machine.end_record(job.key, &job.event, job.number, Transition::Held, WALL);
         let record = AttemptRecord { kind: RecordKind::Attempt, ..record };
         let pace = if ok { Pace::Good } else { Pace::Other };
-        let report = Report { job, started: self.now, ended: WALL, decision, pace, record };
+        let (started, ended_at) = (self.now, self.now);
+        let report =
+            Report { job, started, ended: WALL, decision, pace, record, render: 0, ended_at };
         self.machine.on_report(report, self.now);
     }
 

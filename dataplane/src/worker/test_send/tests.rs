@@ -47,20 +47,14 @@ fn event(data: impl Into<Bytes>) -> Event {
         environment: Environment::Live,
         given_occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: data.into(),
     }
 }
 
 fn test(data: impl Into<Bytes>) -> TestSend {
-    TestSend {
-        lane: LaneNo(1),
-        event: event(data),
-        min_revision: 0,
-        timeout: AMPLE,
-        traceparent: None,
-    }
+    TestSend { lane: LaneNo(1), event: event(data), min_revision: 0, timeout: AMPLE, trace: None }
 }
 
 async fn send(whole: &Whole, test: TestSend) -> TestReply {

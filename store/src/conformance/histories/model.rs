@@ -143,7 +143,7 @@ impl Model {
     pub(super) fn held(&self, key: DeliveryKey) -> HeldDelivery {
         let event = self.events[&key.position].event.clone().expect("an event that was taken");
         let (attempts, create_time) = (self.deliveries[&key].attempts, event.accept_time());
-        HeldDelivery { key, event, attempts, create_time }
+        HeldDelivery { key, event, attempts, create_time, due: None }
     }
 
     /// A batch that was free events until now.

@@ -22,11 +22,11 @@ fn test() -> TestSend {
         environment: Environment::Live,
         given_occur_time: None,
         min_revision: 0,
-        traceparent: None,
+        trace: None,
         attributes: Default::default(),
         data: Bytes::from_static(b"{}"),
     };
-    TestSend { lane: LaneNo(1), event, min_revision: 0, timeout: MINUTE, traceparent: None }
+    TestSend { lane: LaneNo(1), event, min_revision: 0, timeout: MINUTE, trace: None }
 }
 
 /// Polls once: in memory, that hands it over.

@@ -96,3 +96,49 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
     assert_ne!(place(&bench.store.queue.publish(given).await.unwrap()[0]), first);
     bench.check().await;
 }
+
+/// A watcher whose place was trimmed away is told so, whichever kind of chunk went.
+#[tokio::test]
+async fn what_is_trimmed_is_a_gap_to_watchers() {
+    use crate::queue::{Cancelled, Replay};
+    use crate::watch::{ENDS_KEPT, Stretch, WatchQuery};
+    use pregon_core::id::ReplayTag;
+    use pregon_core::outcome::EndReason;
+
+    let bench = Bench::with(Location::Memory, |options| {
+        options.history = History { max_events: 10, ..History::default() };
+    });
+    let watch = &bench.store.watch;
+    let read = async |from: &crate::watch::Place| {
+        let tip = watch.tip().await.unwrap();
+        watch.read_on(&WatchQuery::default(), from, &tip, 0).await.unwrap()
+    };
+    let begun = watch.tip().await.unwrap();
+    bench.publish(20).await;
+    let batch = bench.take(20).await.unwrap();
+    bench.match_all(&batch, Transition::Succeeded).await;
+    assert!(matches!(read(&begun).await, Stretch::Read { .. }));
+    let position = bench.publish(20).await[0];
+    let batch = bench.take(20).await.unwrap();
+    bench.match_all(&batch, Transition::Succeeded).await;
+    bench.trim();
+    assert_eq!(read(&begun).await, Stretch::Gap, "the first chunk told of trimmed events");
+
+    // Ends are kept by their number, whatever becomes of their events.
+    let kept = bench.publish(1).await[0];
+    let batch = bench.take(1).await.unwrap();
+    bench.match_all(&batch, Transition::Succeeded).await;
+    assert_ne!(position, kept);
+    let before = watch.tip().await.unwrap();
+    for number in 0..=ENDS_KEPT {
+        let bits = u32::try_from(number).unwrap().to_be_bytes();
+        let tag = ReplayTag::from_bits([0, bits[0], bits[1], bits[2], bits[3]]);
+        let own = DeliveryKey { replay: Some(tag), ..key(kept, 1) };
+        bench.store.queue.replay(&[Replay { key: key(kept, 1), tag }]).await.unwrap();
+        let cancelled = bench.store.queue.cancel(own, EndReason::ByCaller).await.unwrap();
+        assert_eq!(cancelled, Cancelled::Done);
+    }
+    assert!(matches!(read(&before).await, Stretch::Read { .. }));
+    bench.trim();
+    assert_eq!(read(&before).await, Stretch::Gap, "one more than are kept");
+}

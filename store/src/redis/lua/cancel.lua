@@ -1,10 +1,10 @@
 -- Cancels one delivery. ARGV: 5 the event's number, 6 its time, 7 the delivery's field, 8 why.
 -- Answers its letter if it had ended, D done, I in flight, U unknown, or L: the log tells.
-local m = marks('cur')
+local m = marks('cur', 'dk')
 if not m then return EPOCH end
 local n, field = ARGV[5], ARGV[7]
 local lane = lane_of(field)
-local _, id = entry_of(n)
+local entry, id = entry_of(n)
 if lane == '0' or id ~= n .. '-' .. ARGV[6] then return cmsgpack.pack('U') end
 local function mark()
   redis.call('HSETNX', base .. 'kill', n .. '.' .. field, ARGV[8] .. ',' .. text(now))
@@ -23,6 +23,9 @@ if redis.call('ZREM', base .. 'lane:' .. lane, member(n, field)) == 0 then retur
 if redis.call('EXISTS', base .. 'lane:' .. lane) == 0 then
   redis.call('ZREM', base .. 'lanes', lane)
 end
-finish(n, field, redis.call('HGET', base .. 'own', lane) or '', 'C', attempts, created, ARGV[8])
+local tenant = redis.call('HGET', base .. 'own', lane) or tenant_of(entry)
+finish(n, field, tenant, 'C', attempts, created, ARGV[8])
+tell(n, field, tenant, 'C', attempts, created, ARGV[8])
+write_ends(m[2])
 write_counts()
 return cmsgpack.pack('D')

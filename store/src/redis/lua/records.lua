@@ -106,6 +106,21 @@ local function finish(n, field, tenant, letter, attempts, create, code)
   pend(n, -1)
 end
 
+-- Ends that no attempt tells of, gathered over the call for who watches: seven texts each.
+local ends = {}
+local function tell(n, field, tenant, letter, attempts, create, code)
+  for _, part in ipairs({ n, field, tenant, letter, tostring(attempts), text(create),
+    tostring(code) }) do
+    ends[#ends + 1] = part
+  end
+end
+local function write_ends(k)
+  if #ends == 0 then return end
+  redis.call('XADD', base .. 'end', 'MAXLEN', '~', ENDS_KEPT, text(k + 1) .. '-' .. text(now),
+    'd', cmsgpack.pack(ends))
+  redis.call('HSET', KEYS[1], 'dk', text(k + 1))
+end
+
 -- The entry of an event and its id; nothing, if it is kept no more.
 local function entry_of(n)
   local found = redis.call('XRANGE', base .. 'ev', n, n)

@@ -9,7 +9,7 @@
 -- Whether a batch exists is the fence. What of it was settled before is passed over.
 local before = answered()
 if before then return before end
-local m = marks('lk', 'ek')
+local m = marks('lk', 'ek', 'dk')
 if not m then return EPOCH end
 
 local kills = redis.call('EXISTS', base .. 'kill') == 1
@@ -78,6 +78,7 @@ local function put(b, n, wish, tenant, letter, by, create)
     arrive(field, n, due, tenant)
   else
     finish(n, field, tenant, letter, attempts, create, by)
+    if letter ~= wish[2] then tell(n, field, tenant, letter, attempts, create, by) end
   end
 end
 
@@ -261,6 +262,7 @@ while at <= #ARGV do
   at = at + 4
 end
 redis.call('HSET', KEYS[1], 'lk', text(known.l), 'ek', text(known.e))
+write_ends(m[3])
 
 for token, b in pairs(order) do
   if b.open <= 0 then

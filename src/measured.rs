@@ -1,0 +1,224 @@
+//! A store whose calls are timed and whose errors are counted.
+//!
+//! Every trait of the store is wrapped, method by method, so that no caller can forget it. Calls
+//! that are made for waiting ([`Queue::wait`], [`ConfigStore::changes`], `send_test`) are not
+//! timed: their length says what happened elsewhere.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
+use pregon_core::event::{Event, NewEvent};
+use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Position, TenantId};
+use pregon_core::outcome::{EndReason, PendingReason};
+use pregon_store::backlog::BacklogReport;
+use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
+use pregon_store::lane_log::{LaneAttempts, LaneReport};
+use pregon_store::log::{
+    Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
+};
+use pregon_store::node::NodeStatus;
+use pregon_store::queue::{
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Replay,
+    Replayed, Settled, Settlement, Token,
+};
+use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
+use pregon_store::watch::{Place, Stretch, WatchQuery};
+use pregon_store::{
+    Backlog, ConfigStore, DeliveryLog, DeliveryWatch, LaneLog, NodeRegistry, Queue, Store,
+    StoreError, TestSends,
+};
+use pregon_telemetry::Telemetry;
+use tokio::time::Instant;
+
+/// The same store, whose calls are told of.
+pub fn measured(store: Store, telemetry: &Telemetry) -> Store {
+    let told = || telemetry.clone();
+    Store {
+        config: Arc::new(Measured(store.config, told())),
+        queue: Arc::new(Measured(store.queue, told())),
+        log: Arc::new(Measured(store.log, told())),
+        backlog: Arc::new(Measured(store.backlog, told())),
+        lanes: Arc::new(Measured(store.lanes, told())),
+        nodes: Arc::new(Measured(store.nodes, told())),
+        tests: Arc::new(Measured(store.tests, told())),
+        watch: Arc::new(Measured(store.watch, told())),
+    }
+}
+
+/// Until when, and why, lanes are closed.
+type Closed = HashMap<LaneNo, (Timestamp, PendingReason)>;
+
+struct Measured<T: ?Sized>(Arc<T>, Telemetry);
+
+impl<T: ?Sized> Measured<T> {
+    /// A call that takes as long as the store takes.
+    async fn timed<R>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<R, StoreError>>,
+    ) -> Result<R, StoreError> {
+        let begun = Instant::now();
+        let result = call.await;
+        self.1.metrics().store_call(operation, begun.elapsed());
+        self.counted(operation, result)
+    }
+
+    fn counted<R>(
+        &self,
+        operation: &'static str,
+        result: Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        if let Err(error) = &result {
+            self.1.metrics().store_error(operation, word(error));
+        }
+        result
+    }
+}
+
+fn word(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable(_) => "UNAVAILABLE",
+        StoreError::Full(_) => "FULL",
+        StoreError::Closed => "CLOSED",
+        StoreError::Emptied(_) => "EMPTIED",
+        StoreError::Corrupt(_) => "CORRUPT",
+    }
+}
+
+/// A trait whose methods pass through: timed ones under the name they have, then others.
+macro_rules! measured {
+    (
+        $trait:ident { $($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)+ }
+        $($rest:tt)*
+    ) => {
+        #[async_trait]
+        impl $trait for Measured<dyn $trait> {
+            $(
+                async fn $name(&self, $($arg: $type),*) -> Result<$answer, StoreError> {
+                    self.timed(stringify!($name), self.0.$name($($arg),*)).await
+                }
+            )+
+            $($rest)*
+        }
+    };
+}
+
+measured! {
+    ConfigStore {
+        commit(commit: Commit) -> Committed;
+        recall(id: [u8; 16], digest: [u8; 16]) -> Option<Committed>;
+        get(names: &[String]) -> Vec<Option<Document>>;
+        list(range: ListRange) -> Vec<Document>;
+        head() -> Head;
+        head_at(revision: i64) -> Option<Head>;
+        documents(after: &str, limit: usize) -> Vec<Document>;
+        next_lane() -> LaneNo;
+    }
+
+    async fn changes(
+        &self,
+        known: Head,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Changes, StoreError> {
+        self.counted("changes", self.0.changes(known, limit, wait).await)
+    }
+}
+
+measured! {
+    Queue {
+        publish(events: Vec<NewEvent>) -> Vec<Published>;
+        take(partition: PartitionNo, claim: &Claim, want: usize, bytes: usize) -> Option<Batch>;
+        due(partition: PartitionNo, claim: &Claim, request: DueRequest) -> Due;
+        take_over(partition: PartitionNo, claim: &Claim, limit: usize)
+            -> (Vec<Batch>, Option<Duration>);
+        extend(tokens: &[Token], lease: Duration) -> Vec<Token>;
+        settle(settlement: Settlement) -> Settled;
+        release(tokens: &[Token]) -> ();
+        close_lanes(lanes: &[LaneClose]) -> ();
+        open_lanes(lanes: &[LaneNo]) -> ();
+        end_lane(end: LaneEnd) -> usize;
+        cancel(key: DeliveryKey, reason: EndReason) -> Cancelled;
+        replay(replays: &[Replay]) -> Vec<Replayed>;
+    }
+
+    fn partitions(&self) -> PartitionNo {
+        self.0.partitions()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+
+    async fn wait(&self, at_most: Duration) {
+        self.0.wait(at_most).await;
+    }
+}
+
+measured! {
+    DeliveryLog {
+        find(name: &EventName) -> Option<Position>;
+        event(position: Position) -> Option<(Event, EventStage)>;
+        events(query: &EventQuery, from: Option<&str>, limit: usize) -> Page<Event>;
+        delivery(key: DeliveryKey) -> Option<DeliveryRecord>;
+        deliveries(query: &DeliveryQuery, from: Option<&str>, limit: usize) -> Page<DeliveryRecord>;
+        attempts(key: DeliveryKey) -> Vec<AttemptRecord>;
+        event_attempts(position: Position) -> BTreeMap<DeliveryKey, Vec<AttemptRecord>>;
+        books(tenant: Option<&TenantId>) -> Books;
+        audit(partition: PartitionNo) -> Vec<Orphan>;
+    }
+}
+
+measured! {
+    Backlog {
+        backlog() -> BacklogReport;
+    }
+}
+
+measured! {
+    NodeRegistry {
+        announce(status: NodeStatus) -> ();
+        leave(id: &NodeId) -> ();
+        nodes() -> (Vec<NodeStatus>, Timestamp);
+    }
+}
+
+measured! {
+    LaneLog {
+        lane(lane: LaneNo) -> LaneReport;
+        closed(partition: PartitionNo, lanes: &[LaneNo]) -> Closed;
+        lane_attempts(lane: LaneNo, since: Timestamp, limit: usize) -> LaneAttempts;
+    }
+}
+
+measured! {
+    DeliveryWatch {
+        tip() -> Place;
+        read_on(query: &WatchQuery, from: &Place, to: &Place, partition: PartitionNo) -> Stretch;
+    }
+
+    async fn wait_past(&self, place: &Place, at_most: Duration) {
+        self.0.wait_past(place, at_most).await;
+    }
+}
+
+measured! {
+    TestSends {
+        take_tests(node: &NodeId, want: usize) -> Vec<TakenTest>;
+        settle_test(ticket: &Ticket, result: Bytes) -> ();
+    }
+
+    async fn send_test(
+        &self,
+        test: TestSend,
+        take_within: Duration,
+        within: Duration,
+    ) -> Result<Tested, StoreError> {
+        self.counted("send_test", self.0.send_test(test, take_within, within).await)
+    }
+}

@@ -1,0 +1,285 @@
+//! Following the log: two streams of attempts and one of ends for each partition, in their order.
+//!
+//! Entries have dense numbers, and the partition's marks say the latest of each stream. A reader
+//! takes the marks first, all at one moment, and then reads no further than they say: so what it
+//! reads of three streams is one history, which it puts in order by the moments of the entries. A
+//! number that is missing tells a watcher that it came too late.
+//!
+//! Nobody is told of new entries. Watchers look at the marks, and all of a process share one look.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pregon_core::attempt::End;
+use pregon_core::clock::Timestamp;
+use pregon_core::event::Event;
+use pregon_core::id::{DeliveryKey, PartitionNo, TenantId};
+use pregon_core::outcome::DeliveryState;
+use redis::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::bodies;
+use super::engine::{Engine, Partition};
+use super::entry::{self, Record};
+use super::fault::{Result, bad};
+use super::keys::Key;
+use super::queue::Handle;
+use super::{log, value};
+use crate::StoreError;
+use crate::log::DeliveryRecord;
+use crate::stored;
+use crate::watch::{
+    DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen,
+    Stretch, Told, Wanted, WatchQuery, wanted,
+};
+
+/// The streams, in the order in which entries of one moment happened: who lost a lease is told
+/// before the next attempt, and an end after the attempts that it overrules.
+const ORDER: [(usize, Key); STREAMS] = [(1, Key::TroubleLog), (0, Key::Log), (2, Key::Ends)];
+
+/// The latest look at the marks, and when it was.
+#[derive(Debug, Default)]
+pub(super) struct Tip(Mutex<Option<(Instant, Place)>>);
+
+impl Engine {
+    /// Where the log ends, as seen a moment ago at most.
+    async fn watched_tip(&self) -> Result<Place> {
+        // Held during the look: whoever asks meanwhile takes its answer.
+        let mut known = self.tip.0.lock().await;
+        if let Some((at, place)) = &*known
+            && at.elapsed() < LOOK / 2
+        {
+            return Ok(place.clone());
+        }
+        let place = look(self).await?;
+        *known = Some((Instant::now(), place.clone()));
+        Ok(place)
+    }
+}
+
+/// The marks of all partitions.
+async fn look(engine: &Engine) -> Result<Place> {
+    let mut pipeline = redis::pipe();
+    for partition in &engine.partitions {
+        pipeline.cmd("HMGET").arg(partition.keys.key(Key::Marks)).arg(&["epoch", "lk", "ek", "dk"]);
+    }
+    let mut epochs = Sha256::new();
+    let mut partitions = Vec::with_capacity(engine.partitions.len());
+    for answer in engine.main.pipeline(&pipeline).await? {
+        let [epoch, marks @ ..] = value::exactly::<4>(value::array(answer)?)?;
+        epochs.update(value::bytes(epoch)?.unwrap_or_default());
+        epochs.update([0]);
+        let mut numbers = [0; STREAMS];
+        for (number, mark) in numbers.iter_mut().zip(marks) {
+            *number = value::number(mark)?.unwrap_or(0);
+        }
+        partitions.push(numbers);
+    }
+    let epochs = epochs.finalize();
+    let epoch = u64::from_be_bytes(epochs.first_chunk().copied().unwrap_or_default());
+    Ok(Place { epoch, partitions })
+}
+
+/// Entries of a stream, each with its number.
+type Entries = Vec<(u64, Entry)>;
+
+async fn read_on(
+    engine: &Engine,
+    partition: &Partition,
+    query: &WatchQuery,
+    from: &Place,
+    to: &Place,
+) -> Result<Stretch> {
+    let i = usize::from(partition.no);
+    let (Some(own), Some(last)) = (from.partitions.get(i), to.partitions.get(i)) else {
+        return Ok(Stretch::Gap);
+    };
+    if from.epoch != to.epoch || own.iter().zip(last).any(|(own, last)| own > last) {
+        return Ok(Stretch::Gap);
+    }
+    let mut pipeline = redis::pipe();
+    for (stream, key) in ORDER {
+        // An id without its second part is the first of its number where a range begins, and the
+        // last of its number where it ends.
+        pipeline.cmd("XRANGE").arg(partition.keys.key(key));
+        pipeline.arg(own[stream] + 1).arg(last[stream]).arg("COUNT").arg(STRETCH);
+    }
+    let mut streams = Vec::with_capacity(STREAMS);
+    for ((stream, key), answer) in ORDER.into_iter().zip(engine.main.pipeline(&pipeline).await?) {
+        let lacks = own[stream] < last[stream];
+        // An empty range may be written the wrong way round, which Redis answers with nothing.
+        let rows = if lacks { value::array(answer)? } else { Vec::new() };
+        let entries = rows.into_iter().map(|row| read(row, key)).collect::<Result<Entries>>()?;
+        let dense = entries.iter().zip(own[stream] + 1..).all(|((k, _), wanted)| *k == wanted);
+        if !dense || (lacks && entries.is_empty()) {
+            return Ok(Stretch::Gap);
+        }
+        let rest = entries.last().is_some_and(|(k, _)| *k < last[stream]);
+        streams.push((stream, entries, rest));
+    }
+    let (entries, reached) = merge(streams, *own);
+    let seen = named(engine, partition, wanted(query, entries)).await?;
+    let mut place = from.clone();
+    place.partitions[i] = reached;
+    Ok(Stretch::Read { seen, place })
+}
+
+/// Puts the entries of streams in order, up to where one of them was cut short; answers with what
+/// was reached of each.
+fn merge(
+    streams: Vec<(usize, Entries, bool)>,
+    from: [u64; STREAMS],
+) -> (Vec<Entry>, [u64; STREAMS]) {
+    // What comes after the last entry of a stream that was cut short may come after one not read.
+    let cuts = streams.iter().filter(|(.., rest)| *rest);
+    let until = cuts.filter_map(|(_, entries, _)| entries.last().map(|(_, it)| it.ms)).min();
+    let mut reached = from;
+    let mut merged = Vec::new();
+    for (stream, entries, _) in streams {
+        for (k, entry) in entries {
+            if until.is_some_and(|until| entry.ms > until) {
+                break;
+            }
+            reached[stream] = k;
+            merged.push(entry);
+        }
+    }
+    merged.sort_by_key(|entry| entry.ms); // stable: streams keep their order within a moment
+    (merged, reached)
+}
+
+fn read(row: Value, key: Key) -> Result<(u64, Entry)> {
+    let (id, mut fields) = entry::stream_row(row.clone())?;
+    let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
+    let told = if key == Key::Ends {
+        let data = fields.pop().map(value::bytes).transpose()?.flatten();
+        Told::Ends(ends(&data.ok_or_else(|| bad("ends", &id))?)?)
+    } else {
+        Told::Attempts(log::unpack(row)?)
+    };
+    Ok((place.n, Entry { ms: i64::try_from(place.ms).unwrap_or(i64::MAX), told }))
+}
+
+/// Reads ends, seven texts each: number, field, tenant, letter, attempts, create time, reason.
+fn ends(data: &[u8]) -> Result<Vec<Ended>> {
+    let texts: Vec<String> = rmp_serde::from_slice(data).map_err(|error| bad("ends", error))?;
+    // One without a tenant (its lane's was never written down) is nobody's to see.
+    let named = |texts: &&[String]| texts.get(2).is_some_and(|tenant| !tenant.is_empty());
+    let end = |texts: &[String]| {
+        let [n, field, tenant, letter, attempts, create, code] = texts else { return None };
+        let (lane, replay) = entry::parse_field(field)?;
+        let state = match letter.as_str() {
+            "S" => DeliveryState::Succeeded,
+            "F" => DeliveryState::Failed,
+            "C" => DeliveryState::Cancelled,
+            _ => return None,
+        };
+        Some(Ended {
+            n: n.parse().ok()?,
+            lane,
+            replay,
+            tenant: TenantId::parse(tenant).ok()?,
+            end: End { state, reason: stored::end_of(code.parse().ok()?) },
+            attempts: attempts.parse().ok()?,
+            create_ms: create.parse().ok()?,
+        })
+    };
+    let ends = texts.chunks(7).filter(named);
+    ends.map(|texts| end(texts).ok_or_else(|| bad("an end", texts))).collect()
+}
+
+/// What is wanted, with the events that name it. What lost its event is no longer there.
+async fn named(engine: &Engine, partition: &Partition, wanted: Vec<Wanted>) -> Result<Vec<Seen>> {
+    let mut seen = Vec::with_capacity(wanted.len());
+    let mut wanted = wanted.into_iter().peekable();
+    while wanted.peek().is_some() {
+        let some: Vec<Wanted> = wanted.by_ref().take(EVENTS_AT_ONCE).collect();
+        let moves = || {
+            some.iter().filter_map(|one| match one {
+                Wanted::Attempt(_) => None,
+                Wanted::Moved(moved) => Some(&**moved),
+            })
+        };
+        let bodies = bodies::read_some(engine, partition, moves().map(|it| it.n)).await?;
+        let heads: HashMap<u64, Event> = bodies
+            .into_iter()
+            .filter_map(|(n, found)| Some((n, found.event()?)))
+            .map(|(n, event)| (n, Event { data: Default::default(), ..event }))
+            .collect();
+        let mut created = created(engine, partition, moves()).await?.into_iter();
+        for one in some {
+            match one {
+                Wanted::Attempt(record) => seen.push(Seen::Attempt(record)),
+                Wanted::Moved(moved) => {
+                    let created = created.next().flatten();
+                    seen.extend(shown(*moved, &heads, created).map(Seen::Delivery));
+                }
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn shown(
+    moved: Move,
+    heads: &HashMap<u64, Event>,
+    created: Option<Timestamp>,
+) -> Option<Box<DeliveryRecord>> {
+    let event = heads.get(&moved.n)?;
+    Some(Box::new(moved.record(event, created)))
+}
+
+/// When deliveries were made, as far as they have records.
+async fn created(
+    engine: &Engine,
+    partition: &Partition,
+    moves: impl Iterator<Item = &Move>,
+) -> Result<Vec<Option<Timestamp>>> {
+    let mut pipeline = redis::pipe();
+    for moved in moves {
+        let position = pregon_core::id::Position { ms: 0, partition: partition.no, n: moved.n };
+        let key = DeliveryKey { position, lane: moved.lane, replay: moved.replay };
+        pipeline.cmd("HGET").arg(partition.keys.key(Key::Record(moved.n))).arg(entry::field(&key));
+    }
+    let answers = engine.main.pipeline(&pipeline).await?;
+    let created = |answer| {
+        let Some(text) = value::bytes(answer)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&text);
+        let record = Record::parse(&text).ok_or_else(|| bad("a record", &text))?;
+        Ok(Some(Timestamp::from_millis(record.create_ms)))
+    };
+    answers.into_iter().map(created).collect()
+}
+
+#[async_trait]
+impl DeliveryWatch for Handle {
+    async fn tip(&self) -> std::result::Result<Place, StoreError> {
+        Ok(look(&self.engine).await?)
+    }
+
+    async fn read_on(
+        &self,
+        query: &WatchQuery,
+        from: &Place,
+        to: &Place,
+        partition: PartitionNo,
+    ) -> std::result::Result<Stretch, StoreError> {
+        let partition = self.engine.partition(partition)?;
+        Ok(read_on(&self.engine, partition, query, from, to).await?)
+    }
+
+    async fn wait_past(&self, place: &Place, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        loop {
+            tokio::time::sleep_until(until.min(Instant::now() + LOOK)).await;
+            // A store that does not answer is the next read's to report.
+            let moved = self.engine.watched_tip().await.map_or(true, |tip| tip != *place);
+            if moved || Instant::now() >= until {
+                return;
+            }
+        }
+    }
+}

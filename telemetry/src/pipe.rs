@@ -1,0 +1,187 @@
+//! A bounded way from whoever tells something to the task that exports it.
+//!
+//! To push never waits: what finds the queue full is dropped and counted. So the most that a
+//! signal holds in memory is the queue and the batch that is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use pregon_core::words;
+
+words! {
+    /// What telemetry is made of.
+    Signal {
+        /// Spans.
+        Traces = "traces",
+        /// Counters, histograms and gauges.
+        Metrics = "metrics",
+        /// Records of attempts.
+        Logs = "logs",
+    }
+}
+
+words! {
+    /// Why something never reached the collector.
+    Loss {
+        /// The queue was full: the collector takes less than there is.
+        QueueFull = "QUEUE_FULL",
+        /// The collector would not have it.
+        Refused = "REFUSED",
+        /// The collector did not answer in time.
+        Timeout = "TIMEOUT",
+        /// The collector cannot be reached.
+        Unavailable = "UNAVAILABLE",
+        /// The process ended before it was exported.
+        Shutdown = "SHUTDOWN",
+    }
+}
+
+/// What became of what was pushed; read by the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Taken by the collector.
+    exported: AtomicU64,
+    /// Dropped, by [`Loss`].
+    dropped: [AtomicU64; Loss::ALL.len()],
+    /// Waiting.
+    queued: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn export(&self, count: usize) {
+        self.exported.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lose(&self, why: Loss, count: usize) {
+        self.dropped[why as usize].fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn exported(&self) -> u64 {
+        self.exported.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn dropped(&self, why: Loss) -> u64 {
+        self.dropped[why as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
+/// Where things are pushed; clones share the queue.
+#[derive(Debug)]
+pub(crate) struct Pipe<T> {
+    sender: mpsc::Sender<T>,
+    tally: Arc<Tally>,
+}
+
+/// Where they come out.
+#[derive(Debug)]
+pub(crate) struct Outlet<T> {
+    receiver: mpsc::Receiver<T>,
+    tally: Arc<Tally>,
+}
+
+/// A queue for `len` things at most.
+pub(crate) fn pipe<T>(len: usize, tally: Arc<Tally>) -> (Pipe<T>, Outlet<T>) {
+    let (sender, receiver) = mpsc::channel(len.max(1));
+    (Pipe { sender, tally: Arc::clone(&tally) }, Outlet { receiver, tally })
+}
+
+impl<T> Pipe<T> {
+    /// Puts something into the queue, or drops and counts it.
+    pub(crate) fn push(&self, thing: T) {
+        // Counted before it is sent: whoever takes it out must find it counted.
+        self.tally.queued.fetch_add(1, Ordering::Relaxed);
+        let why = match self.sender.try_send(thing) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(_)) => Loss::QueueFull,
+            Err(mpsc::error::TrySendError::Closed(_)) => Loss::Shutdown,
+        };
+        self.tally.queued.fetch_sub(1, Ordering::Relaxed);
+        self.tally.lose(why, 1);
+    }
+}
+
+impl<T> Outlet<T> {
+    /// The next batch: as soon as `most` are there, or `delay` after the first. Empty: nobody can
+    /// push any more and all is out.
+    pub(crate) async fn batch(&mut self, most: usize, delay: Duration) -> Vec<T> {
+        let mut batch = Vec::new();
+        let most = most.max(1);
+        if self.receiver.recv_many(&mut batch, most).await == 0 {
+            return batch;
+        }
+        let until = Instant::now() + delay;
+        while batch.len() < most {
+            let room = most - batch.len();
+            match timeout_at(until, self.receiver.recv_many(&mut batch, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        self.tally.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
+        batch
+    }
+
+    /// Takes no more; what is in the queue still comes out.
+    pub(crate) fn close(&mut self) {
+        self.receiver.close();
+    }
+
+    /// Drops what is left, and counts it.
+    pub(crate) fn discard(&mut self) {
+        self.receiver.close();
+        while self.receiver.try_recv().is_ok() {
+            self.tally.queued.fetch_sub(1, Ordering::Relaxed);
+            self.tally.lose(Loss::Shutdown, 1);
+        }
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_fit_is_counted() {
+        let tally = Arc::new(Tally::default());
+        let (pipe, mut outlet) = pipe(3, Arc::clone(&tally));
+        for n in 0..5 {
+            pipe.push(n);
+        }
+        assert_eq!((tally.queued(), tally.dropped(Loss::QueueFull)), (3, 2));
+        assert_eq!(outlet.batch(2, Duration::from_secs(1)).await, [0, 1]);
+        assert_eq!(outlet.batch(2, Duration::from_secs(1)).await, [2]);
+        assert_eq!(tally.queued(), 0);
+        pipe.push(9);
+        outlet.discard();
+        pipe.push(10);
+        assert_eq!((tally.queued(), tally.dropped(Loss::Shutdown)), (0, 2));
+        assert!(outlet.batch(2, Duration::from_secs(1)).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_company_but_not_for_ever() {
+        let (pipe, mut outlet) = pipe(100, Arc::default());
+        let begun = Instant::now();
+        pipe.push(1);
+        let batch = tokio::join!(outlet.batch(2, Duration::from_secs(5)), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            pipe.push(2);
+        });
+        assert_eq!((batch.0, begun.elapsed()), (vec![1, 2], Duration::from_secs(1)));
+        pipe.push(3);
+        assert_eq!(outlet.batch(2, Duration::from_secs(5)).await, [3]);
+        assert_eq!(begun.elapsed(), Duration::from_secs(6));
+    }
+}
