@@ -143,8 +143,25 @@ measured! {
         close_lanes(lanes: &[LaneClose]) -> ();
         open_lanes(lanes: &[LaneNo]) -> ();
         end_lane(end: LaneEnd) -> usize;
-        cancel(key: DeliveryKey, reason: EndReason) -> Cancelled;
-        replay(replays: &[Replay]) -> Vec<Replayed>;
+    }
+
+    /// What waits is cancelled by whoever calls; what is under way is counted where it is settled.
+    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
+        let cancelled = self.timed("cancel", self.0.cancel(key, reason)).await?;
+        if cancelled == Cancelled::Done {
+            self.1.metrics().ended(reason, 1);
+        }
+        Ok(cancelled)
+    }
+
+    /// New deliveries that no settlement made.
+    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
+        let replayed = self.timed("replay", self.0.replay(replays)).await?;
+        let made = replayed.iter().filter(|it| matches!(it, Replayed::Created(_))).count();
+        if made > 0 {
+            self.1.metrics().deliveries_created.add(made as u64, &[]);
+        }
+        Ok(replayed)
     }
 
     fn partitions(&self) -> PartitionNo {

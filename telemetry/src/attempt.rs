@@ -125,9 +125,10 @@ impl Telemetry {
         let context = trace.at(SpanId::of_attempt(record.key, record.number));
         let took = (u64::from(record.timing.total) + u64::from(seen.render)) * MICRO;
         let start = seen.ended.saturating_sub(took);
-        let parent = seen.parent.unwrap_or(trace.span);
+        // A failure of a trace of its own stands alone: nobody told of a span above it.
+        let parent = seen.parent.or(seen.event.trace.as_ref().map(|it| it.span));
         let name = "POST";
-        let mut span = Span::new(context, Some(parent), Kind::Client, name, (start, seen.ended))
+        let mut span = Span::new(context, parent, Kind::Client, name, (start, seen.ended))
             .with("http.request.method", "POST")
             .with("url.full", shown_url(&record.url).to_owned())
             .with("pregon.tenant", record.tenant.to_string())

@@ -19,7 +19,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -159,6 +159,12 @@ pub(crate) async fn run<T>(
     going: CancellationToken,
     last: Duration,
 ) {
+    // A collector that hangs may have an export under way when the process goes: it counts, too.
+    let gone = async {
+        going.cancelled().await;
+        sleep(last).await;
+    };
+    tokio::pin!(gone);
     loop {
         let batch = tokio::select! {
             batch = outlet.batch(queue.batch, queue.delay) => batch,
@@ -168,7 +174,14 @@ pub(crate) async fn run<T>(
             return;
         }
         let count = batch.len();
-        exporter.export(encode(batch), count, &going).await;
+        tokio::select! {
+            () = exporter.export(encode(batch), count, &going) => {}
+            () = &mut gone => {
+                outlet.tally().lose(Loss::Shutdown, count);
+                outlet.discard();
+                return;
+            }
+        }
     }
     outlet.close();
     let rest = async {
@@ -181,8 +194,9 @@ pub(crate) async fn run<T>(
             exporter.export(encode(batch), count, &going).await;
         }
     };
-    if timeout(last, rest).await.is_err() {
-        outlet.discard();
+    tokio::select! {
+        () = rest => {}
+        () = &mut gone => outlet.discard(),
     }
     debug_assert_eq!(outlet.tally().queued(), 0);
 }
