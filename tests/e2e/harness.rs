@@ -13,6 +13,7 @@ pub mod receiver;
 pub mod redis;
 pub mod shop;
 pub mod standalone;
+pub mod telling;
 pub mod tls;
 pub mod verifier;
 pub mod watcher;
@@ -25,6 +26,7 @@ pub use poll::eventually;
 pub use receiver::{Answer, Receiver, Request};
 pub use shop::Shop;
 pub use standalone::Standalone;
+pub use telling::{Caller, Env};
 pub use world::World;
 
 use std::path::PathBuf;

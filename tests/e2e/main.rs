@@ -33,6 +33,7 @@ mod replay;
 mod settings;
 mod strangers;
 mod surface;
+mod telemetry;
 mod transcript;
 mod verify;
 mod watch;

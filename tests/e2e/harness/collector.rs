@@ -120,6 +120,11 @@ impl Collector {
         self.process.output()
     }
 
+    /// Everything that it wrote so far, of all signals, as it stands in its files.
+    pub fn files(&self) -> String {
+        ["traces", "metrics", "logs"].map(|signal| self.written(signal)).concat()
+    }
+
     /// The spans it has written so far.
     pub fn spans(&self) -> Vec<Span> {
         otlp::spans(&self.written("traces"))

@@ -61,8 +61,13 @@ impl Grpcurl {
 
     /// The same with a token, for reflection too.
     pub fn with_token(&self, token: &str) -> Self {
+        self.with_header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The same, which sends this header with every call.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut it = self.clone();
-        it.flags.extend(["-H".into(), format!("authorization: Bearer {token}")]);
+        it.flags.extend(["-H".into(), format!("{name}: {value}")]);
         it
     }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::process::Process;
 use super::redis::{Keep, Redis};
+use super::telling::Env;
 use super::{Grpcurl, eventually};
 
 /// What a story wants of its planes.
@@ -23,11 +24,13 @@ pub struct Plan<'a> {
     pub node: &'a [&'a str],
     /// Settings of control and of every node.
     pub all: &'a [&'a str],
+    /// What is in the environment of control and of every node; none: nothing.
+    pub env: Option<&'a Env>,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { nodes: 2, keep: Keep::Nothing, node: &[], all: &[] }
+        Self { nodes: 2, keep: Keep::Nothing, node: &[], all: &[], env: None }
     }
 }
 
@@ -49,6 +52,7 @@ pub struct Plane {
     process: Process,
     addr: SocketAddr,
     args: Vec<String>,
+    env: Env,
 }
 
 impl Planes {
@@ -68,13 +72,14 @@ impl Planes {
         let usual = ["--master-key-file", &key, "--listen", "127.0.0.1:0", "--allow-http"];
         let loopback = ["--allow-egress", "127.0.0.0/8"];
         let all = [&store[..], &usual, &loopback, plan.all].concat();
-        let control = Plane::start(&[&["control"], &all[..]].concat()).await;
+        let env = plan.env.cloned().unwrap_or_default();
+        let control = Plane::start(&[&["control"], &all[..]].concat(), &env).await;
         let mut nodes = Vec::with_capacity(plan.nodes);
         for n in 0..plan.nodes {
             let id = format!("n{n}");
             let own = ["--node-id", &id];
             let args = [&["dataplane"], &all[..], &own, plan.node].concat();
-            nodes.push(Plane::start(&args).await);
+            nodes.push(Plane::start(&args, &env).await);
         }
         let planes = Self { control, nodes, redis, _dir: dir };
         // Callers who need a token look for themselves.
@@ -118,10 +123,10 @@ impl Planes {
 }
 
 impl Plane {
-    async fn start(args: &[&str]) -> Self {
+    async fn start(args: &[&str], env: &Env) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let (process, addr) = launch(&args).await;
-        Self { process, addr, args }
+        let (process, addr) = launch(&args, env).await;
+        Self { process, addr, args, env: env.clone() }
     }
 
     /// Where it serves gRPC.
@@ -156,13 +161,13 @@ impl Plane {
 
     /// Starts it again, on another port.
     pub async fn start_again(&mut self) {
-        (self.process, self.addr) = launch(&self.args).await;
+        (self.process, self.addr) = launch(&self.args, &self.env).await;
     }
 }
 
-async fn launch(args: &[String]) -> (Process, SocketAddr) {
+async fn launch(args: &[String], env: &Env) -> (Process, SocketAddr) {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut process = Process::pregon(&args, &[]);
+    let mut process = Process::pregon(&args, &env.pairs());
     let addr = process.address().await;
     (process, addr)
 }

@@ -43,8 +43,9 @@ impl Process {
 
     fn start(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PREGON_") {
-                command.env_remove(name);
+            let name = name.to_string_lossy();
+            if ["PREGON_", "OTEL_"].iter().any(|ours| name.starts_with(ours)) {
+                command.env_remove(&*name);
             }
         }
         command.args(args).envs(env.iter().copied());
@@ -114,6 +115,15 @@ impl Process {
         let id = self.child.id().expect("it still runs");
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().await;
         assert!(sent.expect("sh runs").success(), "kill -{name} {id}");
+    }
+
+    /// Memory of it that is resident, in bytes.
+    pub fn resident(&self) -> u64 {
+        let id = self.child.id().expect("it still runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it is Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB");
+        kib * 1024
     }
 
     /// Waits for its end.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::Grpcurl;
 use super::process::Process;
+use super::telling::Env;
 
 /// A whole Pregón in one process.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct Standalone {
     process: Process,
     addr: SocketAddr,
     args: Vec<String>,
+    env: Env,
     dir: Option<TempDir>,
 }
 
@@ -37,15 +39,26 @@ impl Standalone {
         Self::exactly(&[&usual[..], &loopback, args].concat(), dir).await
     }
 
+    /// Starts one with these settings, and these variables in its environment.
+    pub async fn telling(args: &[&str], dir: Option<TempDir>, env: &Env) -> Self {
+        let usual = ["standalone", "--listen", "127.0.0.1:0", "--allow-http"];
+        let loopback = ["--allow-egress", "127.0.0.0/8"];
+        Self::within(&[&usual[..], &loopback, args].concat(), dir, env.clone()).await
+    }
+
     /// Starts one with exactly these arguments, and its directory.
     pub async fn exactly(args: &[&str], dir: Option<TempDir>) -> Self {
+        Self::within(args, dir, Env::default()).await
+    }
+
+    async fn within(args: &[&str], dir: Option<TempDir>, env: Env) -> Self {
         let mut args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         if let Some(dir) = &dir {
             args.push("--data-dir".into());
             args.push(dir.path().display().to_string());
         }
-        let (process, addr) = launch(&args, None).await;
-        Self { process, addr, args, dir }
+        let (process, addr) = launch(&args, &env, None).await;
+        Self { process, addr, args, env, dir }
     }
 
     /// Where it serves gRPC.
@@ -68,6 +81,11 @@ impl Standalone {
         self.process.output()
     }
 
+    /// Memory of it that is resident, in bytes.
+    pub fn resident(&self) -> u64 {
+        self.process.resident()
+    }
+
     /// Cuts it off with SIGKILL.
     pub async fn kill(&mut self) {
         self.process.kill().await;
@@ -85,19 +103,19 @@ impl Standalone {
 
     /// Starts it again in the same directory, on another port.
     pub async fn start_again(&mut self) {
-        (self.process, self.addr) = launch(&self.args, None).await;
+        (self.process, self.addr) = launch(&self.args, &self.env, None).await;
     }
 
     /// Starts it again so that none of its files can grow beyond this many KiB.
     pub async fn start_again_confined(&mut self, kib: u64) {
-        (self.process, self.addr) = launch(&self.args, Some(kib)).await;
+        (self.process, self.addr) = launch(&self.args, &self.env, Some(kib)).await;
     }
 }
 
-async fn launch(args: &[String], kib: Option<u64>) -> (Process, SocketAddr) {
+async fn launch(args: &[String], env: &Env, kib: Option<u64>) -> (Process, SocketAddr) {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut process = match kib {
-        None => Process::pregon(&args, &[]),
+        None => Process::pregon(&args, &env.pairs()),
         Some(kib) => Process::confined(kib, &args),
     };
     let addr = process.address().await;

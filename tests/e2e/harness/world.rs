@@ -113,7 +113,8 @@ impl World for Planes {
     }
 
     async fn on_disk(node: &[&str]) -> Self {
-        Planes::start(Plan { nodes: Self::NODES, keep: Keep::Always, node, all: &[] }).await
+        let plan = Plan { nodes: Self::NODES, keep: Keep::Always, node, ..Plan::default() };
+        Planes::start(plan).await
     }
 
     async fn guarded(tokens: &Path) -> Self {
