@@ -84,13 +84,15 @@ pub(crate) struct Pipe<T> {
 #[derive(Debug)]
 pub(crate) struct Outlet<T> {
     receiver: mpsc::Receiver<T>,
+    /// What came out and waits for company: whoever stops asking for it loses nothing.
+    waiting: Vec<T>,
     tally: Arc<Tally>,
 }
 
 /// A queue for `len` things at most.
 pub(crate) fn pipe<T>(len: usize, tally: Arc<Tally>) -> (Pipe<T>, Outlet<T>) {
     let (sender, receiver) = mpsc::channel(len.max(1));
-    (Pipe { sender, tally: Arc::clone(&tally) }, Outlet { receiver, tally })
+    (Pipe { sender, tally: Arc::clone(&tally) }, Outlet { receiver, waiting: Vec::new(), tally })
 }
 
 impl<T> Pipe<T> {
@@ -110,21 +112,21 @@ impl<T> Pipe<T> {
 
 impl<T> Outlet<T> {
     /// The next batch: as soon as `most` are there, or `delay` after the first. Empty: nobody can
-    /// push any more and all is out.
+    /// push any more and all is out. May be given up at any time; the next call goes on.
     pub(crate) async fn batch(&mut self, most: usize, delay: Duration) -> Vec<T> {
-        let mut batch = Vec::new();
         let most = most.max(1);
-        if self.receiver.recv_many(&mut batch, most).await == 0 {
-            return batch;
+        if self.waiting.is_empty() && self.receiver.recv_many(&mut self.waiting, most).await == 0 {
+            return Vec::new();
         }
         let until = Instant::now() + delay;
-        while batch.len() < most {
-            let room = most - batch.len();
-            match timeout_at(until, self.receiver.recv_many(&mut batch, room)).await {
+        while self.waiting.len() < most {
+            let room = most - self.waiting.len();
+            match timeout_at(until, self.receiver.recv_many(&mut self.waiting, room)).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
         }
+        let batch = std::mem::take(&mut self.waiting);
         self.tally.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
         batch
     }
@@ -137,10 +139,12 @@ impl<T> Outlet<T> {
     /// Drops what is left, and counts it.
     pub(crate) fn discard(&mut self) {
         self.receiver.close();
+        let mut count = std::mem::take(&mut self.waiting).len();
         while self.receiver.try_recv().is_ok() {
-            self.tally.queued.fetch_sub(1, Ordering::Relaxed);
-            self.tally.lose(Loss::Shutdown, 1);
+            count += 1;
         }
+        self.tally.queued.fetch_sub(count as u64, Ordering::Relaxed);
+        self.tally.lose(Loss::Shutdown, count);
     }
 
     pub(crate) fn tally(&self) -> &Tally {
@@ -168,6 +172,20 @@ mod tests {
         pipe.push(10);
         assert_eq!((tally.queued(), tally.dropped(Loss::Shutdown)), (0, 2));
         assert!(outlet.batch(2, Duration::from_secs(1)).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_for_company_loses_nothing() {
+        let tally = Arc::new(Tally::default());
+        let (pipe, mut outlet) = pipe(100, Arc::clone(&tally));
+        pipe.push(1);
+        let given_up = outlet.batch(2, Duration::from_secs(60));
+        assert!(tokio::time::timeout(Duration::from_secs(1), given_up).await.is_err());
+        assert_eq!(tally.queued(), 1);
+        outlet.close();
+        assert_eq!(outlet.batch(2, Duration::ZERO).await, [1]);
+        assert_eq!(tally.queued(), 0);
+        assert!(outlet.batch(2, Duration::ZERO).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

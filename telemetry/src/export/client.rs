@@ -15,7 +15,7 @@ use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, En
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::pipe::Signal;
 use crate::settings::Target;
@@ -135,9 +135,19 @@ impl Client {
             grpc.unary(request, self.path.clone(), Encoded).await
         };
         match timeout(self.timeout, exchange).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(cut_off),
             Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         }
+    }
+}
+
+/// A connection that breaks under an export says UNKNOWN, as a collector may; only the connection's
+/// word has a cause in this process. What it carried may be sent again.
+fn cut_off(status: Status) -> Status {
+    let cause = std::error::Error::source(&status).map(told);
+    match (status.code(), cause) {
+        (Code::Unknown, Some(cause)) => Status::unavailable(cause),
+        (_, _) => status,
     }
 }
 
