@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::shop::Shop;
 
+mod outage;
 mod trace;
 
 /// A contract that tries again after a second.
