@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::shop::Shop;
 
 mod outage;
+mod records;
 mod trace;
 
 /// A contract that tries again after a second.
