@@ -7,6 +7,7 @@ use crate::harness::shop::Shop;
 
 mod outage;
 mod records;
+mod sampling;
 mod trace;
 
 /// A contract that tries again after a second.
