@@ -8,6 +8,8 @@ use crate::harness::shop::Shop;
 mod outage;
 mod records;
 mod sampling;
+mod secrets;
+mod settings;
 mod trace;
 
 /// A contract that tries again after a second.
