@@ -23,6 +23,7 @@ mod deliveries;
 mod etag;
 mod event_types;
 mod family;
+mod filters;
 mod given;
 mod heads;
 mod lanes;

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contracts::Registry;
 use crate::family::Turns;
+use crate::filters::Filters;
 use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
@@ -81,6 +82,8 @@ pub struct Control {
     /// The turn among writes that count who uses a contract.
     pub(crate) contract_turn: Mutex<()>,
     pub(crate) lane_names: LaneNames,
+    /// Compiled filters, for those who ask whether an event would match.
+    pub(crate) filters: Filters,
     pub(crate) recent: Recent,
     /// Tests that may be repeated.
     pub(crate) tests: Tests,
@@ -133,6 +136,7 @@ impl Control {
             turns: Turns::default(),
             contract_turn: Mutex::default(),
             lane_names: LaneNames::default(),
+            filters: Filters::default(),
             recent: Recent::default(),
             tests: Tests::default(),
             watchers: Watchers::default(),

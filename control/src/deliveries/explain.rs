@@ -8,8 +8,9 @@
 //! The answer is bounded whatever the tenant has: subscriptions that the event did not go to are
 //! listed up to [`LISTED`] and counted beyond, deliveries up to [`SHOWN`], attempts up to
 //! [`ATTEMPTS`] in all. The work is bounded by what a tenant may have: its subscriptions
-//! (10,000 at most) are read and held against it each time, and their filters compiled, so that the
-//! answer takes longer for a tenant with thousands.
+//! (10,000 at most) are read and held against it each time, so that the answer takes longer for a
+//! tenant with thousands. Filters are compiled once ([`crate::filters`]). Every [`AT_ONCE`]
+//! subscriptions others have a turn, and there the call's deadline ends it, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -46,16 +47,25 @@ const ATTEMPTS: usize = 500;
 /// a tenant may have, and some replays.
 const LOOKED_AT: usize = 12_000;
 
+/// Subscriptions that are held against an event before others have a turn: some milliseconds, were
+/// all their filters to be compiled.
+const AT_ONCE: usize = 100;
+
+/// Closed lanes.
+type Closed = HashMap<LaneNo, (Timestamp, PendingReason)>;
+
 /// What a tenant has today.
 struct Today {
     tenant: Tenant,
     subscriptions: Vec<Subscription>,
+    /// Places in `subscriptions`.
+    lanes: HashMap<LaneNo, usize>,
     contracts: HashMap<ContractId, Arc<Contract>>,
 }
 
 impl Today {
     fn by_lane(&self, lane: LaneNo) -> Option<&Subscription> {
-        self.subscriptions.iter().find(|it| it.lane == lane)
+        self.lanes.get(&lane).and_then(|at| self.subscriptions.get(*at))
     }
 
     fn contract(&self, subscription: &Subscription) -> Option<&Contract> {
@@ -79,7 +89,15 @@ impl Control {
         let query = DeliveryQuery { event: Some(position), ..DeliveryQuery::default() };
         let mut records = self.store.log.deliveries(&query, None, LOOKED_AT).await?.items;
         let went_to: HashSet<LaneNo> = records.iter().map(|record| record.key.lane).collect();
-        let today = self.today(&name).await?;
+        let more_deliveries = records.len() > SHOWN;
+        records.truncate(SHOWN);
+        let lanes = went_to.iter().map(|lane| (name.tenant.clone(), *lane));
+        let (today, owners, attempts, closed) = futures::try_join!(
+            self.today(&name),
+            self.lane_owners(lanes),
+            async { Ok(self.store.log.event_attempts(position).await?) },
+            self.closed(position, &records),
+        )?;
         let mut answer = v1::ExplainEventResponse {
             event: Some(show::event(&event)),
             stage: wire_stage(&stage).into(),
@@ -87,63 +105,122 @@ impl Control {
                 EventStage::Claimed(node) => node.name(),
                 EventStage::Waiting | EventStage::Matched => String::new(),
             },
-            more_deliveries: records.len() > SHOWN,
+            more_deliveries,
             as_of: map::moment(self.clock.now()),
             ..Default::default()
         };
-        let lanes = went_to.iter().map(|lane| (name.tenant.clone(), *lane));
-        let owners = self.lane_owners(lanes).await?;
-        subscriptions(&event, &stage, &today, &went_to, &owners, &mut answer);
-        records.truncate(SHOWN);
-        self.deliveries_of(position, &records, &today, &mut answer).await?;
+        self.subscriptions(&event, &stage, &today, &went_to, &owners, &mut answer).await;
+        self.deliveries_of(&records, &today, &owners, attempts, &closed, &mut answer);
         Ok(answer)
     }
 
     /// The tenant's subscriptions, and the contracts that they name.
     async fn today(&self, name: &EventName) -> Result<Today, Refusal> {
-        let tenant = self.fetch::<Tenant>(&name.tenant.name()).await?.value;
-        let prefix = format!("{}/subscriptions/", name.tenant.name());
-        let stored = self.all_below::<Subscription>(&prefix, |it| it.name().to_string()).await?;
+        let (tenant, prefix) =
+            (name.tenant.name(), format!("{}/subscriptions/", name.tenant.name()));
+        let (tenant, stored) = futures::try_join!(
+            self.fetch::<Tenant>(&tenant),
+            self.all_below::<Subscription>(&prefix, |it| it.name().to_string()),
+        )?;
         let subscriptions: Vec<Subscription> = stored.into_iter().map(|it| it.value).collect();
-        let mut contracts = HashMap::new();
-        for id in subscriptions.iter().map(|it| &it.contract) {
-            if !contracts.contains_key(id)
-                && let Some(contract) = self.find_contract(id).await?
-            {
-                contracts.insert(id.clone(), contract);
-            }
-        }
-        Ok(Today { tenant, subscriptions, contracts })
+        let lanes = subscriptions.iter().enumerate().map(|(at, it)| (it.lane, at)).collect();
+        let named = subscriptions.iter().map(|it| &it.contract).collect();
+        let contracts = self.find_contracts(named).await?;
+        Ok(Today { tenant: tenant.value, subscriptions, lanes, contracts })
     }
 
-    /// Adds deliveries with their attempts and what comes next.
-    async fn deliveries_of(
+    /// Which lanes of pending deliveries are closed, until when and why.
+    async fn closed(
         &self,
         position: Position,
         records: &[DeliveryRecord],
-        today: &Today,
-        answer: &mut v1::ExplainEventResponse,
-    ) -> Result<(), Refusal> {
-        let shown = self.shown(records).await?;
-        let mut attempts = self.store.log.event_attempts(position).await?;
+    ) -> Result<Closed, Refusal> {
         let pending = records.iter().filter(|it| it.state == DeliveryState::Pending);
         let lanes: Vec<LaneNo> = pending.map(|it| it.key.lane).collect();
-        let closed = match lanes.is_empty() {
-            true => HashMap::new(),
-            false => self.store.lanes.closed(position.partition, &lanes).await?,
+        match lanes.is_empty() {
+            true => Ok(Closed::new()),
+            false => Ok(self.store.lanes.closed(position.partition, &lanes).await?),
+        }
+    }
+
+    /// Adds deliveries with their attempts and what comes next.
+    fn deliveries_of(
+        &self,
+        records: &[DeliveryRecord],
+        today: &Today,
+        owners: &HashMap<LaneNo, SubscriptionName>,
+        mut attempts: BTreeMap<DeliveryKey, Vec<AttemptRecord>>,
+        closed: &Closed,
+        answer: &mut v1::ExplainEventResponse,
+    ) {
+        // Of a subscription that is gone, the last attempt tells.
+        let last = |(key, logged): (&DeliveryKey, &Vec<AttemptRecord>)| {
+            logged.last().map(|last| (key.lane, last.contract.clone()))
         };
+        let used: HashMap<LaneNo, ContractId> = attempts.iter().filter_map(last).collect();
         let mut room = Room { attempts: ATTEMPTS, bytes: PAGE_BYTES / 2 };
-        for (record, delivery) in records.iter().zip(shown) {
+        for record in records {
+            let lane = record.key.lane;
+            let contract = today.by_lane(lane).map(|it| &it.contract).or_else(|| used.get(&lane));
+            let delivery = show::delivery(record, owners.get(&lane), contract);
             let mut it = v1::ExplainedDelivery::default();
             fill_attempts(&mut it, record, &delivery.name, &mut attempts, &mut room);
             it.delivery = Some(delivery);
             if record.state == DeliveryState::Pending {
-                let closed = closed.get(&record.key.lane).copied();
-                self.what_comes(&mut it, record, closed, today);
+                self.what_comes(&mut it, record, closed.get(&lane).copied(), today);
             }
             answer.deliveries.push(it);
         }
-        Ok(())
+    }
+
+    /// Tells of each subscription whether the event went to it.
+    async fn subscriptions(
+        &self,
+        event: &Event,
+        stage: &EventStage,
+        today: &Today,
+        went_to: &HashSet<LaneNo>,
+        owners: &HashMap<LaneNo, SubscriptionName>,
+        answer: &mut v1::ExplainEventResponse,
+    ) {
+        let filters = &self.filters;
+        let (mut listed, mut others) = (0, BTreeMap::new());
+        for (i, subscription) in today.subscriptions.iter().enumerate() {
+            if i % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let name = subscription.name().to_string();
+            if went_to.contains(&subscription.lane) {
+                let it = v1::ExplainedSubscription { name, matched: true, ..Default::default() };
+                answer.subscriptions.push(it);
+                continue;
+            }
+            let Some(contract) = today.contract(subscription) else { continue };
+            if listed == LISTED {
+                let check =
+                    preview::refused_by(filters, subscription, &today.tenant, event, contract);
+                *others.entry(check.unwrap_or("")).or_insert(0) += 1;
+                continue;
+            }
+            listed += 1;
+            let match_steps = preview::steps(filters, subscription, &today.tenant, event, contract);
+            let would = match_steps.iter().all(|step| step.passed);
+            let detail = detail(would, event, stage, subscription).to_owned();
+            let it = v1::ExplainedSubscription { name, matched: false, match_steps, detail };
+            answer.subscriptions.push(it);
+        }
+        let gone = owners.iter().filter(|(lane, _)| today.by_lane(**lane).is_none());
+        answer.subscriptions.extend(gone.map(|(_, name)| v1::ExplainedSubscription {
+            name: name.to_string(),
+            matched: true,
+            detail: "it was deleted since".to_owned(),
+            ..Default::default()
+        }));
+        answer.subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
+        let others = others.into_iter();
+        answer.others = others
+            .map(|(check, count)| v1::OtherSubscriptions { check: check.to_owned(), count })
+            .collect();
     }
 
     /// What a pending delivery waits for, and what comes next.
@@ -192,50 +269,6 @@ fn wire_stage(stage: &EventStage) -> v1::EventStage {
         EventStage::Claimed(_) => v1::EventStage::Claimed,
         EventStage::Matched => v1::EventStage::Matched,
     }
-}
-
-/// Tells of each subscription whether the event went to it.
-fn subscriptions(
-    event: &Event,
-    stage: &EventStage,
-    today: &Today,
-    went_to: &HashSet<LaneNo>,
-    owners: &HashMap<LaneNo, SubscriptionName>,
-    answer: &mut v1::ExplainEventResponse,
-) {
-    let (mut listed, mut others) = (0, BTreeMap::new());
-    for subscription in &today.subscriptions {
-        let name = subscription.name().to_string();
-        if went_to.contains(&subscription.lane) {
-            let it = v1::ExplainedSubscription { name, matched: true, ..Default::default() };
-            answer.subscriptions.push(it);
-            continue;
-        }
-        let Some(contract) = today.contract(subscription) else { continue };
-        if listed == LISTED {
-            let check = preview::refused_by(subscription, &today.tenant, event, contract);
-            *others.entry(check.unwrap_or("")).or_insert(0) += 1;
-            continue;
-        }
-        listed += 1;
-        let match_steps = preview::steps(subscription, &today.tenant, event, contract);
-        let would = match_steps.iter().all(|step| step.passed);
-        let detail = detail(would, event, stage, subscription).to_owned();
-        let it = v1::ExplainedSubscription { name, matched: false, match_steps, detail };
-        answer.subscriptions.push(it);
-    }
-    let gone = owners.iter().filter(|(lane, _)| today.by_lane(**lane).is_none());
-    answer.subscriptions.extend(gone.map(|(_, name)| v1::ExplainedSubscription {
-        name: name.to_string(),
-        matched: true,
-        detail: "it was deleted since".to_owned(),
-        ..Default::default()
-    }));
-    answer.subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
-    let others = others.into_iter();
-    answer.others = others
-        .map(|(check, count)| v1::OtherSubscriptions { check: check.to_owned(), count })
-        .collect();
 }
 
 /// What there is to say of a subscription without a delivery.

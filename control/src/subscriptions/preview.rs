@@ -12,7 +12,6 @@ use pregon_core::contract::{
 };
 use pregon_core::event::Event;
 use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
-use pregon_core::filter::Filter;
 use pregon_core::id::{DeliveryKey, EventId, EventName};
 use pregon_core::model::Secret;
 use pregon_core::url::EndpointUrl;
@@ -23,6 +22,7 @@ use super::{
     Control, Reason, Refusal, Rule, Subscription, SubscriptionName, Tenant, Violations, parse, v1,
 };
 use crate::deliveries::attempt::is_credential;
+use crate::filters::Filters;
 use crate::given::Given;
 use crate::receiver::Identity;
 use crate::secrets::is_live;
@@ -110,7 +110,7 @@ impl Control {
             user_agent: &self.user_agent,
         };
         let keys = self.signing_keys(&name).await?;
-        let match_steps = steps(&subscription, &tenant, &event, &contract);
+        let match_steps = steps(&self.filters, &subscription, &tenant, &event, &contract);
         let matches = match_steps.iter().all(|step| step.passed);
         let planned = planned(&contract);
         let mut answer = v1::PreviewDeliveryResponse {
@@ -160,6 +160,7 @@ impl Control {
 
 /// Every check of matching, in order.
 pub(crate) fn steps(
+    filters: &Filters,
     subscription: &Subscription,
     tenant: &Tenant,
     event: &Event,
@@ -178,7 +179,7 @@ pub(crate) fn steps(
         None => format!("{kind} matches none of the patterns"),
     };
     let (carries, id) = (contract.carries(kind), contract.id().name());
-    let (wanted, filter) = filtered(subscription, tenant, event);
+    let (wanted, filter) = filtered(filters, subscription, tenant, event);
     vec![
         step("state", state.matches(), format!("the subscription is {state}")),
         step(
@@ -201,6 +202,7 @@ pub(crate) fn steps(
 
 /// The first check that refuses an event; the filter, which costs most, is asked last.
 pub(crate) fn refused_by(
+    filters: &Filters,
     subscription: &Subscription,
     tenant: &Tenant,
     event: &Event,
@@ -215,7 +217,7 @@ pub(crate) fn refused_by(
     } else if !contract.carries(&event.event_type) {
         Some("contract")
     } else {
-        (!filtered(subscription, tenant, event).0).then_some("filter")
+        (!filtered(filters, subscription, tenant, event).0).then_some("filter")
     }
 }
 
@@ -228,11 +230,16 @@ fn pattern<'a>(subscription: &'a Subscription, event: &Event) -> Option<&'a Stri
 }
 
 /// Whether the filter lets an event pass, and why.
-fn filtered(subscription: &Subscription, tenant: &Tenant, event: &Event) -> (bool, String) {
+fn filtered(
+    filters: &Filters,
+    subscription: &Subscription,
+    tenant: &Tenant,
+    event: &Event,
+) -> (bool, String) {
     if subscription.filter.is_empty() {
         return (true, "there is none".to_owned());
     }
-    let filter = match Filter::compile(&subscription.filter) {
+    let filter = match filters.compiled(&subscription.filter) {
         Ok(filter) => filter,
         Err(wrong) => return (false, format!("it cannot be used: {}", wrong.description)),
     };

@@ -11,6 +11,7 @@ mod contracts;
 mod deliveries;
 mod event_types;
 mod explain;
+mod explain_cost;
 mod health;
 mod input;
 mod jwks;

@@ -101,6 +101,12 @@ impl World {
         }
     }
 
+    /// A world over another store than the one in memory, which stands by empty.
+    pub fn over(store: Store) -> Self {
+        let world = Self::meddled(|_| store.clone());
+        Self { store, ..world }
+    }
+
     /// A world with the tenant `acme`.
     pub async fn with_tenant() -> Self {
         let world = Self::new();
@@ -130,10 +136,20 @@ impl World {
     }
 
     pub async fn subscription(&self, tenant: &str, id: &str) -> v1::Subscription {
+        self.subscribe(tenant, id, subscription()).await
+    }
+
+    /// Makes a subscription that is not the usual one.
+    pub async fn subscribe(
+        &self,
+        tenant: &str,
+        id: &str,
+        subscription: v1::Subscription,
+    ) -> v1::Subscription {
         let request = v1::CreateSubscriptionRequest {
             parent: format!("tenants/{tenant}"),
             subscription_id: id.into(),
-            subscription: Some(subscription()),
+            subscription: Some(subscription),
             ..Default::default()
         };
         let answer = self.subscriptions.create_subscription(from_anyone(request)).await.unwrap();
