@@ -47,9 +47,9 @@ const ATTEMPTS: usize = 500;
 /// a tenant may have, and some replays.
 const LOOKED_AT: usize = 12_000;
 
-/// Subscriptions that are held against an event before others have a turn: some milliseconds, were
-/// all their filters to be compiled.
-const AT_ONCE: usize = 100;
+/// Subscriptions that are held against an event before others have a turn: some 100 µs as filters
+/// usually are, and few, because each may do as much work as any [filter](pregon_core::filter).
+const AT_ONCE: usize = 16;
 
 /// Closed lanes.
 type Closed = HashMap<LaneNo, (Timestamp, PendingReason)>;
