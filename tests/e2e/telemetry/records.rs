@@ -1,6 +1,7 @@
 //! Records of attempts agree with the attempts that the API shows, and metrics with the books.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,9 @@ use crate::harness::shop::{Shop, subscription};
 use crate::harness::{
     Answer, Caller, Collector, Env, Planes, Receiver, Standalone, eventually, golden,
 };
+
+/// How long a process may take to go down.
+const DOWN: Duration = Duration::from_secs(30);
 
 /// Under these the word of the API is the word of the record behind its prefix.
 fn word<'a>(value: &'a Value, prefix: &str) -> &'a str {
@@ -77,7 +81,7 @@ async fn every_attempt_is_a_record_with_the_ids_of_the_api() {
         let records = collector.logs_with(&format!("the records of {id}"), all).await;
         assert_eq!(records.len(), severities.len(), "{id}: {records:?}");
         for ((record, attempt), severity) in records.iter().zip(&attempts).zip(severities) {
-            assert_record(record, attempt, &shop, id);
+            assert_record(record, attempt, id);
             assert_eq!(
                 (record.severity.as_str(), &record.trace_id),
                 (*severity, &Some(client.trace_id.clone()))
@@ -94,7 +98,7 @@ async fn every_attempt_is_a_record_with_the_ids_of_the_api() {
 }
 
 /// A record says what the API says of the attempt, and belongs to its span.
-fn assert_record(record: &LogRecord, attempt: &Value, shop: &Shop, id: &str) {
+fn assert_record(record: &LogRecord, attempt: &Value, id: &str) {
     let said = |key: &str| text(&record.attributes, key).unwrap_or_default();
     let said_number = |key: &str| record.attributes[key].clone();
     let number = said_number("pregon.attempt.number");
@@ -116,8 +120,35 @@ fn assert_record(record: &LogRecord, attempt: &Value, shop: &Shop, id: &str) {
     ] {
         assert_eq!(attempt[field], said_number(key).to_string(), "{key}");
     }
-    assert!(said_number("pregon.configuration.revision").to_string() <= shop.revision);
     assert_eq!(record.span_id.as_ref().map(String::len), Some(16));
+}
+
+#[tokio::test]
+async fn what_is_called_off_is_a_record_where_there_was_an_attempt() {
+    let collector = Collector::start().await;
+    let mut pregon = Standalone::telling(&["--in-memory"], None, &Env::to(&collector)).await;
+    let receiver = Receiver::start(|_| Answer::Never).await;
+    let mut shop = Shop::open(pregon.grpcurl()).await;
+    contract(&mut shop, "quick", "timeouts: [5s]").await;
+    let mut fields = under("quick", &receiver.url("/hook"));
+    fields["max_concurrency"] = json!(1);
+    shop.subscribe_with("erp", fields).await;
+    for id in ["o1", "o2", "o3"] {
+        shop.publish(id, "{}").await;
+    }
+    receiver.expect("/hook", 1).await;
+    // One is under way and is seen to its end; two wait, were never attempted, and have nothing to tell.
+    shop.turn("Disable", "erp").await;
+    let report = shop.settled().await;
+    assert_eq!(report["deliveries"]["cancelled"], "3");
+    pregon.terminate().await;
+    assert!(pregon.exit(DOWN).await.success(), "{}", pregon.output());
+    let first = |logs: &[LogRecord]| logs.first().cloned();
+    let record = collector.logs_with("a record of the attempt", first).await;
+    let said = ["attempt.kind", "delivery.state", "delivery.end_reason"]
+        .map(|key| text(&record.attributes, &format!("pregon.{key}")).unwrap_or_default());
+    assert_eq!(said, ["ATTEMPT", "CANCELLED", "SUBSCRIPTION_DISABLED"]);
+    assert_eq!(collector.logs().len(), 1, "{:?}", collector.logs());
 }
 
 #[tokio::test]
@@ -127,7 +158,7 @@ async fn usual_successes_can_be_left_out() {
         .with("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
         .with("OTEL_TRACES_SAMPLER_ARG", "0")
         .with("PREGON_OTEL_ATTEMPTS", "sampled");
-    let pregon = Standalone::telling(&["--in-memory"], None, &env).await;
+    let mut pregon = Standalone::telling(&["--in-memory"], None, &env).await;
     let receiver = Receiver::start(|request| match request.header("webhook-id") {
         "fails" if request.earlier == 0 => Answer::Status(500),
         _ => Answer::Status(204),
@@ -146,9 +177,8 @@ async fn usual_successes_can_be_left_out() {
     shop.settled().await;
     let both = |logs: &[LogRecord]| (logs.len() >= 2).then(|| logs.to_vec());
     collector.logs_with("the failure and the traced one", both).await;
-    let mut pregon = pregon;
     pregon.terminate().await;
-    assert!(pregon.exit(std::time::Duration::from_secs(30)).await.success());
+    assert!(pregon.exit(DOWN).await.success());
     // Nothing comes after its end.
     let seen = |logs: &[LogRecord]| {
         let what = |log: &LogRecord| {
