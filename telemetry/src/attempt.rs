@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, EventName, SubscriptionName};
-use pregon_core::outcome::{AttemptOutcome, ErrorClass};
+use pregon_core::outcome::AttemptOutcome;
 use pregon_core::trace::{SpanId, TraceContext};
 
 use crate::handle::Telemetry;
@@ -97,13 +97,8 @@ impl Telemetry {
     fn count(&self, seen: &AttemptSeen<'_>) {
         let (metrics, record) = (self.metrics(), seen.record);
         let outcome = record.outcome.map_or("NONE", AttemptOutcome::word);
-        let class = record.error_class.map_or("NONE", ErrorClass::word);
-        metrics.attempts.add(1, &[label("outcome", outcome), label("error_class", class)]);
         let took = f64::from(record.timing.total) / 1e6;
         metrics.attempt_duration.record(took, &[label("outcome", outcome)]);
-        if record.error_class == Some(ErrorClass::Denied) {
-            metrics.egress_denied.add(1, &[]);
-        }
         // A replay's event is old; its latency says nothing of the way of new ones.
         if record.key.replay.is_some() {
             return;

@@ -14,7 +14,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 use pregon_core::error::Reason;
 use pregon_core::event::Environment;
-use pregon_core::outcome::{DeliveryState, EndReason};
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
 use pregon_core::words;
 
 mod gauges;
@@ -220,6 +220,21 @@ impl Metrics {
     pub fn settled(&self, results: u64) {
         #[allow(clippy::cast_precision_loss)] // some thousand at most
         self.settle_size.record(results as f64, &[]);
+    }
+
+    /// Attempts ended like this.
+    pub fn attempted(
+        &self,
+        outcome: Option<AttemptOutcome>,
+        class: Option<ErrorClass>,
+        count: u64,
+    ) {
+        let outcome = label("outcome", outcome.map_or("NONE", AttemptOutcome::word));
+        let labels = [outcome, label("error_class", class.map_or("NONE", ErrorClass::word))];
+        self.attempts.add(count, &labels);
+        if class == Some(ErrorClass::Denied) {
+            self.egress_denied.add(count, &[]);
+        }
     }
 
     /// Deliveries ended without success.

@@ -3,7 +3,10 @@
 //! A settlement carries up to a thousand results. They are summed up here first, so that a metric
 //! costs something once a settlement and not once a result.
 
-use pregon_core::outcome::EndReason;
+use std::collections::BTreeMap;
+
+use pregon_core::attempt::RecordKind;
+use pregon_core::outcome::{AttemptOutcome, EndReason, ErrorClass};
 use pregon_store::queue::{DeliverySettle, EventOutcome, Settled, Settlement, Transition};
 use pregon_telemetry::metrics::Metrics;
 
@@ -37,6 +40,19 @@ pub(super) fn settled(metrics: &Metrics, settlement: &Settlement, settled: &Sett
         metrics.attempts_late.add(late.count() as u64, &[]);
     }
     sums.add_to(metrics);
+    attempted(metrics, settlement);
+}
+
+/// Attempts are counted whether or not their delivery moved: they were made.
+fn attempted(metrics: &Metrics, settlement: &Settlement) {
+    let mut sums: BTreeMap<(Option<AttemptOutcome>, Option<ErrorClass>), u64> = BTreeMap::new();
+    let records = settlement.attempts.iter().map(|(_, record)| record);
+    for record in records.filter(|record| record.kind == RecordKind::Attempt) {
+        *sums.entry((record.outcome, record.error_class)).or_default() += 1;
+    }
+    for ((outcome, class), count) in sums {
+        metrics.attempted(outcome, class, count);
+    }
 }
 
 impl Sums {
