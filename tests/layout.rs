@@ -10,7 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of ours that each crate may depend on: `src → {control, dataplane} → store → core`,
-/// `{control, dataplane} → rpc → {core, proto}`, and `telemetry → core` for whoever tells. The binary wires everything together.
+/// `{control, dataplane} → rpc → {core, proto}`, and `telemetry → core` for whoever tells. The binary
+/// wires everything together.
 const MAY_USE: [(&str, &[&str]); 9] = [
     (
         "pregon",

@@ -25,6 +25,7 @@ mod handle;
 pub mod metrics;
 mod otlp;
 mod pipe;
+mod record;
 mod sampler;
 pub mod settings;
 mod span;

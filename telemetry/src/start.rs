@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource as WireResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use opentelemetry_sdk::Resource;
@@ -20,11 +18,11 @@ use crate::attempt::{AttemptPipe, Kept};
 use crate::export::{self, ClientError, Exporter, MetricsOut};
 use crate::handle::{Parts, Tallies, Telemetry};
 use crate::metrics::label;
-use crate::otlp;
 use crate::pipe::{Pipe, Signal, pipe};
 use crate::sampler::Sampler;
 use crate::settings::{AttemptRecords, Settings};
 use crate::span::Span;
+use crate::{otlp, record};
 
 /// How long what is left may take to leave when the process goes.
 const LAST: Duration = Duration::from_secs(3);
@@ -159,15 +157,9 @@ impl Starter<'_> {
         let (limit, queue) = (logs.queue.timeout, logs.queue);
         let exporter = Exporter::new(Signal::Logs, client, limit, Arc::clone(&tally));
         let (pipe, outlet) = pipe(queue.len, tally);
-        let (resource, len) = (self.wire_resource(), self.settings.value_len);
-        let encode = move |batch: Vec<Kept>| {
-            let log_records = batch.into_iter().map(|it| otlp::record(it, len)).collect();
-            let scope =
-                ScopeLogs { scope: Some(otlp::scope()), log_records, ..ScopeLogs::default() };
-            let resource = Some(resource.clone());
-            let all = ResourceLogs { resource, scope_logs: vec![scope], ..ResourceLogs::default() };
-            ExportLogsServiceRequest { resource_logs: vec![all] }.encode_to_vec()
-        };
+        let (resource, len) = (self.wire_resource().encode_to_vec(), self.settings.value_len);
+        let scope = otlp::scope().encode_to_vec();
+        let encode = move |batch: Vec<Kept>| record::request(&batch, &resource, &scope, len);
         let going = self.going.clone();
         self.tasks.push(tokio::spawn(export::run(exporter, outlet, queue, encode, going, LAST)));
         Ok(Some((Arc::new(pipe), logs.attempts)))
