@@ -114,3 +114,34 @@ pub struct AttemptRecord {
     /// The batch's lease was gone when this was recorded: somebody else may have sent it too.
     pub late: bool,
 }
+
+impl AttemptRecord {
+    /// The same without what is kept of the response, which is most of it and is not copied.
+    pub fn without_response(&self) -> Self {
+        Self {
+            key: self.key,
+            kind: self.kind,
+            number: self.number,
+            tenant: self.tenant.clone(),
+            event_type: self.event_type.clone(),
+            environment: self.environment,
+            node: self.node.clone(),
+            start: self.start,
+            timing: self.timing,
+            outcome: self.outcome,
+            end: self.end,
+            error_class: self.error_class,
+            reason: self.reason.clone(),
+            status: self.status,
+            url: self.url.clone(),
+            remote: self.remote,
+            next_attempt: self.next_attempt,
+            configuration_revision: self.configuration_revision,
+            contract: self.contract.clone(),
+            contract_revision: self.contract_revision,
+            secrets: self.secrets.clone(),
+            response: None,
+            late: self.late,
+        }
+    }
+}

@@ -82,13 +82,12 @@ impl Telemetry {
         if let Some((pipe, which)) = self.logs() {
             let usual = seen.record.outcome == Some(AttemptOutcome::Succeeded);
             if which == AttemptRecords::All || !usual || self.recorded(seen.event).is_some() {
-                let trace = trace_of(seen.event);
-                let span = SpanId::of_attempt(seen.record.key, seen.record.number);
-                pipe.push(Kept {
-                    record: AttemptRecord { response: None, ..seen.record.clone() },
+                pipe.push_with(|| Kept {
+                    record: seen.record.without_response(),
                     event: seen.event.name(),
                     subscription: seen.subscription.cloned(),
-                    trace: trace.at(span),
+                    trace: trace_of(seen.event)
+                        .at(SpanId::of_attempt(seen.record.key, seen.record.number)),
                 });
             }
         }

@@ -96,17 +96,23 @@ pub(crate) fn pipe<T>(len: usize, tally: Arc<Tally>) -> (Pipe<T>, Outlet<T>) {
 }
 
 impl<T> Pipe<T> {
-    /// Puts something into the queue, or drops and counts it.
-    pub(crate) fn push(&self, thing: T) {
+    /// Puts something into the queue, or counts it as dropped; then it is not even made, so that a
+    /// collector that hangs costs no copies.
+    pub(crate) fn push_with(&self, make: impl FnOnce() -> T) {
         // Counted before it is sent: whoever takes it out must find it counted.
         self.tally.queued.fetch_add(1, Ordering::Relaxed);
-        let why = match self.sender.try_send(thing) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(_)) => Loss::QueueFull,
-            Err(mpsc::error::TrySendError::Closed(_)) => Loss::Shutdown,
+        let why = match self.sender.try_reserve() {
+            Ok(place) => return place.send(make()),
+            Err(mpsc::error::TrySendError::Full(())) => Loss::QueueFull,
+            Err(mpsc::error::TrySendError::Closed(())) => Loss::Shutdown,
         };
         self.tally.queued.fetch_sub(1, Ordering::Relaxed);
         self.tally.lose(why, 1);
+    }
+
+    /// The same of what is there already.
+    pub(crate) fn push(&self, thing: T) {
+        self.push_with(|| thing);
     }
 }
 
@@ -164,6 +170,8 @@ mod tests {
             pipe.push(n);
         }
         assert_eq!((tally.queued(), tally.dropped(Loss::QueueFull)), (3, 2));
+        pipe.push_with(|| panic!("what does not fit is not made"));
+        assert_eq!((tally.queued(), tally.dropped(Loss::QueueFull)), (3, 3));
         assert_eq!(outlet.batch(2, Duration::from_secs(1)).await, [0, 1]);
         assert_eq!(outlet.batch(2, Duration::from_secs(1)).await, [2]);
         assert_eq!(tally.queued(), 0);
