@@ -2,9 +2,12 @@
 //!
 //! The lists are IANA's special-purpose address registries for IPv4 and IPv6, whole (also the few
 //! entries that are globally reachable: none of them is a webhook receiver), and what else leads
-//! into somebody's machine: addresses with an IPv4 address inside (mapped, compatible, translated,
+//! into somebody's machine: addresses with an IPv4 address inside (compatible, translated, local
 //! NAT64, 6to4, Teredo), site-local ones, multicast, and a cloud's wire server. IPv6 outside
 //! 2000::/3 is not handed out by anybody, so it is refused even where no list names it.
+//!
+//! Two forms are judged as the IPv4 address inside: mapped ones, and those of the well-known NAT64
+//! prefix (RFC 6052, 2.1), which is how a host without IPv4 reaches a receiver that has only IPv4.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -40,7 +43,6 @@ const V6: &[([u16; 8], u32, &str)] = &[
     ([0, 0, 0, 0, 0, 0, 0, 1], 128, "loopback"),
     ([0, 0, 0, 0, 0, 0, 0, 0], 96, "IPv4-compatible"),
     ([0, 0, 0, 0, 0xffff, 0, 0, 0], 96, "IPv4-translated"),
-    ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, "NAT64"),
     ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "NAT64"),
     ([0x100, 0, 0, 0, 0, 0, 0, 0], 64, "discard"),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "Teredo"),
@@ -57,21 +59,30 @@ const V6: &[([u16; 8], u32, &str)] = &[
     ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast"),
 ];
 
+/// The well-known prefix of NAT64, 64:ff9b::/96, as its upper 96 bits.
+const NAT64: u128 = 0x0064_ff9b << 64;
+
 /// What IANA hands out: 2000::/3.
 const V6_GLOBAL: ([u16; 8], u32) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 /// Which addresses may be dialled: public ones, and those of the networks named here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
-    /// Networks that are allowed whatever their class; they go before every refusal.
+    /// Networks that are allowed whatever their class. They go before every refusal but one: an
+    /// address of the well-known NAT64 prefix is judged by the class of the IPv4 address inside.
     pub allow: Vec<IpNet>,
 }
 
 impl AddressPolicy {
     /// Whether the address may be dialled, else the class that forbids it. An IPv4 address mapped
-    /// into IPv6 is judged as what it is.
+    /// into IPv6 is judged as what it is. No network that is allowed opens an address of the
+    /// well-known NAT64 prefix: the translator may stand anywhere, so only public IPv4 addresses
+    /// are dialled through it.
     pub fn permits(&self, ip: IpAddr) -> Result<(), &'static str> {
         let bare = ip.to_canonical();
+        if let Some(inside) = within_nat64(bare) {
+            return class_v4(inside).map_or(Ok(()), Err);
+        }
         if self.allow.iter().any(|net| net.contains(&bare) || net.contains(&ip)) {
             return Ok(());
         }
@@ -81,6 +92,13 @@ impl AddressPolicy {
         };
         class.map_or(Ok(()), Err)
     }
+}
+
+/// The IPv4 address inside an address of the well-known NAT64 prefix.
+fn within_nat64(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    let [.., a, b, c, d] = ip.octets();
+    (u128::from(ip) >> 32 == NAT64).then(|| Ipv4Addr::new(a, b, c, d))
 }
 
 fn class_v4(ip: Ipv4Addr) -> Option<&'static str> {
@@ -164,8 +182,10 @@ mod tests {
             ("::ffff:127.0.0.1", "loopback"),
             ("::ffff:10.0.0.1", "private"),
             ("::ffff:0:127.0.0.1", "IPv4-translated"),
-            ("64:ff9b::127.0.0.1", "NAT64"),
-            ("64:ff9b::8.8.8.8", "NAT64"),
+            ("64:ff9b::127.0.0.1", "loopback"),
+            ("64:ff9b::169.254.169.254", "link-local"),
+            ("64:ff9b::10.0.0.1", "private"),
+            ("64:ff9b:0:0:1::8.8.8.8", "not assigned"),
             ("64:ff9b:1::1", "NAT64"),
             ("100::1", "discard"),
             ("2001::1", "Teredo"),
@@ -196,6 +216,19 @@ mod tests {
         }
         assert_eq!(policy.permits("10.0.0.1".parse().unwrap()), Err("private"));
         assert_eq!(policy.permits("::2".parse().unwrap()), Err("IPv4-compatible"));
+    }
+
+    #[test]
+    fn behind_nat64_the_ipv4_address_inside_is_judged_and_nothing_opens_it() {
+        let nets = ["64:ff9b::/96", "10.0.0.0/8", "::/0", "0.0.0.0/0"];
+        let open = AddressPolicy { allow: nets.iter().map(|net| net.parse().unwrap()).collect() };
+        for policy in [AddressPolicy::default(), open] {
+            let judged = |ip: &str| policy.permits(ip.parse().unwrap());
+            assert_eq!(judged("64:ff9b::8.8.8.8"), Ok(()));
+            assert_eq!(judged("64:ff9b::10.0.0.1"), Err("private"));
+            assert_eq!(judged("64:ff9b::169.254.169.254"), Err("link-local"));
+            assert_eq!(judged("64:ff9b::127.0.0.1"), Err("loopback"));
+        }
     }
 
     proptest! {
