@@ -23,6 +23,7 @@ import hmac
 import json
 import pathlib
 import sys
+import urllib.parse
 import zoneinfo
 
 HERE = pathlib.Path(__file__).parent
@@ -175,7 +176,9 @@ def cloudevents_binary(it):
         "ce-type": event["type"],
     }
     if subject is not None:
-        headers["ce-subject"] = subject
+        # The HTTP binding, 3.1.3.2: the rest of printable ASCII goes as it is.
+        plain = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%", "")
+        headers["ce-subject"] = urllib.parse.quote(subject, safe=plain)
     return event["data"], headers | {"ce-time": millis(event["time"])}, {}
 
 

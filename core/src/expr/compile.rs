@@ -93,6 +93,12 @@ fn position(source: &str, info: &SourceInfo, id: u64) -> (usize, usize) {
     (line, column)
 }
 
+/// Whether this is a list of literals, which holds no list.
+fn is_of_literals(expr: &Expr) -> bool {
+    let Expr::List(list) = expr else { return false };
+    list.elements.iter().all(|element| matches!(element.expr, Expr::Literal(_)))
+}
+
 /// What is wrong with a node.
 struct Fault {
     id: u64,
@@ -237,15 +243,18 @@ impl Compiler<'_> {
         if let (operators::EQUALS | operators::NOT_EQUALS, [left, right]) =
             (name, call.args.as_mut_slice())
         {
-            let made = path::trail(&left.expr).is_none()
-                && !matches!(left.expr, Expr::List(_) | Expr::Literal(_));
-            if made && !matches!(right.expr, Expr::Literal(_)) {
-                return self.equality(call, depth);
+            let plain = |side: &IdedExpr| {
+                path::trail(&side.expr).is_some() || matches!(side.expr, Expr::Literal(_))
+            };
+            if !plain(left) && !matches!(right.expr, Expr::Literal(_)) {
+                return self.compared("@equals", call, depth);
             }
-            // The engine asks the left side, and a list made in CEL does not know ours.
-            if matches!(left.expr, Expr::List(_)) {
-                mem::swap(left, right);
-            }
+        }
+        if let (operators::IN, [_, container]) = (name, call.args.as_slice())
+            && path::trail(&container.expr).is_none()
+            && !is_of_literals(&container.expr)
+        {
+            return self.compared("@within", call, depth);
         }
         if let (operators::ADD, [left, right]) = (name, call.args.as_mut_slice())
             && matches!(&left.expr, Expr::Ident(accumulator) if accumulator.starts_with('@'))
@@ -268,18 +277,19 @@ impl Compiler<'_> {
         Ok(Expr::Call(call))
     }
 
-    /// `==` or `!=` where either side may turn out to be a list made in CEL or one of ours.
-    fn equality(&mut self, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
+    /// `==`, `!=` or `in` where a list made in CEL may meet one of ours, as a side or within one: the
+    /// engine asks the list that it made, which does not know ours.
+    fn compared(&mut self, by: &str, mut call: CallExpr, depth: usize) -> Result<Expr, Fault> {
         for arg in &mut call.args {
             self.node(arg, depth)?;
         }
         let negated = call.func_name == operators::NOT_EQUALS;
         let id = call.args.first().map_or(0, |left| left.id);
-        let equal = function("@equals", call.args);
+        let answer = function(by, call.args);
         if negated {
-            return Ok(function(operators::LOGICAL_NOT, vec![IdedExpr { id, expr: equal }]));
+            return Ok(function(operators::LOGICAL_NOT, vec![IdedExpr { id, expr: answer }]));
         }
-        Ok(equal)
+        Ok(answer)
     }
 
     /// `x.matches("pattern")`, with the pattern compiled here.

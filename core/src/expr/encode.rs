@@ -15,6 +15,7 @@ use cel::common::types::{CelBytes, CelString, CelTimestamp};
 use cel::common::value::CowVal;
 use chrono::{DateTime, Datelike, FixedOffset, Timelike, Utc};
 use data_encoding::HEXLOWER;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
@@ -31,9 +32,10 @@ const TIME: usize = 512;
 const PARSE: usize = 4096;
 
 /// The functions, as the rewriting names them.
-pub(super) const FUNCTIONS: [Entry; 6] = [
+pub(super) const FUNCTIONS: [Entry; 7] = [
     ("@base64", 1..=1, base64),
     ("@format", 3..=3, format),
+    ("@headerEncode", 1..=1, header_encode),
     ("@hex", 1..=1, hex),
     ("@json", 1..=1, json),
     ("@rfc3339", 2..=2, rfc3339),
@@ -65,6 +67,17 @@ fn base64<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let data = bytes(&args).ok_or_else(|| wrong_types("base64", &args))?;
     charge_growth(data.len().saturating_mul(2))?;
     Ok(CowVal::owned(CelString::from(STANDARD.encode(data))))
+}
+
+/// What `headerEncode` encodes, beside all that is not ASCII: CloudEvents 1.0.2, HTTP binding,
+/// 3.1.3.2.
+const HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// `headerEncode(text)`: percent-encoded as attributes of CloudEvents are in headers.
+fn header_encode<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let text = text(&args, 0).ok_or_else(|| wrong_types("headerEncode", &args))?;
+    charge_growth(text.len().saturating_mul(3))?;
+    Ok(CowVal::owned(CelString::from(utf8_percent_encode(text, HEADER).to_string())))
 }
 
 /// A value as JSON text; lists and objects of the data as they stand.

@@ -43,8 +43,9 @@ pub(super) fn environment() -> Result<Arc<Env>, Wrong> {
 fn declare() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     env.add_extension(cel::extensions::strings)?;
-    let functions: [Entry; 10] = [
+    let functions: [Entry; 11] = [
         ("@equals", 2..=2, equals),
+        ("@within", 2..=2, is_in),
         ("@add", 2..=2, add),
         ("@own", 1..=1, own),
         ("@loop", 2..=2, enter_loop),
@@ -121,14 +122,65 @@ fn add<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     Ok(CowVal::Owned(sum.into_owned()))
 }
 
-/// `a == b`. The engine asks the left side, and a list made in CEL does not know ours.
+/// `a == b`, whichever side holds a list or object of ours, however deep.
 fn equals<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let [left, right] = args.as_slice() else {
         return Err(wrong_types("_==_", &args));
     };
-    let ours = right.downcast_ref::<JsonVal>().is_some();
-    let equal = if ours { right.equals(left.as_ref()) } else { left.equals(right.as_ref()) };
+    let equal = same(left.as_ref(), right.as_ref())?;
     Ok(CowVal::owned(CelBool::from(equal)))
+}
+
+/// `a in b`, likewise.
+fn is_in<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [value, container] = args.as_slice() else {
+        return Err(wrong_types("@within", &args));
+    };
+    let Some(list) = container.downcast_ref::<CelList<'_>>() else {
+        let asked = container.as_container().ok_or_else(|| wrong_types("@within", &args))?;
+        return Ok(CowVal::owned(CelBool::from(asked.contains(value.as_ref())?)));
+    };
+    for item in list.inner() {
+        if same(item.as_ref(), value.as_ref())? {
+            return Ok(CowVal::owned(CelBool::from(true)));
+        }
+    }
+    Ok(CowVal::owned(CelBool::from(false)))
+}
+
+/// Whether two values are equal. Lists and optionals made in CEL are walked here, since those of the
+/// engine do not know ours. Their depth is bounded by that of the expression that made them.
+fn same(left: &dyn Val, right: &dyn Val) -> Result<bool, ExecutionError> {
+    charge(VALUE)?;
+    if left.downcast_ref::<JsonVal>().is_some() {
+        return Ok(left.equals(right));
+    }
+    if right.downcast_ref::<JsonVal>().is_some() {
+        return Ok(right.equals(left));
+    }
+    if let (Some(a), Some(b)) =
+        (left.downcast_ref::<CelList<'_>>(), right.downcast_ref::<CelList<'_>>())
+    {
+        if a.inner().len() != b.inner().len() {
+            return Ok(false);
+        }
+        for (a, b) in a.inner().iter().zip(b.inner()) {
+            if !same(a.as_ref(), b.as_ref())? {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    if let (Some(a), Some(b)) =
+        (left.downcast_ref::<CelOptional<'_>>(), right.downcast_ref::<CelOptional<'_>>())
+    {
+        return match (a.option(), b.option()) {
+            (Some(a), Some(b)) => same(a, b),
+            (None, None) => Ok(true),
+            (Some(_), None) | (None, Some(_)) => Ok(false),
+        };
+    }
+    Ok(left.equals(right))
 }
 
 /// An element of a list that is being made: the list takes a copy, which is paid for here.

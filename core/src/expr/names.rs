@@ -58,6 +58,7 @@ const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
     ("format", &[], &[2]),
     ("rfc3339", &[], &[1]),
     ("base64", &[1], &[]),
+    ("headerEncode", &[1], &[]),
     ("hex", &[1], &[]),
     ("json", &[1], &[]),
     ("sha256", &[1], &[]),
@@ -67,6 +68,7 @@ const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
 pub(super) const METERED: &[&str] = &[
     "base64",
     "format",
+    "headerEncode",
     "hex",
     "indexOf",
     "join",

@@ -237,6 +237,33 @@ fn lists_are_equal_whoever_made_them() {
 }
 
 #[test]
+fn lists_within_lists_are_equal_whoever_made_them() {
+    let world = World::new(r#"{"ids": ["a", "b"], "m": [[1, 2], [3]], "o": {"k": 1}, "s": "a,b"}"#);
+    for (source, right) in [
+        ("event.data.ids in [[\"a\", \"b\"]]", true),
+        ("event.data.ids in [[\"b\", \"a\"]]", false),
+        ("event.data.ids in [event.data.m[0], event.data.ids]", true),
+        ("event.data.o in [event.data.ids, event.data.o]", true),
+        ("event.data.s.split(\",\") in [event.data.ids]", true),
+        ("event.data.m[1] in event.data.m.map(l, l)", true),
+        ("!(event.data.ids in [[\"a\"], []])", true),
+        ("[event.data.m[0]] == [[1, 2]]", true),
+        ("[[1, 2]] == [event.data.m[0]]", true),
+        ("[[1, 2], [3]] == event.data.m", true),
+        ("[event.data.m[0]] != [[1, 3]]", true),
+        ("[[event.data.m[1]], []] == [[[3]], []]", true),
+        ("optional.of([event.data.m[0]]) == optional.of([[1, 2]])", true),
+        ("event.data.m.exists(l, l in [[3]])", true),
+        ("\"k\" in event.data.o", true),
+        ("1 in [[1]]", false),
+    ] {
+        let verdict = compiled(source, Site::Filter).holds(&world.scope());
+        let expected = if right { Verdict::True } else { Verdict::False };
+        assert_eq!(verdict, expected, "{source}");
+    }
+}
+
+#[test]
 fn work_is_bounded_at_every_site() {
     let long =
         format!("{{\"s\":\"{}\",\"l\":[{}]}}", "a".repeat(200_000), vec!["1"; 10_000].join(","));

@@ -8,7 +8,7 @@ use crate::schema::Schema;
 
 const BUILT_IN: [(&str, usize, usize); 8] = [
     ("cloudevents", 0, 2),
-    ("cloudevents_binary", 0, 2),
+    ("cloudevents_binary", 0, 3),
     ("crypto_onramp", 6, 6),
     ("mercadopago_wallet_connect", 2, 3),
     ("operator", 2, 2),
