@@ -37,8 +37,15 @@ pub(crate) fn text(given: &str, most: usize) -> Result<String, Wrong> {
     Ok(given.to_owned())
 }
 
-/// `display_name`.
+/// `display_name`: one line, so no line breaks and no other control characters.
 pub(crate) fn display_name(given: &str) -> Result<String, Wrong> {
+    if let Some(at) =
+        given.chars().position(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+    {
+        let description =
+            format!("must be one line without control characters; character {} is one", at + 1);
+        return Err(Wrong::new(Rule::Malformed, description));
+    }
     text(given, limits::DISPLAY_NAME_LEN)
 }
 
@@ -216,6 +223,17 @@ mod tests {
 
     fn rules(wrong: &Violations) -> Vec<(String, Rule)> {
         wrong.as_slice().iter().map(|v| (v.field.clone(), v.rule)).collect()
+    }
+
+    #[test]
+    fn a_display_name_is_one_line() {
+        for good in ["", "Acme", "Café «Ñandú» 100 %", "名前"] {
+            assert_eq!(display_name(good).unwrap(), good);
+        }
+        for bad in ["a\nb", "a\rb", "a\0", "\u{1b}[31mred", "a\u{85}b", "a\u{2028}b"] {
+            let wrong = display_name(bad).unwrap_err();
+            assert!(wrong.description.starts_with("must be one line"), "{bad:?}");
+        }
     }
 
     #[test]
