@@ -31,6 +31,7 @@ impl ControlPlane {
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
         let keys = Arc::new(keys::given(&settings.master_key_file)?);
         let redis = redis::open(settings.redis).await?;
+        keys::fit(&keys, &*redis.store().config).await?;
         let (telemetry, telling) =
             planes::telemetry(&settings.telemetry, "control", &planes::process_name(), &clock)?;
         let store = measured(redis.store(), &telemetry);
@@ -50,7 +51,7 @@ impl ControlPlane {
             .with_telemetry(telemetry);
         let ready = control.services().add_to(server)?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
-        serving.follow(store.config, std::future::ready(()));
+        serving.follow(store.config, std::future::ready(()), || None);
         Ok(Self { serving, telling, _redis: redis })
     }
 

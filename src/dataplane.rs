@@ -56,7 +56,9 @@ impl DataplaneNode {
         tell_revision(&node, latest);
         let load = node.load();
         serving.follow_turns(move || load.turns());
-        serving.follow(store.config, async move { drop(configuration.ready().await) });
+        let read = configuration.clone();
+        let first = async move { drop(read.ready().await) };
+        serving.follow(store.config, first, move || configuration.fault());
         Ok(Self { serving, node, telling, _redis: redis })
     }
 

@@ -6,8 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use pregon_core::seal::{KeyRing, new_key};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use pregon_core::model::{Resource, ResourceName};
+use pregon_core::seal::{KeyRing, SealError, new_key};
 use pregon_rpc::page::PageKey;
+use pregon_store::ConfigStore;
 
 use crate::settings::Settings;
 
@@ -17,8 +21,12 @@ const PAGES: &str = "pregon page tokens";
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";
 
-/// The keys of the given file, else of the directory's, else, in memory, new ones.
-pub fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
+/// Documents in a page while the store's secrets are looked through.
+const PAGE: usize = 500;
+
+/// The keys of the given file, else of the directory's, else, in memory, new ones. `configured`: the
+/// store has configuration already, so its key exists somewhere and a new one would be wrong.
+pub fn load(settings: &Settings, configured: bool) -> anyhow::Result<KeyRing> {
     if let Some(path) = &settings.master_key_file {
         return given(path);
     }
@@ -27,8 +35,40 @@ pub fn load(settings: &Settings) -> anyhow::Result<KeyRing> {
         return Ok(KeyRing::parse(&key)?);
     };
     let path = directory.join(FILE);
+    if configured && !path.try_exists()? {
+        bail!(
+            "{} is not there, but the store beside it has configuration, whose secrets are sealed \
+             under its key: put the file back, or name the key's file with --master-key-file",
+            path.display()
+        );
+    }
     make(&path).with_context(|| format!("cannot make the master key {}", path.display()))?;
     read(&path).with_context(|| format!("cannot read the master key {}", path.display()))
+}
+
+/// Whether the keys are those of the store: every secret is sealed under one of them.
+///
+/// # Errors
+///
+/// The first secret that is not, with the id of the key it needs; or the store does not answer.
+pub async fn fit(keys: &KeyRing, store: &dyn ConfigStore) -> anyhow::Result<()> {
+    let mut after = String::new();
+    loop {
+        let page = store.documents(&after, PAGE).await.context("cannot read the store")?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(&last.name);
+        for document in &page {
+            let Some(name) = ResourceName::parse(&document.name) else { continue };
+            // What cannot be read at all is for whoever serves it to say.
+            let Ok(Resource::Secret(secret)) = Resource::decode(&name, &document.bytes) else {
+                continue;
+            };
+            let Ok(sealed) = BASE64.decode(&secret.sealed) else { continue };
+            if let Err(error @ SealError::UnknownKey(_)) = keys.has_key_of(&sealed) {
+                bail!("{}: {error}: add that key behind the others", document.name);
+            }
+        }
+    }
 }
 
 /// The key of page and resume tokens, which outlive the process as the master keys do: control planes

@@ -135,7 +135,7 @@ measured! {
         publish(events: Vec<NewEvent>) -> Vec<Published>;
         take(partition: PartitionNo, claim: &Claim, want: usize, bytes: usize) -> Option<Batch>;
         due(partition: PartitionNo, claim: &Claim, request: DueRequest) -> Due;
-        take_over(partition: PartitionNo, claim: &Claim, limit: usize)
+        take_over(partition: PartitionNo, claim: &Claim, limit: usize, suspects: usize)
             -> (Vec<Batch>, Option<Duration>);
         extend(tokens: &[Token], lease: Duration) -> Vec<Token>;
         settle(settlement: Settlement) -> Settled;
@@ -143,6 +143,7 @@ measured! {
         close_lanes(lanes: &[LaneClose]) -> ();
         open_lanes(lanes: &[LaneNo]) -> ();
         end_lane(end: LaneEnd) -> usize;
+        now() -> Timestamp;
     }
 
     /// What waits is cancelled by whoever calls; what is under way is counted where it is settled.

@@ -46,17 +46,19 @@ impl Serving {
         &self.health
     }
 
-    /// From now on, health says whether the store answers, once `first` is there.
+    /// From now on, health says whether the store answers and nothing else is the matter, once
+    /// `first` is there. `fault` says in words what is the matter.
     pub fn follow(
         &self,
         store: Arc<dyn ConfigStore>,
         first: impl Future<Output = ()> + Send + 'static,
+        fault: impl Fn() -> Option<String> + Send + 'static,
     ) {
         let (health, shutdown) = (self.health.clone(), self.shutdown.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = async { first.await; follow(&*store, &health).await } => {}
+                () = async { first.await; follow(&*store, &health, fault).await } => {}
             }
         });
     }
@@ -109,8 +111,8 @@ async fn watch_turns(health: &Health, turns: impl Fn() -> u64) {
     }
 }
 
-async fn follow(store: &dyn ConfigStore, health: &Health) {
-    let mut answered = None;
+async fn follow(store: &dyn ConfigStore, health: &Health, fault: impl Fn() -> Option<String>) {
+    let (mut answered, mut known) = (None, None);
     loop {
         let answer = store.head().await;
         let answers = answer.is_ok();
@@ -125,7 +127,15 @@ async fn follow(store: &dyn ConfigStore, health: &Health) {
             }
             answered = Some(answers);
         }
-        health.set_all(answers).await;
+        let fault = fault();
+        if fault != known {
+            match &fault {
+                Some(fault) => tracing::error!(fault, "not ready"),
+                None => tracing::info!("ready again"),
+            }
+            known.clone_from(&fault);
+        }
+        health.set_all(answers && fault.is_none()).await;
         tokio::time::sleep(LOOK).await;
     }
 }

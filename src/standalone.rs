@@ -34,7 +34,10 @@ impl Standalone {
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen.clone(), Arc::clone(&clock)).await?;
         let store = open_store(&settings, &clock)?;
-        let keys = Arc::new(keys::load(&settings)?);
+        let config = store.store().config;
+        let configured = config.head().await.context("cannot read the store")?.revision > 0;
+        let keys = Arc::new(keys::load(&settings, configured)?);
+        keys::fit(&keys, &*config).await?;
 
         let shutdown = CancellationToken::new();
         let latest = Revision::none();
@@ -64,8 +67,9 @@ impl Standalone {
         let ready = serve_on(listener, &control, &node, latest, telemetry).await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
-        serving.health().set_all(true).await;
-        serving.follow(handles.config, std::future::ready(()));
+        serving.health().set_all(node.configuration().fault().is_none()).await;
+        let configuration = node.configuration().clone();
+        serving.follow(handles.config, std::future::ready(()), move || configuration.fault());
         let load = node.load();
         serving.follow_turns(move || load.turns());
         Ok(Self { store, node, serving, telling })

@@ -51,7 +51,7 @@ words! {
     environment, from_environment: Environment as Environment { Live Test }
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }
     pending_reason, from_pending_reason: PendingReason as PendingReason {
-        Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision
+        Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision Suspect
     }
     end_reason, from_end_reason: EndReason as EndReason {
         AttemptsExhausted Refused RenderFailed Expired Poison

@@ -455,6 +455,11 @@ impl Contract {
         timeout.copied().unwrap_or(TIMEOUT_DEFAULT)
     }
 
+    /// How long its longest attempt may take.
+    pub fn longest_timeout(&self) -> Duration {
+        self.timeouts.iter().max().copied().unwrap_or(TIMEOUT_DEFAULT)
+    }
+
     /// When a failed attempt is repeated.
     pub fn retry(&self) -> &Retry {
         &self.retry

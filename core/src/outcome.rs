@@ -10,7 +10,8 @@
 //! - one that it refuses: FAILED, and for some (410 by default) the subscription is disabled;
 //! - every other answer, redirects included (they are never followed), and every fault on the
 //!   way: RETRY when the schedule says, else FAILED;
-//! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt.
+//! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt. It is never final: what
+//!   lacks a secret, a key or a document waits for it ([`Decision::held`]).
 //!
 //! Besides, a receiver that asks to be left alone (429 and 503 with `Retry-After`) asks for its
 //! whole lane, not for one delivery.
@@ -28,6 +29,10 @@ use crate::error::words;
 /// How long an attempt that failed on our side waits: long enough for a proxy to restart or for
 /// another node to take it, short against any schedule.
 pub const LOCAL_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a delivery waits at most for another look at what it lacks: an operator who has mended it
+/// sees it go on within a minute.
+pub const HELD_MAX: Duration = Duration::from_secs(60);
 
 words! {
     /// What went wrong with an attempt.
@@ -112,6 +117,8 @@ words! {
         Paused = "PAUSED",
         /// The configuration revision that its event asks for.
         AwaitingRevision = "AWAITING_REVISION",
+        /// Another try with it: node after node went down with it in hand.
+        Suspect = "SUSPECT",
     }
 }
 
@@ -298,6 +305,18 @@ pub fn decide(
 }
 
 impl Decision {
+    /// The delivery ends, since no request can be made of it.
+    pub fn given_up(reason: EndReason) -> Self {
+        Self::of(Outcome::Failed { reason }, None)
+    }
+
+    /// The delivery waits for something of ours that is lacking, and is looked at again after a
+    /// quarter of its age, within [`LOCAL_DELAY`] and [`HELD_MAX`]. No attempt is used up.
+    pub fn held(age: Duration) -> Self {
+        let after = (age / 4).clamp(LOCAL_DELAY, HELD_MAX);
+        Self { counts: false, ..Self::of(Outcome::Retry { after }, Some(ErrorClass::Local)) }
+    }
+
     fn of(outcome: Outcome, error_class: Option<ErrorClass>) -> Self {
         Self { outcome, error_class, counts: true, disable: false, slow_lane: None, timeout: false }
     }

@@ -177,6 +177,17 @@ impl KeyRing {
         sealed_under(sealed) == Ok(self.current())
     }
 
+    /// Whether the ring has the key that an envelope is under; whether it opens is another question.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::UnknownKey`] where it does not, and what is wrong with its shape.
+    pub fn has_key_of(&self, sealed: &[u8]) -> Result<(), SealError> {
+        let id = sealed_under(sealed)?;
+        let found = self.0.iter().any(|key| key.id == id);
+        found.then_some(()).ok_or(SealError::UnknownKey(id))
+    }
+
     fn sealing(&self) -> &MasterKey {
         // A ring is never empty: parse, the only way to make one, sees to that.
         &self.0[0]

@@ -43,8 +43,9 @@ pub struct DataplaneOptions {
     pub limits: WorkerLimits,
     /// How long claims last.
     pub lease: Duration,
-    /// How long attempts under way may take when the node goes down.
-    pub drain_limit: Duration,
+    /// How long attempts under way may take when the node goes down; none: a second more than the
+    /// longest attempt that a served contract allows.
+    pub drain_limit: Option<Duration>,
     /// `User-Agent` of requests whose contract names none.
     pub user_agent: String,
     /// Decides the jitter of retries and the ids of checks: random for each node.

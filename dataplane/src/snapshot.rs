@@ -11,6 +11,10 @@
 //! be used is refused loudly and the last good version of that resource stays; when the store is
 //! away, or its history is another (a gap), the last good snapshot serves meanwhile. A node
 //! without a first snapshot has no configuration, which is not the same as an empty one.
+//!
+//! A resource that cannot be read and has no good version ([`Gaps::missing`]) stops the node: it
+//! takes no work and accepts no event until the resource can be read, for what it matched meanwhile
+//! would be lost to that resource.
 
 mod callback;
 mod configuration;
@@ -80,6 +84,26 @@ pub enum LaneChange {
     },
 }
 
+/// What of the configuration the node cannot read: a document of a later release, a damaged one, one
+/// that is sealed under a master key that the node does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Resources of which an older version is served, as long as the process lives.
+    pub outdated: usize,
+    /// Resources of which no version is known. An event that is matched without them would be lost
+    /// to them.
+    pub missing: usize,
+    /// The first of them by name, missing ones before outdated ones, and what is wrong with it.
+    pub first: Option<Arc<str>>,
+}
+
+impl Gaps {
+    /// Whether everything was read.
+    pub fn none(&self) -> bool {
+        self.outdated + self.missing == 0
+    }
+}
+
 /// One revision of the configuration, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -88,6 +112,7 @@ pub struct Snapshot {
     event_types: HashMap<EventTypeId, Arc<TypeEntry>>,
     lanes: OrdMap<LaneNo, Arc<Lane>>,
     callbacks: HashMap<CallbackName, Arc<CallbackEntry>>,
+    gaps: Gaps,
     /// Filters that had no answer for an event, over all snapshots of the node.
     unevaluable: Arc<AtomicU64>,
 }
@@ -96,6 +121,11 @@ impl Snapshot {
     /// The revision that it shows.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// What of the revision cannot be read here.
+    pub fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 
     /// A tenant; none where it does not exist.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pregon_core::clock::Timestamp;
 use pregon_core::contract::standard_webhooks;
 use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{
@@ -254,6 +255,7 @@ impl Queue for FakeQueue {
         _: PartitionNo,
         _: &Claim,
         _: usize,
+        _: usize,
     ) -> Result<(Vec<Batch>, Option<Duration>), StoreError> {
         panic!("not used")
     }
@@ -275,6 +277,10 @@ impl Queue for FakeQueue {
     }
 
     async fn open_lanes(&self, _: &[LaneNo]) -> Result<(), StoreError> {
+        panic!("not used")
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
         panic!("not used")
     }
 
@@ -357,7 +363,7 @@ pub(crate) fn secret(tenant: &str, lane: u64, id: &str, activate: i64) -> Secret
         algorithm: SecretAlgorithm::Hmac,
         sealed: String::new(),
         fingerprint: String::new(),
-        activate_time: pregon_core::clock::Timestamp::from_millis(activate),
+        activate_time: Timestamp::from_millis(activate),
         expire_time: None,
         revoke_time: None,
     };

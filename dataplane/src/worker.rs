@@ -33,6 +33,7 @@ mod calls;
 mod counted;
 mod disable;
 mod dispatch;
+mod gates;
 mod job;
 mod lane;
 mod ledger;
@@ -46,6 +47,7 @@ pub use dispatch::WorkerLimits;
 use attempt::Attempts;
 use calls::Calls;
 use dispatch::Dispatcher;
+use gates::Gates;
 use traced::Traced;
 
 /// How long a claim lasts unless it is extended: longer than any attempt may take.
@@ -88,8 +90,9 @@ pub struct WorkerOptions {
     pub limits: WorkerLimits,
     /// How long a claim lasts.
     pub lease: Duration,
-    /// How long attempts under way may take to finish when the node goes down.
-    pub drain_limit: Duration,
+    /// How long attempts under way may take to finish when the node goes down; none: a second more
+    /// than the longest attempt that a served contract allows.
+    pub drain_limit: Option<Duration>,
     /// `User-Agent` of requests whose contract names none.
     pub user_agent: String,
     /// Decides the jitter of retries.
@@ -193,6 +196,7 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
         traced: Traced::new(options.telemetry.clone()),
         calls: Calls::new(&options),
         attempts: Attempts::new(&options, reports),
+        gates: Gates::start(Arc::clone(&options.queue)),
         options,
         load,
         census: Instant::now(),
@@ -205,6 +209,7 @@ struct Driver {
     machine: Dispatcher,
     calls: Calls,
     attempts: Attempts,
+    gates: Gates,
     traced: Traced,
     load: Arc<Load>,
     /// When lanes are to be counted next.

@@ -30,9 +30,10 @@ pub struct NodeArgs {
 
     /// How long attempts under way may take to finish after SIGTERM, 0s to 10m.
     ///
-    /// 16s: a second more than the longest attempt of the default contract.
-    #[arg(long, env = "PREGON_DRAIN_LIMIT", default_value = "16s", value_name = "DURATION")]
-    drain_limit: String,
+    /// If not given: a second more than the longest attempt that a served contract allows, so that
+    /// no attempt is cut off and made again by another node. That is 31s at most.
+    #[arg(long, env = "PREGON_DRAIN_LIMIT", value_name = "DURATION")]
+    drain_limit: Option<String>,
 
     /// Name of this node, as it appears in NodeService and in attempts.
     ///
@@ -50,8 +51,8 @@ pub struct Node {
     pub max_in_flight: usize,
     /// How long claims last.
     pub lease: Duration,
-    /// How long attempts may take to finish after SIGTERM.
-    pub drain_limit: Duration,
+    /// How long attempts may take to finish after SIGTERM; none: as long as any of them may take.
+    pub drain_limit: Option<Duration>,
     /// Its name.
     pub id: Option<NodeId>,
 }
@@ -62,7 +63,7 @@ impl NodeArgs {
             egress_ca_file: self.egress_ca_file,
             max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
             lease: wrong.duration("--lease", &self.lease, 16, 600),
-            drain_limit: wrong.duration("--drain-limit", &self.drain_limit, 0, 600),
+            drain_limit: self.drain_limit.map(|it| wrong.duration("--drain-limit", &it, 0, 600)),
             id: self.node_id.and_then(|text| match NodeId::parse(&text) {
                 Ok(node) => Some(node),
                 Err(rule) => wrong.add("--node-id", rule, None),

@@ -377,7 +377,14 @@ fn wait(batch: &Batch) -> Result<Settlement> {
 }
 
 fn settle(event: &Event, key: DeliveryKey, attempts: u32, to: Transition) -> DeliverySettle {
-    DeliverySettle { key, tenant: event.tenant.clone(), attempts, max_pending: 1_000_000, to }
+    DeliverySettle {
+        key,
+        tenant: event.tenant.clone(),
+        attempts,
+        max_pending: 1_000_000,
+        age: Duration::ZERO,
+        to,
+    }
 }
 
 fn record(event: &Event, key: DeliveryKey, number: u32) -> Result<AttemptRecord> {

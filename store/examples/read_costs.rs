@@ -174,8 +174,14 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                 let (position, tenant) = (open.event.position, open.event.tenant.clone());
                 settlement.attempts.push((batch.token, attempt(&open.event, &claim.node, to)?));
                 let (key, max_pending) = (key(position), u32::MAX);
-                let delivery =
-                    DeliverySettle { key, tenant: tenant.clone(), attempts: 1, max_pending, to };
+                let delivery = DeliverySettle {
+                    key,
+                    tenant: tenant.clone(),
+                    attempts: 1,
+                    max_pending,
+                    age: Duration::ZERO,
+                    to,
+                };
                 let outcome = EventOutcome::Matched(vec![delivery]);
                 events.push(EventSettle { position, tenant, outcome });
             }

@@ -174,8 +174,10 @@ macro_rules! conformance_queue {
                 a_release_counts_no_take
                 a_take_over_is_bounded
                 one_lapsed_batch_goes_to_one_node
-                items_are_singled_out
-                poison_shows_in_the_takes
+                a_suspect_is_halved_until_it_is_one_item
+                suspects_are_leased_as_many_as_are_asked_for
+                a_large_suspect_is_halved
+                a_suspect_is_held_back
             ]
             settle [
                 a_batch_of_successes_leaves_nothing
@@ -190,6 +192,7 @@ macro_rules! conformance_queue {
                 attempts_are_logged_as_given
                 more_than_a_lane_may_hold_expires
                 books_are_kept_by_tenant
+                a_delivery_is_as_old_as_its_match
             ]
             split [
                 an_open_event_is_split

@@ -20,10 +20,14 @@ pub const BATCH_MAX: usize = 256;
 pub const STEP_MAX: usize = 200;
 /// Deliveries that one due call hands out of one lane, so that lanes take turns.
 pub const LANE_QUANTUM: usize = 16;
-/// Takes of a batch after which its items are singled out: one of them may be what kills nodes.
-pub const SINGLED_OUT_AT: u32 = 2;
-/// Takes of a single item after which it is set aside as poison.
-pub const POISON_AT: u32 = 5;
+/// Takes from which a batch is a suspect: nodes went down twice with it in hand, so one of its items
+/// may be what kills them. The first time is no sign: everything that a node had lapses with it.
+pub const SUSPECT_AT: u32 = 3;
+/// Takes of a batch of one item from which the item is held back: three nodes in a row went down with
+/// it as the only suspect that they had in hand.
+pub const HELD_BACK_AT: u32 = 6;
+/// How long a suspect waits that its taker has no use for yet.
+pub const SUSPECT_WAIT: Duration = Duration::from_millis(100);
 /// Matching subscriptions up to which an event is attempted from memory; above, it is fanned out
 /// into the lanes step by step.
 pub const FAN_OUT_DIRECT: usize = 64;
@@ -193,6 +197,19 @@ pub struct BatchSettle {
     pub deliveries: Vec<DeliverySettle>,
 }
 
+impl BatchSettle {
+    /// Every delivery that it moves, those of its events included.
+    pub fn moved(&self) -> impl Iterator<Item = &DeliverySettle> {
+        let of_events = self.events.iter().flat_map(|event| match &event.outcome {
+            EventOutcome::Matched(deliveries) | EventOutcome::FannedOut { deliveries, .. } => {
+                deliveries.as_slice()
+            }
+            EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => &[],
+        });
+        of_events.chain(&self.deliveries)
+    }
+}
+
 /// What became of an event.
 #[derive(Clone, Debug)]
 pub struct EventSettle {
@@ -239,6 +256,8 @@ pub struct DeliverySettle {
     pub attempts: u32,
     /// Waiting deliveries that its lane may hold; one more ends as FAILED, EXPIRED.
     pub max_pending: u32,
+    /// For how long it has existed already, when this makes its record: since its event was matched.
+    pub age: Duration,
     /// Where it goes.
     pub to: Transition,
 }
@@ -256,6 +275,8 @@ pub enum Transition {
     Retry(Duration),
     /// Back into its lane without an attempt, due as soon as the lane has room.
     Waiting(PendingReason),
+    /// Back into its lane without an attempt, due after this long, however many wait there.
+    Later(Duration, PendingReason),
     /// Still being attempted: gets a record of its own, in the same batch under the same lease.
     Held,
 }
@@ -359,11 +380,17 @@ pub trait Queue: Send + Sync {
 
     /// Leases up to `limit` batches whose lease ran out, under new tokens, and says when the next
     /// lease does.
+    ///
+    /// Of suspects ([`SUSPECT_AT`]) it leases `suspects` at most, and one that holds several items is
+    /// halved: one half is leased, the other can be taken next, and with neither is a take counted
+    /// for the cut. So a node never has two halves in hand, and which of them kills shows. Suspects
+    /// beyond that are looked at again after [`SUSPECT_WAIT`].
     async fn take_over(
         &self,
         partition: PartitionNo,
         claim: &Claim,
         limit: usize,
+        suspects: usize,
     ) -> Result<(Vec<Batch>, Option<Duration>), StoreError>;
 
     /// Moves the end of leases to `lease` from now; answers with those that are gone.
@@ -391,6 +418,9 @@ pub trait Queue: Send + Sync {
 
     /// Makes new deliveries of old ones, due now; answers in order.
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError>;
+
+    /// The store's present time, which create times and due times are of.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
 
     /// Returns when there may be something to claim, or after `at_most`.
     async fn wait(&self, at_most: Duration);

@@ -51,6 +51,7 @@ pub(crate) fn pending_code(reason: PendingReason) -> i64 {
         PendingReason::RateLimited => 4,
         PendingReason::Paused => 5,
         PendingReason::AwaitingRevision => 6,
+        PendingReason::Suspect => 7,
     }
 }
 

@@ -30,6 +30,7 @@ mod pages;
 mod pause;
 mod planes;
 mod replay;
+mod retries;
 mod settings;
 mod strangers;
 mod surface;

@@ -144,12 +144,20 @@ async fn key_states_follow_the_rotation<W: World>() {
         assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "LAST_SECRET"));
     }
 
-    // Without a key there is nothing to send, and that is said.
+    // Without a key there is nothing to send: the delivery waits for one, and says so.
     let request = json!({"name": active["name"], "force": true});
     let answer = shop.write("SecretService/RevokeSecret", request).await;
     assert_eq!(answer["secret"]["state"], "SECRET_STATE_REVOKED");
     shop.publish("unsigned", "{}").await;
-    let delivery = shop.delivery("unsigned", "erp", "FAILED").await;
-    assert_eq!(delivery["endReason"], "END_REASON_RENDER_FAILED");
+    let delivery = shop.delivery("unsigned", "erp", "PENDING").await;
+    let attempt = eventually("it is known what is lacking", || async {
+        shop.attempts(&delivery).await.pop().ok_or("no attempt")
+    })
+    .await;
+    assert_eq!(attempt["errorClass"], "ERROR_CLASS_LOCAL", "{attempt}");
+    assert_eq!(attempt["reason"], "no active secret", "{attempt}");
     assert_eq!(receiver.requests("/hook").len(), 0);
+    rotate(&mut shop, "0s").await;
+    shop.delivery("unsigned", "erp", "SUCCEEDED").await;
+    assert_eq!(receiver.requests("/hook").len(), 1);
 }

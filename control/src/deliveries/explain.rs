@@ -346,6 +346,9 @@ fn waits_for(
         Some(PendingReason::AwaitingRevision) => {
             "a node that serves the configuration it needs".to_owned()
         }
+        Some(PendingReason::Suspect) => {
+            "ten minutes to pass, since node after node went down with it in hand".to_owned()
+        }
         Some(PendingReason::Queued) | None => "a node to take it".to_owned(),
     };
     if let Some((_, why)) = closed {

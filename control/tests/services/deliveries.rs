@@ -356,7 +356,7 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     let due = world.store.queue.due(0, &claim(), due).await.unwrap();
     assert_eq!(due.batch.unwrap().len(), 1);
     world.clock.advance(Duration::from_secs(60));
-    let (batches, _) = world.store.queue.take_over(0, &claim(), 1).await.unwrap();
+    let (batches, _) = world.store.queue.take_over(0, &claim(), 1, 1).await.unwrap();
     let (key, token) = (keys[0], batches[0].token);
     let tenant = TenantId::parse("acme").unwrap();
     let refused = Transition::Failed(pregon_core::outcome::EndReason::RenderFailed);
@@ -367,7 +367,14 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
         reason: "no active secret".into(),
         ..world.record(key, &tenant, refused)
     };
-    let moved = DeliverySettle { key, tenant, attempts: 1, max_pending: 9, to: refused };
+    let moved = DeliverySettle {
+        key,
+        tenant,
+        attempts: 1,
+        max_pending: 9,
+        age: Duration::ZERO,
+        to: refused,
+    };
     let settle = BatchSettle { token, events: Vec::new(), deliveries: vec![moved] };
     let attempts = vec![(token, repeat)];
     let settlement = Settlement { batches: vec![settle], attempts, close: Vec::new() };

@@ -255,7 +255,14 @@ impl World {
                     let record = AttemptRecord { contract, contract_revision, ..record };
                     settlement.attempts.push((batch.token, record));
                     let tenant = tenant.clone();
-                    DeliverySettle { key, tenant, attempts: 1, max_pending: 1000, to }
+                    DeliverySettle {
+                        key,
+                        tenant,
+                        attempts: 1,
+                        max_pending: 1000,
+                        age: Duration::ZERO,
+                        to,
+                    }
                 });
                 let moves: Vec<_> = moves.collect();
                 let outcome = match moves.is_empty() {
@@ -285,6 +292,7 @@ impl World {
             Transition::Cancelled(_)
             | Transition::Retry(_)
             | Transition::Waiting(_)
+            | Transition::Later(..)
             | Transition::Held => (AttemptOutcome::Retry, None, 503),
         };
         let bad = outcome != AttemptOutcome::Succeeded;

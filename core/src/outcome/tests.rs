@@ -141,3 +141,14 @@ proptest! {
         }
     }
 }
+
+/// What lacks something of ours is never given up for it, and looked at within a minute.
+#[test]
+fn what_is_lacking_is_waited_for() {
+    for (age, after) in [(0, 1), (3, 1), (40, 10), (200, 50), (86_400, 60)] {
+        let decision = Decision::held(Duration::from_secs(age));
+        assert_eq!(decision.outcome, Outcome::Retry { after: Duration::from_secs(after) });
+        assert_eq!(decision.error_class, Some(ErrorClass::Local));
+        assert!(!decision.counts && !decision.disable && decision.slow_lane.is_none());
+    }
+}

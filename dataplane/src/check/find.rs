@@ -34,10 +34,7 @@ pub(super) async fn find(
     configuration: &Configuration,
     question: &Question,
 ) -> Result<Found, Refusal> {
-    let Some(snapshot) = configuration.current() else {
-        let text = "the node has no configuration yet";
-        return Err(Refusal::new(Reason::NotReady, text).retry_after(WAIT));
-    };
+    let snapshot = configuration.whole().map_err(|refusal| refusal.retry_after(WAIT))?;
     let missing = match look(&snapshot, question) {
         Ok(found) => return permitted(found),
         Err(missing) => missing,

@@ -44,9 +44,7 @@ enum Unknown {
 impl Admission {
     /// What the node serves.
     pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
-        self.configuration.current().ok_or_else(|| {
-            Refusal::new(Reason::NotReady, "the node has no configuration yet").retry_after(WAIT)
-        })
+        self.configuration.whole().map_err(|refusal| refusal.retry_after(WAIT))
     }
 
     /// Lets an event in; answers with the revision by which. `fresh` keeps what catching up led to,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pregon_core::error::{Reason, Refusal};
 use pregon_store::node::RefusedDocument;
 use pregon_store::{ConfigStore, StoreError};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -68,6 +69,33 @@ impl Configuration {
     /// The present snapshot; none before the first. Cheap.
     pub fn current(&self) -> Option<Arc<Snapshot>> {
         self.0.snapshot.borrow().clone()
+    }
+
+    /// The present snapshot, if it has all that the store has.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotReady`] where there is none yet, or a resource cannot be read
+    /// ([`super::Gaps::missing`]).
+    pub fn whole(&self) -> Result<Arc<Snapshot>, Refusal> {
+        let snapshot = self
+            .current()
+            .ok_or_else(|| Refusal::new(Reason::NotReady, "the node has no configuration yet"))?;
+        if snapshot.gaps().missing > 0 {
+            let text = "the node cannot read all of its configuration; its log says what";
+            return Err(Refusal::new(Reason::NotReady, text));
+        }
+        Ok(snapshot)
+    }
+
+    /// What keeps the node from being ready, in words: something in the store that it cannot read,
+    /// whether an older version of it is served or none.
+    pub fn fault(&self) -> Option<String> {
+        let snapshot = self.current()?;
+        let gaps = snapshot.gaps();
+        let first = gaps.first.as_deref()?;
+        let count = gaps.missing + gaps.outdated;
+        Some(format!("{count} of the store's documents cannot be read, first {first}"))
     }
 
     /// Follows the snapshots; intermediate ones may be passed over.

@@ -5,7 +5,7 @@
 //! its last good version. What is usable but for something that is not there yet (a secret without
 //! its signer, a subscription without its contract) is kept aside until that comes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,7 +18,7 @@ use pregon_core::seal::KeyRing;
 use super::callback::CallbackEntry;
 use super::lane::Lane;
 use super::tenant::TenantEntry;
-use super::{Snapshot, TypeEntry};
+use super::{Gaps, Snapshot, TypeEntry};
 
 mod contracts;
 mod keys;
@@ -54,6 +54,8 @@ pub(super) struct Draft {
     /// Secrets of subscriptions and callbacks that are not usable (yet).
     orphans: Orphans,
     refused: Vec<Refused>,
+    /// Resources whose latest document cannot be used, and why.
+    unreadable: BTreeMap<String, String>,
 }
 
 impl Draft {
@@ -69,6 +71,7 @@ impl Draft {
             aside: HashMap::new(),
             orphans: Orphans::new(),
             refused: Vec::new(),
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Draft {
     /// The snapshot as it stands, as `revision`.
     pub(super) fn snapshot(&mut self, revision: i64) -> Arc<Snapshot> {
         self.snapshot.revision = revision;
+        self.snapshot.gaps = self.gaps();
         Arc::new(self.snapshot.clone())
     }
 
@@ -107,13 +111,55 @@ impl Draft {
         if let (Err(_) | Ok(Placed::Aside), Some(before)) = (&done, before) {
             self.keep(&name, before);
         }
-        if let Err(reason) = done {
-            self.refused.push(Refused { resource: name.to_string(), revision, reason });
+        match done {
+            Ok(Placed::Used | Placed::Aside) => {
+                if !self.unreadable.is_empty() {
+                    self.unreadable.remove(&name.to_string());
+                }
+            }
+            Err(reason) => self.refuse(name.to_string(), revision, reason),
+        }
+    }
+
+    fn refuse(&mut self, resource: String, revision: i64, reason: String) {
+        self.unreadable.insert(resource.clone(), reason.clone());
+        self.refused.push(Refused { resource, revision, reason });
+    }
+
+    /// What cannot be read, as it stands.
+    fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::default();
+        let mut first = [None, None];
+        let aside = self.aside.keys().map(|name| (name.to_string(), "its contract is not there"));
+        let all = self.unreadable.iter().map(|(name, why)| (name.clone(), why.as_str()));
+        for (name, why) in all.chain(aside) {
+            let served = ResourceName::parse(&name).is_some_and(|name| self.has(&name));
+            let (count, first) = match (served, &mut first) {
+                (false, [first, _]) => (&mut gaps.missing, first),
+                (true, [_, first]) => (&mut gaps.outdated, first),
+            };
+            *count += 1;
+            first.get_or_insert_with(|| Arc::from(format!("{name}: {why}")));
+        }
+        gaps.first = first.into_iter().flatten().next();
+        gaps
+    }
+
+    /// Whether a version of the resource is served.
+    fn has(&self, name: &ResourceName) -> bool {
+        match name {
+            ResourceName::Tenant(id) => self.snapshot.tenant(id).is_some(),
+            ResourceName::EventType(id) => self.snapshot.event_type(id).is_some(),
+            ResourceName::Contract(id) => self.contracts.contains_key(id),
+            ResourceName::Subscription(name) => self.lane(name).is_some(),
+            ResourceName::Callback(name) => self.snapshot.callbacks.contains_key(name),
+            ResourceName::Secret(name) => self.has_key(name),
         }
     }
 
     /// Takes out a document.
     pub(super) fn delete(&mut self, name: &str) {
+        self.unreadable.remove(name);
         match ResourceName::parse(name) {
             None => {}
             Some(ResourceName::Tenant(id)) => {

@@ -1,5 +1,6 @@
 mod callbacks;
 mod contracts;
+mod gaps;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

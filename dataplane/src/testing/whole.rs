@@ -45,7 +45,7 @@ impl Whole {
             max_event_bytes: 1024,
             limits: WorkerLimits::default(),
             lease: LEASE,
-            drain_limit: AMPLE,
+            drain_limit: Some(AMPLE),
             user_agent: "pregon-test".into(),
             seed: 7,
         });

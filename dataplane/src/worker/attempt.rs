@@ -141,7 +141,7 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
     let start = context.clock.now();
     let mut sent = Sent { time: start, keys: Vec::new(), request: None, render: 0 };
     let made = AssertUnwindSafe(exchange(context, shot, &mut sent)).catch_unwind().await;
-    let made = made.unwrap_or_else(|_| Err("the attempt panicked".to_owned()));
+    let made = made.unwrap_or_else(|_| Err(Unmade::Never("the attempt panicked".to_owned())));
     let (ended, ended_at) = (context.clock.now(), Instant::now());
     let Sent { time, keys, request, render } = sent;
     let record = record(context, shot, time, keys);
@@ -150,17 +150,52 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
             let fired = conclude(shot, (ended, ended_at), record, exchange, judged);
             Fired { request, render, ..fired }
         }
-        Err(reason) => {
+        Err(unmade) => {
+            let decision = unmade.decision(ended.since(shot.create_time));
+            let (Unmade::Never(reason) | Unmade::NotYet(reason)) = unmade;
             tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
             Fired {
-                decision: unmade(),
+                decision,
                 pace: Pace::Other,
                 ended,
-                record: AttemptRecord { reason, ..record },
+                record: AttemptRecord { reason, error_class: decision.error_class, ..record },
                 request: None,
                 render,
                 ended_at,
             }
+        }
+    }
+}
+
+/// Why there is no request.
+enum Unmade {
+    /// The event and the contract do not go together: it will not be made later either.
+    Never(String),
+    /// Something of ours is lacking that may come.
+    NotYet(String),
+}
+
+impl From<RenderError> for Unmade {
+    fn from(error: RenderError) -> Self {
+        let reason = error.to_string();
+        match error {
+            RenderError::NoActiveSecret => Unmade::NotYet(reason),
+            RenderError::HeaderValue { .. }
+            | RenderError::Value { .. }
+            | RenderError::NameTwice { .. }
+            | RenderError::NoPlace { .. }
+            | RenderError::TooLarge
+            | RenderError::Form(_) => Unmade::Never(reason),
+        }
+    }
+}
+
+impl Unmade {
+    /// What becomes of a delivery of that age.
+    fn decision(&self, age: Duration) -> Decision {
+        match self {
+            Unmade::Never(_) => Decision::given_up(EndReason::RenderFailed),
+            Unmade::NotYet(_) => Decision::held(age),
         }
     }
 }
@@ -177,11 +212,13 @@ async fn exchange(
     context: &Context,
     shot: &Shot<'_>,
     sent: &mut Sent,
-) -> Result<(Exchange, Judged), String> {
+) -> Result<(Exchange, Judged), Unmade> {
     let timed = context.telemetry.recorded(shot.event).map(|_| Instant::now());
-    prepare(context, shot, sent).map_err(|error| error.to_string())?;
+    prepare(context, shot, sent)?;
     sent.render = timed.map_or(0, |begun| micros(begun.elapsed()));
-    let Some(request) = &sent.request else { return Err("no request was made".to_owned()) };
+    let Some(request) = &sent.request else {
+        return Err(Unmade::Never("no request was made".to_owned()));
+    };
     let exchange = context.egress.send(request, shot.timeout).await;
     let judged = match &exchange.result {
         Ok(response) => judge(context, shot, sent.time, response),
@@ -280,18 +317,6 @@ fn record(
         secrets,
         response: None,
         late: false,
-    }
-}
-
-/// A request that cannot be made will not be made later either: the delivery fails.
-fn unmade() -> Decision {
-    Decision {
-        outcome: Outcome::Failed { reason: EndReason::RenderFailed },
-        error_class: None,
-        counts: true,
-        disable: false,
-        slow_lane: None,
-        timeout: false,
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) enum Reply {
     /// A batch whose lanes are known now, as far as they exist.
     Known {
         batch: Batch,
+        asked: Instant,
     },
     Extended {
         tokens: Vec<Token>,
@@ -182,10 +183,10 @@ impl Calls {
         self.tests.by(now.max(self.last_tests + RING_TESTS));
     }
 
-    /// Slots came free in lanes with deliveries in the store.
-    pub(super) fn look_at_lanes(&mut self, now: Instant) {
-        for partition in &mut self.partitions {
-            partition.due.by(now.max(partition.last_due + Duration::from_millis(1)));
+    /// Something in a partition is due by then: this node stored it, and no ring tells of it.
+    pub(super) fn due_by(&mut self, partition: PartitionNo, at: Instant) {
+        if let Some(known) = self.partitions.iter_mut().find(|known| known.no == partition) {
+            known.due.by(at.max(known.last_due + Duration::from_millis(1)));
         }
     }
 
@@ -250,13 +251,18 @@ impl Calls {
         }
     }
 
+    /// The number of the partition at an index.
+    pub(super) fn partition(&self, index: usize) -> PartitionNo {
+        self.partitions[index].no
+    }
+
     /// Claims due deliveries wherever that is due.
-    pub(super) fn due(&mut self, now: Instant, request: impl Fn() -> DueRequest) {
+    pub(super) fn due(&mut self, now: Instant, mut request: impl FnMut(PartitionNo) -> DueRequest) {
         for index in 0..self.partitions.len() {
             if !self.partitions[index].due.ready(now) {
                 continue;
             }
-            let request = request();
+            let request = request(self.partitions[index].no);
             if request.want == 0 {
                 continue;
             }
@@ -288,7 +294,10 @@ impl Calls {
     }
 
     /// Takes lapsed leases over wherever that is due.
-    pub(super) fn take_over(&mut self, now: Instant, room: usize) {
+    /// Of suspects it asks in one partition only, for as many as may be.
+    pub(super) fn take_over(&mut self, now: Instant, room: usize, suspects: usize) {
+        let asking = self.partitions.iter().any(|partition| partition.over.busy);
+        let mut suspects = if asking { 0 } else { suspects };
         for index in 0..self.partitions.len() {
             let partition = &mut self.partitions[index];
             if room == 0 || !partition.over.ready(now) {
@@ -297,8 +306,9 @@ impl Calls {
             partition.over = Slot { busy: true, at: None };
             partition.last_over = now;
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            let asked = std::mem::take(&mut suspects);
             self.fly(async move {
-                let result = queue.take_over(no, &claim, TAKE_OVER_MAX).await;
+                let result = queue.take_over(no, &claim, TAKE_OVER_MAX, asked).await;
                 Reply::TookOver { partition: index, asked: now, result }
             });
         }
@@ -365,14 +375,14 @@ impl Calls {
     /// Brings a batch back once the node serves all that was committed before: a lane that is not
     /// there then is gone, and not merely unheard of. Should that take longer than the lease, the
     /// batch is somebody else's.
-    pub(super) fn learn(&mut self, batch: Batch, configuration: &Configuration) {
+    pub(super) fn learn(&mut self, batch: Batch, asked: Instant, configuration: &Configuration) {
         let configuration = configuration.clone();
         let until = Instant::now() + self.claim.lease / 2;
         self.fly(async move {
             while configuration.catch_up().await.is_err() && Instant::now() < until {
                 tokio::time::sleep(RETRY_STORE).await;
             }
-            Reply::Known { batch }
+            Reply::Known { batch, asked }
         });
     }
 

@@ -89,7 +89,7 @@ impl Sums {
                 self.ended[reason as usize] += 1;
             }
             Transition::Retry(_) => self.retried += 1,
-            Transition::Waiting(_) | Transition::Held => {}
+            Transition::Waiting(_) | Transition::Later(..) | Transition::Held => {}
         }
     }
 

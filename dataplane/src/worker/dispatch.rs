@@ -9,16 +9,17 @@
 //! is in flight gets a record of its own under the same lease. So a slow receiver holds nobody
 //! else's result, and a crash repeats what was in flight and little more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
-use pregon_core::id::{LaneNo, NodeId, SubscriptionName};
+use pregon_core::id::{LaneNo, NodeId, PartitionNo, SubscriptionName};
 use pregon_core::limits;
 use pregon_store::queue::{
-    BATCH_MAX, Batch, DeliverySettle, DueRequest, LANE_QUANTUM, LaneClose, LaneEnd, Token,
+    BATCH_MAX, Batch, DeliverySettle, DueRequest, LANE_QUANTUM, LaneClose, LaneEnd, SUSPECT_AT,
+    Token,
 };
 use pregon_telemetry::Telemetry;
 use rand::SeedableRng;
@@ -42,12 +43,21 @@ mod tests;
 pub(super) const SPLIT_AFTER: Duration = Duration::from_secs(1);
 /// How long a paused lane stays closed in the store before a node looks at it again.
 const PAUSE_PROBE: Duration = Duration::from_secs(60);
+/// How long it may take until a lane that an operator opened is open in the store, too.
+const OPENING: Duration = Duration::from_secs(5);
 /// How soon an event is looked at again that waits for configuration.
 const REVISION_PROBE: Duration = Duration::from_millis(100);
 /// Deliveries that may wait in memory for fast receivers before new events are left in the queue.
 /// There they cost nothing, and their turn comes within milliseconds; taken, they would overflow
 /// into the lanes of the store. Slow receivers do not count: nobody waits for them.
 const AHEAD: usize = 512;
+/// How long a suspect is the only one in hand: what kills a node does so when it is attempted.
+const TRIAL: Duration = Duration::from_secs(1);
+/// How long a delivery is held back that node after node went down with: long enough for somebody
+/// to see it and cancel it, short enough for a receiver that only was unlucky.
+pub(super) const SUSPECT_HOLD: Duration = Duration::from_secs(600);
+/// Lanes that one due call pulls; an engine looks at no more.
+const PULL_MAX: usize = 256;
 /// A lane without work is forgotten after this long.
 const LANE_KEPT: Duration = Duration::from_secs(60);
 
@@ -75,6 +85,9 @@ pub(super) enum Effect {
     Start(Job),
     /// End what waits in a lane, step by step.
     EndLane(LaneEnd),
+    /// The same, of what waits there by the store's present time: what comes after that may be meant
+    /// to be delivered.
+    EndLaneSoFar(LaneEnd),
     /// Close a lane in the store.
     CloseLane(LaneClose),
     /// Open a lane in the store.
@@ -107,11 +120,19 @@ struct Work {
     taken: Instant,
     lease_until: Instant,
     split: bool,
+    suspect: bool,
 }
 
 impl Work {
-    fn new(open: usize, now: Instant, lease: Duration) -> Self {
-        Self { items: Vec::new(), open, taken: now, lease_until: now + lease, split: false }
+    fn new(batch: &Batch, now: Instant, lease: Duration) -> Self {
+        Self {
+            items: Vec::new(),
+            open: batch.len(),
+            taken: now,
+            lease_until: now + lease,
+            split: false,
+            suspect: batch.takes >= SUSPECT_AT,
+        }
     }
 }
 
@@ -130,6 +151,8 @@ pub(super) struct Dispatcher {
     in_flight: usize,
     claimed: usize,
     draining: bool,
+    /// The lane that was pulled last.
+    pulled: LaneNo,
     /// A sink and nothing else: what is told decides nothing.
     telemetry: Telemetry,
 }
@@ -157,6 +180,7 @@ impl Dispatcher {
             in_flight: 0,
             claimed: 0,
             draining: false,
+            pulled: LaneNo::default(),
             telemetry,
         }
     }
@@ -200,10 +224,12 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// New events that one take may bring: what there is room for, and a batch at most.
+    /// New events that one take may bring: what there is room for, and a batch at most. None while
+    /// the configuration cannot be read whole.
     pub(super) fn room(&self) -> usize {
         let behind = self.ledger.len() >= LEDGER_MAX;
-        if self.draining || behind || self.in_flight >= self.limits.max_in_flight {
+        let partial = self.snapshot.gaps().missing > 0;
+        if self.draining || behind || partial || self.in_flight >= self.limits.max_in_flight {
             return 0;
         }
         let waiting: usize = self.lanes.values().map(LaneFlow::waiting_fast).sum();
@@ -211,18 +237,26 @@ impl Dispatcher {
         claimable.min(BATCH_MAX).min(AHEAD.saturating_sub(waiting))
     }
 
-    /// Whether lanes with free slots have deliveries waiting in the store.
-    pub(super) fn wants_stored(&self, now: Instant) -> bool {
-        !self.draining
-            && self.room() > 0
-            && self
-                .lanes
-                .values()
-                .any(|lane| lane.stored() && lane.free_slots(now, self.tight()) > 0)
+    /// Suspects that may be taken over now: one, and none while one is on trial here.
+    pub(super) fn suspects(&self, now: Instant) -> usize {
+        let on_trial = |work: &Work| work.suspect && work.open > 0 && now < work.taken + TRIAL;
+        usize::from(!self.work.values().any(on_trial))
     }
 
-    /// Which due deliveries there are slots for.
-    pub(super) fn due_request(&self, now: Instant) -> DueRequest {
+    /// Partitions in which deliveries wait for lanes that have free slots.
+    pub(super) fn wanted(&self, now: Instant) -> BTreeSet<PartitionNo> {
+        if self.draining || self.room() == 0 {
+            return BTreeSet::new();
+        }
+        let tight = self.tight();
+        let waiting = self.lanes.values().filter(|lane| lane.stored().len() > 0);
+        let free = waiting.filter(|lane| lane.free_slots(now, tight) > 0);
+        free.flat_map(LaneFlow::stored).collect()
+    }
+
+    /// Which due deliveries of a partition there are slots for. Where a lane has deliveries in
+    /// several partitions, each is offered its share of the slots, and one at least.
+    pub(super) fn due_request(&mut self, partition: PartitionNo, now: Instant) -> DueRequest {
         let tight = self.tight();
         let free = self.limits.max_in_flight.saturating_sub(self.in_flight);
         let mut request = DueRequest {
@@ -231,31 +265,54 @@ impl Dispatcher {
             ..DueRequest::default()
         };
         for (no, lane) in &self.lanes {
-            let slots = lane.free_slots(now, tight);
+            let stored = lane.stored_in(partition);
+            let others = lane.stored().len() - usize::from(stored);
+            let shares = u32::try_from(others + 1).unwrap_or(u32::MAX);
+            let slots = lane.free_slots(now, tight).div_ceil(shares);
             request.slots.insert(*no, slots);
-            if slots > 0 && lane.stored() {
+            if slots > 0 && stored {
                 request.pull.push(*no);
             }
         }
+        // In turns, where more lanes want a look than one call takes.
+        request.pull.sort_unstable();
+        let turn = request.pull.partition_point(|no| *no <= self.pulled);
+        request.pull.rotate_left(turn);
+        request.pull.truncate(PULL_MAX);
+        self.pulled = request.pull.last().copied().unwrap_or_default();
         request.slots.insert(LaneNo::EVENTS, u32::try_from(request.want).unwrap_or(u32::MAX));
         request
     }
 
-    /// Learns from what a due call answered which lanes have nothing more that is due.
-    pub(super) fn on_due(&mut self, request: &DueRequest, batch: Option<&Batch>) {
+    /// Learns from what a due call of the moment `asked` answered which lanes have nothing more in the
+    /// partition that is due, and which may have: those that filled the slots they were given.
+    pub(super) fn on_due(
+        &mut self,
+        partition: PartitionNo,
+        request: &DueRequest,
+        batch: Option<&Batch>,
+        (asked, now): (Instant, Instant),
+    ) {
         let mut got: HashMap<LaneNo, u32> = HashMap::new();
         for delivery in batch.into_iter().flat_map(|batch| &batch.deliveries) {
             *got.entry(delivery.key.lane).or_default() += 1;
         }
-        for no in &request.pull {
-            let slots = request.slots.get(no).copied().unwrap_or(0);
-            let quantum = u32::try_from(LANE_QUANTUM).unwrap_or(u32::MAX);
-            let whole = got.values().sum::<u32>() < u32::try_from(request.want).unwrap_or(u32::MAX);
-            if whole
-                && got.get(no).copied().unwrap_or(0) < slots.min(quantum)
-                && let Some(lane) = self.lanes.get_mut(no)
-            {
-                lane.set_stored(false);
+        let whole = batch.is_none_or(|batch| batch.len() < request.want);
+        for no in request.pull.iter().filter(|no| whole && !got.contains_key(no)) {
+            if let Some(flow) = self.lanes.get_mut(no) {
+                flow.found_none(partition, asked);
+            }
+        }
+        let quantum = u32::try_from(LANE_QUANTUM).unwrap_or(u32::MAX);
+        for (no, count) in &got {
+            let slots = request.slots.get(no).copied().unwrap_or(request.default_slots);
+            let more = !whole || *count >= slots.min(quantum);
+            let Some(lane) = self.snapshot.lane(*no).cloned() else { continue };
+            let flow = self.flow(&lane, now);
+            if more {
+                flow.note_stored(partition, now);
+            } else {
+                flow.found_none(partition, asked);
             }
         }
     }

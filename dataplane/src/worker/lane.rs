@@ -8,9 +8,10 @@
 //! for nothing else. So a receiver that hangs holds its own few slots and no claim, no memory and
 //! nobody else's delivery. While deliveries wait in the store, new ones queue up behind them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use pregon_core::id::PartitionNo;
 use pregon_core::limits;
 use pregon_core::outcome::PendingReason;
 use tokio::time::Instant;
@@ -61,8 +62,10 @@ pub(super) struct LaneFlow<J> {
     progress: Instant,
     halved: Option<Instant>,
     closed_until: Option<Instant>,
-    /// Deliveries are known to wait in the store and to be due.
-    stored: bool,
+    /// When an operator's word last opened it.
+    opened: Option<Instant>,
+    /// Partitions in which deliveries are taken to wait and to be due, and since when that is said.
+    stored: BTreeMap<PartitionNo, Instant>,
 }
 
 impl<J> LaneFlow<J> {
@@ -77,7 +80,8 @@ impl<J> LaneFlow<J> {
             progress: now,
             halved: None,
             closed_until: None,
-            stored: false,
+            opened: None,
+            stored: BTreeMap::new(),
         }
     }
 
@@ -89,7 +93,7 @@ impl<J> LaneFlow<J> {
 
     /// Whether nothing is in flight or waiting here, and no gate is kept.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.in_flight == 0 && self.queue.is_empty() && !self.closed(now) && !self.stored
+        self.in_flight == 0 && self.queue.is_empty() && !self.closed(now) && self.stored.is_empty()
     }
 
     /// When anything last happened here.
@@ -102,19 +106,41 @@ impl<J> LaneFlow<J> {
         self.closed_until.is_some_and(|until| now < until)
     }
 
-    /// Leaves the receiver alone until then; the later of two wishes wins.
-    pub(super) fn close(&mut self, until: Instant) {
-        self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));
+    /// Leaves the receiver alone until then, as it asked at `asked`; the later of two wishes wins. What
+    /// it asked before an operator opened the lane does not count any more.
+    pub(super) fn close(&mut self, until: Instant, asked: Instant) {
+        if self.opened.is_none_or(|opened| asked > opened) {
+            self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));
+        }
     }
 
-    /// Notes whether deliveries wait in the store that are due.
-    pub(super) fn set_stored(&mut self, stored: bool) {
-        self.stored = stored;
+    /// An operator's word opens it, whatever the receiver asked for before.
+    pub(super) fn open(&mut self, now: Instant) {
+        self.closed_until = None;
+        self.opened = Some(now);
     }
 
-    /// Whether deliveries are known to wait in the store.
-    pub(super) fn stored(&self) -> bool {
-        self.stored
+    /// Notes that deliveries wait in that partition of the store that are due.
+    pub(super) fn note_stored(&mut self, partition: PartitionNo, now: Instant) {
+        self.stored.insert(partition, now);
+    }
+
+    /// A look into the partition that was asked for at `asked` found nothing. It says nothing of
+    /// what was stored since.
+    pub(super) fn found_none(&mut self, partition: PartitionNo, asked: Instant) {
+        if self.stored.get(&partition).is_some_and(|noted| *noted <= asked) {
+            self.stored.remove(&partition);
+        }
+    }
+
+    /// Partitions in which deliveries are taken to wait and to be due.
+    pub(super) fn stored(&self) -> impl ExactSizeIterator<Item = PartitionNo> + '_ {
+        self.stored.keys().copied()
+    }
+
+    /// Whether that is one of them.
+    pub(super) fn stored_in(&self, partition: PartitionNo) -> bool {
+        self.stored.contains_key(&partition)
     }
 
     /// Slots free for deliveries from the store. `tight`: the node is short of slots.
@@ -125,13 +151,14 @@ impl<J> LaneFlow<J> {
         self.effective_limit(now, tight).saturating_sub(self.in_flight)
     }
 
-    /// Decides about a delivery of a new event; a `Start` takes the slot.
-    pub(super) fn admit(&mut self, now: Instant, tight: bool) -> Admission {
+    /// Decides about a delivery of a new event; a `Start` takes the slot. `partition` is where the
+    /// delivery goes when it is put back.
+    pub(super) fn admit(&mut self, now: Instant, tight: bool, partition: PartitionNo) -> Admission {
         if self.closed(now) {
             return Admission::PutBack(PendingReason::RateLimited);
         }
         let limit = self.effective_limit(now, tight);
-        if self.stored {
+        if !self.stored.is_empty() {
             // Others wait already: leave at least half of the slots to them, and no queue here.
             if self.in_flight < limit / 2 && self.queue.is_empty() {
                 self.start(now);
@@ -146,20 +173,25 @@ impl<J> LaneFlow<J> {
         if self.queue.len() < self.allowance(now, limit) {
             Admission::Queue
         } else {
-            self.stored = true;
+            self.note_stored(partition, now);
             Admission::PutBack(PendingReason::LaneFull)
         }
     }
 
     /// Decides about a delivery that came out of the store for a free slot.
-    pub(super) fn admit_stored(&mut self, now: Instant, tight: bool) -> Admission {
+    pub(super) fn admit_stored(
+        &mut self,
+        now: Instant,
+        tight: bool,
+        partition: PartitionNo,
+    ) -> Admission {
         if self.closed(now) {
             Admission::PutBack(PendingReason::RateLimited)
         } else if self.in_flight < self.effective_limit(now, tight) {
             self.start(now);
             Admission::Start
         } else {
-            self.stored = true;
+            self.note_stored(partition, now);
             Admission::PutBack(PendingReason::LaneFull)
         }
     }
@@ -198,7 +230,8 @@ impl<J> LaneFlow<J> {
         Some(job)
     }
 
-    /// Takes out what waits here for longer than the receiver's pace allows, newest first.
+    /// Takes out what waits here for longer than the receiver's pace allows, newest first. Whoever
+    /// puts it back notes with [`Self::note_stored`] where.
     pub(super) fn overdue(&mut self, now: Instant, tight: bool) -> Vec<J> {
         if self.queue.is_empty() {
             return Vec::new();
@@ -208,7 +241,6 @@ impl<J> LaneFlow<J> {
         if keep >= self.queue.len() {
             return Vec::new();
         }
-        self.stored = true;
         self.queue.split_off(keep).into_iter().collect()
     }
 
@@ -277,12 +309,12 @@ mod tests {
     async fn starts_at_eight_and_grows_with_success_to_the_cap() {
         let t = Instant::now();
         let mut lane = LaneFlow::<u32>::new(12, t);
-        let started = (0..100).filter(|_| lane.admit(t, false) == Admission::Start).count();
+        let started = (0..100).filter(|_| lane.admit(t, false, 0) == Admission::Start).count();
         assert_eq!(started, 8);
         for _ in 0..100 {
             lane.finish(at(t, 1), t, Pace::Good);
             while lane.free_slots(at(t, 1), false) > 0 {
-                assert_eq!(lane.admit_stored(at(t, 1), false), Admission::Start);
+                assert_eq!(lane.admit_stored(at(t, 1), false, 0), Admission::Start);
             }
         }
         assert_eq!(lane.in_flight, 12);
@@ -293,7 +325,7 @@ mod tests {
         let t = Instant::now();
         let mut lane = LaneFlow::<u32>::new(64, t);
         for _ in 0..8 {
-            assert_eq!(lane.admit(t, false), Admission::Start);
+            assert_eq!(lane.admit(t, false, 0), Admission::Start);
         }
         for _ in 0..8 {
             lane.finish(at(t, 15_000), t, Pace::Timeout);
@@ -306,7 +338,7 @@ mod tests {
         let t = Instant::now();
         let mut lane = LaneFlow::new(64, t);
         for job in 0..50 {
-            match lane.admit(t, false) {
+            match lane.admit(t, false, 0) {
                 Admission::Start => {}
                 Admission::Queue => lane.enqueue(job),
                 Admission::PutBack(reason) => panic!("put back: {reason}"),
@@ -314,15 +346,15 @@ mod tests {
         }
         assert!(lane.overdue(at(t, 10), false).is_empty(), "a pause of 10 ms is nothing");
         assert_eq!(lane.overdue(at(t, 250), false).len(), 42);
-        assert_eq!(lane.admit(at(t, 250), false), Admission::PutBack(PendingReason::LaneFull));
+        assert_eq!(lane.admit(at(t, 250), false, 0), Admission::PutBack(PendingReason::LaneFull));
     }
 
     #[tokio::test]
     async fn new_deliveries_leave_half_of_the_slots_to_those_that_wait_in_the_store() {
         let t = Instant::now();
         let mut lane = LaneFlow::<u32>::new(64, t);
-        lane.set_stored(true);
-        let started = (0..8).filter(|_| lane.admit(t, false) == Admission::Start).count();
+        lane.note_stored(0, t);
+        let started = (0..8).filter(|_| lane.admit(t, false, 0) == Admission::Start).count();
         assert_eq!(started, 4);
         assert_eq!(lane.free_slots(t, false), 4);
     }
@@ -331,10 +363,23 @@ mod tests {
     async fn a_closed_lane_starts_nothing_until_its_time() {
         let t = Instant::now();
         let mut lane = LaneFlow::<u32>::new(64, t);
-        lane.close(at(t, 1000));
-        assert_eq!(lane.admit(t, false), Admission::PutBack(PendingReason::RateLimited));
+        lane.close(at(t, 1000), t);
+        assert_eq!(lane.admit(t, false, 0), Admission::PutBack(PendingReason::RateLimited));
         assert_eq!(lane.free_slots(t, false), 0);
-        assert_eq!(lane.admit(at(t, 1000), false), Admission::Start);
+        assert_eq!(lane.admit(at(t, 1000), false, 0), Admission::Start);
+    }
+
+    #[tokio::test]
+    async fn an_operator_opens_a_lane_and_what_was_asked_before_closes_it_no_more() {
+        let t = Instant::now();
+        let mut lane = LaneFlow::<u32>::new(64, t);
+        lane.close(at(t, 86_400_000), t);
+        lane.open(at(t, 10));
+        assert_eq!(lane.admit(at(t, 10), false, 0), Admission::Start);
+        lane.close(at(t, 86_400_000), at(t, 5));
+        assert!(!lane.closed(at(t, 20)), "the answer to a request of before");
+        lane.close(at(t, 1000), at(t, 15));
+        assert!(lane.closed(at(t, 20)), "the receiver asks anew");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pregon_store::StoreError;
-use pregon_store::queue::{Batch, LaneEnd, Queue, Token};
+use pregon_store::queue::{Batch, LaneEnd, Queue};
 use pregon_telemetry::Telemetry;
 use pregon_telemetry::metrics::ClaimKind;
 use tokio::sync::{mpsc, watch};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::Reply;
 use super::dispatch::Effect;
+use super::gates::persist;
 use super::job::Report;
 use super::{CENSUS, Driver, RETRY_STORE, disable};
 use crate::snapshot::Snapshot;
@@ -58,13 +59,13 @@ impl Driver {
         let now = Instant::now();
         self.machine.on_tick(now);
         self.perform(now);
-        if self.machine.wants_stored(now) {
-            self.calls.look_at_lanes(now);
+        for partition in self.machine.wanted(now) {
+            self.calls.due_by(partition, now);
         }
         self.calls.listen(now, self.machine.room());
         self.calls.take(now, self.machine.room());
-        self.calls.take_over(now, self.machine.room());
-        self.calls.due(now, || self.machine.due_request(now));
+        self.calls.take_over(now, self.machine.room(), self.machine.suspects(now));
+        self.calls.due(now, |partition| self.machine.due_request(partition, now));
         self.calls.take_tests(now);
         self.calls.extend(self.machine.leases(now), now);
         self.settle(now);
@@ -96,20 +97,17 @@ impl Driver {
                     let telemetry = self.options.telemetry.clone();
                     self.in_background(end_lane(self.queue(), end, telemetry));
                 }
-                Effect::CloseLane(close) => {
-                    let queue = self.queue();
+                Effect::EndLaneSoFar(end) => {
+                    let (queue, telemetry) = (self.queue(), self.options.telemetry.clone());
                     self.in_background(async move {
-                        persist("close a lane", || queue.close_lanes(std::slice::from_ref(&close)))
-                            .await;
+                        let now = persist("ask for the time", || queue.now()).await;
+                        let Some(now) = now else { return };
+                        let before = Some(now.plus(Duration::from_millis(1)));
+                        end_lane(queue, LaneEnd { before, ..end }, telemetry).await;
                     });
                 }
-                Effect::OpenLane(lane) => {
-                    let queue = self.queue();
-                    self.in_background(async move {
-                        persist("open a lane", || queue.open_lanes(std::slice::from_ref(&lane)))
-                            .await;
-                    });
-                }
+                Effect::CloseLane(close) => self.gates.close(close),
+                Effect::OpenLane(lane) => self.gates.open(lane),
                 Effect::Disable(name, status) => {
                     let config = Arc::clone(&self.options.config);
                     let (node, clock) =
@@ -157,7 +155,8 @@ impl Driver {
             Reply::Due { partition, asked, request, result } => {
                 self.calls.came_due(partition, &result, now);
                 if let Some(due) = said("claim due deliveries", result) {
-                    self.machine.on_due(&request, due.batch.as_ref());
+                    let partition = self.calls.partition(partition);
+                    self.machine.on_due(partition, &request, due.batch.as_ref(), (asked, now));
                     self.take_up(due.batch, ClaimKind::Due, asked, now);
                 }
             }
@@ -174,11 +173,11 @@ impl Driver {
                     self.take_up(Some(batch), ClaimKind::TakeOver, asked, now);
                 }
             }
-            Reply::Known { batch } => {
+            Reply::Known { batch, asked } => {
                 if let Some(snapshot) = self.options.configuration.current() {
                     self.machine.on_snapshot(&snapshot, now, self.options.clock.now());
                 }
-                self.machine.on_batch(batch, now, self.options.clock.now());
+                self.machine.on_batch(batch, (asked, now), self.options.clock.now());
             }
             Reply::TookTests { result } => {
                 self.calls.took_tests(result.is_err(), now);
@@ -200,9 +199,10 @@ impl Driver {
                 Some(settled) => {
                     self.calls.settled();
                     self.traced.settled(&settlement, &settled, asked);
-                    let tokens: Vec<Token> =
-                        settlement.batches.iter().map(|batch| batch.token).collect();
-                    self.machine.on_settled(&tokens, &settled.lost);
+                    let due = self.machine.on_settled(&settlement, &settled.lost, now);
+                    for (partition, after) in due {
+                        self.calls.due_by(partition, now + after);
+                    }
                 }
             },
         }
@@ -213,9 +213,9 @@ impl Driver {
         let Some(batch) = batch else { return };
         self.traced.claimed(&batch, kind, asked);
         if self.machine.knows_lanes_of(&batch) {
-            self.machine.on_batch(batch, now, self.options.clock.now());
+            self.machine.on_batch(batch, (asked, now), self.options.clock.now());
         } else {
-            self.calls.learn(batch, &self.options.configuration);
+            self.calls.learn(batch, asked, &self.options.configuration);
         }
     }
 
@@ -234,7 +234,9 @@ impl Driver {
 
     /// Going down: what is under way finishes and is settled, the rest is given back.
     async fn go(&mut self, inbox: &mut mpsc::Receiver<Report>) {
-        let limit = Instant::now() + self.options.drain_limit;
+        let limit = self.options.drain_limit.unwrap_or_else(|| self.machine.longest_attempt());
+        tracing::debug!(seconds = limit.as_secs(), "attempts under way may take this long");
+        let limit = Instant::now() + limit;
         self.machine.drain(Instant::now());
         tracing::info!(in_flight = self.machine.in_flight(), "draining: no new claims");
         let mut reports = Vec::new();
@@ -319,26 +321,6 @@ fn said<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
         Err(error) => {
             tracing::warn!(%error, "could not {what}; trying again");
             None
-        }
-    }
-}
-
-/// Repeats a small store call until it is taken, a minute at most: what it would have done is
-/// found out again by the next claim of the lane.
-async fn persist<T, F>(what: &'static str, call: impl Fn() -> F) -> Option<T>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        match call().await {
-            Ok(value) => return Some(value),
-            Err(StoreError::Closed) => return None,
-            Err(error) if Instant::now() >= until => {
-                tracing::warn!(%error, "could not {what}; the lane's next claim finds out");
-                return None;
-            }
-            Err(_) => tokio::time::sleep(RETRY_STORE).await,
         }
     }
 }

@@ -113,6 +113,7 @@ pub(super) struct Results {
     node: NodeId,
     token: Token,
     max_pending: u32,
+    age: Duration,
     batch: BatchSettle,
     attempts: Vec<(Token, AttemptRecord)>,
     close: Vec<LaneClose>,
@@ -130,6 +131,7 @@ impl Results {
             node: node(by),
             token,
             max_pending: limits::PENDING_DEFAULT,
+            age: Duration::ZERO,
             batch: BatchSettle { token, events: Vec::new(), deliveries: Vec::new() },
             attempts: Vec::new(),
             close: Vec::new(),
@@ -152,6 +154,12 @@ impl Results {
     /// From here on, lanes may hold this many waiting deliveries.
     pub(super) fn max_pending(mut self, max_pending: u32) -> Self {
         self.max_pending = max_pending;
+        self
+    }
+
+    /// From here on, events were matched that long ago.
+    pub(super) fn matched_ago(mut self, age: Duration) -> Self {
+        self.age = age;
         self
     }
 
@@ -226,7 +234,7 @@ impl Results {
             self.attempts.push((self.token, record));
         }
         let (tenant, max_pending) = (event.tenant.clone(), self.max_pending);
-        DeliverySettle { key, tenant, attempts, max_pending, to }
+        DeliverySettle { key, tenant, attempts, max_pending, age: self.age, to }
     }
 }
 
@@ -257,7 +265,7 @@ fn kind_of(to: Transition) -> Option<RecordKind> {
             | EndReason::TenantDeleted => Some(RecordKind::Ended),
         },
         Transition::Cancelled(_) => Some(RecordKind::Ended),
-        Transition::Waiting(_) | Transition::Held => None,
+        Transition::Waiting(_) | Transition::Later(..) | Transition::Held => None,
     }
 }
 
@@ -288,9 +296,10 @@ pub(super) fn attempt(
             Some(End { state: DeliveryState::Cancelled, reason: Some(reason) }),
             0,
         ),
-        Transition::Retry(_) | Transition::Waiting(_) | Transition::Held => {
-            (AttemptOutcome::Retry, None, 503)
-        }
+        Transition::Retry(_)
+        | Transition::Waiting(_)
+        | Transition::Later(..)
+        | Transition::Held => (AttemptOutcome::Retry, None, 503),
     };
     let refused = tried && status != 200;
     Some(AttemptRecord {
@@ -316,6 +325,7 @@ pub(super) fn attempt(
             | Transition::Failed(_)
             | Transition::Cancelled(_)
             | Transition::Waiting(_)
+            | Transition::Later(..)
             | Transition::Held => None,
         },
         configuration_revision: 7,

@@ -226,7 +226,7 @@ impl Rig {
         let mut all = Vec::new();
         for partition in self.partitions() {
             loop {
-                let taken = self.store.queue.take_over(partition, &claim(by), 64).await;
+                let taken = self.store.queue.take_over(partition, &claim(by), 64, 64).await;
                 let (batches, _) = taken.expect("a takeover");
                 if batches.is_empty() {
                     break;
@@ -241,7 +241,7 @@ impl Rig {
     pub(super) async fn next_lapse(&self, by: &str) -> Option<Duration> {
         let mut first: Option<Duration> = None;
         for partition in self.partitions() {
-            let taken = self.store.queue.take_over(partition, &claim(by), 64).await;
+            let taken = self.store.queue.take_over(partition, &claim(by), 64, 64).await;
             let (batches, next) = taken.expect("a takeover");
             assert!(batches.is_empty(), "nothing had lapsed: {batches:?}");
             first = first.into_iter().chain(next).min();

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
 use pregon_core::id::SecretId;
 use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::Rig;
 use super::kit::{
-    EXHAUSTED, HOUR, RETRY, Results, WAITING, attempt, event, events, key, node, tenant, together,
+    EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, attempt, event, events, key, node, tenant,
+    together,
 };
 use super::rig::positions;
 use crate::log::{Books, DeliveryQuery, EventStage};
@@ -241,4 +243,20 @@ pub async fn books_are_kept_by_tenant(rig: &mut Rig) {
     assert_eq!(rig.tenant_books("acme").await, ours);
     assert_eq!(rig.tenant_books("globex").await, theirs);
     assert_eq!(rig.tenant_books("nobody").await, Books::default());
+}
+
+/// A delivery exists since its event was matched, whenever its first result is stored.
+pub async fn a_delivery_is_as_old_as_its_match(rig: &mut Rig) {
+    rig.advance(MINUTE).await;
+    let batch = rig.take_new("n1").await;
+    let before = rig.now().await;
+    let (waits, fails) = ((1, RETRY), (2, Transition::Failed(EndReason::Refused)));
+    let results = Results::of("n1", &batch).matched_ago(MINUTE / 2);
+    rig.settle(results.matched(&batch.events[0], &[waits, fails])).await;
+    let after = rig.now().await;
+    for lane in [1, 2] {
+        let created = rig.delivery(key(batch.events[0].event.position, lane)).await.create_time;
+        let then = |time: Timestamp| time.minus(MINUTE / 2);
+        assert!((then(before)..=then(after)).contains(&created), "{created} for {before}");
+    }
 }

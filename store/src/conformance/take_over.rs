@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use pregon_core::attempt::RecordKind;
-use pregon_core::outcome::{DeliveryState, EndReason};
+use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use super::Rig;
 use super::kit::{MINUTE, RETRY, Results, WAITING, claim, events, key, node};
 use super::rig::{eventually, keys, positions};
 use crate::log::Books;
-use crate::queue::{BATCH_MAX, POISON_AT, SINGLED_OUT_AT, Transition};
+use crate::queue::{BATCH_MAX, HELD_BACK_AT, SUSPECT_AT, SUSPECT_WAIT, Transition};
 
 const SUCCEEDED: &[(u64, Transition)] = &[(1, Transition::Succeeded)];
 
@@ -170,12 +170,12 @@ pub async fn a_release_counts_no_take(rig: &mut Rig) {
     rig.accept(events(4)).await;
     let mut batches = rig.take_all("n1").await;
     let (whole, count) = (positions(&batches), batches.len());
-    for _ in 0..2 * POISON_AT {
+    for _ in 0..2 * HELD_BACK_AT {
         let tokens: Vec<_> = batches.iter().map(|batch| batch.token).collect();
         rig.store.queue.release(&tokens).await.expect("a release");
         batches = rig.take_over("n2").await;
         assert_eq!(positions(&batches), whole);
-        assert_eq!(batches.len(), count, "nothing was singled out");
+        assert_eq!(batches.len(), count, "nothing was halved");
         assert!(batches.iter().all(|batch| batch.takes == 1));
     }
     rig.settle_all("n2", &batches, SUCCEEDED).await;
@@ -191,7 +191,7 @@ pub async fn a_take_over_is_bounded(rig: &mut Rig) {
     let mut found = Vec::new();
     for partition in rig.partitions() {
         loop {
-            let taken = rig.store.queue.take_over(partition, &claim("n2"), 2).await;
+            let taken = rig.store.queue.take_over(partition, &claim("n2"), 2, 2).await;
             let (batches, _) = taken.expect("a takeover");
             assert!(batches.len() <= 2);
             if batches.is_empty() {
@@ -218,7 +218,7 @@ pub async fn one_lapsed_batch_goes_to_one_node(rig: &mut Rig) {
             let (by, mut all) = (claim(&format!("m{i}")), Vec::new());
             for partition in partitions {
                 loop {
-                    let taken = queue.take_over(partition, &by, 2).await;
+                    let taken = queue.take_over(partition, &by, 2, 2).await;
                     let (batches, _) = taken.expect("a takeover");
                     if batches.is_empty() {
                         break;
@@ -235,7 +235,7 @@ pub async fn one_lapsed_batch_goes_to_one_node(rig: &mut Rig) {
 
 /// Lapses the batches and has another node take them over, until their takes are as many.
 async fn lapse_until(rig: &Rig, takes: u32) -> Vec<crate::queue::Batch> {
-    for _ in 0..POISON_AT {
+    for _ in 0..HELD_BACK_AT {
         rig.lapse().await;
         let batches = rig.take_over("n2").await;
         if batches.iter().all(|batch| batch.takes == takes) {
@@ -246,24 +246,35 @@ async fn lapse_until(rig: &Rig, takes: u32) -> Vec<crate::queue::Batch> {
     panic!("batches never came to {takes} takes")
 }
 
-/// After a batch was taken often, its items come one by one, so that one cannot take all down.
-pub async fn items_are_singled_out(rig: &mut Rig) {
+/// The first lapse hands everything on as it was. From the second on a batch is halved each time,
+/// until what kills nodes is by itself; nothing is lost and nothing doubled by the cuts.
+pub async fn a_suspect_is_halved_until_it_is_one_item(rig: &mut Rig) {
     let deliveries = rig.backlog(&[1], 3).await;
     assert_eq!(rig.due_keys("n1").await, deliveries);
     let published: BTreeSet<_> = rig.accept(events(4)).await.into_iter().collect();
     let taken = rig.take_all("n1").await;
-    let mut results = Results::of("n1", &taken[0]);
     let first = &taken[0].events[0];
-    results = results.matched(first, SUCCEEDED);
-    rig.settle(results).await;
+    rig.settle(Results::of("n1", &taken[0]).matched(first, SUCCEEDED)).await;
     let open: BTreeSet<_> =
         published.into_iter().filter(|position| *position != first.event.position).collect();
 
-    let singles = lapse_until(rig, SINGLED_OUT_AT + 1).await;
-    assert!(singles.iter().all(|batch| batch.len() == 1), "each item by itself");
-    assert_eq!(positions(&singles), open);
-    assert_eq!(keys(&singles), deliveries);
-    for batch in &singles {
+    let whole = lapse_until(rig, SUSPECT_AT - 1).await;
+    let most = whole.iter().map(|batch| batch.len()).max().expect("batches");
+    assert!(most > 1, "the first lapse takes nothing apart");
+    let (mut batches, mut most) = (whole, most);
+    while most > 1 {
+        let (takes, half) = (batches[0].takes, most.div_ceil(2));
+        rig.lapse().await;
+        batches = rig.take_over("n2").await;
+        assert!(batches.iter().all(|batch| batch.takes == takes + 1), "a lapse is one take");
+        most = batches.iter().map(|batch| batch.len()).max().expect("batches");
+        assert_eq!(most, half);
+        assert_eq!(positions(&batches), open);
+        assert_eq!(keys(&batches), deliveries);
+        let items: usize = batches.iter().map(|batch| batch.len()).sum();
+        assert_eq!(items, open.len() + deliveries.len(), "each item once");
+    }
+    for batch in &batches {
         rig.settle(Results::all("n2", batch, &[(1, WAITING)])).await;
     }
     let due = rig.due("n1").await;
@@ -272,20 +283,79 @@ pub async fn items_are_singled_out(rig: &mut Rig) {
     assert!(due.iter().any(|batch| batch.len() > 1 && batch.len() <= BATCH_MAX));
 }
 
-/// An item that nodes die over is handed out once more, so that a node can set it aside.
-pub async fn poison_shows_in_the_takes(rig: &mut Rig) {
+/// Of suspects a node gets as many as it asks for, and what is none is not kept waiting by them.
+pub async fn suspects_are_leased_as_many_as_are_asked_for(rig: &mut Rig) {
+    let suspects = [rig.take_new("n1").await, rig.take_new("n1").await];
+    lapse_until(rig, SUSPECT_AT - 1).await;
+    let fresh = rig.take_new("n1").await;
+    rig.lapse().await;
+    let none = take_over(rig, 0).await;
+    assert_eq!(positions(&none), positions(std::slice::from_ref(&fresh)));
+    let mut found = BTreeSet::new();
+    for left in [1, 0] {
+        rig.advance(SUSPECT_WAIT).await;
+        let one = take_over(rig, 1).await;
+        let open = left == 0 || one.len() == 1 || rig.partitions().count() > 1;
+        assert!(open, "more than was asked for: {one:?}");
+        assert!(one.iter().all(|batch| batch.takes == SUSPECT_AT), "{one:?}");
+        found.extend(positions(&one));
+    }
+    assert_eq!(found, positions(&suspects));
+}
+
+/// What n2 takes over, with so many suspects in each partition.
+async fn take_over(rig: &Rig, suspects: usize) -> Vec<crate::queue::Batch> {
+    let mut all = Vec::new();
+    for partition in rig.partitions() {
+        let taken = rig.store.queue.take_over(partition, &claim("n2"), 8, suspects).await;
+        all.extend(taken.expect("a takeover").0);
+    }
+    all
+}
+
+/// A batch may hold many deliveries for each of its events. Halves of it are named apart from all
+/// others, and every delivery can be settled by the name of its half.
+pub async fn a_large_suspect_is_halved(rig: &mut Rig) {
+    let lanes: Vec<_> = (1..=60).map(|lane| (lane, Transition::Held)).collect();
+    rig.accept(events(10)).await;
+    for batch in rig.take_all("n1").await {
+        rig.settle(Results::all("n1", &batch, &lanes)).await;
+    }
+    let mut batches = lapse_until(rig, SUSPECT_AT).await;
+    for _ in 0..2 {
+        rig.lapse().await;
+        batches = rig.take_over("n2").await;
+    }
+    let names: BTreeSet<_> = batches.iter().map(|batch| batch.token).collect();
+    assert_eq!(names.len(), batches.len());
+    assert_eq!(keys(&batches).len(), 600);
+    rig.settle_all("n2", &batches, SUCCEEDED).await;
+    let books =
+        Books { accepted: 10, matched: 10, created: 600, succeeded: 600, ..Books::default() };
+    assert_eq!(rig.books().await, books);
+}
+
+/// What nodes die over by itself shows in its takes, so that a node can hold it back: it waits,
+/// visibly, and comes again.
+pub async fn a_suspect_is_held_back(rig: &mut Rig) {
     let delivery = *rig.backlog(&[1], 1).await.first().expect("a delivery");
     assert_eq!(rig.due("n1").await.len(), 1);
     let event = rig.take_new("n1").await.events[0].event.position;
-    let poison = lapse_until(rig, POISON_AT).await;
-    assert_eq!(poison.len(), 2);
-    for batch in &poison {
-        rig.settle(Results::all("n2", batch, &[(1, Transition::Failed(EndReason::Poison))])).await;
+    let suspects = lapse_until(rig, HELD_BACK_AT).await;
+    assert_eq!(suspects.len(), 2);
+    let held = Transition::Later(MINUTE, PendingReason::Suspect);
+    for batch in &suspects {
+        rig.settle(Results::all("n2", batch, &[(1, held)])).await;
     }
-    for key in [delivery, key(event, 1)] {
-        let ended = (DeliveryState::Failed, Some(EndReason::Poison));
-        assert_eq!(rig.state(key).await, ended);
+    let all = BTreeSet::from([delivery, key(event, 1)]);
+    for key in &all {
+        assert_eq!(rig.state(*key).await, (DeliveryState::Pending, None));
+        let pending = rig.delivery(*key).await.pending_reason;
+        assert_eq!(pending, Some(PendingReason::Suspect));
     }
-    let books = Books { accepted: 2, matched: 2, created: 2, failed: 2, ..Books::default() };
+    assert!(rig.due("n1").await.is_empty());
+    rig.advance(MINUTE).await;
+    assert_eq!(rig.due_keys("n1").await, all);
+    let books = Books { accepted: 2, matched: 2, created: 2, pending: 2, ..Books::default() };
     assert_eq!(rig.books().await, books);
 }

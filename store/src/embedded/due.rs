@@ -43,7 +43,7 @@ struct Round<'a> {
 pub(super) fn due(tx: &mut Tx<'_>, claim: &Claim, request: &DueRequest) -> Result<Due> {
     let now = tx.now.millis();
     tx.st.flush_lanes(tx.db, now)?;
-    let mut row = BatchRow::lanes(tx.st.new_batch(), &claim.node);
+    let mut row = BatchRow::lanes(tx.st.new_batch(), claim.node.as_str());
     row.expiry = tx.now.plus(claim.lease).millis();
     let batch = take::empty(tx.boot, &row, None);
     let mut round = Round { row, batch, events: Events::default(), request, more: false };

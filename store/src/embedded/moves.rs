@@ -48,6 +48,7 @@ pub(super) fn create(
         return Ok(());
     }
     let fate = fate(tx, batch.b, to);
+    let created = tx.now.minus(delivery.age).millis();
     let made = tx
         .db
         .prepare_cached(
@@ -65,7 +66,7 @@ pub(super) fn create(
             delivery.attempts,
             fate.due,
             fate.batch,
-            tx.now.millis(),
+            created,
             fate.end_ms,
             fate.pending,
             fate.reason
@@ -79,7 +80,6 @@ pub(super) fn create(
         batch.open += 1;
     }
     if to != delivery.to {
-        let created = tx.now.millis();
         bent(tx, delivery, tenant, &fate, created);
     }
     after(tx, &delivery.key, tenant, &fate)
@@ -245,6 +245,7 @@ fn fate(tx: &Tx<'_>, batch: i64, to: Transition) -> Fate {
         Transition::Cancelled(reason) => ends(DeliveryState::Cancelled, Some(reason)),
         Transition::Retry(wait) => waits(PendingReason::RetryScheduled, tx.now.plus(wait).millis()),
         Transition::Waiting(reason) => waits(reason, now),
+        Transition::Later(wait, reason) => waits(reason, tx.now.plus(wait).millis()),
         Transition::Held => Fate { batch: Some(batch), ..waits(PendingReason::InFlight, now) },
     }
 }

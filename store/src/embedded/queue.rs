@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
 use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo};
 use pregon_core::outcome::EndReason;
@@ -73,10 +74,12 @@ impl Queue for Handle {
         partition: PartitionNo,
         claim: &Claim,
         limit: usize,
+        suspects: usize,
     ) -> Result<(Vec<Batch>, Option<Duration>), StoreError> {
         known(partition)?;
         let claim = claim.clone();
-        let work = move |tx: &mut super::state::Tx<'_>| takeover::take_over(tx, &claim, limit);
+        let work =
+            move |tx: &mut super::state::Tx<'_>| takeover::take_over(tx, &claim, limit, suspects);
         self.write(Class::Claim, 1, work).await
     }
 
@@ -121,6 +124,10 @@ impl Queue for Handle {
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
         let (replays, items) = (replays.to_vec(), replays.len());
         self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(Handle::now(self))
     }
 
     async fn wait(&self, at_most: Duration) {

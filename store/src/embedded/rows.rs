@@ -136,12 +136,12 @@ pub(super) fn batch_row(row: &Row<'_>) -> rusqlite::Result<BatchRow> {
 
 impl BatchRow {
     /// A fresh range.
-    pub fn range(b: i64, node: &NodeId, first: i64, last: i64) -> Self {
+    pub fn range(b: i64, node: &str, first: i64, last: i64) -> Self {
         let open = (last - first + 1).max(0);
         let bytes = usize::try_from((open + 7) / 8).unwrap_or(0);
         Self {
             b,
-            node: node.as_str().to_owned(),
+            node: node.to_owned(),
             origin: first,
             first,
             last,
@@ -154,7 +154,7 @@ impl BatchRow {
     }
 
     /// A fresh batch of what lanes handed out.
-    pub fn lanes(b: i64, node: &NodeId) -> Self {
+    pub fn lanes(b: i64, node: &str) -> Self {
         Self { origin: 0, ..Self::range(b, node, 1, 0) }
     }
 

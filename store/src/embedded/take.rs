@@ -48,7 +48,7 @@ pub(super) fn take(
     if first > last {
         return Ok(None);
     }
-    let mut row = BatchRow::range(tx.st.new_batch(), &claim.node, first, last);
+    let mut row = BatchRow::range(tx.st.new_batch(), claim.node.as_str(), first, last);
     let mut batch = empty(tx.boot, &row, None);
     let sql = event_columns!("WHERE event.n BETWEEN ?1 AND ?2 ORDER BY event.n");
     let mut select = tx.db.prepare_cached(sql)?;
@@ -84,7 +84,11 @@ pub(super) fn take(
 }
 
 fn shorten(row: BatchRow, claim: &Claim, last: i64) -> BatchRow {
-    if row.last == last { row } else { BatchRow::range(row.b, &claim.node, row.first, last) }
+    if row.last == last {
+        row
+    } else {
+        BatchRow::range(row.b, claim.node.as_str(), row.first, last)
+    }
 }
 
 /// Numbers without an event (there should be none) count as done.

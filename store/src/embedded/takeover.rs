@@ -2,8 +2,8 @@
 //!
 //! The row gets a new number, and with that the old token is dead. What is handed on is what is
 //! still open: events of the range that are not done, deliveries that the batch holds. A batch
-//! that lapsed repeatedly may hold an item that kills nodes, so it is taken apart into batches of
-//! one item, of which all but one then go well. A released batch counts no take.
+//! that lapsed repeatedly may hold an item that kills nodes, so it is halved until that item is by
+//! itself, and a node gets one such batch at a time. A released batch counts no take.
 //!
 //! Deliveries that were held get a `LOST` record: they may have been sent. (An event that was
 //! still being matched has no deliveries yet to say that of; `previous` tells the new owner.)
@@ -20,35 +20,51 @@ use super::fault::Result;
 use super::rows::{self, BatchRow, Events, Found};
 use super::state::Tx;
 use super::{chunk, moves, take};
-use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SINGLED_OUT_AT, Token};
+use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SUSPECT_AT, SUSPECT_WAIT, Token};
 use crate::{packed, told};
+
+/// Lapsed batches that one call looks at: room behind suspects that are put off.
+const LOOK: usize = 64;
 
 /// Leases up to `limit` lapsed batches, and says when the next lease lapses.
 pub(super) fn take_over(
     tx: &mut Tx<'_>,
     claim: &Claim,
     limit: usize,
+    mut suspects: usize,
 ) -> Result<(Vec<Batch>, Option<Duration>)> {
     let now = tx.now.millis();
     let lapsed: Vec<BatchRow> = {
         let sql = rows::batch_columns!("WHERE expiry <= ?1 ORDER BY expiry, b LIMIT ?2");
         let mut select = tx.db.prepare_cached(sql)?;
-        let rows = select.query_map(params![now, len(limit)], rows::batch_row)?;
+        let rows = select.query_map(params![now, len(LOOK)], rows::batch_row)?;
         rows.collect::<rusqlite::Result<_>>()?
     };
     let (mut batches, mut lost) = (Vec::new(), Vec::new());
     for old in lapsed {
-        rows::remove_batch(tx.db, old.b)?;
+        if batches.len() >= limit {
+            break;
+        }
         let takes = if old.released { old.takes } else { old.takes + 1 };
-        let apart = takes >= i64::from(SINGLED_OUT_AT) && old.open > 1;
-        let contents = Contents::read(tx, &old)?;
+        let suspect = takes >= i64::from(SUSPECT_AT);
+        if suspect && suspects == 0 {
+            put_off(tx, &old)?;
+            continue;
+        }
+        rows::remove_batch(tx.db, old.b)?;
+        let mut contents = Contents::read(tx, &old)?;
         if !old.released {
             lost.extend(contents.deliveries.iter().filter_map(|d| lost_record(tx, &old, d)));
         }
-        let pieces = if apart { contents.apart() } else { vec![contents] };
-        for piece in pieces {
-            batches.extend(lease(tx, claim, &old, takes, piece)?);
+        if suspect && let Some(other) = contents.halve() {
+            let left = Lease { node: &old.node, takes, expiry: now, released: true };
+            lease(tx, &left, &old, other)?;
         }
+        let expiry = tx.now.plus(claim.lease).millis();
+        let own = Lease { node: claim.node.as_str(), takes, expiry, released: false };
+        let taken = lease(tx, &own, &old, contents)?;
+        suspects -= usize::from(suspect && taken.is_some());
+        batches.extend(taken);
     }
     for packed in packed::pack(lost)? {
         chunk::store(tx, &packed, |_| chunk::Told::ByEvent)?;
@@ -57,6 +73,23 @@ pub(super) fn take_over(
         tx.db.prepare_cached("SELECT MIN(expiry) FROM batch")?.query_row([], |row| row.get(0))?;
     let wait = |expiry: i64| Duration::from_millis(codec::uint(expiry - now));
     Ok((batches, next.map(wait)))
+}
+
+/// A suspect that nobody has a use for yet is looked at again a moment later, so that it stands in
+/// nobody's way. Its takes and its owner stay as they are.
+fn put_off(tx: &Tx<'_>, old: &BatchRow) -> Result<()> {
+    let mut update = tx.db.prepare_cached("UPDATE batch SET expiry = ?2 WHERE b = ?1")?;
+    update.execute(params![old.b, tx.now.plus(SUSPECT_WAIT).millis()])?;
+    Ok(())
+}
+
+/// Who gets a batch, and for how long.
+struct Lease<'a> {
+    node: &'a str,
+    takes: i64,
+    expiry: i64,
+    /// It lapsed for nobody's fault: its next take is not counted.
+    released: bool,
 }
 
 /// What is still open of a batch.
@@ -113,14 +146,17 @@ impl Contents {
         Ok(())
     }
 
-    /// Each item by itself.
-    fn apart(self) -> Vec<Contents> {
-        let event = |open| Contents { events: vec![open], ..Contents::default() };
-        let spoiled = |position| Contents { spoiled: vec![position], ..Contents::default() };
-        let delivery = |held| Contents { deliveries: vec![held], ..Contents::default() };
-        let events = self.events.into_iter().map(event);
-        let spoiled = self.spoiled.into_iter().map(spoiled);
-        events.chain(spoiled).chain(self.deliveries.into_iter().map(delivery)).collect()
+    /// Cuts the second half off; nothing of a single item.
+    fn halve(&mut self) -> Option<Contents> {
+        let mut keep = self.len().div_ceil(2);
+        if keep == self.len() {
+            return None;
+        }
+        Some(Contents {
+            events: second(&mut self.events, &mut keep),
+            spoiled: second(&mut self.spoiled, &mut keep),
+            deliveries: second(&mut self.deliveries, &mut keep),
+        })
     }
 
     fn len(&self) -> usize {
@@ -142,12 +178,18 @@ impl Contents {
     }
 }
 
+/// Leaves `keep` items at most and answers with the others; takes those that stay off `keep`.
+fn second<T>(items: &mut Vec<T>, keep: &mut usize) -> Vec<T> {
+    let stay = items.len().min(*keep);
+    *keep -= stay;
+    items.split_off(stay)
+}
+
 /// Writes the row of a batch taken over and moves its deliveries to it.
 fn lease(
     tx: &mut Tx<'_>,
-    claim: &Claim,
+    to: &Lease<'_>,
     old: &BatchRow,
-    takes: i64,
     contents: Contents,
 ) -> Result<Option<Batch>> {
     if contents.len() == 0 {
@@ -157,16 +199,17 @@ fn lease(
     let b = tx.st.new_batch();
     let mut row = match (numbers.iter().min(), numbers.iter().max()) {
         (Some(first), Some(last)) => {
-            let mut row = BatchRow::range(b, &claim.node, *first, *last);
+            let mut row = BatchRow::range(b, to.node, *first, *last);
             let gone: Vec<i64> = row.open_events().filter(|n| !numbers.contains(n)).collect();
             gone.into_iter().for_each(|n| row.finish(n));
             BatchRow { origin: old.origin, ..row }
         }
         // Held deliveries of a range keep its origin: their attempts are found by it.
-        _ => BatchRow { origin: old.origin, ..BatchRow::lanes(b, &claim.node) },
+        _ => BatchRow { origin: old.origin, ..BatchRow::lanes(b, to.node) },
     };
-    row.takes = takes;
-    row.expiry = tx.now.plus(claim.lease).millis();
+    row.takes = to.takes;
+    row.expiry = to.expiry;
+    row.released = to.released;
     row.open = len(contents.len());
     row.insert(tx.db, tx.boot)?;
     let mut hold = tx.db.prepare_cached(

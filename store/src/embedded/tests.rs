@@ -75,7 +75,7 @@ impl Bench {
     }
 
     async fn take_over(&self) -> Vec<Batch> {
-        self.store.queue.take_over(0, &claim("n2"), 10).await.unwrap().0
+        self.store.queue.take_over(0, &claim("n2"), 10, 10).await.unwrap().0
     }
 
     async fn settle(&self, settlement: Settlement) -> Settled {
@@ -148,7 +148,7 @@ fn key(position: Position, lane: u64) -> DeliveryKey {
 
 fn move_to(position: Position, lane: u64, attempts: u32, to: Transition) -> DeliverySettle {
     let key = key(position, lane);
-    DeliverySettle { key, tenant: tenant(), attempts, max_pending: 1000, to }
+    DeliverySettle { key, tenant: tenant(), attempts, max_pending: 1000, age: Duration::ZERO, to }
 }
 
 fn event_settle(position: Position, outcome: EventOutcome) -> EventSettle {

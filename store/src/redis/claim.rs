@@ -21,7 +21,7 @@ use super::steps::STEPS;
 use super::{settle, token};
 use crate::queue::{
     BATCH_MAX, Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, LaneClose, OpenEvent,
-    SINGLED_OUT_AT, Token,
+    SUSPECT_AT, SUSPECT_WAIT, Token,
 };
 use crate::{stored, told};
 
@@ -32,6 +32,8 @@ const LOOK: usize = 256;
 /// How long a lane without a free slot is put off. A node whose slot comes free asks for it by
 /// name; this is for the others.
 const PUT_OFF: Duration = Duration::from_millis(500);
+/// Lapsed batches that one call looks at: room behind suspects that are put off.
+const TAKE_OVER_LOOK: usize = 64;
 /// Lapsed batches in one call.
 const TAKE_OVER_MAX: usize = 4;
 
@@ -273,19 +275,22 @@ pub(super) async fn take_over(
     partition: &Partition,
     claim: &Claim,
     limit: usize,
+    suspects: usize,
 ) -> Result<(Vec<Batch>, Option<Duration>)> {
     let limit = limit.min(TAKE_OVER_MAX);
-    // A batch that is taken apart needs a token for each of its items.
-    let most = (limit + BATCH_MAX.max(DUE_MAX) * 2) as u64;
-    let first = engine.new_tokens(partition.no, most);
+    // A batch that is halved needs a token for either half.
+    let first = engine.new_tokens(partition.no, 2 * limit as u64);
     let args = Args::default()
         .text(&claim.node)
         .millis(claim.lease)
         .text(limit)
-        .text(SINGLED_OUT_AT)
+        .text(SUSPECT_AT)
         .text(format_args!("{:x}", first.incarnation))
         .text(first.sequence)
-        .text(token::STEP);
+        .text(token::STEP)
+        .text(suspects)
+        .text(TAKE_OVER_LOOK)
+        .millis(SUSPECT_WAIT);
     let (next, taken): (i64, Vec<TakenOver>) =
         engine.operate(partition, Kind::TakeOver, &STEPS.take_over, args).await?;
     let (mut batches, mut lost) = (Vec::new(), Vec::new());

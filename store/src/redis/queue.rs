@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
 use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, EventName, LaneNo, PartitionNo, Position, TenantId};
 use pregon_core::outcome::EndReason;
@@ -69,9 +70,10 @@ impl Queue for Handle {
         partition: PartitionNo,
         claim: &Claim,
         limit: usize,
+        suspects: usize,
     ) -> Result<(Vec<Batch>, Option<Duration>), StoreError> {
         let partition = self.engine.partition(partition)?;
-        Ok(claim::take_over(&self.engine, partition, claim, limit).await?)
+        Ok(claim::take_over(&self.engine, partition, claim, limit, suspects).await?)
     }
 
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Token>, StoreError> {
@@ -104,6 +106,10 @@ impl Queue for Handle {
 
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
         Ok(single::replay(&self.engine, replays).await?)
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.engine.now().await?)
     }
 
     async fn wait(&self, at_most: Duration) {

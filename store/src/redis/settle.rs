@@ -5,6 +5,7 @@
 //! log tells of, is told as sums, and vanishes without a look at its items.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::id::DeliveryKey;
@@ -89,6 +90,8 @@ pub(super) async fn give_up(
             most: 0,
             told: false,
             n: key.position.n,
+            wait: 0,
+            age: 0,
         })
         .collect();
     let step =
@@ -354,10 +357,14 @@ struct Wish {
     most: u32,
     told: bool,
     n: u64,
+    wait: u64,
+    age: u64,
 }
 
 impl Wish {
     fn new(delivery: &DeliverySettle, told: bool) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 12);
+        let mut later = 0;
         let (letter, by) = match delivery.to {
             Transition::Succeeded => ('S', 0),
             Transition::Failed(reason) => ('F', stored::end_code(reason)),
@@ -366,6 +373,10 @@ impl Wish {
                 ('R', i64::try_from(wait.as_millis()).unwrap_or(i64::MAX >> 11))
             }
             Transition::Waiting(reason) => ('W', stored::pending_code(reason)),
+            Transition::Later(wait, reason) => {
+                later = millis(wait);
+                ('D', stored::pending_code(reason))
+            }
             Transition::Held => ('H', 0),
         };
         Self {
@@ -376,6 +387,8 @@ impl Wish {
             most: delivery.max_pending,
             told,
             n: delivery.key.position.n,
+            wait: later,
+            age: millis(delivery.age),
         }
     }
 }

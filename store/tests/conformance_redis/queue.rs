@@ -96,7 +96,7 @@ pub async fn due(store: &Store) -> Batch {
 }
 
 async fn take_over(store: &Store) -> Vec<Batch> {
-    store.queue.take_over(0, &claim("n2"), 4).await.expect("a takeover").0
+    store.queue.take_over(0, &claim("n2"), 4, 4).await.expect("a takeover").0
 }
 
 /// All of a batch goes that way: events to these lanes, deliveries as the first.
@@ -106,6 +106,7 @@ pub fn results(batch: &Batch, to: &[(u64, Transition)]) -> Settlement {
         tenant: TenantId::parse("acme").expect("an id"),
         attempts: 1,
         max_pending: 1000,
+        age: Duration::ZERO,
         to,
     };
     let lanes = |position| {

@@ -84,6 +84,8 @@ struct State {
     requests: Vec<Request>,
     seen: HashMap<(String, String), Seen>,
     gauges: HashMap<String, Gauge>,
+    last: Option<Instant>,
+    silence: Duration,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -196,6 +198,11 @@ impl Receiver {
         self.state().gauges.get(path).copied().unwrap_or_default().most
     }
 
+    /// The longest time between two requests that followed each other, whatever their paths.
+    pub fn longest_silence(&self) -> Duration {
+        self.state().silence
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.shared.lock()
     }
@@ -256,6 +263,8 @@ async fn serve(
         let seen = state.seen.entry(key).or_insert(Seen { count: 0, first: at });
         received.earlier = seen.count;
         seen.count += 1;
+        let before = state.last.replace(at).unwrap_or(at);
+        state.silence = state.silence.max(at.saturating_duration_since(before));
         if shared.keep {
             state.requests.push(received.clone());
         }

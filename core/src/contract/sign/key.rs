@@ -44,6 +44,8 @@ pub struct SigningKey {
     state: Arc<KeyState>,
     activate_time: Timestamp,
     expire_time: Option<Timestamp>,
+    /// It was made to sign from the start.
+    already: bool,
 }
 
 /// A key and what has been prepared of it.
@@ -101,7 +103,13 @@ impl SigningKey {
                 return Err(Wrong::new(Rule::OutOfRange, "an Ed25519 seed must be 32 bytes"));
             }
         };
-        Ok(Self { id, state: Arc::new(state), activate_time, expire_time })
+        Ok(Self { id, state: Arc::new(state), activate_time, expire_time, already: false })
+    }
+
+    /// The same key, which signs from now on: its activate time only says which key is newer. For a
+    /// key that was made to sign at once, by somebody whose clock may be ahead of this one.
+    pub fn active_already(self) -> Self {
+        Self { already: true, ..self }
     }
 
     /// Which secret it is.
@@ -116,7 +124,7 @@ impl SigningKey {
 
     /// Whether it signs at this moment.
     pub fn live_at(&self, now: Timestamp) -> bool {
-        self.activate_time <= now && self.expire_time.is_none_or(|end| now < end)
+        (self.already || self.activate_time <= now) && self.expire_time.is_none_or(|end| now < end)
     }
 
     /// Begins a signature; none when the key is not of the algorithm's kind.

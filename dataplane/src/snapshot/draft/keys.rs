@@ -8,7 +8,7 @@ use pregon_core::id::{SecretId, SecretName, SignerName};
 use pregon_core::model::Secret;
 use pregon_core::seal::KeyRing;
 
-use super::{CallbackEntry, Draft, Lane, Placed, Refused};
+use super::{CallbackEntry, Draft, Lane, Placed};
 
 /// Secrets without a signer, each with the revision that wrote it.
 pub(super) type Orphans = HashMap<SignerName, Vec<(Secret, i64)>>;
@@ -36,8 +36,7 @@ impl Draft {
         for (secret, revision) in self.orphans.remove(name).unwrap_or_default() {
             let resource = secret.name();
             if let Err(reason) = self.put_secret(secret, revision) {
-                let resource = resource.to_string();
-                self.refused.push(Refused { resource, revision, reason });
+                self.refuse(resource.to_string(), revision, reason);
             }
         }
     }
@@ -64,6 +63,12 @@ impl Draft {
             let keys = with(now, key.clone());
             self.set_keys(&name.signer, keys);
         }
+    }
+
+    /// Whether a version of a key is served.
+    pub(super) fn has_key(&self, name: &SecretName) -> bool {
+        let keys = self.keys(&name.signer);
+        keys.is_some_and(|keys| keys.iter().any(|key| *key.id() == name.secret))
     }
 
     fn keys(&self, signer: &SignerName) -> Option<&SigningKeys> {
@@ -100,8 +105,11 @@ fn open(secret: &Secret, ring: &KeyRing) -> Result<SigningKey, String> {
     let sealed = BASE64.decode(secret.sealed.as_bytes()).map_err(|_| "sealed: not base64")?;
     let key = ring.open(&sealed, &secret.binding()).map_err(|error| error.to_string())?;
     let (from, to) = (secret.activate_time, secret.expire_time);
-    SigningKey::new(secret.id.clone(), secret.algorithm, &key, from, to)
-        .map_err(|wrong| wrong.to_string())
+    let made = SigningKey::new(secret.id.clone(), secret.algorithm, &key, from, to);
+    let made = made.map_err(|wrong| wrong.to_string())?;
+    // Its document is here, so the moment has come, whatever the clocks of writer and node say.
+    let at_once = from <= secret.common.create_time;
+    Ok(if at_once { made.active_already() } else { made })
 }
 
 /// The keys with this one, in place of the one of its id.

@@ -53,12 +53,17 @@ impl Dispatcher {
                 wait: PAUSE_PROBE,
                 reason: PendingReason::Paused,
             }));
-        } else if !after.holds() && (before.holds() || before.state == SubscriptionState::Disabled)
+        } else if !after.holds()
+            && (before.holds()
+                || before.state == SubscriptionState::Disabled
+                || before.url.as_str() != after.url.as_str())
         {
-            // One that was paused before it was disabled is still closed in the store.
+            // An operator's word is later than the receiver's, and a new URL is another receiver.
             if let Some(flow) = self.lanes.get_mut(&after.lane) {
-                flow.set_stored(true);
+                flow.open(now);
             }
+            // One that was paused before it was disabled is still closed in the store. Opening it
+            // rings, so that what waits in it is looked at.
             self.effects.push(Effect::OpenLane(after.lane));
         }
     }
@@ -71,7 +76,11 @@ impl Dispatcher {
             let moved = self.moved(job.key, &job.event, Some(&job.lane), job.number - 1, to);
             self.on_moved(job.place, moved, vec![record], now);
         }
-        self.end_lane(lane, DeliveryState::Cancelled, reason, None);
+        if reason == EndReason::SubscriptionDisabled {
+            self.end_lane_so_far(lane, reason);
+        } else {
+            self.end_lane(lane, DeliveryState::Cancelled, reason, None);
+        }
     }
 
     fn waiting_of(&mut self, lane: LaneNo) -> Vec<crate::worker::job::Job> {

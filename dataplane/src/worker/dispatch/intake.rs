@@ -2,52 +2,67 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pregon_core::attempt::{AttemptRecord, End, RecordKind};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, NodeId, TenantId};
+use pregon_core::id::{DeliveryKey, LaneNo, NodeId, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::queue::{
-    Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HeldDelivery,
-    LaneClose, LaneEnd, OpenEvent, POISON_AT, STEP_MAX, Token, Transition,
+    Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HELD_BACK_AT,
+    HeldDelivery, LaneClose, LaneEnd, OpenEvent, STEP_MAX, Token, Transition,
 };
 use pregon_telemetry::AttemptSeen;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::{Dispatcher, Effect, Item, PAUSE_PROBE, REVISION_PROBE, Work};
+use super::{Dispatcher, Effect, Item, OPENING, PAUSE_PROBE, REVISION_PROBE, SUSPECT_HOLD, Work};
 use crate::snapshot::Lane;
 use crate::worker::job::{Job, Place, Share};
 use crate::worker::lane::Admission;
 use crate::worker::{record, traced};
+
+/// Where a delivery goes that node after node went down with.
+const HELD_BACK: Transition = Transition::Later(SUSPECT_HOLD, PendingReason::Suspect);
 
 /// The moment at which a batch is worked on, and what is known of its earlier life.
 #[derive(Clone, Copy)]
 struct Intake<'a> {
     now: Instant,
     wall: Timestamp,
-    /// Nodes died over it time and again: nothing of it is attempted.
-    poison: bool,
+    /// Node after node went down with it as the only suspect in hand: nothing of it is attempted.
+    held_back: bool,
     /// Who had it before and may have sent some of it.
     lost_by: Option<&'a NodeId>,
 }
 
 impl Dispatcher {
-    /// Takes in a batch that was claimed at about `now`.
-    pub(in crate::worker) fn on_batch(&mut self, batch: Batch, now: Instant, wall: Timestamp) {
+    /// Takes in a batch that was asked for at `asked` and came `now`.
+    pub(in crate::worker) fn on_batch(
+        &mut self,
+        batch: Batch,
+        (asked, now): (Instant, Instant),
+        wall: Timestamp,
+    ) {
         let token = batch.token;
         self.claimed += batch.len();
-        self.heed(&batch.closed, now);
-        self.work.insert(token, Work::new(batch.len(), now, self.lease));
+        self.heed(&batch.closed, asked, now);
+        self.work.insert(token, Work::new(&batch, now, self.lease));
+        // To be held back, an event is matched. Where that is what kills, it waits unmatched.
+        let unmatched = batch.takes > HELD_BACK_AT;
         let lost_by = batch.previous.as_ref().filter(|_| batch.takes > 1);
-        let intake = Intake { now, wall, poison: batch.takes >= POISON_AT, lost_by };
+        let held_back = batch.takes >= HELD_BACK_AT && batch.len() == 1;
+        let intake = Intake { now, wall, held_back, lost_by };
 
         let mut items = Vec::with_capacity(batch.events.len() + batch.deliveries.len());
         for open in batch.events {
             let place = Place { token, item: items.len() };
-            items.push(self.on_event(place, &open, intake));
+            items.push(match unmatched {
+                true => self.hold_unmatched(token, &open.event, now),
+                false => self.on_event(place, &open, intake),
+            });
         }
         for held in batch.deliveries {
             let place = Place { token, item: items.len() };
@@ -66,11 +81,23 @@ impl Dispatcher {
         }
     }
 
-    /// Leaves receivers alone that asked another node for it.
-    fn heed(&mut self, closed: &[LaneClose], now: Instant) {
+    /// An event whose matching is what nodes seem to die over waits as it is.
+    fn hold_unmatched(&mut self, token: Token, event: &Event, now: Instant) -> Item {
+        tracing::error!(
+            event = %event.name(),
+            "node after node went down with this event in hand; it waits unmatched"
+        );
+        let outcome = EventOutcome::Postponed(SUSPECT_HOLD);
+        self.event_done(token, event, outcome, Vec::new(), now)
+    }
+
+    /// Leaves receivers alone that asked another node for it, as the store knew at `asked`. An
+    /// operator's word gets [`OPENING`] to reach the store.
+    fn heed(&mut self, closed: &[LaneClose], asked: Instant, now: Instant) {
+        let asked = asked.checked_sub(OPENING).unwrap_or(asked);
         for close in closed.iter().filter(|close| close.reason == PendingReason::RateLimited) {
             if let Some(lane) = self.snapshot.lane(close.lane).cloned() {
-                self.flow(&lane, now).close(now + close.wait);
+                self.flow(&lane, now).close(now + close.wait, asked);
             }
         }
     }
@@ -135,12 +162,9 @@ impl Dispatcher {
                 self.tell_end(&record, event, Some(lane));
                 records.push(record);
             }
-            if intake.poison {
-                let to = Transition::Failed(EndReason::Poison);
-                let record = self.end_record(key, event, 1, to, intake.wall);
-                self.tell_end(&record, event, Some(lane));
-                records.push(record);
-                done.push(self.moved(key, event, Some(lane), 0, to));
+            if intake.held_back {
+                tell_held_back(&key, event);
+                done.push(self.moved(key, event, Some(lane), 0, HELD_BACK));
                 continue;
             }
             let job = self.job(place, key, lane, event, (1, event.accept_time()), share.clone());
@@ -172,7 +196,7 @@ impl Dispatcher {
         }
         let tight = self.tight();
         let lane = Arc::clone(&job.lane);
-        match self.flow(&lane, now).admit(now, tight) {
+        match self.flow(&lane, now).admit(now, tight, job.key.position.partition) {
             Admission::Start => self.start(job),
             Admission::Queue => self.flow(&lane, now).enqueue(job),
             Admission::PutBack(reason) => return Some(reason),
@@ -190,15 +214,11 @@ impl Dispatcher {
             return;
         };
         let to = if lane.state == SubscriptionState::Disabled {
-            self.end_lane(
-                key.lane,
-                DeliveryState::Cancelled,
-                EndReason::SubscriptionDisabled,
-                None,
-            );
+            self.end_lane_so_far(key.lane, EndReason::SubscriptionDisabled);
             Some(Transition::Cancelled(EndReason::SubscriptionDisabled))
-        } else if intake.poison {
-            Some(Transition::Failed(EndReason::Poison))
+        } else if intake.held_back {
+            tell_held_back(&key, event);
+            Some(HELD_BACK)
         } else if lane.holds() {
             self.hold(&lane, intake.wall);
             Some(Transition::Waiting(PendingReason::Paused))
@@ -206,7 +226,7 @@ impl Dispatcher {
             Some(Transition::Waiting(PendingReason::Queued))
         } else {
             let tight = self.tight();
-            match self.flow(&lane, now).admit_stored(now, tight) {
+            match self.flow(&lane, now).admit_stored(now, tight, key.position.partition) {
                 Admission::Start | Admission::Queue => None,
                 Admission::PutBack(reason) => Some(Transition::Waiting(reason)),
             }
@@ -295,17 +315,30 @@ impl Dispatcher {
         self.end_lane(lane.lane, DeliveryState::Failed, EndReason::Expired, Some(before));
     }
 
+    /// Cancels what waits in a lane now; its subscription may be resumed before that is done.
+    pub(super) fn end_lane_so_far(&mut self, lane: LaneNo, reason: EndReason) {
+        let state = DeliveryState::Cancelled;
+        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
+        self.once(Effect::EndLaneSoFar(end));
+    }
+
     pub(super) fn end_lane(
         &mut self,
-        lane: pregon_core::id::LaneNo,
+        lane: LaneNo,
         state: DeliveryState,
         reason: EndReason,
         before: Option<Timestamp>,
     ) {
         let end = LaneEnd { lane, state, reason, before, limit: STEP_MAX };
-        let asked = |effect: &Effect| matches!(effect, Effect::EndLane(known) if *known == end);
+        self.once(Effect::EndLane(end));
+    }
+
+    /// Asks the loop for something, unless it was asked for the same just now.
+    fn once(&mut self, effect: Effect) {
+        let (Effect::EndLane(end) | Effect::EndLaneSoFar(end)) = &effect else { return };
+        let asked = |known: &Effect| matches!(known, Effect::EndLane(other) | Effect::EndLaneSoFar(other) if other == end);
         if !self.effects.iter().any(asked) {
-            self.effects.push(Effect::EndLane(end));
+            self.effects.push(effect);
         }
     }
 
@@ -354,7 +387,8 @@ impl Dispatcher {
         to: Transition,
     ) -> DeliverySettle {
         let max_pending = lane.map_or(u32::MAX, |lane| lane.max_pending);
-        DeliverySettle { key, tenant: event.tenant.clone(), attempts, max_pending, to }
+        let tenant = event.tenant.clone();
+        DeliverySettle { key, tenant, attempts, max_pending, age: Duration::ZERO, to }
     }
 
     fn event_done(
@@ -450,8 +484,21 @@ impl Ends for Transition {
             Transition::Succeeded => (DeliveryState::Succeeded, None),
             Transition::Failed(reason) => (DeliveryState::Failed, Some(*reason)),
             Transition::Cancelled(reason) => (DeliveryState::Cancelled, Some(*reason)),
-            Transition::Retry(_) | Transition::Waiting(_) | Transition::Held => return None,
+            Transition::Retry(_)
+            | Transition::Waiting(_)
+            | Transition::Later(..)
+            | Transition::Held => return None,
         };
         Some(End { state, reason })
     }
+}
+
+/// Somebody should look at what nodes seem to die over.
+fn tell_held_back(key: &DeliveryKey, event: &Event) {
+    tracing::error!(
+        delivery = %key,
+        event = %event.name(),
+        seconds = SUSPECT_HOLD.as_secs(),
+        "node after node went down with this delivery in hand; it is held back"
+    );
 }

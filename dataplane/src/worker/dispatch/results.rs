@@ -1,7 +1,11 @@
 //! Results out: what an attempt's decision means for its delivery, its event and its lane.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
+use pregon_core::id::PartitionNo;
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{EndReason, ErrorClass, Outcome, PendingReason};
 use pregon_store::queue::{
@@ -23,9 +27,12 @@ impl Dispatcher {
         let flow = self.flow(&job.lane, now);
         flow.finish(now, report.started, report.pace);
         if let Some(wait) = report.decision.slow_lane {
-            flow.close(now + wait);
+            flow.close(now + wait, report.started);
+            let closed = flow.closed(now);
             let close = LaneClose { lane: job.key.lane, wait, reason: PendingReason::RateLimited };
-            self.ledger.close(close, now);
+            if closed {
+                self.ledger.close(close, now);
+            }
         }
         if report.decision.disable {
             self.effects.push(Effect::Disable(job.lane.name.clone(), report.record.status));
@@ -94,6 +101,7 @@ impl Dispatcher {
                 if !open.is_empty() {
                     return;
                 }
+                aged(done, now.saturating_duration_since(work.taken));
                 let settle = EventSettle {
                     position: event.position,
                     tenant: event.tenant.clone(),
@@ -140,8 +148,10 @@ impl Dispatcher {
             if live {
                 self.start(job);
             } else {
-                // Somebody else may have it: nothing new starts from a lease that is gone.
+                // Somebody else may have it: nothing new starts from a lease that may be gone. Should it
+                // still be there, an extension revives it, and what was put back is not lost.
                 flow.finish(now, now, crate::worker::lane::Pace::Other);
+                self.put_back(&job, PendingReason::Queued, now);
             }
         }
     }
@@ -156,16 +166,61 @@ impl Dispatcher {
         (!self.ledger.is_empty()).then(|| self.ledger.settlement(now))
     }
 
-    /// The store has taken a settlement: batches without open items are done with.
-    pub(in crate::worker) fn on_settled(&mut self, tokens: &[Token], lost: &[Token]) {
+    /// The store has taken a settlement: batches without open items are done with. Answers in which
+    /// partitions something is due now by it, and how soon: storing it rings nobody.
+    pub(in crate::worker) fn on_settled(
+        &mut self,
+        settlement: &Settlement,
+        lost: &[Token],
+        now: Instant,
+    ) -> HashMap<PartitionNo, Duration> {
         for token in lost {
             self.lose(*token);
         }
-        for token in tokens {
-            let done = self.work.get(token).is_some_and(|work| work.open == 0);
-            if done && !self.ledger.names(*token) {
-                self.work.remove(token);
+        for batch in &settlement.batches {
+            let token = batch.token;
+            let done = self.work.get(&token).is_some_and(|work| work.open == 0);
+            if done && !self.ledger.names(token) {
+                self.work.remove(&token);
             }
+        }
+        let mut due = HashMap::new();
+        let mut note = |partition, after: Duration| {
+            let soonest = due.entry(partition).or_insert(after);
+            *soonest = after.min(*soonest);
+        };
+        for batch in settlement.batches.iter().filter(|batch| !lost.contains(&batch.token)) {
+            for delivery in batch.moved() {
+                if let Some(after) = self.stored_for(delivery, now) {
+                    note(delivery.key.position.partition, after);
+                }
+            }
+            for event in &batch.events {
+                if let EventOutcome::Postponed(after) = event.outcome {
+                    note(event.position.partition, after);
+                }
+            }
+        }
+        due
+    }
+
+    /// After what time a delivery that was stored is due; none when it is not stored, or waits for
+    /// its lane to open. A lane into which something was put back holds something from now on,
+    /// whatever a look at it says that was under way meanwhile.
+    fn stored_for(&mut self, delivery: &DeliverySettle, now: Instant) -> Option<Duration> {
+        match delivery.to {
+            Transition::Retry(after) | Transition::Later(after, _) => Some(after),
+            Transition::Waiting(PendingReason::Queued | PendingReason::LaneFull) => {
+                if let Some(flow) = self.lanes.get_mut(&delivery.key.lane) {
+                    flow.note_stored(delivery.key.position.partition, now);
+                }
+                Some(Duration::ZERO)
+            }
+            Transition::Waiting(_)
+            | Transition::Succeeded
+            | Transition::Failed(_)
+            | Transition::Cancelled(_)
+            | Transition::Held => None,
         }
     }
 
@@ -177,6 +232,11 @@ impl Dispatcher {
             self.telemetry.metrics().leases_lost.add(1, &[]);
         }
     }
+}
+
+/// Deliveries that get their records now have existed since their event was matched.
+pub(super) fn aged(deliveries: &mut [DeliverySettle], age: Duration) {
+    deliveries.iter_mut().for_each(|delivery| delivery.age = age);
 }
 
 /// A delivery that is given up is worth a line: somebody may want to replay it.

@@ -8,8 +8,8 @@ use pregon_core::outcome::{
     Decision, DeliveryState, EndReason, ErrorClass, Outcome, PendingReason,
 };
 use pregon_store::queue::{
-    Batch, BatchSettle, EventOutcome, FAN_OUT_STEP, HeldDelivery, OpenEvent, POISON_AT, Settlement,
-    Token, Transition,
+    Batch, BatchSettle, EventOutcome, FAN_OUT_STEP, HeldDelivery, OpenEvent, Settlement, Token,
+    Transition,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ struct Rig {
     machine: Dispatcher,
     now: Instant,
     next: u64,
+    /// What the last settlement made due, by partition.
+    due: HashMap<PartitionNo, Duration>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -69,6 +71,7 @@ impl Rig {
             machine,
             now: Instant::now(),
             next: 0,
+            due: HashMap::new(),
             _stop: stop.drop_guard(),
         }
     }
@@ -142,8 +145,17 @@ impl Rig {
         Batch { deliveries: vec![held], ..self.empty() }
     }
 
+    /// So many deliveries of the first lane that are due.
+    fn due_batch(&mut self, count: usize) -> Batch {
+        let mut batch = self.empty();
+        for _ in 0..count {
+            batch.deliveries.append(&mut self.held(1, 1).deliveries);
+        }
+        batch
+    }
+
     fn take(&mut self, batch: Batch) -> Vec<Job> {
-        self.machine.on_batch(batch, self.now, WALL);
+        self.machine.on_batch(batch, (self.now, self.now), WALL);
         self.started()
     }
 
@@ -151,6 +163,7 @@ impl Rig {
         let starts = self.machine.effects().into_iter().filter_map(|effect| match effect {
             Effect::Start(job) => Some(job),
             Effect::EndLane(_)
+            | Effect::EndLaneSoFar(_)
             | Effect::CloseLane(_)
             | Effect::OpenLane(_)
             | Effect::Disable(..) => None,
@@ -181,8 +194,7 @@ impl Rig {
     /// What is settled now; the store takes it.
     fn settle(&mut self) -> Settlement {
         let settlement = self.machine.settlement(self.now).unwrap_or_default();
-        let tokens: Vec<Token> = settlement.batches.iter().map(|batch| batch.token).collect();
-        self.machine.on_settled(&tokens, &[]);
+        self.due = self.machine.on_settled(&settlement, &[], self.now);
         settlement
     }
 }
@@ -338,7 +350,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_told_in_the_lo
     let cloudevents = ContractId::parse("cloudevents").unwrap();
     rig.change(1, |subscription| subscription.contract = cloudevents.clone()).await;
     let previous = Some(NodeId::parse("dead").unwrap());
-    let batch = Batch { takes: 2, previous: previous.clone(), ..rig.batch(1) };
+    let batch = Batch { takes: 2, previous, ..rig.batch(1) };
     let jobs = rig.take(batch);
     assert_eq!(jobs.len(), 1);
     rig.report(jobs.into_iter().next().unwrap(), Outcome::Succeeded);
@@ -346,11 +358,10 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_told_in_the_lo
     let kinds: Vec<_> = attempts.iter().map(|(_, record)| record.kind).collect();
     assert_eq!(kinds, [RecordKind::Lost, RecordKind::Attempt]);
     assert_eq!(attempts[0].1.contract, cloudevents);
-
-    let batch = Batch { takes: POISON_AT, previous, ..rig.batch(1) };
-    assert!(rig.take(batch).is_empty());
-    assert_eq!(rig.settle_all(), [Transition::Failed(EndReason::Poison)]);
 }
+
+mod suspects;
+mod wakeups;
 
 #[tokio::test]
 async fn a_large_fan_out_goes_into_the_lanes_in_steps_and_resumes_at_its_cursor() {

@@ -1,10 +1,13 @@
 //! The passing of time: splitting, leases, going down.
 
+use std::time::Duration;
+
 use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::PendingReason;
 use pregon_store::queue::{EventOutcome, EventSettle, Token, Transition};
 use tokio::time::Instant;
 
+use super::results::aged;
 use super::{Dispatcher, Item, LANE_KEPT, SPLIT_AFTER};
 use crate::worker::job::Job;
 use crate::worker::lane::PATIENCE;
@@ -49,6 +52,11 @@ impl Dispatcher {
 
     /// A delivery goes back into its lane without an attempt.
     pub(super) fn put_back(&mut self, job: &Job, reason: PendingReason, now: Instant) {
+        if reason == PendingReason::LaneFull
+            && let Some(flow) = self.lanes.get_mut(&job.key.lane)
+        {
+            flow.note_stored(job.key.position.partition, now);
+        }
         let to = Transition::Waiting(reason);
         let moved = self.moved(job.key, &job.event, Some(&job.lane), job.number - 1, to);
         self.on_moved(job.place, moved, Vec::new(), now);
@@ -67,6 +75,7 @@ impl Dispatcher {
         }
         let Some(work) = self.work.get_mut(&token) else { return };
         work.split = true;
+        let age = now.saturating_duration_since(work.taken);
         let mut items = std::mem::take(&mut work.items);
         for item in &mut items {
             let Item::Event { event, done, records, open } = item else { continue };
@@ -75,6 +84,7 @@ impl Dispatcher {
                 let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
                 deliveries.push(self.moved(key, event, Some(lane), 0, Transition::Held));
             }
+            aged(&mut deliveries, age);
             let open = open.len();
             let settle = EventSettle {
                 position: event.position,
@@ -124,6 +134,12 @@ impl Dispatcher {
         for token in lost {
             self.lose(*token);
         }
+    }
+
+    /// How long an attempt that is under way may take at most, and a second for its result.
+    pub(in crate::worker) fn longest_attempt(&self) -> Duration {
+        let timeouts = self.snapshot.lanes().values().map(|lane| lane.contract.longest_timeout());
+        timeouts.max().unwrap_or_default() + Duration::from_secs(1)
     }
 
     /// Going down: nothing new starts, and what waits in memory goes back.

@@ -188,7 +188,7 @@ impl Driver {
             loop {
                 let limit = 1 + chance.below(4);
                 let before = rig.now().await;
-                let taken = rig.store.queue.take_over(partition, &claim(&by), limit).await;
+                let taken = rig.store.queue.take_over(partition, &claim(&by), limit, limit).await;
                 let (batches, _) = taken.expect("a takeover");
                 let at = Moment { earliest: before, latest: rig.now().await };
                 let all: Vec<_> = batches.iter().map(|batch| told(Some(batch))).collect();

@@ -49,9 +49,9 @@ local function unmark_event(b, n)
   end
 end
 
--- Where a delivery really goes. A wish is [field, letter, attempts, by, most, told]: R and W go
--- back into the lane (by: ms from now, or what it waits for), H stays in the batch, S, F and C end
--- (by: why).
+-- Where a delivery really goes. A wish is [field, letter, attempts, by, most, told, n, wait, age]:
+-- R, W and D go back into the lane (by: ms from now for R, else what it waits for; wait: ms from now
+-- for D), H stays in the batch, S, F and C end (by: why). Age: for how many ms it has existed.
 local function bend(n, wish)
   local letter, by = wish[2], wish[4]
   if letter == 'H' then return letter, by end
@@ -71,8 +71,8 @@ local function put(b, n, wish, tenant, letter, by, create)
     redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, now, IN_FLIGHT))
     redis.call('HSET', b.key, n .. '.' .. field, tenant)
     redis.call('HSETNX', base .. 'own', lane_of(field), tenant)
-  elseif letter == 'R' or letter == 'W' then
-    local due = letter == 'R' and now + by or now
+  elseif letter == 'R' or letter == 'W' or letter == 'D' then
+    local due = letter == 'R' and now + by or letter == 'D' and now + wish[8] or now
     local code = letter == 'R' and RETRY_SCHEDULED or by
     redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, due, code))
     arrive(field, n, due, tenant)
@@ -94,7 +94,7 @@ local function create(b, n, wish, tenant)
   count(tenant, 'c', 1)
   pend(n, 1)
   if letter == 'H' then b.open = b.open + 1 end
-  put(b, n, wish, tenant, letter, by, now)
+  put(b, n, wish, tenant, letter, by, now - wish[9])
 end
 
 -- A delivery that the batch holds.

@@ -1,7 +1,10 @@
 -- Takes lapsed batches over: each gets a new token and a new owner, and the old token is dead.
 --
--- ARGV: 5 the node, 6 the lease in ms, 7 how many, 8 takes from which a batch is taken apart, 9 the
--- incarnation, 10 the first free number of a token and 11 what lies between two of them.
+-- ARGV: 5 the node, 6 the lease in ms, 7 how many, 8 takes from which a batch is a suspect, 9 the
+-- incarnation, 10 the first free number of a token, 11 what lies between two of them, 12 how many
+-- suspects, 13 how many lapsed batches to look at, 14 how long a suspect waits that is one too many.
+--
+-- A suspect of several items is halved: the second half lapses at once and belongs to whom it did.
 -- Answers [ms to the next lapse (-1: none), batches]: [token, node before, takes, released, open
 -- numbers, held field, record, ...]; an open number is followed by its fan-out's cursor.
 local before = answered()
@@ -59,35 +62,60 @@ local function tell(token, fields, takes, open, held)
   return { token, fields['@'], takes, fields.R == '1', numbers, names }
 end
 
-local taken, apart = {}, false
-local lapsed = redis.call('ZRANGEBYSCORE', base .. 'lease', '-inf', text(now), 'LIMIT', 0, ARGV[7])
-for _, old in ipairs(lapsed) do
-  if apart then break end
-  local b = base .. 'b:' .. old
-  local fields, open, held = contents(b)
-  redis.call('ZREM', base .. 'lease', old)
-  if #open + #held == 0 then
-    redis.call('DEL', b)
-  else
-    local takes = tonumber(fields.k) + (fields.R == '1' and 0 or 1)
-    apart = takes >= tonumber(ARGV[8]) and #open + #held > 1
-    if apart then
-      redis.call('DEL', b)
-      for _, n in ipairs(open) do
-        local token = new_token()
-        redis.call('HSET', base .. 'b:' .. token, '@', ARGV[5], 'k', takes, 'f', n, 'l', n,
-          'o', fields.o, 'n', 1)
-        redis.call('ZADD', base .. 'lease', expiry, token)
-        taken[#taken + 1] = tell(token, fields, takes, { n }, {})
-      end
-      for _, name in ipairs(held) do
-        local token = new_token()
-        redis.call('HSET', base .. 'b:' .. token, '@', ARGV[5], 'k', takes, 'f', 0, 'l', 0,
-          'o', fields.o, 'n', 1, name, fields[name])
-        redis.call('ZADD', base .. 'lease', expiry, token)
-        taken[#taken + 1] = tell(token, fields, takes, {}, { name })
-      end
+-- A new batch of these items.
+local function make(node, takes, origin, open, held, fields)
+  local token = new_token()
+  local b = base .. 'b:' .. token
+  local first, last = open[1] or '0', open[#open] or '0'
+  redis.call('HSET', b, '@', node, 'k', takes, 'f', first, 'l', last, 'o', origin,
+    'n', #open + #held)
+  local at = 1
+  for n = tonumber(first), #open > 0 and tonumber(last) or -1 do
+    if open[at] == text(n) then
+      at = at + 1
     else
+      redis.call('HSET', b, text(n - first), '1')
+    end
+  end
+  for _, name in ipairs(held) do redis.call('HSET', b, name, fields[name]) end
+  return token
+end
+-- Cuts the second half off: open numbers first, then what is held.
+local function halve(open, held)
+  local keep = math.ceil((#open + #held) / 2)
+  local open2, held2 = {}, {}
+  while #open > keep do table.insert(open2, 1, table.remove(open)) end
+  while #held > keep - #open do table.insert(held2, 1, table.remove(held)) end
+  return open2, held2
+end
+
+local taken, suspects = {}, tonumber(ARGV[12])
+local lapsed = redis.call('ZRANGEBYSCORE', base .. 'lease', '-inf', text(now), 'LIMIT', 0, ARGV[13])
+for _, old in ipairs(lapsed) do
+  if #taken >= tonumber(ARGV[7]) then break end
+  local b = base .. 'b:' .. old
+  local state = redis.call('HMGET', b, 'k', 'R')
+  local takes = tonumber(state[1] or '0') + (state[2] == '1' and 0 or 1)
+  local suspect = takes >= tonumber(ARGV[8])
+  if suspect and suspects <= 0 then
+    redis.call('ZADD', base .. 'lease', text(now + ARGV[14]), old)
+  else
+    local fields, open, held = contents(b)
+    redis.call('ZREM', base .. 'lease', old)
+    if #open + #held == 0 then
+      redis.call('DEL', b)
+    elseif suspect and #open + #held > 1 then
+      suspects = suspects - 1
+      redis.call('DEL', b)
+      local open2, held2 = halve(open, held)
+      local left = make(fields['@'], takes, fields.o, open2, held2, fields)
+      redis.call('HSET', base .. 'b:' .. left, 'R', '1')
+      redis.call('ZADD', base .. 'lease', text(now), left)
+      local token = make(ARGV[5], takes, fields.o, open, held, fields)
+      redis.call('ZADD', base .. 'lease', expiry, token)
+      taken[#taken + 1] = tell(token, fields, takes, open, held)
+    else
+      if suspect then suspects = suspects - 1 end
       local token = new_token()
       local fresh = base .. 'b:' .. token
       redis.call('RENAME', b, fresh)
