@@ -127,6 +127,16 @@ need_collector() {
     ln -sf "$there/otelcol" "$bin/otelcol"
 }
 
+# faketime: the clocks of processes that differ. Where there is no package of it, the stories that need it fail and
+# say so.
+need_faketime() {
+    if have faketime || ! have apt-get; then return; fi
+    say "installing faketime"
+    quietly as_root apt-get update || true
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends faketime ||
+        fail "could not install faketime"
+}
+
 # Tests start servers of their own: a package must not start one beside them.
 need_redis() {
     if have redis-server; then return; fi
@@ -153,6 +163,7 @@ need_redis() {
 need_grpcurl
 need_collector
 need_redis
+need_faketime
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
 need_node

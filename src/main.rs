@@ -89,7 +89,12 @@ fn read<T>(settings: Result<T, Vec<settings::WrongSetting>>) -> Result<T, Vec<St
 async fn standalone(settings: settings::Settings) -> anyhow::Result<()> {
     let guarded = settings.listen.clone();
     let standalone = standalone::Standalone::start(settings).await?;
-    until_interrupted(standalone.addr(), &guarded).await;
+    tokio::select! {
+        () = until_interrupted(standalone.addr(), &guarded) => {}
+        // What is in memory cannot be settled any more; the next start finds everything that was
+        // acknowledged.
+        () = standalone.broken() => anyhow::bail!("the store's writer is gone"),
+    }
     standalone.stop().await?;
     tracing::info!("down");
     Ok(())

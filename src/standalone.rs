@@ -21,7 +21,7 @@ use crate::settings::{Level, Settings};
 
 /// A running `pregon standalone`.
 pub struct Standalone {
-    store: Embedded,
+    store: Arc<Embedded>,
     node: Dataplane,
     serving: Serving,
     telling: Running,
@@ -33,7 +33,7 @@ impl Standalone {
         // The port first: a wrong address should not leave a store behind.
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen.clone(), Arc::clone(&clock)).await?;
-        let store = open_store(&settings, &clock)?;
+        let store = Arc::new(open_store(&settings, &clock)?);
         let config = store.store().config;
         let configured = config.head().await.context("cannot read the store")?.revision > 0;
         let keys = Arc::new(keys::load(&settings, configured)?);
@@ -69,7 +69,9 @@ impl Standalone {
         node.configuration().ready().await;
         serving.health().set_all(node.configuration().fault().is_none()).await;
         let configuration = node.configuration().clone();
-        serving.follow(handles.config, std::future::ready(()), move || configuration.fault());
+        let kept = Arc::clone(&store);
+        let fault = move || kept.fault().or_else(|| configuration.fault());
+        serving.follow(handles.config, std::future::ready(()), fault);
         let load = node.load();
         serving.follow_turns(move || load.turns());
         Ok(Self { store, node, serving, telling })
@@ -78,6 +80,11 @@ impl Standalone {
     /// Where gRPC is served.
     pub fn addr(&self) -> SocketAddr {
         self.serving.addr()
+    }
+
+    /// Returns when the store cannot go on.
+    pub async fn broken(&self) {
+        self.store.broken().await;
     }
 
     /// Takes it down: nothing new is accepted, attempts under way finish, the store closes.

@@ -43,7 +43,7 @@ pub use configuration::{Configuration, Late};
 pub use follower::{Follower, FollowerOptions};
 pub use headers::FixedHeaders;
 pub use lane::Lane;
-pub use tenant::TenantEntry;
+pub use tenant::{Matching, TenantEntry};
 
 /// Labels of a resource, shared by whoever shows them to contracts and filters.
 pub type Labels = Arc<BTreeMap<String, String>>;
@@ -171,12 +171,28 @@ impl Snapshot {
     /// The lanes of subscriptions that want an event, in ascending order. A filter without an
     /// answer counts as no. Suspended tenants' subscriptions match: their deliveries wait.
     pub fn matching(&self, event: &Event) -> Vec<Arc<Lane>> {
-        let Some(tenant) = self.tenants.get(&event.tenant) else { return Vec::new() };
-        let mut unevaluable = 0;
-        let matching = tenant.matching(event, &mut unevaluable);
+        let Some(mut matching) = self.begin_matching(event) else { return Vec::new() };
+        matching.step(event, || false);
+        self.matched(matching)
+    }
+
+    /// Whether matching an event of this tenant is a matter of microseconds.
+    pub fn matches_quickly(&self, tenant: &TenantId) -> bool {
+        self.tenants.get(tenant).is_none_or(|tenant| tenant.is_quick())
+    }
+
+    /// Begins to match an event, in steps of the caller's; none where the tenant has no lane.
+    pub fn begin_matching(&self, event: &Event) -> Option<Matching> {
+        let tenant = self.tenants.get(&event.tenant)?;
+        Some(Matching::of(Arc::clone(tenant), event))
+    }
+
+    /// What a matching found whose steps are done; see [`Self::matching`].
+    pub fn matched(&self, matching: Matching) -> Vec<Arc<Lane>> {
+        let (found, unevaluable) = matching.found();
         if unevaluable > 0 {
             self.unevaluable.fetch_add(unevaluable, Ordering::Relaxed);
         }
-        matching
+        found
     }
 }

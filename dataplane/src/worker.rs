@@ -38,6 +38,7 @@ mod job;
 mod lane;
 mod ledger;
 mod lifecycle;
+mod matcher;
 mod record;
 mod test_send;
 mod traced;
@@ -48,6 +49,7 @@ use attempt::Attempts;
 use calls::Calls;
 use dispatch::Dispatcher;
 use gates::Gates;
+use matcher::Matcher;
 use traced::Traced;
 
 /// How long a claim lasts unless it is extended: longer than any attempt may take.
@@ -183,6 +185,7 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
         () = drain.cancelled() => return,
     };
     snapshots.mark_changed();
+    let (matcher, matched) = Matcher::start();
     let (reports, inbox) = mpsc::channel(options.limits.max_in_flight.max(1));
     let driver = Driver {
         machine: Dispatcher::new(
@@ -197,11 +200,12 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
         calls: Calls::new(&options),
         attempts: Attempts::new(&options, reports),
         gates: Gates::start(Arc::clone(&options.queue)),
+        matcher,
         options,
         load,
         census: Instant::now(),
     };
-    driver.run(inbox, snapshots, drain).await;
+    driver.run((inbox, matched), snapshots, drain).await;
 }
 
 struct Driver {
@@ -210,6 +214,7 @@ struct Driver {
     calls: Calls,
     attempts: Attempts,
     gates: Gates,
+    matcher: Matcher,
     traced: Traced,
     load: Arc<Load>,
     /// When lanes are to be counted next.

@@ -45,6 +45,7 @@ mod engine;
 mod events;
 mod executor;
 mod fault;
+mod files;
 mod lane_log;
 mod lanes;
 mod log;
@@ -57,6 +58,7 @@ mod rows;
 mod schema;
 mod settle;
 mod single;
+mod standing;
 mod state;
 mod take;
 mod takeover;
@@ -189,6 +191,17 @@ impl Embedded {
             tests: self.handle.clone(),
             watch: self.handle.clone(),
         }
+    }
+
+    /// Why new events cannot be written, as far as that is known: the last write of any failed, within
+    /// half a minute. Having no room is not meant.
+    pub fn fault(&self) -> Option<String> {
+        self.handle.standing().fault()
+    }
+
+    /// Returns when the store cannot go on: its writer ended by a panic. The process should end.
+    pub async fn broken(&self) {
+        self.handle.standing().broken().await;
     }
 
     /// Finishes what was asked so far and closes; blocks until the files are let go. Later calls

@@ -1,6 +1,6 @@
 //! Events and deliveries, as nodes handle them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,6 +186,54 @@ pub struct Settlement {
     pub close: Vec<LaneClose>,
 }
 
+impl Settlement {
+    /// Events and deliveries that move by themselves.
+    pub fn items(&self) -> usize {
+        self.batches.iter().map(|batch| batch.events.len() + batch.deliveries.len()).sum()
+    }
+
+    /// Cuts a settlement that the store does not take in two, to find out what it does not take: the
+    /// first half of the items with the lanes to close, and the others, each with their attempts.
+    /// None for a single item.
+    pub fn halve(&self) -> Option<(Settlement, Settlement)> {
+        let mut left = self.items() / 2;
+        if left == 0 {
+            return None;
+        }
+        let mut first = Settlement { close: self.close.clone(), ..Settlement::default() };
+        let mut second = Settlement::default();
+        for batch in &self.batches {
+            let events = batch.events.len().min(left);
+            left -= events;
+            let deliveries = batch.deliveries.len().min(left);
+            left -= deliveries;
+            let part = |events: &[EventSettle], deliveries: &[DeliverySettle]| BatchSettle {
+                token: batch.token,
+                events: events.to_vec(),
+                deliveries: deliveries.to_vec(),
+            };
+            for (half, part) in [
+                (&mut first, part(&batch.events[..events], &batch.deliveries[..deliveries])),
+                (&mut second, part(&batch.events[events..], &batch.deliveries[deliveries..])),
+            ] {
+                if !part.events.is_empty() || !part.deliveries.is_empty() {
+                    half.batches.push(part);
+                }
+            }
+        }
+        let of_first: HashSet<(Token, Position)> =
+            first.batches.iter().flat_map(BatchSettle::places).collect();
+        for (token, record) in &self.attempts {
+            let half = match of_first.contains(&(*token, record.key.position)) {
+                true => &mut first,
+                false => &mut second,
+            };
+            half.attempts.push((*token, record.clone()));
+        }
+        Some((first, second))
+    }
+}
+
 /// Results of one batch. Items that are not named stay open.
 #[derive(Clone, Debug)]
 pub struct BatchSettle {
@@ -198,6 +246,13 @@ pub struct BatchSettle {
 }
 
 impl BatchSettle {
+    /// The events that it speaks of, each with the batch.
+    fn places(&self) -> impl Iterator<Item = (Token, Position)> + '_ {
+        let events = self.events.iter().map(|event| event.position);
+        let all = events.chain(self.deliveries.iter().map(|delivery| delivery.key.position));
+        all.map(|position| (self.token, position))
+    }
+
     /// Every delivery that it moves, those of its events included.
     pub fn moved(&self) -> impl Iterator<Item = &DeliverySettle> {
         let of_events = self.events.iter().flat_map(|event| match &event.outcome {
@@ -424,4 +479,51 @@ pub trait Queue: Send + Sync {
 
     /// Returns when there may be something to claim, or after `at_most`.
     async fn wait(&self, at_most: Duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settlement(items: u64) -> Settlement {
+        let token = |n| Token { incarnation: 1, sequence: n % 3 };
+        let position = |n| Position { ms: 1, partition: 0, n };
+        let mut settlement = Settlement::default();
+        for batch in 0..3 {
+            let numbers = (0..items).filter(|n| n % 3 == batch);
+            let events = numbers.map(|n| EventSettle {
+                position: position(n),
+                tenant: TenantId::parse("t").unwrap(),
+                outcome: EventOutcome::Unmatched,
+            });
+            let events = events.collect();
+            let part = BatchSettle { token: token(batch), events, deliveries: Vec::new() };
+            settlement.batches.push(part);
+        }
+        settlement
+    }
+
+    /// Every item is in one half, and halving on comes to single items.
+    #[test]
+    fn halves_hold_every_item_once() {
+        let mut pieces = vec![settlement(10)];
+        let mut single = Vec::new();
+        while let Some(piece) = pieces.pop() {
+            match piece.halve() {
+                Some((a, b)) => {
+                    assert_eq!(a.items() + b.items(), piece.items());
+                    assert!(a.items() > 0 && b.items() > 0);
+                    pieces.extend([a, b]);
+                }
+                None => single.push(piece),
+            }
+        }
+        let mut numbers: Vec<_> = single
+            .iter()
+            .flat_map(|piece| &piece.batches)
+            .flat_map(|batch| batch.events.iter().map(|event| event.position.n))
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+    }
 }

@@ -22,6 +22,9 @@ use super::{Labels, labels_of};
 /// Lanes up to which looking at each costs no more than looking into an index.
 const SCANNED: usize = 16;
 
+/// Lanes without filters up to which a tenant's events are matched on the spot: some ten microseconds.
+const QUICK: usize = 256;
+
 /// A tenant, as publishing and matching see it.
 #[derive(Clone, Debug)]
 pub struct TenantEntry {
@@ -40,6 +43,8 @@ pub struct TenantEntry {
     /// Ascending by number.
     lanes: Vec<Arc<Lane>>,
     index: OnceLock<Arc<Index>>,
+    /// None of the lanes has a filter.
+    plain: OnceLock<bool>,
     rate: Arc<Rate>,
 }
 
@@ -62,6 +67,7 @@ impl TenantEntry {
             exists: false,
             lanes: Vec::new(),
             index: OnceLock::new(),
+            plain: OnceLock::new(),
             rate: Arc::default(),
         }
     }
@@ -157,26 +163,67 @@ impl TenantEntry {
     fn set_lanes(&mut self, lanes: Vec<Arc<Lane>>) {
         self.lanes = lanes;
         self.index = OnceLock::new();
+        self.plain = OnceLock::new();
     }
 
-    /// The lanes that want an event, ascending; counts filters without an answer.
-    pub(super) fn matching(&self, event: &Event, unevaluable: &mut u64) -> Vec<Arc<Lane>> {
-        let mut wants = |lane: &&Arc<Lane>| match lane.wants(event) {
-            Verdict::True => true,
-            Verdict::False => false,
-            Verdict::Unevaluable(_) => {
-                *unevaluable += 1;
-                false
-            }
-        };
+    /// Whether matching an event takes microseconds: few lanes, and none of them has a filter.
+    pub(super) fn is_quick(&self) -> bool {
+        let plain = || self.lanes.iter().all(|lane| lane.filter.is_none());
+        self.lanes.len() <= QUICK && *self.plain.get_or_init(plain)
+    }
+
+    /// Places of the lanes that may want an event, ascending.
+    fn candidates(&self, event: &Event) -> Vec<usize> {
         if self.lanes.len() <= SCANNED {
-            return self.lanes.iter().filter(&mut wants).cloned().collect();
+            return (0..self.lanes.len()).collect();
         }
         let index = self.index.get_or_init(|| Arc::new(Index::of(&self.lanes)));
         let exact = index.exact.get(event.event_type.as_str()).map_or(&[][..], Vec::as_slice);
         let mut places: Vec<usize> = exact.iter().chain(&index.wild).copied().collect();
         places.sort_unstable();
-        places.into_iter().map(|place| &self.lanes[place]).filter(wants).cloned().collect()
+        places
+    }
+}
+
+/// An event of a tenant that is being matched, lane by lane.
+#[derive(Debug)]
+pub struct Matching {
+    tenant: Arc<TenantEntry>,
+    /// Places of lanes that are still to be looked at, the next one last.
+    places: Vec<usize>,
+    found: Vec<Arc<Lane>>,
+    /// Filters that had no answer for the event.
+    unevaluable: u64,
+}
+
+impl Matching {
+    /// Nothing looked at yet.
+    pub(super) fn of(tenant: Arc<TenantEntry>, event: &Event) -> Self {
+        let mut places = tenant.candidates(event);
+        places.reverse();
+        Self { tenant, places, found: Vec::new(), unevaluable: 0 }
+    }
+
+    /// Looks at lanes until all are done or `enough` says so, which is asked after each; whether all
+    /// are done. `event` is the one that this was begun with.
+    pub fn step(&mut self, event: &Event, mut enough: impl FnMut() -> bool) -> bool {
+        while let Some(place) = self.places.pop() {
+            let lane = &self.tenant.lanes[place];
+            match lane.wants(event) {
+                Verdict::True => self.found.push(Arc::clone(lane)),
+                Verdict::False => {}
+                Verdict::Unevaluable(_) => self.unevaluable += 1,
+            }
+            if enough() {
+                break;
+            }
+        }
+        self.places.is_empty()
+    }
+
+    /// The lanes found, in ascending order, and how many filters had no answer, which counts as no.
+    pub(super) fn found(self) -> (Vec<Arc<Lane>>, u64) {
+        (self.found, self.unevaluable)
     }
 }
 

@@ -22,6 +22,8 @@ use super::test_send::AT_ONCE;
 use super::{DEAF_TESTS, IDLE_MAX, RETRY_STORE, RING_DUE, RING_OVER, RING_TESTS, WorkerOptions};
 use crate::snapshot::Configuration;
 
+mod refused;
+
 /// Bodies that one take brings into memory, about.
 const TAKE_BYTES: usize = 8 * 1024 * 1024;
 /// Takes under way at once: the store answers one a commit, and while many publish, commits are
@@ -120,6 +122,10 @@ pub(super) struct Calls {
     partitions: Vec<Partition>,
     extend: Slot,
     settle: Slot,
+    /// Parts of a settlement that the store did not take, the next one last.
+    parts: Vec<Arc<Settlement>>,
+    /// How often the present settlement failed in a row, and whether another call has gone well since.
+    refused: (u32, bool),
     tests: Slot,
     last_tests: Instant,
     /// Test sends under way.
@@ -150,6 +156,8 @@ impl Calls {
             partitions: (0..options.queue.partitions()).map(partition).collect(),
             extend: Slot { busy: false, at: None },
             settle: Slot { busy: false, at: None },
+            parts: Vec::new(),
+            refused: (0, false),
             tests: Slot::due(now),
             last_tests: now,
             testing: 0,
@@ -440,13 +448,14 @@ impl Calls {
 
     /// A settlement was taken by the store.
     pub(super) fn settled(&mut self) {
-        self.settle.busy = false;
+        self.next_part();
     }
 
-    /// When the next claim is to be made by itself.
-    pub(super) fn next_claim(&self) -> Option<Instant> {
-        self.partitions
-            .iter()
+    /// When the next claim is to be made by itself. Without room for what it would bring there is none
+    /// but of test sends: room comes with a result, which turns the loop.
+    pub(super) fn next_claim(&self, room: usize) -> Option<Instant> {
+        let claims = self.partitions.iter().filter(|_| room > 0);
+        claims
             .flat_map(|p| [p.take.next(), p.due.next(), p.over.next()])
             .chain([self.tests.next().filter(|_| self.testing < AT_ONCE)])
             .flatten()

@@ -29,15 +29,20 @@ use tokio::time::Instant;
 use super::job::{Job, Place};
 use super::lane::LaneFlow;
 use super::ledger::{LEDGER_MAX, Ledger};
+use super::matcher::Question;
 use crate::snapshot::{Lane, Snapshot};
 
 mod change;
 mod intake;
+mod matching;
+mod records;
 mod results;
 mod tick;
 
 #[cfg(test)]
 mod tests;
+
+use matching::Queues;
 
 /// An event that is open for longer than this is split.
 pub(super) const SPLIT_AFTER: Duration = Duration::from_secs(1);
@@ -83,6 +88,8 @@ impl Default for WorkerLimits {
 pub(super) enum Effect {
     /// Make this attempt.
     Start(Job),
+    /// Match this event off the loop.
+    Match(Question),
     /// End what waits in a lane, step by step.
     EndLane(LaneEnd),
     /// The same, of what waits there by the store's present time: what comes after that may be meant
@@ -107,6 +114,8 @@ enum Item {
         /// Lanes whose delivery is in flight or waits in memory.
         open: Vec<Arc<Lane>>,
     },
+    /// An event that is being matched off the loop.
+    Matching,
     /// Its results are settled one by one, or there is nothing more to come.
     Apart,
 }
@@ -153,6 +162,8 @@ pub(super) struct Dispatcher {
     draining: bool,
     /// The lane that was pulled last.
     pulled: LaneNo,
+    /// Events that are matched off the loop, by tenant.
+    matching: Queues,
     /// A sink and nothing else: what is told decides nothing.
     telemetry: Telemetry,
 }
@@ -181,6 +192,7 @@ impl Dispatcher {
             claimed: 0,
             draining: false,
             pulled: LaneNo::default(),
+            matching: Queues::default(),
             telemetry,
         }
     }

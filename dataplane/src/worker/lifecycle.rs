@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pregon_store::StoreError;
-use pregon_store::queue::{Batch, LaneEnd, Queue};
+use pregon_store::queue::{Batch, LaneEnd, Queue, Settlement};
 use pregon_telemetry::Telemetry;
 use pregon_telemetry::metrics::ClaimKind;
 use tokio::sync::{mpsc, watch};
@@ -16,11 +16,14 @@ use super::calls::Reply;
 use super::dispatch::Effect;
 use super::gates::persist;
 use super::job::Report;
+use super::matcher::Answer;
 use super::{CENSUS, Driver, RETRY_STORE, disable};
 use crate::snapshot::Snapshot;
 
 /// Reports taken in at once before the loop looks at anything else.
 const REPORTS_AT_ONCE: usize = 256;
+/// Matched events taken in at once, likewise.
+const ANSWERS_AT_ONCE: usize = 64;
 /// How long a ring of this node's own takes to come back to it, if it does.
 const RING_BACK: Duration = Duration::from_millis(200);
 /// How long results may take to settle, and batches to be given back, after the drain limit.
@@ -30,11 +33,12 @@ impl Driver {
     /// Claims, attempts and settles until it is asked to go.
     pub(super) async fn run(
         mut self,
-        mut inbox: mpsc::Receiver<Report>,
+        (mut inbox, mut matched): (mpsc::Receiver<Report>, mpsc::Receiver<Answer>),
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
         drain: CancellationToken,
     ) {
         let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
+        let mut answers = Vec::with_capacity(ANSWERS_AT_ONCE);
         loop {
             let wake = self.advance();
             tokio::select! {
@@ -47,6 +51,12 @@ impl Driver {
                     self.serve(&mut snapshots);
                 }
                 _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => self.take_in(&mut reports),
+                _ = matched.recv_many(&mut answers, ANSWERS_AT_ONCE), if !matched.is_closed() => {
+                    let now = Instant::now();
+                    for answer in answers.drain(..) {
+                        self.machine.on_matched(answer, now, self.options.clock.now());
+                    }
+                }
                 reply = self.calls.next() => self.answer(reply),
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -71,7 +81,8 @@ impl Driver {
         self.settle(now);
         self.publish_load(now);
         let settle = self.machine.settle_due().filter(|_| self.calls.can_settle());
-        [self.machine.next_tick(now), self.machine.lease_due(), settle, self.calls.next_claim()]
+        let claim = self.calls.next_claim(self.machine.room());
+        [self.machine.next_tick(now), self.machine.lease_due(), settle, claim]
             .into_iter()
             .flatten()
             .min()
@@ -93,6 +104,7 @@ impl Driver {
         for effect in self.machine.effects() {
             match effect {
                 Effect::Start(job) => self.attempts.start(job),
+                Effect::Match(question) => self.matcher.ask(question),
                 Effect::EndLane(end) => {
                     let telemetry = self.options.telemetry.clone();
                     self.in_background(end_lane(self.queue(), end, telemetry));
@@ -148,11 +160,13 @@ impl Driver {
         match reply {
             Reply::Rang => self.calls.rang(now),
             Reply::Took { partition, asked, result } => {
+                self.heard(&result);
                 self.calls.took(partition, &result, now);
                 let batch = said("take events", result).flatten();
                 self.take_up(batch, ClaimKind::Take, asked, now);
             }
             Reply::Due { partition, asked, request, result } => {
+                self.heard(&result);
                 self.calls.came_due(partition, &result, now);
                 if let Some(due) = said("claim due deliveries", result) {
                     let partition = self.calls.partition(partition);
@@ -188,6 +202,7 @@ impl Driver {
             }
             Reply::Tested => self.calls.tested(now),
             Reply::Extended { tokens, asked, result } => {
+                self.heard(&result);
                 self.calls.extended(result.is_err(), now);
                 if let Some(lost) = said("extend leases", result) {
                     self.machine.on_extended(&tokens, &lost, asked);
@@ -195,7 +210,11 @@ impl Driver {
                 }
             }
             Reply::Settled { settlement, asked, result } => match said("settle results", result) {
-                None => self.calls.settle(settlement, RETRY_STORE),
+                None => {
+                    if let Some(refused) = self.calls.not_settled(settlement) {
+                        self.set_aside(&refused);
+                    }
+                }
                 Some(settled) => {
                     self.calls.settled();
                     self.traced.settled(&settlement, &settled, asked);
@@ -205,6 +224,25 @@ impl Driver {
                     }
                 }
             },
+        }
+    }
+
+    /// Notes that the store answered.
+    fn heard<T>(&mut self, result: &Result<T, StoreError>) {
+        if result.is_ok() {
+            self.calls.store_answers();
+        }
+    }
+
+    /// The store does not take this one result, whatever else it takes. Its batch is left to run out:
+    /// it is taken over then, and held back if it goes on like this.
+    fn set_aside(&mut self, refused: &Settlement) {
+        for batch in &refused.batches {
+            tracing::error!(
+                token = %batch.token, events = ?batch.events, deliveries = ?batch.deliveries,
+                "the store does not take a result: it is set aside, and its batch left to run out"
+            );
+            self.machine.lose(batch.token);
         }
     }
 
@@ -252,6 +290,8 @@ impl Driver {
                 break;
             }
             self.calls.extend(self.machine.leases(now), now);
+            let extend = self.machine.lease_due().unwrap_or(last);
+            let wake = last.min(extend.max(now + RETRY_STORE));
             if self.calls.can_settle()
                 && let Some(settlement) = self.machine.settlement(now)
             {
@@ -260,7 +300,7 @@ impl Driver {
             tokio::select! {
                 _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => self.take_in(&mut reports),
                 reply = self.calls.next() => self.answer(reply),
-                () = tokio::time::sleep_until(last) => {}
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
         self.give_back().await;

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fault::{Fault, Result};
 use super::room::Room;
+use super::standing::Standing;
 use super::state::{State, Tx};
 use super::{EmbeddedOptions, History, SyncMode, schema};
 use crate::StoreError;
@@ -69,6 +70,8 @@ pub(super) struct Bells {
     pub chunk: watch::Sender<i64>,
     /// Which claims are committed.
     pub gate: Gate,
+    /// How the writer is.
+    pub standing: Standing,
 }
 
 /// Lets a reader see the claims that were answered before it came: those may not be committed
@@ -169,6 +172,7 @@ impl Engine {
     pub fn run(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if self.stale && self.restore().is_err() {
             let error = StoreError::Unavailable("the database cannot be read".to_owned());
+            self.bells.standing.failed(error.to_string());
             jobs.iter_mut().for_each(|job| job.answer(Err(error.clone())));
             return;
         }
@@ -181,7 +185,12 @@ impl Engine {
         let outcome = self.transaction(&mut jobs, early);
         self.healthy = outcome.is_ok();
         match outcome {
-            Ok(()) => jobs.iter_mut().for_each(|job| job.answer(Ok(()))),
+            Ok(()) => {
+                if jobs.iter().any(|job| job.class() == Class::Accept) {
+                    self.bells.standing.wrote();
+                }
+                jobs.iter_mut().for_each(|job| job.answer(Ok(())));
+            }
             Err(fault) => self.one_by_one(jobs, &fault),
         }
     }
@@ -211,7 +220,14 @@ impl Engine {
             {
                 outcome = self.transaction(&mut one, false);
             }
-            one[0].answer(outcome.map_err(StoreError::from));
+            let outcome = outcome.map_err(StoreError::from);
+            match (&outcome, one[0].class()) {
+                (Ok(()), Class::Accept) => self.bells.standing.wrote(),
+                (Err(StoreError::Full(_)), _) | (Ok(()), _) => {}
+                (Err(error), Class::Accept) => self.bells.standing.failed(error.to_string()),
+                (Err(_), Class::Claim | Class::Finish | Class::Decide) => {}
+            }
+            one[0].answer(outcome);
         }
     }
 

@@ -4,7 +4,7 @@
 //! and is then told that the store does not answer; a write that nobody waits for any more is not
 //! begun. In memory there are no threads: calls run where they are made, one at a time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::engine::{Bells, Class, Engine, Gate, Job};
 use super::fault::Result;
+use super::files::{lock, private_file};
 use super::room::Room;
+use super::standing::{Alive, Standing};
 use super::state::Tx;
 use super::test_sends::Board;
 use super::{EmbeddedOptions, Location, OpenError, SyncMode, schema};
@@ -26,6 +28,9 @@ use crate::queue::Durability;
 
 /// How long a caller waits.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How long whoever settles waits. A settle that was begun is carried out however long the disk takes,
+/// and a repeat would find its batch gone: so its answer is waited for.
+pub(super) const DEADLINE_SETTLE: Duration = Duration::from_secs(60);
 /// How long a caller waits who has everything counted: a million deliveries take 100 ms.
 const DEADLINE_ALL: Duration = Duration::from_secs(30);
 /// Calls that wait for the writer or for a reader; with the largest publishes 64 MiB.
@@ -134,6 +139,7 @@ impl Handle {
             revision: watch::Sender::new(0),
             chunk: watch::Sender::new(0),
             gate: Gate::default(),
+            standing: Standing::default(),
         });
         let mode = match options.location.clone() {
             Location::Memory => {
@@ -170,6 +176,11 @@ impl Handle {
         self.bells.chunk.subscribe()
     }
 
+    /// How the writer is.
+    pub fn standing(&self) -> &Standing {
+        &self.bells.standing
+    }
+
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -179,6 +190,21 @@ impl Handle {
     /// after a rollback.
     pub async fn write<T, F>(
         &self,
+        class: Class,
+        items: usize,
+        work: F,
+    ) -> std::result::Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.write_within(DEADLINE, class, items, work).await
+    }
+
+    /// As [`Self::write`], with patience of the caller's.
+    pub async fn write_within<T, F>(
+        &self,
+        deadline: Duration,
         class: Class,
         items: usize,
         work: F,
@@ -202,7 +228,7 @@ impl Handle {
                     threads.writer.send(Write { job, items }).await?;
                     answer.await.unwrap_or_else(|_| Err(gone()))
                 };
-                in_time(DEADLINE, call).await
+                in_time(deadline, call).await
             }
         }
     }
@@ -348,7 +374,11 @@ impl Threads {
         let readers = options.readers.max(1);
         let (writer, writes) = Port::new(1);
         let (reader, reads) = Port::new(readers);
-        let mut running = vec![spawn("store-writer", move || write_on(engine, &writes, lock))?];
+        let alive = Alive(bells.clone());
+        let mut running = vec![spawn("store-writer", move || {
+            let _alive = alive;
+            write_on(engine, &writes, lock);
+        })?];
         let reads = Arc::new(Mutex::new(reads));
         for _ in 0..readers {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -451,41 +481,4 @@ fn random() -> std::result::Result<i64, OpenError> {
     getrandom::fill(&mut bytes)
         .map_err(|error| OpenError::Database(format!("no randomness: {error}")))?;
     Ok(i64::from_le_bytes(bytes))
-}
-
-/// Makes the directory for its owner alone, and takes the lock in it.
-fn lock(path: &Path) -> std::result::Result<File, OpenError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| OpenError::File { path, source }
-    };
-    make_directory(path).map_err(failed(path))?;
-    let name = path.join("lock");
-    let file = private_file(&name).map_err(failed(&name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(OpenError::File { path: name, source }),
-    }
-}
-
-#[cfg(unix)]
-fn make_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-#[cfg(not(unix))]
-fn make_directory(path: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(path)
-}
-
-/// Opens a file for its owner alone, made if it is missing. SQLite gives its own files beside the
-/// database the database's mode.
-pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

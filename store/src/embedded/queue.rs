@@ -10,7 +10,7 @@ use pregon_core::outcome::EndReason;
 
 use super::codec::PARTITION;
 use super::engine::Class;
-use super::executor::Handle;
+use super::executor::{DEADLINE_SETTLE, Handle};
 use super::{due, lanes, publish, settle, single, take, takeover};
 use crate::StoreError;
 use crate::queue::{
@@ -94,7 +94,8 @@ impl Queue for Handle {
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
         let settlement = settle::Prepared::new(settlement)?;
         let items = settlement.items();
-        self.write(Class::Finish, items, move |tx| settle::settle(tx, &settlement)).await
+        let work = move |tx: &mut super::state::Tx<'_>| settle::settle(tx, &settlement);
+        self.write_within(DEADLINE_SETTLE, Class::Finish, items, work).await
     }
 
     async fn release(&self, tokens: &[Token]) -> Result<(), StoreError> {

@@ -180,7 +180,7 @@ fn set_aside(path: &Path, bytes: u64) -> std::io::Result<()> {
     if std::fs::metadata(path).is_ok_and(|found| found.len() >= bytes) {
         return Ok(());
     }
-    let mut file = super::executor::private_file(path)?;
+    let mut file = super::files::private_file(path)?;
     let zeros = vec![0u8; 1024 * 1024];
     let mut rest = bytes;
     while rest > 0 {

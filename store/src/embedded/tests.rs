@@ -24,6 +24,7 @@ mod board;
 mod durable;
 mod flow;
 mod full;
+mod standing;
 mod trim;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -40,6 +41,10 @@ struct Bench {
 impl Bench {
     fn memory() -> Self {
         Self::with(Location::Memory, |_| {})
+    }
+
+    fn open(path: &std::path::Path) -> Result<Self, OpenError> {
+        Self::at(Location::Directory(path.to_owned()), ManualClock::at(START), |_| {})
     }
 
     fn with(location: Location, change: impl FnOnce(&mut EmbeddedOptions)) -> Self {

@@ -26,11 +26,23 @@ pub struct Plan<'a> {
     pub all: &'a [&'a str],
     /// What is in the environment of control and of every node; none: nothing.
     pub env: Option<&'a Env>,
+    /// What is in that of control instead.
+    pub control_env: Option<&'a Env>,
+    /// What is in that of every node instead.
+    pub node_env: Option<&'a Env>,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { nodes: 2, keep: Keep::Nothing, node: &[], all: &[], env: None }
+        Self {
+            nodes: 2,
+            keep: Keep::Nothing,
+            node: &[],
+            all: &[],
+            env: None,
+            control_env: None,
+            node_env: None,
+        }
     }
 }
 
@@ -72,14 +84,15 @@ impl Planes {
         let usual = ["--master-key-file", &key, "--listen", "127.0.0.1:0", "--allow-http"];
         let loopback = ["--allow-egress", "127.0.0.0/8"];
         let all = [&store[..], &usual, &loopback, plan.all].concat();
-        let env = plan.env.cloned().unwrap_or_default();
-        let control = Plane::start(&[&["control"], &all[..]].concat(), &env).await;
+        let env = |own: Option<&Env>| own.or(plan.env).cloned().unwrap_or_default();
+        let control_env = env(plan.control_env);
+        let control = Plane::start(&[&["control"], &all[..]].concat(), &control_env).await;
         let mut nodes = Vec::with_capacity(plan.nodes);
         for n in 0..plan.nodes {
             let id = format!("n{n}");
             let own = ["--node-id", &id];
             let args = [&["dataplane"], &all[..], &own, plan.node].concat();
-            nodes.push(Plane::start(&args, &env).await);
+            nodes.push(Plane::start(&args, &env(plan.node_env)).await);
         }
         let planes = Self { control, nodes, redis, _dir: dir };
         // Callers who need a token look for themselves.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pregon_core::attempt::{AttemptRecord, End, RecordKind};
+use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, LaneNo, NodeId, TenantId};
@@ -14,28 +14,28 @@ use pregon_store::queue::{
     Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HELD_BACK_AT,
     HeldDelivery, LaneClose, LaneEnd, OpenEvent, STEP_MAX, Token, Transition,
 };
-use pregon_telemetry::AttemptSeen;
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::records::Ends;
 use super::{Dispatcher, Effect, Item, OPENING, PAUSE_PROBE, REVISION_PROBE, SUSPECT_HOLD, Work};
 use crate::snapshot::Lane;
 use crate::worker::job::{Job, Place, Share};
 use crate::worker::lane::Admission;
-use crate::worker::{record, traced};
+use crate::worker::traced;
 
 /// Where a delivery goes that node after node went down with.
 const HELD_BACK: Transition = Transition::Later(SUSPECT_HOLD, PendingReason::Suspect);
 
 /// The moment at which a batch is worked on, and what is known of its earlier life.
 #[derive(Clone, Copy)]
-struct Intake<'a> {
-    now: Instant,
-    wall: Timestamp,
+pub(super) struct Intake<'a> {
+    pub(super) now: Instant,
+    pub(super) wall: Timestamp,
     /// Node after node went down with it as the only suspect in hand: nothing of it is attempted.
-    held_back: bool,
+    pub(super) held_back: bool,
     /// Who had it before and may have sent some of it.
-    lost_by: Option<&'a NodeId>,
+    pub(super) lost_by: Option<&'a NodeId>,
 }
 
 impl Dispatcher {
@@ -108,6 +108,9 @@ impl Dispatcher {
             let outcome = EventOutcome::Postponed(REVISION_PROBE);
             return self.event_done(place.token, event, outcome, Vec::new(), intake.now);
         }
+        if !self.snapshot.matches_quickly(&event.tenant) {
+            return self.match_elsewhere(place, open, intake);
+        }
         let snapshot = Arc::clone(&self.snapshot);
         let timed = self.telemetry.recorded(event).map(|_| Instant::now());
         let matched = catch_unwind(AssertUnwindSafe(|| snapshot.matching(event)));
@@ -115,7 +118,19 @@ impl Dispatcher {
             let count = matched.as_ref().map_or(0, Vec::len);
             traced::matched(&self.telemetry, event, place.token, begun, count);
         }
-        let Ok(mut lanes) = matched else {
+        self.on_lanes(place, open, matched.ok(), intake)
+    }
+
+    /// An event was matched; without lanes: matching it panicked.
+    pub(super) fn on_lanes(
+        &mut self,
+        place: Place,
+        open: &OpenEvent,
+        lanes: Option<Vec<Arc<Lane>>>,
+        intake: Intake<'_>,
+    ) -> Item {
+        let event = &open.event;
+        let Some(mut lanes) = lanes else {
             tracing::error!(event = %event.name(), "matching an event panicked; it is set aside");
             return self.event_done(
                 place.token,
@@ -391,7 +406,7 @@ impl Dispatcher {
         DeliverySettle { key, tenant, attempts, max_pending, age: Duration::ZERO, to }
     }
 
-    fn event_done(
+    pub(super) fn event_done(
         &mut self,
         token: Token,
         event: &Event,
@@ -403,93 +418,6 @@ impl Dispatcher {
             EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
         self.settle_event(token, settle, records, now);
         Item::Apart
-    }
-
-    /// Tells of what was no attempt of this node's.
-    fn tell_end(&self, record: &AttemptRecord, event: &Event, lane: Option<&Lane>) {
-        self.telemetry.attempt(AttemptSeen {
-            record,
-            event,
-            subscription: lane.map(|lane| &lane.name),
-            parent: None,
-            render: 0,
-            ended: self.telemetry.now(),
-        });
-    }
-
-    /// A record of an attempt that another node may have made before it lost its lease.
-    fn lost_record(
-        &self,
-        key: DeliveryKey,
-        event: &Event,
-        lane: &Lane,
-        number: u32,
-        node: &NodeId,
-        wall: Timestamp,
-    ) -> AttemptRecord {
-        AttemptRecord {
-            node: node.clone(),
-            url: Arc::clone(lane.url.shared()),
-            reason: "may have been sent: the node lost its lease".to_owned(),
-            ..self.record(key, event, RecordKind::Lost, number, wall)
-        }
-    }
-
-    /// A record of an end without an attempt.
-    pub(super) fn end_record(
-        &self,
-        key: DeliveryKey,
-        event: &Event,
-        number: u32,
-        to: Transition,
-        wall: Timestamp,
-    ) -> AttemptRecord {
-        AttemptRecord { end: to.end(), ..self.record(key, event, RecordKind::Ended, number, wall) }
-    }
-
-    fn record(
-        &self,
-        key: DeliveryKey,
-        event: &Event,
-        kind: RecordKind,
-        number: u32,
-        start: Timestamp,
-    ) -> AttemptRecord {
-        let blank = record::blank(&self.node, self.snapshot.revision(), key, event);
-        let record = AttemptRecord { kind, number, start, ..blank };
-        match self.snapshot.lane(key.lane).map(|lane| &lane.contract) {
-            None => record,
-            Some(contract) => AttemptRecord {
-                contract: contract.id().clone(),
-                contract_revision: contract.revision(),
-                ..record
-            },
-        }
-    }
-}
-
-/// What a move means for the log.
-pub(super) trait Ends {
-    /// Whether the delivery ends with it.
-    fn ends(&self) -> bool {
-        self.end().is_some()
-    }
-    /// How it ends.
-    fn end(&self) -> Option<End>;
-}
-
-impl Ends for Transition {
-    fn end(&self) -> Option<End> {
-        let (state, reason) = match self {
-            Transition::Succeeded => (DeliveryState::Succeeded, None),
-            Transition::Failed(reason) => (DeliveryState::Failed, Some(*reason)),
-            Transition::Cancelled(reason) => (DeliveryState::Cancelled, Some(*reason)),
-            Transition::Retry(_)
-            | Transition::Waiting(_)
-            | Transition::Later(..)
-            | Transition::Held => return None,
-        };
-        Some(End { state, reason })
     }
 }
 

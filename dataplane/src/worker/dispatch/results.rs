@@ -14,7 +14,7 @@ use pregon_store::queue::{
 use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 
-use super::intake::Ends;
+use super::records::Ends;
 use super::{Dispatcher, Effect, Item};
 use crate::worker::job::{Job, Report};
 use crate::worker::traced;
@@ -93,7 +93,7 @@ impl Dispatcher {
         };
         let Some(item) = work.items.get_mut(place.item) else { return };
         match item {
-            Item::Apart => self.settle_delivery(place.token, moved, new, now),
+            Item::Apart | Item::Matching => self.settle_delivery(place.token, moved, new, now),
             Item::Event { event, done, records, open } => {
                 open.retain(|lane| lane.lane != moved.key.lane);
                 done.push(moved);

@@ -30,6 +30,8 @@ struct Rig {
     next: u64,
     /// What the last settlement made due, by partition.
     due: HashMap<PartitionNo, Duration>,
+    /// Events that are to be matched off the loop.
+    questions: Vec<Question>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -72,6 +74,7 @@ impl Rig {
             now: Instant::now(),
             next: 0,
             due: HashMap::new(),
+            questions: Vec::new(),
             _stop: stop.drop_guard(),
         }
     }
@@ -162,6 +165,10 @@ impl Rig {
     fn started(&mut self) -> Vec<Job> {
         let starts = self.machine.effects().into_iter().filter_map(|effect| match effect {
             Effect::Start(job) => Some(job),
+            Effect::Match(question) => {
+                self.questions.push(question);
+                None
+            }
             Effect::EndLane(_)
             | Effect::EndLaneSoFar(_)
             | Effect::CloseLane(_)
@@ -360,6 +367,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_told_in_the_lo
     assert_eq!(attempts[0].1.contract, cloudevents);
 }
 
+mod matching;
 mod suspects;
 mod wakeups;
 
