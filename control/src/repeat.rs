@@ -18,7 +18,7 @@ use pregon_proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-/// Request ids of replays and cancels that are remembered: 48 bytes each.
+/// Request ids of replays and cancels that are remembered: some 100 bytes each.
 const RECENT: usize = 100_000;
 
 /// A request message whose content can be hashed.
@@ -155,28 +155,47 @@ pub(crate) struct Recent(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    digests: HashMap<[u8; 16], [u8; 16]>,
+    known: HashMap<[u8; 16], ([u8; 16], First)>,
     order: VecDeque<([u8; 16], Timestamp)>,
 }
 
+/// What is known of the first request of an id.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct First {
+    /// When it came.
+    pub time: Timestamp,
+    /// What a run over many deliveries answered at its end.
+    pub answer: Option<v1::ReplayDeliveriesResponse>,
+}
+
 impl Recent {
-    /// Remembers a request, or refuses it where its id was used for another one.
-    pub(crate) fn note(&self, repeat: &Repeat, now: Timestamp) -> Result<(), Refusal> {
+    /// Remembers a request and answers what is known of the first one, or refuses it where its id was
+    /// used for another one.
+    pub(crate) fn note(&self, repeat: &Repeat, now: Timestamp) -> Result<First, Refusal> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((id, noted)) = memory.order.front().copied()
             && (memory.order.len() >= RECENT || now.since(noted) >= limits::REQUEST_ID_KEPT)
         {
             memory.order.pop_front();
-            memory.digests.remove(&id);
+            memory.known.remove(&id);
         }
-        match memory.digests.get(&repeat.id) {
-            Some(digest) if *digest == repeat.digest => Ok(()),
+        match memory.known.get(&repeat.id) {
+            Some((digest, first)) if *digest == repeat.digest => Ok(first.clone()),
             Some(_) => Err(reused()),
             None => {
-                memory.digests.insert(repeat.id, repeat.digest);
+                let first = First { time: now, answer: None };
+                memory.known.insert(repeat.id, (repeat.digest, first.clone()));
                 memory.order.push_back((repeat.id, now));
-                Ok(())
+                Ok(first)
             }
+        }
+    }
+
+    /// Remembers what a request that was noted came to.
+    pub(crate) fn answered(&self, repeat: &Repeat, answer: v1::ReplayDeliveriesResponse) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, first)) = memory.known.get_mut(&repeat.id) {
+            first.answer = Some(answer);
         }
     }
 }
@@ -221,7 +240,9 @@ mod tests {
         let now = Timestamp::from_millis(0);
         let one = Repeat { id: [1; 16], digest: [1; 16] };
         let other = Repeat { id: [1; 16], digest: [2; 16] };
-        assert!(recent.note(&one, now).is_ok() && recent.note(&one, now).is_ok());
+        let first = First { time: now, answer: None };
+        assert_eq!(recent.note(&one, now).unwrap(), first);
+        assert_eq!(recent.note(&one, Timestamp::from_millis(5)).unwrap(), first);
         assert_eq!(recent.note(&other, now).unwrap_err().reason, Reason::RequestIdReused);
         assert!(recent.note(&other, now.plus(limits::REQUEST_ID_KEPT)).is_ok());
     }

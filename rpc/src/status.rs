@@ -40,6 +40,9 @@ const VIOLATION_OVERHEAD: usize = 16;
 #[expect(clippy::needless_pass_by_value, reason = "handlers end in `.map_err(status)`")]
 pub fn status(refusal: Refusal) -> tonic::Status {
     let code = refusal.code();
+    if code == Code::Internal {
+        tracing::error!(cause = refusal.message, "a call was answered INTERNAL");
+    }
     let message = cut(&refusal.message, MESSAGE_LEN).to_owned();
     let (violations, omitted) = field_violations(&refusal.violations);
 

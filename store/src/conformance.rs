@@ -265,6 +265,8 @@ macro_rules! conformance_queue {
                 the_same_tag_makes_no_second_one
                 a_replay_is_replayed
                 a_replay_ends_by_itself
+                what_is_served_is_replayed_on_demand_only
+                replays_of_large_fan_outs_are_all_looked_at
                 an_event_that_is_gone_cannot_be_replayed
                 many_are_replayed_in_one_step
             ]
@@ -292,6 +294,7 @@ macro_rules! conformance_queue {
                 a_lane_shows_what_waits
                 a_closed_lane_says_until_when
                 attempts_of_a_lane_are_found_newest_first
+                ends_without_an_attempt_hide_no_attempts
                 a_look_says_how_far_back_it_reached
                 attempts_of_an_event_are_told_by_delivery
             ]

@@ -389,6 +389,9 @@ pub struct Replay {
     pub key: DeliveryKey,
     /// Names the new delivery; the same tag makes no second one.
     pub tag: ReplayTag,
+    /// Makes none where the event needs none: another of its deliveries to this lane is pending, or
+    /// was made after this one and succeeded.
+    pub where_needed: bool,
 }
 
 /// What became of a replay.
@@ -398,6 +401,8 @@ pub enum Replayed {
     Created(DeliveryKey),
     /// The same tag made it before.
     Existed(DeliveryKey),
+    /// Another delivery of the event to the lane is pending, or succeeded since.
+    Needless,
     /// The event is no longer kept.
     EventGone,
 }

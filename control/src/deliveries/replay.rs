@@ -1,11 +1,14 @@
 //! Replays: one delivery, or all that filters choose.
 //!
-//! A replay is named by a tag made from the request and the delivery it repeats, so that a step
-//! that is repeated after an unknown outcome makes nothing twice. A run over many goes page by page
+//! A replay is named by a tag made from the request, the event and the lane, so that a request makes
+//! at most one of each, however often its steps are repeated. A run over many goes page by page
 //! through the log, each page one atomic step. Its cursor holds what the run started with (its
 //! salt and its moment, so that it never replays its own replays) and where the next page begins.
+//!
+//! A run repeats what was not served: the store leaves out an event that has another delivery to the
+//! lane that is pending, or that succeeded since. So the same run may be made again and again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +33,7 @@ use super::event_type;
 use crate::catalog::{self, Kind};
 use crate::commit::How;
 use crate::options::draining;
+use crate::repeat::{First, Repeat};
 use crate::{Control, map, parse, repeat};
 
 /// The stream of answers of a run.
@@ -42,7 +46,7 @@ type Salt = [u8; 16];
 fn tag(salt: &Salt, key: DeliveryKey) -> ReplayTag {
     let mut hash = Sha256::new();
     hash.update(salt);
-    hash.update(key.to_string());
+    hash.update(DeliveryKey { replay: None, ..key }.to_string());
     let hash: [u8; 32] = hash.finalize().into();
     ReplayTag::from_bits(hash.first_chunk().copied().unwrap_or_default())
 }
@@ -100,11 +104,12 @@ impl Control {
             }
             return Ok(v1::ReplayDeliveryResponse { delivery: shown });
         }
-        match self.store.queue.replay(&[Replay { key: old.key, tag }]).await?.first() {
+        let wish = Replay { key: old.key, tag, where_needed: false };
+        match self.store.queue.replay(&[wish]).await?.first() {
             Some(Replayed::Created(_) | Replayed::Existed(_)) => {
                 Ok(v1::ReplayDeliveryResponse { delivery: shown })
             }
-            Some(Replayed::EventGone) | None => {
+            Some(Replayed::EventGone | Replayed::Needless) | None => {
                 Err(Refusal::not_found("event", old.event.name().to_string()))
             }
         }
@@ -219,6 +224,8 @@ struct Run {
     per_second: u32,
     next_step: Instant,
     validate_only: bool,
+    /// The request, where its answer as a whole is to be remembered.
+    repeat: Option<Repeat>,
     ended: bool,
     sums: v1::ReplayDeliveriesResponse,
 }
@@ -252,8 +259,13 @@ pub(super) async fn begin(
         wrong.add("per_second", Rule::OutOfRange, "must not be negative");
     }
     let (tenant, (limit, per_second)) = parse::done(wrong, tenant.zip(limit.zip(per_second)))?;
-    if let Some(repeat) = &how.repeat {
-        control.recent.note(repeat, control.clock.now())?;
+    let now = control.clock.now();
+    let first = match &how.repeat {
+        Some(repeat) => control.recent.note(repeat, now)?,
+        None => First { time: now, answer: None },
+    };
+    if let (Some(answer), None) = (first.answer, &cursor) {
+        return Ok(Box::pin(futures::stream::iter([Ok(answer)])));
     }
     let room = control.room_for_replays(&tenant).await?;
     if let Some(name) = &subscription {
@@ -265,11 +277,12 @@ pub(super) async fn begin(
         query.lane = Some(lane.ok_or_else(gone)?);
     }
     query.tenant = Some(tenant.clone());
-    let fresh = || Start { salt: control.salt(&how), time: control.clock.now() };
+    let fresh = || Start { salt: control.salt(&how), time: first.time };
     let (start, place) = match cursor.as_deref().and_then(Start::read) {
         Some((start, place)) => (start, Some(place)),
         None => (fresh(), None),
     };
+    let repeat = how.repeat.filter(|_| place.is_none());
     let run = Run {
         tenant,
         query,
@@ -281,6 +294,7 @@ pub(super) async fn begin(
         per_second,
         next_step: Instant::now(),
         validate_only: request.validate_only,
+        repeat,
         ended: false,
         sums: v1::ReplayDeliveriesResponse::default(),
         control,
@@ -340,7 +354,8 @@ impl Run {
             () = tokio::time::sleep_until(self.next_step) => {}
         }
         let pace = usize::try_from(self.per_second).unwrap_or(usize::MAX);
-        let most = STEP_MAX.min(self.left).min(if pace == 0 { STEP_MAX } else { pace });
+        let room = usize::try_from(self.room.max(1)).unwrap_or(usize::MAX);
+        let most = STEP_MAX.min(self.left).min(room).min(if pace == 0 { STEP_MAX } else { pace });
         let page = control.store.log.deliveries(&self.query, self.place.as_deref(), most).await?;
         let chosen: Vec<_> = page.items.into_iter().filter(|it| self.wants(it)).collect();
         let lanes: Vec<_> = chosen.iter().map(|it| it.key.lane).collect();
@@ -352,17 +367,31 @@ impl Run {
         let replays: Vec<_> = chosen
             .iter()
             .filter(|it| receives(&it.key.lane))
-            .map(|it| Replay { key: it.key, tag: tag(&self.start.salt, it.key) })
+            .map(|it| Replay {
+                key: it.key,
+                tag: tag(&self.start.salt, it.key),
+                where_needed: true,
+            })
             .collect();
         let mut skipped = chosen.len() - replays.len();
         let mut done = 0;
-        if !self.validate_only && !replays.is_empty() {
-            self.take_room(replays.len())?;
+        if self.validate_only {
+            self.left -= replays.len();
+        } else if !replays.is_empty() {
+            if self.room == 0 {
+                return Err(no_room(&self.tenant));
+            }
             let answers = control.store.queue.replay(&replays).await?;
-            let gone = answers.iter().filter(|it| **it == Replayed::EventGone).count();
-            (skipped, done) = (skipped + gone, answers.len() - gone);
+            // Two deliveries of one event to one lane make one.
+            let made = answers.iter().filter_map(|it| match it {
+                Replayed::Created(key) | Replayed::Existed(key) => Some(key),
+                Replayed::EventGone | Replayed::Needless => None,
+            });
+            done = made.collect::<HashSet<_>>().len();
+            skipped += answers.len() - done;
+            self.left -= done;
+            self.room = self.room.saturating_sub(done as u64);
         }
-        self.left -= replays.len();
         self.sums.matched += map::count(chosen.len() as u64);
         self.sums.done += map::count(done as u64);
         self.sums.skipped += map::count(skipped as u64);
@@ -373,21 +402,19 @@ impl Run {
         self.place = page.next.filter(|_| self.left > 0);
         self.ended = self.place.is_none();
         self.sums.cursor = self.cursor();
+        if let Some(repeat) = self.repeat.filter(|_| self.ended) {
+            control.recent.answered(&repeat, self.sums.clone());
+        }
         Ok(self.sums.clone())
     }
 
-    /// Whether a delivery that the log's filters chose is to be replayed: it has ended, and was
-    /// there before the run.
+    /// Whether a delivery that the log's filters chose is to be replayed: it has ended, was there
+    /// before the run, and is not of this run itself.
     fn wants(&self, record: &DeliveryRecord) -> bool {
         record.state != DeliveryState::Pending
             && record.create_time <= self.start.time
+            && record.key.replay != Some(tag(&self.start.salt, record.key))
             && self.query.to.is_none_or(|to| record.create_time < to)
-    }
-
-    fn take_room(&mut self, replays: usize) -> Result<(), Refusal> {
-        let room = self.room.checked_sub(replays as u64);
-        self.room = room.ok_or_else(|| no_room(&self.tenant))?;
-        Ok(())
     }
 
     fn cursor(&self) -> String {
@@ -411,11 +438,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_of_one_request_and_one_delivery() {
+    fn a_tag_is_of_one_request_event_and_lane() {
         let key: DeliveryKey = "00000000000000000001-1".parse().unwrap();
         let other: DeliveryKey = "00000000000000000001-2".parse().unwrap();
         assert_eq!(tag(&[1; 16], key), tag(&[1; 16], key));
         assert_ne!(tag(&[1; 16], key), tag(&[2; 16], key));
         assert_ne!(tag(&[1; 16], key), tag(&[1; 16], other));
+        let replay = DeliveryKey { replay: Some(tag(&[3; 16], key)), ..key };
+        assert_eq!(
+            tag(&[1; 16], replay),
+            tag(&[1; 16], key),
+            "of a replay it is that of its event"
+        );
     }
 }

@@ -147,13 +147,39 @@ async fn many_are_replayed_in_batches() {
     assert_eq!((last.matched, last.done, last.skipped, last.cursor.as_str()), (450, 0, 0, ""));
     assert_eq!(pending(&world).await, 0);
 
-    let all = answers(&world, run()).await.unwrap();
-    let last = all.last().unwrap();
-    assert_eq!((last.matched, last.done, last.skipped, last.cursor.as_str()), (450, 450, 0, ""));
-    assert!(all.len() >= 3 && all[..all.len() - 1].iter().all(|it| !it.cursor.is_empty()));
-    assert_eq!(pending(&world).await, 450);
     let few = v1::ReplayDeliveriesRequest { limit: 7, ..run() };
     assert_eq!(answers(&world, few).await.unwrap().last().unwrap().done, 7);
+    let all = answers(&world, run()).await.unwrap();
+    let last = all.last().unwrap();
+    assert_eq!((last.matched, last.done, last.skipped, last.cursor.as_str()), (450, 443, 7, ""));
+    assert!(all.len() >= 3 && all[..all.len() - 1].iter().all(|it| !it.cursor.is_empty()));
+    assert_eq!(pending(&world).await, 450);
+}
+
+/// As a job does that runs every few minutes.
+#[tokio::test]
+async fn the_same_run_again_sends_nothing_twice() {
+    let world = World::with_subscription().await;
+    failed(&world, 3).await;
+    let go = async |request_id: &str| {
+        world.clock.advance(Duration::from_secs(60));
+        let request = v1::ReplayDeliveriesRequest { request_id: request_id.into(), ..run() };
+        let last = answers(&world, request).await.unwrap().pop().unwrap();
+        (last.matched, last.done, last.skipped)
+    };
+    assert_eq!(go("").await, (3, 3, 0));
+    assert_eq!(go("").await, (3, 0, 3), "what was replayed is pending");
+    assert_eq!(pending(&world).await, 3);
+    world.settle_due(Transition::Failed(EndReason::AttemptsExhausted)).await;
+    assert_eq!(go("one").await, (6, 3, 3), "one of each event");
+    assert_eq!(pending(&world).await, 3);
+    world.settle_due(Transition::Failed(EndReason::AttemptsExhausted)).await;
+    assert_eq!(go("one").await, (6, 3, 3), "the same request: answered as at first");
+    assert_eq!(pending(&world).await, 0);
+    assert_eq!(go("two").await, (9, 3, 6));
+    world.settle_due(Transition::Succeeded).await;
+    assert_eq!(go("").await, (9, 0, 9), "each event was delivered since");
+    assert_eq!(pending(&world).await, 0);
 }
 
 #[tokio::test]
@@ -209,6 +235,7 @@ async fn a_run_keeps_its_pace() {
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(9) && took <= Duration::from_secs(11), "{took:?}");
 
+    failed(&world, 100).await;
     let slow = v1::ReplayDeliveriesRequest { per_second: 1, ..run() };
     let drain = world.drain.clone();
     tokio::spawn(async move {

@@ -30,8 +30,8 @@ use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 use pregon_store::queue::{
-    BatchSettle, Claim, DeliverySettle, EventOutcome, EventSettle, Published, Settlement,
-    Transition,
+    BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
+    Settlement, Transition,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -224,6 +224,27 @@ impl World {
         match self.store.queue.publish(vec![event]).await.unwrap()[0] {
             Published::Accepted { position, .. } => position,
             Published::IdReused => panic!("the id was used before"),
+        }
+    }
+
+    /// Plays the node: moves every delivery that is due so, each by one attempt.
+    pub async fn settle_due(&self, to: Transition) {
+        let request = DueRequest { want: 200, default_slots: 200, ..DueRequest::default() };
+        while let Some(batch) =
+            self.store.queue.due(0, &claim(), request.clone()).await.unwrap().batch
+        {
+            let mut settlement = Settlement::default();
+            let mut deliveries = Vec::new();
+            for held in &batch.deliveries {
+                let tenant = held.event.tenant.clone();
+                settlement.attempts.push((batch.token, self.record(held.key, &tenant, to)));
+                let (key, attempts) = (held.key, held.attempts + 1);
+                let (max_pending, age) = (1000, Duration::ZERO);
+                deliveries.push(DeliverySettle { key, tenant, attempts, max_pending, age, to });
+            }
+            let (token, events) = (batch.token, Vec::new());
+            settlement.batches.push(BatchSettle { token, events, deliveries });
+            self.store.queue.settle(settlement).await.unwrap();
         }
     }
 

@@ -102,7 +102,7 @@ pub async fn what_ended_waits_no_more(rig: &mut Rig) {
     let end = LaneEnd { lane: lane(2), state, reason, before: None, limit: 200 };
     while rig.store.queue.end_lane(end.clone()).await.expect("an end") > 0 {}
     assert_eq!(look(rig).await.deliveries, [0, 0, 0, 9, 0, 0]);
-    let replay = Replay { key: wanted, tag: tag(1) };
+    let replay = Replay { key: wanted, tag: tag(1), where_needed: false };
     for _ in 0..2 {
         rig.store.queue.replay(&[replay]).await.expect("a replay");
         assert_eq!(look(rig).await.deliveries, [0, 0, 0, 10, 0, 0]);

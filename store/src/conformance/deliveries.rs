@@ -234,7 +234,11 @@ pub async fn replays_are_listed_beside_their_originals(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, SUCCEEDED)]).await;
     in_turn(rig, 1, &[(1, SUCCEEDED)]).await;
     let old = key(position, 1);
-    rig.store.queue.replay(&[Replay { key: old, tag: tag(1) }]).await.expect("a replay");
+    rig.store
+        .queue
+        .replay(&[Replay { key: old, tag: tag(1), where_needed: false }])
+        .await
+        .expect("a replay");
     let new = DeliveryKey { replay: Some(tag(1)), ..old };
     let query = DeliveryQuery { event: Some(position), ..everything() };
     let found = keys_of(&rig.list(&query, 1).await);

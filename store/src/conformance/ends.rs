@@ -95,7 +95,7 @@ pub async fn a_young_delivery_of_an_old_event_is_spared(rig: &mut Rig) {
     rig.advance(HOUR).await;
     let before = Some(rig.now().await.minus(HOUR / 2));
     rig.settle(Results::all("n1", &late, &[(1, WAITING)])).await;
-    let replay = Replay { key: key(old, 1), tag: tag(1) };
+    let replay = Replay { key: key(old, 1), tag: tag(1), where_needed: false };
     rig.store.queue.replay(&[replay]).await.expect("a replay");
     assert_eq!(end_all(rig, &LaneEnd { before, ..deleted(1, STEP_MAX) }).await, 0);
     assert_eq!(rig.due_keys("n1").await.len(), 2);

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use pregon_core::id::LaneNo;
-use pregon_core::outcome::PendingReason;
+use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use super::Rig;
-use super::kit::{EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, events, key, lane};
+use super::kit::{
+    EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, event, events, key, lane,
+};
 use super::rig::eventually;
 use crate::lane_log::{LaneAttempts, LaneReport};
-use crate::queue::Transition;
+use crate::queue::{Cancelled, LaneEnd, Transition};
 
 async fn look(rig: &Rig, number: u64) -> LaneReport {
     rig.store.lanes.lane(lane(number)).await.expect("a lane")
@@ -94,6 +96,19 @@ pub async fn attempts_of_a_lane_are_found_newest_first(rig: &mut Rig) {
     assert!(found.records.is_sorted_by_key(|record| std::cmp::Reverse(record.start)));
     assert_eq!(recent(rig, 1, 120, 100).await.records.len(), 9);
     assert_eq!(recent(rig, 3, 120, 100).await.records, []);
+}
+
+/// What ended without an attempt is written beside the attempts, and hides none of them.
+pub async fn ends_without_an_attempt_hide_no_attempts(rig: &mut Rig) {
+    settle_into(rig, 1, 3, EXHAUSTED).await;
+    let position = rig.deliver(event(), &[(2, WAITING)]).await;
+    let cancel = rig.store.queue.cancel(key(position, 2), EndReason::ByCaller);
+    assert_eq!(cancel.await.expect("a cancel"), Cancelled::Done);
+    settle_into(rig, 3, 4, WAITING).await;
+    let (lane, reason) = (lane(3), EndReason::SubscriptionDisabled);
+    let end = LaneEnd { lane, state: DeliveryState::Cancelled, reason, before: None, limit: 10 };
+    assert_eq!(rig.store.queue.end_lane(end).await.expect("an end"), 4);
+    assert_eq!(recent(rig, 1, 10, 100).await.records.len(), 3);
 }
 
 /// A look that stops at its limit covers less than was asked for, and says so.

@@ -14,7 +14,8 @@ use crate::queue::{Replay, Replayed, STEP_MAX, Transition};
 const SUCCEEDED: Transition = Transition::Succeeded;
 
 async fn replay(rig: &Rig, key: DeliveryKey, number: u8) -> Replayed {
-    let answers = rig.store.queue.replay(&[Replay { key, tag: tag(number) }]).await;
+    let answers =
+        rig.store.queue.replay(&[Replay { key, tag: tag(number), where_needed: false }]).await;
     answers.expect("a replay").remove(0)
 }
 
@@ -70,7 +71,7 @@ pub async fn the_same_tag_makes_no_second_one(rig: &mut Rig) {
     assert_eq!(replay(rig, old, 1).await, Replayed::Existed(new), "in flight");
     rig.settle_all("n1", &due, &[(1, SUCCEEDED)]).await;
     assert_eq!(replay(rig, old, 1).await, Replayed::Existed(new), "when it has ended");
-    let twice = [2, 2].map(|number| Replay { key: old, tag: tag(number) });
+    let twice = [2, 2].map(|number| Replay { key: old, tag: tag(number), where_needed: false });
     let answers = rig.store.queue.replay(&twice).await.expect("a replay");
     let other = replayed(old, 2);
     assert_eq!(answers, [Replayed::Created(other), Replayed::Existed(other)], "in one call");
@@ -124,11 +125,66 @@ pub async fn a_replay_ends_by_itself(rig: &mut Rig) {
     assert_eq!(rig.books().await, expected);
 }
 
+/// Where another delivery of the event to the lane is pending, or succeeded since, none is made.
+pub async fn what_is_served_is_replayed_on_demand_only(rig: &mut Rig) {
+    let position = rig.deliver(event(), &[(1, EXHAUSTED), (2, EXHAUSTED)]).await;
+    let old = key(position, 1);
+    let where_needed = async |rig: &Rig, old: DeliveryKey, number: u8| {
+        let wish = Replay { key: old, tag: tag(number), where_needed: true };
+        rig.store.queue.replay(&[wish]).await.expect("a replay").remove(0)
+    };
+    rig.advance(super::kit::MINUTE).await;
+    let first = replayed(old, 1);
+    assert_eq!(where_needed(rig, old, 1).await, Replayed::Created(first));
+    assert_eq!(where_needed(rig, old, 2).await, Replayed::Needless, "one is pending");
+    assert_eq!(where_needed(rig, old, 1).await, Replayed::Existed(first));
+    let due = rig.due("n1").await;
+    assert_eq!(where_needed(rig, old, 2).await, Replayed::Needless, "one is in flight");
+    rig.settle_all("n1", &due, &[(1, EXHAUSTED)]).await;
+    rig.advance(super::kit::MINUTE).await;
+    let second = replayed(old, 2);
+    assert_eq!(where_needed(rig, first, 2).await, Replayed::Created(second), "it failed, too");
+    let due = rig.due("n1").await;
+    rig.settle_all("n1", &due, &[(1, SUCCEEDED)]).await;
+    for served in [old, first] {
+        assert_eq!(where_needed(rig, served, 3).await, Replayed::Needless, "succeeded since");
+    }
+    rig.advance(super::kit::MINUTE).await;
+    let third = replayed(old, 3);
+    assert_eq!(where_needed(rig, second, 3).await, Replayed::Created(third), "the success itself");
+    // Another lane's are its own.
+    let other = key(position, 2);
+    assert_eq!(where_needed(rig, other, 1).await, Replayed::Created(replayed(other, 1)));
+    // Two wishes of one call.
+    let position = rig.deliver(event(), &[(1, EXHAUSTED)]).await;
+    let old = key(position, 1);
+    let both = [4, 5].map(|number| Replay { key: old, tag: tag(number), where_needed: true });
+    let answers = rig.store.queue.replay(&both).await.expect("a replay");
+    assert_eq!(answers, [Replayed::Created(replayed(old, 4)), Replayed::Needless]);
+}
+
+/// However many deliveries their events have, all wishes of a call are answered.
+pub async fn replays_of_large_fan_outs_are_all_looked_at(rig: &mut Rig) {
+    let lanes: Vec<(u64, Transition)> = (1..=250).map(|lane| (lane, EXHAUSTED)).collect();
+    let mut wishes = Vec::new();
+    for _ in 0..90 {
+        let position = rig.deliver(event(), &lanes).await;
+        wishes.extend([1, 250].map(|lane| Replay {
+            key: key(position, lane),
+            tag: tag(1),
+            where_needed: true,
+        }));
+    }
+    let answers = rig.store.queue.replay(&wishes).await.expect("a replay");
+    let expected = wishes.iter().map(|wish| Replayed::Created(replayed(wish.key, 1)));
+    assert_eq!(answers, expected.collect::<Vec<_>>());
+}
+
 /// Without the event there is nothing to send; the others of the call are replayed.
 pub async fn an_event_that_is_gone_cannot_be_replayed(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, SUCCEEDED)]).await;
     let gone = key(Position { n: position.n + 1_000, ..position }, 1);
-    let both = [gone, key(position, 1)].map(|key| Replay { key, tag: tag(1) });
+    let both = [gone, key(position, 1)].map(|key| Replay { key, tag: tag(1), where_needed: false });
     let answers = rig.store.queue.replay(&both).await.expect("a replay");
     assert_eq!(answers, [Replayed::EventGone, Replayed::Created(replayed(both[1].key, 1))]);
     assert_eq!(rig.books().await.created, 2);
@@ -141,7 +197,7 @@ pub async fn many_are_replayed_in_one_step(rig: &mut Rig) {
     while let Some(batch) = rig.take_up_to("n1", STEP_MAX).await {
         rig.settle_all("n1", std::slice::from_ref(&batch), &[(1, SUCCEEDED)]).await;
         let keys = batch.events.iter().map(|open| key(open.event.position, 1));
-        wishes.extend(keys.map(|key| Replay { key, tag: tag(9) }));
+        wishes.extend(keys.map(|key| Replay { key, tag: tag(9), where_needed: false }));
     }
     wishes.reverse();
     let answers = rig.store.queue.replay(&wishes).await.expect("a replay");

@@ -199,7 +199,7 @@ pub async fn a_late_result_moves_nothing(rig: &mut Rig) {
 pub async fn a_replay_is_seen_under_its_own_name(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, EXHAUSTED)]).await;
     let before = tip(&rig.store).await;
-    let replay = Replay { key: key(position, 1), tag: tag(1) };
+    let replay = Replay { key: key(position, 1), tag: tag(1), where_needed: false };
     rig.store.queue.replay(&[replay]).await.expect("a replay");
     for batch in rig.due("n1").await {
         rig.settle(Results::all("n1", &batch, &[(1, SUCCEEDED)])).await;

@@ -54,9 +54,10 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
 }
 
 fn attempts(db: &Connection, lane: LaneNo, since: Timestamp, limit: usize) -> Result<LaneAttempts> {
-    let sql = "SELECT late, data, ms FROM chunk ORDER BY k DESC LIMIT ?1";
+    // Chunks of other kinds tell of no attempts.
+    let sql = "SELECT late, data, ms FROM chunk WHERE kind IN (?2, ?3) ORDER BY k DESC LIMIT ?1";
     let mut select = db.prepare_cached(sql)?;
-    let mut rows = select.query(params![len(SCAN_CHUNKS)])?;
+    let mut rows = select.query(params![len(SCAN_CHUNKS), chunk::SMOOTH, chunk::TROUBLE])?;
     let (mut found, mut seen, mut chunks, mut reached) = (Vec::new(), 0, 0, since);
     while let Some(row) = rows.next()? {
         let logged = Timestamp::from_millis(row.get(2)?);

@@ -9,7 +9,7 @@ use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::{EndReason, PendingReason};
 use rusqlite::{OptionalExtension, params};
 
-use super::codec::{self, CANCELLED, PENDING};
+use super::codec::{self, CANCELLED, PENDING, SUCCEEDED};
 use super::fault::Result;
 use super::state::Tx;
 use super::watch::EndRow;
@@ -114,6 +114,9 @@ fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
         return Ok(Replayed::EventGone);
     }
     let now = tx.now.millis();
+    if replay.where_needed && !is_needed(tx, &replay.key, codec::tag(&key))? {
+        return Ok(Replayed::Needless);
+    }
     let tenant: Option<i64> = tx
         .db
         .prepare_cached(
@@ -132,4 +135,25 @@ fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
     tx.st.pend(n, 1);
     tx.st.arrive(tx.db, lane, now)?;
     Ok(Replayed::Created(key))
+}
+
+/// Whether an event has no delivery to a lane that is pending, or that succeeded and is younger than
+/// this one. Of a new tag that was used before nothing is said here.
+fn is_needed(tx: &Tx<'_>, old: &DeliveryKey, tag: &str) -> Result<bool> {
+    let (n, lane) = (codec::int(old.position.n), codec::lane(old.lane));
+    let used = "SELECT 1 FROM delivery WHERE n = ?1 AND lane = ?2 AND replay = ?3";
+    if tx.db.prepare_cached(used)?.exists(params![n, lane, tag])? {
+        return Ok(true);
+    }
+    let served = "SELECT 1 FROM delivery WHERE n = ?1 AND lane = ?2 AND replay <> ?3
+                    AND (state = ?4 OR state = ?5 AND create_ms >= COALESCE(
+                      (SELECT create_ms FROM delivery WHERE n = ?1 AND lane = ?2 AND replay = ?3), 0))";
+    let served = tx.db.prepare_cached(served)?.exists(params![
+        n,
+        lane,
+        codec::tag(old),
+        PENDING,
+        SUCCEEDED
+    ])?;
+    Ok(!served)
 }

@@ -15,6 +15,8 @@ use crate::stored;
 
 /// Deliveries that one step looks at for those that are to end.
 const LOOK: usize = 1000;
+/// The script's answer for a replay that it had no time for.
+const NOT_LOOKED_AT: i64 = -3;
 
 /// Closes lanes; closing longer wins.
 pub(super) async fn close(engine: &Engine, lanes: &[LaneClose]) -> Result<()> {
@@ -121,31 +123,43 @@ pub(super) async fn cancel(
 pub(super) async fn replay(engine: &Engine, replays: &[Replay]) -> Result<Vec<Replayed>> {
     let mut answers = vec![Replayed::EventGone; replays.len()];
     for partition in &engine.partitions {
-        let own: Vec<(usize, DeliveryKey)> = replays
+        let mut open: Vec<(usize, &Replay)> = replays
             .iter()
             .enumerate()
             .filter(|(_, replay)| replay.key.position.partition == partition.no)
-            .map(|(i, replay)| (i, DeliveryKey { replay: Some(replay.tag), ..replay.key }))
             .collect();
-        for own in own.chunks(STEP_MAX) {
+        while !open.is_empty() {
+            let now: Vec<(usize, &Replay)> = open.drain(..open.len().min(STEP_MAX)).collect();
             let mut args = Args::default();
-            for (_, key) in own {
-                args.push_text(key.position.n);
-                args.push_text(key.position.ms);
-                args.push_text(entry::field(key));
+            for (_, replay) in &now {
+                args.push_text(replay.key.position.n);
+                args.push_text(replay.key.position.ms);
+                args.push_text(entry::field(&new_key(replay)));
+                let old = replay.where_needed.then(|| entry::field(&replay.key));
+                args.push_text(old.unwrap_or_default());
             }
             let made: Vec<i64> = engine.step(partition, &STEPS.replay, args).await?;
-            if made.len() != own.len() {
+            if made.len() != now.len() || made.first() == Some(&NOT_LOOKED_AT) {
                 return Err(bad("a replay's answers", made.len()));
             }
-            for ((i, key), made) in own.iter().zip(made) {
-                answers[*i] = match made {
-                    1 => Replayed::Created(*key),
-                    0 => Replayed::Existed(*key),
+            for ((i, replay), made) in now.into_iter().zip(made) {
+                answers[i] = match made {
+                    1 => Replayed::Created(new_key(replay)),
+                    0 => Replayed::Existed(new_key(replay)),
+                    -2 => Replayed::Needless,
+                    NOT_LOOKED_AT => {
+                        open.push((i, replay));
+                        continue;
+                    }
                     _ => Replayed::EventGone,
                 };
             }
         }
     }
     Ok(answers)
+}
+
+/// The delivery that a replay makes.
+fn new_key(replay: &Replay) -> DeliveryKey {
+    DeliveryKey { replay: Some(replay.tag), ..replay.key }
 }

@@ -275,7 +275,12 @@ impl Driver {
         let new = DeliveryKey { replay: Some(tag), ..key };
         self.note(format!("replay {key} as {tag}"));
         let before = rig.now().await;
-        let answers = rig.store.queue.replay(&[Replay { key, tag }]).await.expect("a replay");
+        let answers = rig
+            .store
+            .queue
+            .replay(&[Replay { key, tag, where_needed: false }])
+            .await
+            .expect("a replay");
         let at = Moment { earliest: before, latest: rig.now().await };
         match self.model.deliveries.entry(new) {
             Entry::Occupied(_) => assert_eq!(answers, [Replayed::Existed(new)]),

@@ -251,7 +251,7 @@ async fn a_replay_is_made_once_and_its_lane_can_be_ended() {
     let batch = bench.take(1).await.unwrap();
     bench.match_all(&batch, Transition::Succeeded).await;
     let tag = ReplayTag::from_bits([1, 2, 3, 4, 5]);
-    let replays = [Replay { key: key(position, 1), tag }];
+    let replays = [Replay { key: key(position, 1), tag, where_needed: false }];
     let made = DeliveryKey { replay: Some(tag), ..key(position, 1) };
     let replay = || bench.store.queue.replay(&replays);
     assert_eq!(replay().await.unwrap(), [Replayed::Created(made)]);

@@ -134,7 +134,12 @@ async fn what_is_trimmed_is_a_gap_to_watchers() {
         let bits = u32::try_from(number).unwrap().to_be_bytes();
         let tag = ReplayTag::from_bits([0, bits[0], bits[1], bits[2], bits[3]]);
         let own = DeliveryKey { replay: Some(tag), ..key(kept, 1) };
-        bench.store.queue.replay(&[Replay { key: key(kept, 1), tag }]).await.unwrap();
+        bench
+            .store
+            .queue
+            .replay(&[Replay { key: key(kept, 1), tag, where_needed: false }])
+            .await
+            .unwrap();
         let cancelled = bench.store.queue.cancel(own, EndReason::ByCaller).await.unwrap();
         assert_eq!(cancelled, Cancelled::Done);
     }
