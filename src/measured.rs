@@ -23,8 +23,8 @@ use pregon_store::log::{
 };
 use pregon_store::node::NodeStatus;
 use pregon_store::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Replay,
-    Replayed, Settled, Settlement, Token,
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
+    Replay, Replayed, Settled, Settlement, Token,
 };
 use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
@@ -132,6 +132,8 @@ measured! {
 
 measured! {
     Queue {
+        outstanding(tenant: &TenantId) -> u64;
+        supersede(tenant: &TenantId) -> Former;
         publish(events: Vec<NewEvent>) -> Vec<Published>;
         take(partition: PartitionNo, claim: &Claim, want: usize, bytes: usize) -> Option<Batch>;
         due(partition: PartitionNo, claim: &Claim, request: DueRequest) -> Due;

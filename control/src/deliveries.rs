@@ -6,9 +6,10 @@
 //! rendered again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`) and cancels
 //! go to the queue, whose steps are safe to repeat.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::event::Event;
 use pregon_core::id::{
@@ -19,7 +20,7 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService;
 use pregon_rpc::caller::Caller;
-use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery};
+use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery, EventStage};
 use pregon_store::queue::Cancelled;
 
 use crate::Control;
@@ -89,12 +90,43 @@ fn event_size(event: &Event) -> usize {
 }
 
 impl Control {
-    /// The tenant of a list must exist; all tenants always do.
-    async fn check_scope(&self, scope: &Scope) -> Result<(), Refusal> {
+    /// The tenant of a list must exist; all tenants always do. Answers the moment before which nothing
+    /// was the tenant's, if there was one of the same name before.
+    async fn check_scope(&self, scope: &Scope) -> Result<Option<Timestamp>, Refusal> {
         match scope.tenant() {
-            None => Ok(()),
-            Some(tenant) => self.fetch::<Tenant>(&tenant.name()).await.map(drop),
+            None => Ok(None),
+            Some(tenant) => Ok(self.fetch::<Tenant>(&tenant.name()).await?.value.since),
         }
+    }
+
+    /// Of what lists found, that which belongs to tenants that exist.
+    async fn of_tenants<T>(
+        &self,
+        found: Vec<T>,
+        event: impl Fn(&T) -> &Event,
+    ) -> Result<Vec<T>, Refusal> {
+        let names: BTreeSet<String> = found.iter().map(|it| event(it).tenant.name()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let mut since = HashMap::new();
+        for document in self.store.config.get(&names).await?.iter().flatten() {
+            let tenant = catalog::read::<Tenant>(document)?.value;
+            since.insert(tenant.id, tenant.since);
+        }
+        let is_own = |it: &T| {
+            let since = since.get(&event(it).tenant);
+            since.is_some_and(|since| since.is_none_or(|since| event(it).accept_time() >= since))
+        };
+        Ok(found.into_iter().filter(is_own).collect())
+    }
+
+    /// An event of a tenant that exists, and how far it got.
+    async fn event(&self, name: &EventName) -> Result<(Event, EventStage), Refusal> {
+        let gone = || Refusal::not_found("event", name.to_string());
+        let position = self.store.log.find(name).await?.ok_or_else(gone)?;
+        let found = self.store.log.event(position).await?;
+        let found = found.filter(|(event, _)| event.tenant == name.tenant);
+        let found = self.of_tenants(Vec::from_iter(found), |(event, _)| event).await?;
+        found.into_iter().next().ok_or_else(gone)
     }
 
     pub(crate) async fn get_event(
@@ -104,11 +136,7 @@ impl Control {
         let mut wrong = Violations::new();
         let name = wrong.check("name", EventName::parse(&request.name));
         let name = parse::done(wrong, name)?;
-        let gone = || Refusal::not_found("event", name.to_string());
-        let position = self.store.log.find(&name).await?.ok_or_else(gone)?;
-        let found = self.store.log.event(position).await?;
-        let found = found.filter(|(event, _)| event.tenant == name.tenant);
-        let (event, _) = found.ok_or_else(gone)?;
+        let (event, _) = self.event(&name).await?;
         Ok(v1::GetEventResponse { event: Some(show::event(&event)) })
     }
 
@@ -129,7 +157,7 @@ impl Control {
         };
         query.event_type = event_type(&request.event_type, &mut wrong);
         let scope = parse::done(wrong, scope)?;
-        self.check_scope(&scope).await?;
+        query.from = query.from.max(self.check_scope(&scope).await?);
         query.tenant = scope.tenant().cloned();
         let (events, next) = self.events(&query, &paging).await?;
         let events = events.iter().map(show::event).collect();
@@ -157,7 +185,10 @@ impl Control {
                 continue;
             }
             bytes += more;
-            items.extend(page.items);
+            match query.tenant {
+                Some(_) => items.extend(page.items),
+                None => items.extend(self.of_tenants(page.items, |event| event).await?),
+            }
             place = page.next;
             if place.is_none() || items.len() >= paging.size {
                 break;
@@ -170,7 +201,9 @@ impl Control {
     async fn delivery(&self, name: &DeliveryName) -> Result<DeliveryRecord, Refusal> {
         let found = self.store.log.delivery(name.delivery).await?;
         let found = found.filter(|record| record.event.tenant == name.tenant);
-        found.ok_or_else(|| Refusal::not_found("delivery", name.to_string()))
+        let found = self.of_tenants(Vec::from_iter(found), |record| &record.event).await?;
+        let gone = || Refusal::not_found("delivery", name.to_string());
+        found.into_iter().next().ok_or_else(gone)
     }
 
     /// Deliveries as the API shows them.
@@ -248,7 +281,7 @@ impl Control {
             .then(|| wrong.check("subscription", SubscriptionName::parse(&request.subscription)))
             .flatten();
         let scope = parse::done(wrong, scope)?;
-        self.check_scope(&scope).await?;
+        query.from = query.from.max(self.check_scope(&scope).await?);
         query.tenant = scope.tenant().cloned();
         if let Some(event) = &event {
             query.event = self.store.log.find(event).await?;
@@ -278,7 +311,11 @@ impl Control {
             let page = self.store.log.deliveries(query, place.as_deref(), want).await?;
             // The store goes by the event's time; a replay came later.
             let before = |it: &DeliveryRecord| query.to.is_none_or(|to| it.create_time < to);
-            items.extend(page.items.into_iter().filter(before));
+            let found = page.items.into_iter().filter(before);
+            match query.tenant {
+                Some(_) => items.extend(found),
+                None => items.extend(self.of_tenants(found.collect(), |it| &it.event).await?),
+            }
             place = page.next;
             if place.is_none() || items.len() >= paging.size {
                 break;

@@ -3,6 +3,8 @@
 //! A tenant is deleted with its children or not at all: [`family`](crate::family) sees to it that
 //! none slips in between.
 
+use std::time::Duration;
+
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::id::{ContractId, TenantId};
 use pregon_core::limits;
@@ -10,6 +12,7 @@ use pregon_core::model::{Callback, Common, Resource, Secret, Subscription, Tenan
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
 use pregon_rpc::caller::Caller;
+use pregon_store::queue::Former;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
@@ -146,6 +149,7 @@ impl Control {
         let edit =
             given.map(|given| Edit::parse(given, &with_fields(given, Mask::all), &mut wrong));
         let (id, edit) = parse::done(wrong, id.zip(edit))?;
+        let _turn = self.turns.take(&id).await;
         until_settled(|| self.try_create_tenant(&id, &edit, &how)).await
     }
 
@@ -161,19 +165,34 @@ impl Control {
         if self.find::<Tenant>(&id.name()).await?.is_some() {
             return Err(Refusal::exists(Tenant::WORD, id.name()));
         }
-        let tenant = self.new_tenant(id, edit);
+        let tenant = self.new_tenant(id, edit, how.validate_only).await?;
         let answer =
             v1::CreateTenantResponse { tenant: Some(to_wire(&tenant)), ..Default::default() };
         self.commit(Plan::new().put(&Resource::Tenant(tenant.value), 0), answer, how).await
     }
 
-    fn new_tenant(&self, id: &TenantId, edit: &Edit) -> Stored<Tenant> {
+    /// A tenant that inherits nothing from an earlier one of the same name.
+    async fn new_tenant(
+        &self,
+        id: &TenantId,
+        edit: &Edit,
+        validate_only: bool,
+    ) -> Result<Stored<Tenant>, Refusal> {
+        let former = match validate_only {
+            true => Former::Nobody,
+            false => self.store.queue.supersede(id).await?,
+        };
+        let since = match former {
+            Former::Nobody => None,
+            Former::Gone(since) => Some(since),
+            Former::Busy => return Err(busy(id)),
+        };
         let now = self.clock.now();
         let common = Common { create_time: now, update_time: now, ..Common::default() };
-        let mut tenant =
-            Tenant { id: id.clone(), common, suspended: false, limits: TenantLimits::default() };
+        let (id, limits) = (id.clone(), TenantLimits::default());
+        let mut tenant = Tenant { id, common, suspended: false, limits, since };
         edit.apply(&mut tenant);
-        Stored::new(tenant)
+        Ok(Stored::new(tenant))
     }
 
     pub(crate) async fn get_tenant(
@@ -236,7 +255,7 @@ impl Control {
                 let mut wrong = Violations::new();
                 let all = Edit::parse(given, &with_fields(given, Mask::all), &mut wrong);
                 wrong.finish()?;
-                (self.new_tenant(id, &all).value, 0)
+                (self.new_tenant(id, &all, request.validate_only).await?.value, 0)
             }
             None => return Err(Refusal::not_found(Tenant::WORD, id.name())),
         };
@@ -296,6 +315,16 @@ impl Control {
         plan = leans.change(plan, users.iter().map(|contract| (contract, -1)));
         self.commit(plan, answer, &How::plain(request.validate_only)).await
     }
+}
+
+fn busy(id: &TenantId) -> Refusal {
+    let name = id.name();
+    let message = format!(
+        "what was published for an earlier {name} is still being ended; try again in a moment"
+    );
+    let resource = Some((Tenant::WORD, name));
+    Refusal { resource, ..Refusal::new(Reason::StateConflict, message) }
+        .retry_after(Duration::from_secs(1))
 }
 
 fn children_exist(id: &TenantId, children: Children) -> Refusal {

@@ -41,6 +41,9 @@ pub struct NewEvent {
     pub environment: Environment,
     /// When it happened, if the publisher said so; else the accept time counts.
     pub occur_time: Option<Timestamp>,
+    /// What was accepted before this under its id is nothing to it: it was another tenant's of the same
+    /// name.
+    pub since: Option<Timestamp>,
     /// Configuration that must be served before it is matched; 0: any.
     pub min_revision: i64,
     /// The trace of the publish, kept for later spans.

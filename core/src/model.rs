@@ -53,6 +53,10 @@ pub struct Tenant {
     pub suspended: bool,
     /// What it may use.
     pub limits: TenantLimits,
+    /// There was a tenant of the same id, which was deleted: all that was accepted before this moment
+    /// of the store's was that one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// What a tenant may use.
@@ -63,7 +67,7 @@ pub struct TenantLimits {
     /// Events a second it may publish; 0: no limit.
     #[serde(default)]
     pub publish_per_second: u32,
-    /// Deliveries that may wait in one of its lanes.
+    /// Events that are not matched yet and deliveries that have not ended, at most.
     pub max_pending: u32,
 }
 

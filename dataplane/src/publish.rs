@@ -80,7 +80,11 @@ struct Inner {
 impl EventServiceImpl {
     /// The service; starts its pipelines to the store on the present runtime.
     pub fn new(options: PublishOptions) -> Self {
-        let admission = Admission { configuration: options.configuration, clock: options.clock };
+        let admission = Admission {
+            configuration: options.configuration,
+            clock: options.clock,
+            queue: Arc::clone(&options.queue),
+        };
         Self(Arc::new(Inner {
             admission,
             publisher: Publisher::start(options.queue),
@@ -166,7 +170,7 @@ impl Inner {
     ) -> Result<v1::PublishResponse, Refusal> {
         let snapshot = self.snapshot()?;
         let mut parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
-        let revision = self.admission.admit(&snapshot, &parsed, &mut None).await?;
+        let revision = self.admission.admit(&snapshot, &mut parsed, &mut None).await?;
         let facts = Facts::of(&self.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(facts.validated());

@@ -22,6 +22,7 @@ mod draft;
 mod follower;
 mod headers;
 mod lane;
+mod quota;
 mod rate;
 mod tenant;
 #[cfg(test)]

@@ -5,7 +5,7 @@ pub(crate) mod receiver;
 pub(crate) mod whole;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
 use pregon_store::config::{Change, Changes, Commit, Committed, Document, Head, ListRange};
 use pregon_store::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Replay,
-    Replayed, Settled, Settlement, Token,
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
+    Replay, Replayed, Settled, Settlement, Token,
 };
 use pregon_store::{ConfigStore, Queue, StoreError};
 use tokio::sync::{Notify, Semaphore};
@@ -179,6 +179,8 @@ pub(crate) struct FakeQueue {
     pub(crate) calls: Mutex<Vec<usize>>,
     /// What was stored, in order.
     pub(crate) stored: Mutex<Vec<NewEvent>>,
+    /// How many of them are done with.
+    pub(crate) done: AtomicU64,
     known: Mutex<HashMap<Identity, (Position, Bytes)>>,
     /// Calls take one permit each; plenty unless a test takes them away.
     pub(crate) gate: Semaphore,
@@ -191,6 +193,7 @@ impl FakeQueue {
         Arc::new(Self {
             calls: Mutex::default(),
             stored: Mutex::default(),
+            done: AtomicU64::new(0),
             known: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS >> 1),
             fault: Mutex::default(),
@@ -225,6 +228,16 @@ impl Queue for FakeQueue {
 
     fn durability(&self) -> Durability {
         Durability::Fsync
+    }
+
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let stored = self.stored.lock().unwrap();
+        let own = stored.iter().filter(|event| event.tenant == *tenant).count();
+        Ok(own as u64 - self.done.load(Ordering::Relaxed))
+    }
+
+    async fn supersede(&self, _: &TenantId) -> Result<Former, StoreError> {
+        panic!("not used")
     }
 
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
@@ -312,6 +325,7 @@ pub(crate) fn tenant(id: &str) -> Tenant {
         common: Common::default(),
         suspended: false,
         limits: TenantLimits::default(),
+        since: None,
     }
 }
 

@@ -333,6 +333,7 @@ fn new_event(i: usize, ids: Option<Ids>) -> Result<NewEvent> {
         event_type: EventTypeId::parse("order.captured")?,
         environment: Environment::Live,
         occur_time: None,
+        since: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),
@@ -377,14 +378,7 @@ fn wait(batch: &Batch) -> Result<Settlement> {
 }
 
 fn settle(event: &Event, key: DeliveryKey, attempts: u32, to: Transition) -> DeliverySettle {
-    DeliverySettle {
-        key,
-        tenant: event.tenant.clone(),
-        attempts,
-        max_pending: 1_000_000,
-        age: Duration::ZERO,
-        to,
-    }
+    DeliverySettle { key, tenant: event.tenant.clone(), attempts, age: Duration::ZERO, to }
 }
 
 fn record(event: &Event, key: DeliveryKey, number: u32) -> Result<AttemptRecord> {

@@ -145,6 +145,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                 event_type: EventTypeId::parse("order.captured").ok().context("a type")?,
                 environment: Environment::Live,
                 occur_time: None,
+                since: None,
                 min_revision: 0,
                 trace: None,
                 attributes: Default::default(),
@@ -173,12 +174,11 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                 };
                 let (position, tenant) = (open.event.position, open.event.tenant.clone());
                 settlement.attempts.push((batch.token, attempt(&open.event, &claim.node, to)?));
-                let (key, max_pending) = (key(position), u32::MAX);
+                let key = key(position);
                 let delivery = DeliverySettle {
                     key,
                     tenant: tenant.clone(),
                     attempts: 1,
-                    max_pending,
                     age: Duration::ZERO,
                     to,
                 };

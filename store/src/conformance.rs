@@ -147,6 +147,7 @@ macro_rules! conformance_queue {
                 an_id_is_free_after_its_window
                 a_pending_delivery_keeps_its_id
                 an_event_still_to_be_matched_keeps_its_id
+                a_name_that_is_taken_again_inherits_nothing
             ]
             take [
                 a_take_hands_out_the_oldest_first
@@ -190,7 +191,7 @@ macro_rules! conformance_queue {
                 a_repeated_settle_moves_nothing_twice
                 a_settle_of_nothing_does_nothing
                 attempts_are_logged_as_given
-                more_than_a_lane_may_hold_expires
+                what_is_outstanding_is_known_by_tenant
                 books_are_kept_by_tenant
                 a_delivery_is_as_old_as_its_match
             ]

@@ -309,8 +309,6 @@ pub struct DeliverySettle {
     pub tenant: TenantId,
     /// Attempts counted so far, this one included.
     pub attempts: u32,
-    /// Waiting deliveries that its lane may hold; one more ends as FAILED, EXPIRED.
-    pub max_pending: u32,
     /// For how long it has existed already, when this makes its record: since its event was matched.
     pub age: Duration,
     /// Where it goes.
@@ -407,6 +405,18 @@ pub enum Replayed {
     EventGone,
 }
 
+/// What there was of a tenant's name before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// No event was ever accepted for it.
+    Nobody,
+    /// A tenant some of whose events and deliveries are outstanding.
+    Busy,
+    /// A tenant with nothing outstanding: what was accepted before this moment was that one's, and
+    /// nothing is accepted before it any more.
+    Gone(Timestamp),
+}
+
 /// Events and deliveries, as nodes handle them. Every step is atomic and bounded, and safe to
 /// repeat after an unknown outcome.
 #[async_trait]
@@ -416,6 +426,14 @@ pub trait Queue: Send + Sync {
 
     /// What an acknowledged publish survives.
     fn durability(&self) -> Durability;
+
+    /// What a tenant has outstanding, by its counters: events that are not matched yet, and deliveries
+    /// that have not ended. One look costs about as much as storing an event.
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+
+    /// Begins a tenant's counters anew, for another tenant of the same name, unless something of the
+    /// earlier one is outstanding.
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError>;
 
     /// Accepts events, each on its own, at the store's stated durability. Answers in order.
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError>;

@@ -199,6 +199,7 @@ mod tests {
             event_type: EventTypeId::parse("a.b").unwrap(),
             environment: Environment::Live,
             occur_time: None,
+            since: None,
             min_revision: 0,
             trace: None,
             attributes,

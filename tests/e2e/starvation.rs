@@ -30,7 +30,7 @@ async fn costly_filters_cost_their_own_tenant_only<W: World>() {
     shop.subscribe("erp", &receiver, "/hook").await;
     shop.write("TenantService/CreateTenant", json!({"tenant_id": "greedy", "tenant": {}})).await;
     let clause = "event.data.s.matches(\"^(a|aa|b)*c$\")";
-    let filter = vec![clause; 8].join(" || ");
+    let filter = [clause; 8].join(" || ");
     for n in 0..FILTERS {
         let request = json!({
             "parent": "tenants/greedy",

@@ -81,11 +81,8 @@ impl Control {
         let mut wrong = Violations::new();
         let name = wrong.check("name", EventName::parse(&request.name));
         let name = parse::done(wrong, name)?;
-        let gone = || Refusal::not_found("event", name.to_string());
-        let position = self.store.log.find(&name).await?.ok_or_else(gone)?;
-        let found = self.store.log.event(position).await?;
-        let found = found.filter(|(event, _)| event.tenant == name.tenant);
-        let (event, stage) = found.ok_or_else(gone)?;
+        let (event, stage) = self.event(&name).await?;
+        let position = event.position;
         let query = DeliveryQuery { event: Some(position), ..DeliveryQuery::default() };
         let mut records = self.store.log.deliveries(&query, None, LOOKED_AT).await?.items;
         let went_to: HashSet<LaneNo> = records.iter().map(|record| record.key.lane).collect();

@@ -29,7 +29,7 @@ use pregon_store::queue::{Replay, Replayed, STEP_MAX};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::event_type;
+use super::{Scope, event_type};
 use crate::catalog::{self, Kind};
 use crate::commit::How;
 use crate::options::draining;
@@ -149,8 +149,8 @@ impl Control {
             let resource = Some((Tenant::WORD, tenant.name()));
             return Err(Refusal { resource, ..Refusal::new(Reason::TenantSuspended, message) });
         }
-        let books = self.store.log.books(Some(tenant)).await?;
-        Ok(u64::from(stored.value.limits.max_pending).saturating_sub(books.pending))
+        let outstanding = self.store.queue.outstanding(tenant).await?;
+        Ok(u64::from(stored.value.limits.max_pending).saturating_sub(outstanding))
     }
 
     /// Who is behind lanes today.
@@ -267,6 +267,8 @@ pub(super) async fn begin(
     if let (Some(answer), None) = (first.answer, &cursor) {
         return Ok(Box::pin(futures::stream::iter([Ok(answer)])));
     }
+    let since = control.check_scope(&Scope::Tenant(tenant.clone())).await?;
+    query.from = query.from.max(since);
     let room = control.room_for_replays(&tenant).await?;
     if let Some(name) = &subscription {
         let lane = match name.tenant == tenant {

@@ -10,6 +10,7 @@ use pregon_proto::v1::contract_service_server::ContractService as _;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::event_type_service_server::EventTypeService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_proto::v1::{DeliveryState, EndReason};
 use pregon_store::queue::{BatchSettle, DeliverySettle, DueRequest, Settlement, Transition};
 use tonic::Code;
@@ -367,14 +368,7 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
         reason: "no active secret".into(),
         ..world.record(key, &tenant, refused)
     };
-    let moved = DeliverySettle {
-        key,
-        tenant,
-        attempts: 1,
-        max_pending: 9,
-        age: Duration::ZERO,
-        to: refused,
-    };
+    let moved = DeliverySettle { key, tenant, attempts: 1, age: Duration::ZERO, to: refused };
     let settle = BatchSettle { token, events: Vec::new(), deliveries: vec![moved] };
     let attempts = vec![(token, repeat)];
     let settlement = Settlement { batches: vec![settle], attempts, close: Vec::new() };
@@ -398,4 +392,54 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     let rest = ask!(world.deliveries, list_attempts, rest).unwrap();
     assert_eq!((first.attempts.len(), rest.attempts), (2, attempts[2..].to_vec()));
     assert_eq!(rest.next_page_token, "");
+}
+
+/// Nothing of a deleted tenant is seen from then on, and another of its name inherits nothing.
+#[tokio::test]
+async fn a_deleted_tenant_is_gone() {
+    let world = World::with_subscription().await;
+    let lane = world.lane(ERP).await;
+    world.publish("acme", Some("o-1"), "{}").await;
+    let delivery = world.settle_new(&[lane], Transition::Succeeded).await.remove(0);
+    let delivery = format!("tenants/acme/deliveries/{delivery}");
+    let event = "tenants/acme/events/o-1";
+    let seen = async || {
+        let get = v1::GetEventRequest { name: event.into() };
+        let event = ask!(world.deliveries, get_event, get);
+        let get = v1::GetDeliveryRequest { name: delivery.clone() };
+        let one = ask!(world.deliveries, get_delivery, get);
+        let list = v1::ListEventsRequest { parent: "tenants/-".into(), ..Default::default() };
+        let events = ask!(world.deliveries, list_events, list).unwrap().events;
+        let list = v1::ListDeliveriesRequest { parent: "tenants/-".into(), ..Default::default() };
+        let deliveries = ask!(world.deliveries, list_deliveries, list).unwrap().deliveries;
+        let own = v1::ListEventsRequest { parent: "tenants/acme".into(), ..Default::default() };
+        let own = ask!(world.deliveries, list_events, own).map_or(0, |answer| answer.events.len());
+        (event.is_ok(), one.is_ok(), events.len(), deliveries.len(), own)
+    };
+    assert_eq!(seen().await, (true, true, 1, 1, 1));
+    let delete =
+        v1::DeleteTenantRequest { name: "tenants/acme".into(), force: true, ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete.clone()).unwrap();
+    assert_eq!(seen().await, (false, false, 0, 0, 0));
+    world.clock.advance(Duration::from_secs(60));
+    world.tenant("acme").await;
+    assert_eq!(seen().await, (false, false, 0, 0, 0), "another of the same name");
+    let report =
+        v1::GetReconciliationReportRequest { parent: "tenants/acme".into(), ..Default::default() };
+    let report = ask!(world.deliveries, get_reconciliation_report, report).unwrap();
+    assert_eq!(report.events.unwrap(), v1::EventCounts::default());
+    world.publish("acme", None, "{}").await;
+    assert_eq!(seen().await, (false, false, 1, 0, 1), "its own is there");
+
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    let request = v1::CreateTenantRequest {
+        tenant_id: "acme".into(),
+        tenant: Some(v1::Tenant::default()),
+        ..Default::default()
+    };
+    let answer = ask!(world.tenants, create_tenant, request.clone());
+    assert_refused(answer, Code::FailedPrecondition, "STATE_CONFLICT");
+    world.settle_new(&[], Transition::Succeeded).await;
+    ask!(world.tenants, create_tenant, request).unwrap();
+    assert_eq!(seen().await, (false, false, 0, 0, 0));
 }

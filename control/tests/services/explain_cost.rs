@@ -69,6 +69,7 @@ async fn fill(world: &World, count: usize, lane: LaneNo) {
             event_type: EventTypeId::parse("order.captured").unwrap(),
             environment: Environment::Live,
             occur_time: None,
+            since: None,
             min_revision: 0,
             trace: None,
             attributes: Default::default(),

@@ -216,6 +216,7 @@ impl World {
             event_type: EventTypeId::parse("order.captured").unwrap(),
             environment: Environment::Live,
             occur_time: None,
+            since: None,
             min_revision: 0,
             trace: None,
             attributes: Default::default(),
@@ -239,8 +240,8 @@ impl World {
                 let tenant = held.event.tenant.clone();
                 settlement.attempts.push((batch.token, self.record(held.key, &tenant, to)));
                 let (key, attempts) = (held.key, held.attempts + 1);
-                let (max_pending, age) = (1000, Duration::ZERO);
-                deliveries.push(DeliverySettle { key, tenant, attempts, max_pending, age, to });
+                let age = Duration::ZERO;
+                deliveries.push(DeliverySettle { key, tenant, attempts, age, to });
             }
             let (token, events) = (batch.token, Vec::new());
             settlement.batches.push(BatchSettle { token, events, deliveries });
@@ -276,14 +277,7 @@ impl World {
                     let record = AttemptRecord { contract, contract_revision, ..record };
                     settlement.attempts.push((batch.token, record));
                     let tenant = tenant.clone();
-                    DeliverySettle {
-                        key,
-                        tenant,
-                        attempts: 1,
-                        max_pending: 1000,
-                        age: Duration::ZERO,
-                        to,
-                    }
+                    DeliverySettle { key, tenant, attempts: 1, age: Duration::ZERO, to }
                 });
                 let moves: Vec<_> = moves.collect();
                 let outcome = match moves.is_empty() {

@@ -7,6 +7,7 @@ fn documents_come_back_as_they_were_written() {
         common: Common { display_name: "Acme".into(), ..Common::default() },
         suspended: false,
         limits: TenantLimits::default(),
+        since: None,
     });
     let name = tenant.name();
     assert_eq!(name.to_string(), "tenants/acme");

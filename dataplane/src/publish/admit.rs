@@ -11,16 +11,20 @@ use pregon_core::clock::SharedClock;
 use pregon_core::error::{Reason, Refusal};
 
 use super::parse::{Parsed, check_schema};
+use pregon_store::Queue;
+
 use crate::snapshot::{Configuration, Late, Snapshot};
 
-/// When to repeat what failed because the node or the store is not there yet.
+/// When to repeat what failed because the node or the store is not there yet, or nothing may be added.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Lets events in, or not.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Admission {
     pub(super) configuration: Configuration,
     pub(super) clock: SharedClock,
+    /// Says what tenants have outstanding.
+    pub(super) queue: Arc<dyn Queue>,
 }
 
 /// Why an event is not let in.
@@ -52,11 +56,11 @@ impl Admission {
     pub(super) async fn admit(
         &self,
         snapshot: &Snapshot,
-        parsed: &Parsed,
+        parsed: &mut Parsed,
         fresh: &mut Option<Result<Arc<Snapshot>, Late>>,
     ) -> Result<i64, Refusal> {
         let unknown = match self.check(snapshot, parsed) {
-            Ok(()) => return Ok(snapshot.revision()),
+            Ok(()) => return self.place(snapshot, parsed).await,
             Err(Denied::Final(refusal)) => return Err(refusal),
             Err(Denied::Unknown(unknown)) => unknown,
         };
@@ -67,10 +71,28 @@ impl Admission {
         match fresh {
             Ok(fresh) => {
                 self.check(fresh, parsed).map_err(Denied::refusal)?;
-                Ok(fresh.revision())
+                self.place(fresh, parsed).await
             }
             Err(late) => Err(unknown.nobody_knows(*late)),
         }
+    }
+
+    /// Counts an event that was checked against what its tenant may have outstanding, and notes what
+    /// the tenant says of it; answers with the revision by which it is let in.
+    async fn place(&self, snapshot: &Snapshot, parsed: &mut Parsed) -> Result<i64, Refusal> {
+        let Some(tenant) = snapshot.tenant(&parsed.event.tenant) else {
+            return Ok(snapshot.revision()); // the check found it
+        };
+        parsed.event.since = tenant.since;
+        let id = &parsed.event.tenant;
+        if !parsed.validate_only && !tenant.take_place(self.queue.outstanding(id)).await {
+            let limit = tenant.limits.max_pending;
+            let text = format!("limits.max_pending of {} is {limit}, and as many wait", id.name());
+            let resource = Some(("tenant", id.name()));
+            let refusal = Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, text) };
+            return Err(refusal.retry_after(WAIT));
+        }
+        Ok(snapshot.revision())
     }
 
     /// Checks an event against one snapshot, and counts it against its tenant's rate.

@@ -70,7 +70,7 @@ async fn admit(
                 continue;
             }
         };
-        slots.push(match inner.admission.admit(&snapshot, &parsed, &mut fresh).await {
+        slots.push(match inner.admission.admit(&snapshot, &mut parsed, &mut fresh).await {
             Err(refusal) => Slot::Done(Err(refusal)),
             Ok(revision) => {
                 let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);

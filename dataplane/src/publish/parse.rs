@@ -99,6 +99,7 @@ pub(super) fn parse(
         event_type,
         environment,
         occur_time,
+        since: None,
         min_revision,
         trace,
         attributes,

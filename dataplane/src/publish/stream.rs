@@ -110,7 +110,7 @@ impl Reader<'_> {
             request.ok_or_else(|| Refusal::field("request", Rule::Required, "must be set"))?;
         let snapshot = inner.snapshot()?;
         let mut parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
-        let revision = inner.admission.admit(&snapshot, &parsed, &mut None).await?;
+        let revision = inner.admission.admit(&snapshot, &mut parsed, &mut None).await?;
         let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(State::Done(Ok(facts.validated())));

@@ -49,14 +49,10 @@ pub struct Lane {
     pub keys: SigningKeys,
     /// Attempts in flight at most, of one node.
     pub max_concurrency: u32,
-    /// Deliveries that may wait: the subscription's own bound, else its tenant's.
-    pub max_pending: u32,
     /// The revision that wrote the subscription last; keys and tenant may have changed since.
     pub revision: i64,
     /// Its tenant is suspended: deliveries wait.
     pub tenant_suspended: bool,
-    /// What the subscription says of `max_pending`; 0: nothing.
-    own_max_pending: u32,
 }
 
 impl PartialEq for Lane {
@@ -101,10 +97,8 @@ impl Lane {
             contract,
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
-            max_pending: subscription.max_pending,
             revision,
             tenant_suspended: false,
-            own_max_pending: subscription.max_pending,
         })
     }
 
@@ -115,23 +109,13 @@ impl Lane {
 
     /// Takes over what the tenant says.
     pub(super) fn set_tenant(&mut self, tenant: &TenantEntry) {
-        self.max_pending = self.max_pending_under(tenant);
         self.tenant_suspended = tenant.suspended;
         self.tenant_labels = Arc::clone(&tenant.labels);
     }
 
     /// Whether the tenant says something else than the lane knows.
     pub(super) fn differs_by(&self, tenant: &TenantEntry) -> bool {
-        self.max_pending != self.max_pending_under(tenant)
-            || self.tenant_suspended != tenant.suspended
-            || self.tenant_labels != tenant.labels
-    }
-
-    fn max_pending_under(&self, tenant: &TenantEntry) -> u32 {
-        match self.own_max_pending {
-            0 => tenant.limits.max_pending,
-            own => own,
-        }
+        self.tenant_suspended != tenant.suspended || self.tenant_labels != tenant.labels
     }
 
     /// Whether the subscription wants an event of its tenant.

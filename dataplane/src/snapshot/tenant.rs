@@ -16,6 +16,7 @@ use pregon_core::model::{Tenant, TenantLimits};
 use pregon_core::pattern::PatternKind;
 
 use super::lane::Lane;
+use super::quota::Quota;
 use super::rate::Rate;
 use super::{Labels, labels_of};
 
@@ -36,6 +37,8 @@ pub struct TenantEntry {
     pub suspended: bool,
     /// What it may use.
     pub limits: TenantLimits,
+    /// What was accepted before this was another tenant's of the same name.
+    pub since: Option<Timestamp>,
     /// Its labels.
     pub labels: Labels,
     /// A tenant whose document was never usable still has its lanes.
@@ -46,6 +49,7 @@ pub struct TenantEntry {
     /// None of the lanes has a filter.
     plain: OnceLock<bool>,
     rate: Arc<Rate>,
+    quota: Arc<Quota>,
 }
 
 /// Places in the tenant's list of lanes, ascending.
@@ -63,12 +67,14 @@ impl TenantEntry {
             revision: 0,
             suspended: false,
             limits: TenantLimits::default(),
+            since: None,
             labels: Labels::default(),
             exists: false,
             lanes: Vec::new(),
             index: OnceLock::new(),
             plain: OnceLock::new(),
             rate: Arc::default(),
+            quota: Arc::default(),
         }
     }
 
@@ -83,6 +89,12 @@ impl TenantEntry {
         self.rate.take(self.limits.publish_per_second, now)
     }
 
+    /// Takes one event's place among what the tenant may have outstanding, which `outstanding` asks
+    /// the store for where that is not known; false: there is none.
+    pub async fn take_place<E>(&self, outstanding: impl Future<Output = Result<u64, E>>) -> bool {
+        self.quota.take(self.limits.max_pending, outstanding).await
+    }
+
     /// Whether there is a document of it.
     pub(super) fn exists(&self) -> bool {
         self.exists
@@ -94,6 +106,7 @@ impl TenantEntry {
         self.revision = revision;
         self.suspended = tenant.suspended;
         self.limits = tenant.limits;
+        self.since = tenant.since;
         self.set_labels(labels_of(&tenant.common));
         self.pass_on()
     }
@@ -104,6 +117,7 @@ impl TenantEntry {
         self.revision = other.revision;
         self.suspended = other.suspended;
         self.limits = other.limits.clone();
+        self.since = other.since;
         self.set_labels(Arc::clone(&other.labels));
         self.rate = Arc::clone(&other.rate);
         self.pass_on()

@@ -185,18 +185,17 @@ async fn the_difference_of_two_snapshots_is_what_changed() {
 #[tokio::test]
 async fn a_tenant_is_passed_on_to_its_lanes() {
     let running = Running::start(Arc::default());
-    let mut own = subscription("acme", 2, &["*"]);
-    own.max_pending = 5;
     let mut resources = base();
-    resources.extend([sub("acme", 1, &["*"]), Resource::Subscription(own)]);
+    resources.extend([sub("acme", 1, &["*"]), sub("acme", 2, &["*"])]);
     let before = running.write(&resources).await;
     let mut changed = tenant("acme");
     changed.suspended = true;
-    changed.limits.max_pending = 77;
+    changed.common.labels = [("tier".to_owned(), "gold".to_owned())].into();
     let after = running.write(&[Resource::Tenant(changed)]).await;
-    let pending = |snapshot: &Snapshot, lane| snapshot.lane(LaneNo(lane)).unwrap().max_pending;
-    assert_eq!((pending(&before, 1), pending(&before, 2)), (1_000_000, 5));
-    assert_eq!((pending(&after, 1), pending(&after, 2)), (77, 5));
+    let labels = |snapshot: &Snapshot| {
+        snapshot.lanes().values().map(|lane| lane.tenant_labels.len()).collect::<Vec<_>>()
+    };
+    assert_eq!((labels(&before), labels(&after)), (vec![0, 0], vec![1, 1]));
     assert!(after.lanes().values().all(|lane| lane.tenant_suspended));
     assert_eq!(matching(&after, &event("acme", "order.captured", "{}")), [1, 2]);
 

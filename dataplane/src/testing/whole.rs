@@ -74,6 +74,7 @@ impl Whole {
             event_type: EventTypeId::parse("a.b").unwrap(),
             environment: Environment::Live,
             occur_time: None,
+            since: None,
             min_revision: 0,
             trace: None,
             attributes: Default::default(),

@@ -14,7 +14,6 @@ use pregon_core::event::{Environment, Event, NewEvent};
 use pregon_core::id::{
     ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, ReplayTag, TenantId,
 };
-use pregon_core::limits;
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 
 use crate::queue::{
@@ -80,6 +79,7 @@ pub(super) fn event() -> NewEvent {
         event_type: event_type("order.captured"),
         environment: Environment::Live,
         occur_time: None,
+        since: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),
@@ -112,7 +112,6 @@ pub(super) fn close(number: u64, wait: Duration) -> LaneClose {
 pub(super) struct Results {
     node: NodeId,
     token: Token,
-    max_pending: u32,
     age: Duration,
     batch: BatchSettle,
     attempts: Vec<(Token, AttemptRecord)>,
@@ -130,7 +129,6 @@ impl Results {
         Self {
             node: node(by),
             token,
-            max_pending: limits::PENDING_DEFAULT,
             age: Duration::ZERO,
             batch: BatchSettle { token, events: Vec::new(), deliveries: Vec::new() },
             attempts: Vec::new(),
@@ -149,12 +147,6 @@ impl Results {
             results = results.delivery(held, to[0].1);
         }
         results
-    }
-
-    /// From here on, lanes may hold this many waiting deliveries.
-    pub(super) fn max_pending(mut self, max_pending: u32) -> Self {
-        self.max_pending = max_pending;
-        self
     }
 
     /// From here on, events were matched that long ago.
@@ -233,8 +225,8 @@ impl Results {
         if let Some(record) = attempt(&self.node, event, key, before + 1, to) {
             self.attempts.push((self.token, record));
         }
-        let (tenant, max_pending) = (event.tenant.clone(), self.max_pending);
-        DeliverySettle { key, tenant, attempts, max_pending, age: self.age, to }
+        let tenant = event.tenant.clone();
+        DeliverySettle { key, tenant, attempts, age: self.age, to }
     }
 }
 

@@ -16,11 +16,11 @@ use pregon_core::trace::TraceContext;
 
 use super::Rig;
 use super::kit::{
-    HOUR, PAST_MEMORY, RETRY, accept_ms, event, event_type, events, given, key, tenant,
+    HOUR, MINUTE, PAST_MEMORY, RETRY, accept_ms, event, event_type, events, given, key, tenant,
 };
 use super::rig::positions;
 use crate::log::{Books, EventQuery};
-use crate::queue::{Published, Transition};
+use crate::queue::{Former, Published, Transition};
 
 /// The answer to a repeat of the event there.
 fn duplicate(position: Position) -> Published {
@@ -103,6 +103,7 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
                 event_type: found.event_type,
                 environment: found.environment,
                 occur_time: found.given_occur_time,
+                since: None,
                 min_revision: found.min_revision,
                 trace: found.trace,
                 attributes: found.attributes,
@@ -309,4 +310,42 @@ pub async fn an_event_still_to_be_matched_keeps_its_id(rig: &mut Rig) {
     rig.advance(PAST_MEMORY).await;
     assert_eq!(rig.publish(vec![given("a")]).await, [duplicate(position)]);
     assert_eq!(positions(&rig.due("n1").await), BTreeSet::from([position]));
+}
+
+/// Another tenant of the same name begins with nothing, once nothing of the first is outstanding.
+pub async fn a_name_that_is_taken_again_inherits_nothing(rig: &mut Rig) {
+    let supersede =
+        async |rig: &Rig| rig.store.queue.supersede(&tenant("acme")).await.expect("an answer");
+    assert_eq!(supersede(rig).await, Former::Nobody);
+    let old = rig.accept_one(given("a")).await;
+    assert_eq!(supersede(rig).await, Former::Busy, "to be matched");
+    for batch in rig.take_all("n1").await {
+        rig.settle_all("n1", &[batch], &[(1, Transition::Succeeded), (2, RETRY)]).await;
+    }
+    assert_eq!(supersede(rig).await, Former::Busy, "a delivery is pending");
+    rig.advance(MINUTE).await;
+    let due = rig.due("n1").await;
+    rig.settle_all("n1", &due, &[(2, Transition::Succeeded)]).await;
+    let Former::Gone(since) = supersede(rig).await else { panic!("it had events") };
+    let accepted = async |rig: &Rig, position| {
+        let found = rig.store.log.event(position).await.expect("an answer");
+        found.expect("an event").0
+    };
+    assert!(accepted(rig, old).await.accept_time() < since);
+    let books = rig.store.log.books(Some(&tenant("acme"))).await.expect("the books");
+    assert_eq!(books, Books::default());
+    // The same id again, and otherwise: a new event, which the name then points to.
+    let new = NewEvent { since: Some(since), data: Bytes::from_static(b"0"), ..given("a") };
+    let answers = rig.store.queue.publish(vec![new.clone()]).await.expect("a publish");
+    let [Published::Accepted { position, duplicate: false }] = answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_ne!(position, old);
+    let event = accepted(rig, position).await;
+    assert!(event.accept_time() >= since);
+    let again = rig.store.queue.publish(vec![new]).await.expect("a publish");
+    assert_eq!(again, [Published::Accepted { position, duplicate: true }]);
+    assert_eq!(rig.store.log.find(&event.name()).await.expect("a place"), Some(position));
+    let books = rig.store.log.books(Some(&tenant("acme"))).await.expect("the books");
+    assert_eq!((books.accepted, books.waiting), (1, 1));
 }

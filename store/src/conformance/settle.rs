@@ -199,35 +199,23 @@ pub async fn attempts_are_logged_as_given(rig: &mut Rig) {
     assert!(rig.store.log.attempts(other).await.expect("no attempts").is_empty());
 }
 
-/// A lane that holds as many as it may lets the next one expire.
-pub async fn more_than_a_lane_may_hold_expires(rig: &mut Rig) {
-    const MAX: usize = 3;
+/// Events that are not matched yet and deliveries that have not ended, of one tenant.
+pub async fn what_is_outstanding_is_known_by_tenant(rig: &mut Rig) {
+    let outstanding = async |rig: &Rig, name: &str| {
+        rig.store.queue.outstanding(&tenant(name)).await.expect("a number")
+    };
+    assert_eq!(outstanding(rig, "acme").await, 0);
     rig.accept(events(5)).await;
-    let (mut pending, mut expired) = (0, 0);
-    for partition in rig.partitions() {
-        let mut all = 0;
-        while let Some(batch) = rig.take_in(partition, "n1", BATCH_MAX).await {
-            let mut results = Results::of("n1", &batch).max_pending(3);
-            for open in &batch.events {
-                results = results.matched(open, &[(1, WAITING), (2, SUCCEEDED)]);
-            }
-            all += batch.len();
-            rig.settle(results).await;
-        }
-        pending += all.min(MAX);
-        expired += all.saturating_sub(MAX);
+    rig.accept_one(NewEvent { tenant: tenant("globex"), ..event() }).await;
+    assert_eq!((outstanding(rig, "acme").await, outstanding(rig, "globex").await), (5, 1));
+    for batch in rig.take_all("n1").await {
+        rig.settle_all("n1", &[batch], &[(1, WAITING), (2, SUCCEEDED), (3, RETRY)]).await;
     }
-    let query = |state| DeliveryQuery { state: Some(state), ..DeliveryQuery::default() };
-    let failed = rig.list(&query(DeliveryState::Failed), 10).await;
-    assert_eq!(failed.len(), expired);
-    assert!(failed.iter().all(|record| record.end_reason == Some(EndReason::Expired)));
-    assert_eq!(rig.list(&query(DeliveryState::Pending), 10).await.len(), pending);
-    assert_eq!(rig.books().await.succeeded, 5, "other lanes have nothing to do with it");
-
+    assert_eq!((outstanding(rig, "acme").await, outstanding(rig, "globex").await), (10, 2));
     let due = rig.due("n1").await;
+    assert_eq!(outstanding(rig, "acme").await, 10, "in hand");
     rig.settle_all("n1", &due, &[(1, SUCCEEDED)]).await;
-    rig.deliver(event(), &[(1, WAITING)]).await;
-    assert_eq!(rig.books().await.pending, 1, "there is room again");
+    assert_eq!((outstanding(rig, "acme").await, outstanding(rig, "globex").await), (5, 1));
 }
 
 /// Each tenant has books of its own.

@@ -123,11 +123,6 @@ pub async fn ends_without_an_attempt_are_seen(rig: &mut Rig) {
     assert_eq!(queue.end_lane(end).await.expect("an end"), 1);
     queue.cancel(held.key, EndReason::ByCaller).await.expect("a cancel");
     rig.settle(Results::of("n1", &batch).delivery(&held, RETRY)).await;
-    rig.accept_one(event()).await;
-    let batch = rig.take("n1").await;
-    let full = Results::of("n1", &batch).max_pending(0).matched(&batch.events[0], &[(3, RETRY)]);
-    let crowded = key(batch.events[0].event.position, 3);
-    rig.settle(full).await;
 
     let (seen, _) = follow(&rig.store, &WatchQuery::default(), before).await;
     let mut ends = states(&seen);
@@ -137,7 +132,6 @@ pub async fn ends_without_an_attempt_are_seen(rig: &mut Rig) {
         [
             (key(waiting, 1), DeliveryState::Cancelled, Some(EndReason::ByCaller)),
             (key(waiting, 2), DeliveryState::Cancelled, Some(EndReason::SubscriptionDeleted)),
-            (crowded, DeliveryState::Failed, Some(EndReason::Expired)),
             (held.key, DeliveryState::Cancelled, Some(EndReason::ByCaller)),
         ]
     );

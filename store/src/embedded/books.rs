@@ -41,6 +41,15 @@ pub(super) fn books(db: &Connection, tenant: Option<&TenantId>) -> Result<Books>
     Ok(books)
 }
 
+/// What a tenant has outstanding, by its counters.
+pub(super) fn outstanding(db: &Connection, tenant: &str) -> Result<u64> {
+    let sql = "SELECT accepted - matched - unmatched + created - succeeded - failed - cancelled
+         FROM tenant WHERE name = ?1";
+    let found: Option<i64> =
+        db.prepare_cached(sql)?.query_row([tenant], |row| row.get(0)).optional()?;
+    Ok(uint(found.unwrap_or(0)))
+}
+
 fn counters(row: &Row<'_>) -> rusqlite::Result<Books> {
     let count = |i: usize| row.get::<_, Option<i64>>(i).map(|n| uint(n.unwrap_or(0)));
     Ok(Books {

@@ -179,19 +179,12 @@ pub(super) fn count_end(counts: &mut Counts, state: i64, ended: i64) {
 
 /// Where a delivery really goes.
 fn bend(tx: &mut Tx<'_>, delivery: &DeliverySettle) -> Result<Transition> {
-    let back = matches!(delivery.to, Transition::Retry(_) | Transition::Waiting(_));
     if tx.st.kills > 0
         && delivery.to != Transition::Held
         && let Some(reason) = unmark(tx, &delivery.key)?
         && delivery.to != Transition::Succeeded
     {
         return Ok(Transition::Cancelled(reason));
-    }
-    if back {
-        let lane = tx.st.lane(tx.db, codec::lane(delivery.key.lane))?;
-        if lane.waiting >= i64::from(delivery.max_pending) {
-            return Ok(Transition::Failed(EndReason::Expired));
-        }
     }
     Ok(delivery.to)
 }

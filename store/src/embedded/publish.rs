@@ -6,6 +6,7 @@
 //! and the name then points to that one.
 
 use bytes::Bytes;
+use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
 use pregon_core::id::{EventId, TenantId};
 use pregon_core::limits;
@@ -13,10 +14,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::codec::{self, len};
 use super::fault::Result;
-use super::rows;
 use super::state::{State, Tx};
+use super::{books, rows};
 use crate::log::EventStage;
-use crate::queue::Published;
+use crate::queue::{Former, Published};
 
 /// How far an accept time may be held back to keep them in order when the clock steps back.
 const CLOCK_STEP_MS: i64 = 60_000;
@@ -34,6 +35,8 @@ struct Given {
     id: EventId,
     version: u32,
     digest: [u8; 16],
+    /// What was noted before this was another tenant's.
+    since: i64,
 }
 
 /// Encodes events; needs no database.
@@ -41,7 +44,8 @@ pub(super) fn prepare(events: Vec<NewEvent>) -> Result<Vec<Prepared>> {
     let one = |event: NewEvent| {
         let digest = || codec::content_digest(&event);
         let given = event.id.clone();
-        let given = given.map(|id| Given { id, version: event.version, digest: digest() });
+        let since = event.since.map_or(i64::MIN, Timestamp::millis);
+        let given = given.map(|id| Given { id, version: event.version, digest: digest(), since });
         let head = codec::head_of(&event)?;
         Ok(Prepared { tenant: event.tenant, head, data: event.data, given })
     };
@@ -81,6 +85,32 @@ pub(super) fn publish(tx: &mut Tx<'_>, events: &[Prepared]) -> Result<Vec<Publis
     Ok(answers)
 }
 
+/// Begins a tenant's counters anew, unless something of it is outstanding. Accept times go on behind
+/// those of before.
+pub(super) fn supersede(tx: &mut Tx<'_>, tenant: &TenantId) -> Result<Former> {
+    tx.st.flush_counts(tx.db)?;
+    let accepted: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT accepted FROM tenant WHERE name = ?1")?
+        .query_row([tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    if accepted.unwrap_or(0) == 0 {
+        return Ok(Former::Nobody);
+    }
+    if books::outstanding(tx.db, tenant.as_str())? > 0 {
+        return Ok(Former::Busy);
+    }
+    tx.db
+        .prepare_cached(
+            "UPDATE tenant SET accepted = 0, matched = 0, unmatched = 0, created = 0,
+               succeeded = 0, failed = 0, cancelled = 0 WHERE name = ?1",
+        )?
+        .execute([tenant.as_str()])?;
+    tx.st.last_ms = tx.st.last_ms.max(tx.now.millis()) + 1;
+    tx.st.moved();
+    Ok(Former::Gone(Timestamp::from_millis(tx.st.last_ms)))
+}
+
 /// Notes a given id for event `n`, or says what it was given to before.
 fn recall(
     db: &Connection,
@@ -107,7 +137,7 @@ fn recall(
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
     let window = i64::try_from(limits::DEDUPE_WINDOW.as_millis()).unwrap_or(i64::MAX);
-    if ms - old_ms >= window && !is_busy(db, st, old_n)? {
+    if old_ms < given.since || ms - old_ms >= window && !is_busy(db, st, old_n)? {
         db.prepare_cached(
             "UPDATE dedupe SET digest = ?4, n = ?5, ms = ?6
              WHERE tenant = ?1 AND id = ?2 AND version = ?3",

@@ -5,17 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
-use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo};
+use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo, TenantId};
 use pregon_core::outcome::EndReason;
 
 use super::codec::PARTITION;
 use super::engine::Class;
 use super::executor::{DEADLINE_SETTLE, Handle};
-use super::{due, lanes, publish, settle, single, take, takeover};
+use super::{books, due, lanes, publish, settle, single, take, takeover};
 use crate::StoreError;
 use crate::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Queue,
-    Replay, Replayed, Settled, Settlement, Token,
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
+    Queue, Replay, Replayed, Settled, Settlement, Token,
 };
 
 fn known(partition: PartitionNo) -> Result<(), StoreError> {
@@ -81,6 +81,16 @@ impl Queue for Handle {
         let work =
             move |tx: &mut super::state::Tx<'_>| takeover::take_over(tx, &claim, limit, suspects);
         self.write(Class::Claim, 1, work).await
+    }
+
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |db| books::outstanding(db, tenant.as_str())).await
+    }
+
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        let tenant = tenant.clone();
+        self.write(Class::Decide, 1, move |tx| publish::supersede(tx, &tenant)).await
     }
 
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Token>, StoreError> {

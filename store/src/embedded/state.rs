@@ -320,7 +320,7 @@ impl State {
         Ok(())
     }
 
-    fn flush_counts(&mut self, db: &Connection) -> Result<()> {
+    pub fn flush_counts(&mut self, db: &Connection) -> Result<()> {
         let mut add = db.prepare_cached(
             "UPDATE tenant SET accepted = accepted + ?2, matched = matched + ?3,
                unmatched = unmatched + ?4, created = created + ?5, succeeded = succeeded + ?6,

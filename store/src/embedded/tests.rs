@@ -129,6 +129,7 @@ fn event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
         event_type: EventTypeId::parse("order.captured").unwrap(),
         environment: Environment::Live,
         occur_time: None,
+        since: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),
@@ -153,7 +154,7 @@ fn key(position: Position, lane: u64) -> DeliveryKey {
 
 fn move_to(position: Position, lane: u64, attempts: u32, to: Transition) -> DeliverySettle {
     let key = key(position, lane);
-    DeliverySettle { key, tenant: tenant(), attempts, max_pending: 1000, age: Duration::ZERO, to }
+    DeliverySettle { key, tenant: tenant(), attempts, age: Duration::ZERO, to }
 }
 
 fn event_settle(position: Position, outcome: EventOutcome) -> EventSettle {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::id::{LaneNo, TenantId};
 use redis::Value;
 
@@ -19,6 +20,7 @@ use super::log::texts;
 use super::read;
 use super::steps::STEPS;
 use crate::log::{Books, Orphan};
+use crate::queue::Former;
 
 /// Lanes that are counted in one moment: 1 µs each.
 const LANES: usize = 5_000;
@@ -38,6 +40,39 @@ pub(super) async fn books(engine: &Engine, tenant: Option<&TenantId>) -> Result<
         sum += of_partition(engine, partition, tenant).await?;
     }
     Ok(sum)
+}
+
+/// What a tenant has outstanding, by its counters.
+pub(super) async fn outstanding(engine: &Engine, tenant: &TenantId) -> Result<u64> {
+    let of = |partition| async move {
+        let args = Args::default().text(tenant.as_str());
+        engine.step::<u64>(partition, &STEPS.outstanding, args).await
+    };
+    let found = futures::future::try_join_all(engine.partitions.iter().map(of)).await?;
+    Ok(found.into_iter().sum())
+}
+
+/// Begins a tenant's counters anew, unless something of it is outstanding.
+pub(super) async fn supersede(engine: &Engine, tenant: &TenantId) -> Result<Former> {
+    let in_all = async |since: &str| {
+        let call = |partition| async move {
+            let args = Args::default().text(tenant.as_str()).text(since);
+            engine.step::<(u64, u64, i64)>(partition, &STEPS.supersede, args).await
+        };
+        futures::future::try_join_all(engine.partitions.iter().map(call)).await
+    };
+    let found = in_all("").await?;
+    let (accepted, outstanding) =
+        found.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    if outstanding > 0 {
+        return Ok(Former::Busy);
+    }
+    if accepted == 0 {
+        return Ok(Former::Nobody);
+    }
+    let since = found.iter().map(|one| one.2).max().unwrap_or(0);
+    in_all(&since.to_string()).await?;
+    Ok(Former::Gone(Timestamp::from_millis(since)))
 }
 
 async fn of_partition(

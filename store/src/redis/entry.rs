@@ -231,6 +231,7 @@ mod tests {
                 event_type: EventTypeId::parse("order.captured").unwrap(),
                 environment: Environment::Live,
                 occur_time: None,
+                since: None,
                 min_revision: 3,
                 trace: None,
                 attributes: attributes.clone(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
 use pregon_core::id::{Position, TenantId};
 use pregon_core::limits;
@@ -44,9 +45,17 @@ fn window(history: Duration) -> Duration {
 struct Item {
     entry: Vec<u8>,
     tenant: TenantId,
-    given: Option<(IdHash, [u8; 16])>,
+    given: Option<Given>,
     call: Arc<Call>,
     place: usize,
+}
+
+/// A given id, and what its repeats are told by.
+struct Given {
+    hash: IdHash,
+    digest: [u8; 16],
+    /// What was accepted before this was another tenant's; 0: nothing was.
+    since: i64,
 }
 
 /// A publish call that is being answered.
@@ -126,8 +135,10 @@ impl Publisher {
 
 impl Item {
     fn new(event: NewEvent, call: &Arc<Call>, place: usize) -> Result<Self> {
-        let given = event.id.as_ref().map(|id| {
-            (IdHash::of(&event.tenant, id.as_str(), event.version), content_digest(&event))
+        let given = event.id.as_ref().map(|id| Given {
+            hash: IdHash::of(&event.tenant, id.as_str(), event.version),
+            digest: content_digest(&event),
+            since: event.since.map_or(0, Timestamp::millis),
         });
         let entry = entry::encode(&event)?;
         Ok(Self { entry, tenant: event.tenant, given, call: Arc::clone(call), place })
@@ -194,8 +205,8 @@ impl Flushes {
         self.queued += 1;
         match &item.given {
             None => self.anywhere.push_back(item),
-            Some((id, _)) => {
-                let partition = id.partition(self.bound.len());
+            Some(given) => {
+                let partition = given.hash.partition(self.bound.len());
                 self.bound[partition].push_back(item);
             }
         }
@@ -296,12 +307,13 @@ impl Flush {
         for item in &mut self.items {
             args.push_bytes(std::mem::take(&mut item.entry));
             match &item.given {
-                None => (0..4).for_each(|_| args.push_text("")),
-                Some((id, digest)) => {
-                    args.push_bytes(id.field.to_vec());
-                    args.push_text(id.bucket);
+                None => (0..5).for_each(|_| args.push_text("")),
+                Some(Given { hash, digest, since }) => {
+                    args.push_bytes(hash.field.to_vec());
+                    args.push_text(hash.bucket);
                     args.push_bytes(digest.to_vec());
                     args.push_text(&item.tenant);
+                    args.push_text(since);
                 }
             }
         }

@@ -19,8 +19,8 @@ use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
 };
 use crate::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, LaneClose, LaneEnd, Published, Queue,
-    Replay, Replayed, Settled, Settlement, Token,
+    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
+    Queue, Replay, Replayed, Settled, Settlement, Token,
 };
 
 /// What the planes hold of an engine.
@@ -38,6 +38,14 @@ impl Queue for Handle {
 
     fn durability(&self) -> Durability {
         self.engine.promise.durability
+    }
+
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        Ok(books::outstanding(&self.engine, tenant).await?)
+    }
+
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        Ok(books::supersede(&self.engine, tenant).await?)
     }
 
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {

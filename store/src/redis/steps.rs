@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use pregon_core::outcome::{EndReason, PendingReason};
+use pregon_core::outcome::PendingReason;
 
 use super::script::Script;
-use crate::stored::{end_code, pending_code};
+use crate::stored::pending_code;
 use crate::watch::ENDS_KEPT;
 
 /// Every script of a partition.
@@ -22,6 +22,8 @@ pub(super) struct Steps {
     pub cancel: Script,
     pub replay: Script,
     pub books: Script,
+    pub outstanding: Script,
+    pub supersede: Script,
     pub backlog: Script,
     pub stage: Script,
     pub find: Script,
@@ -58,6 +60,8 @@ pub(super) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         replay: script(ACCEPT, include_str!("lua/replay.lua")),
         backlog: script(READ, include_str!("lua/backlog.lua")),
         books: script(READ, include_str!("lua/books.lua")),
+        outstanding: script(READ, include_str!("lua/outstanding.lua")),
+        supersede: script(FINISH, include_str!("lua/supersede.lua")),
         stage: script(READ, include_str!("lua/stage.lua")),
         find: script(READ, include_str!("lua/find.lua")),
         trim: script(FINISH, include_str!("lua/trim.lua")),
@@ -76,7 +80,6 @@ fn prelude() -> String {
         ("IN_FLIGHT", pending_code(PendingReason::InFlight)),
         ("RETRY_SCHEDULED", pending_code(PendingReason::RetryScheduled)),
         ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
-        ("EXPIRED", end_code(EndReason::Expired)),
         ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];
     let mut text = String::new();

@@ -267,6 +267,7 @@ fn as_new(event: &Event) -> NewEvent {
         event_type: event.event_type.clone(),
         environment: event.environment,
         occur_time: event.given_occur_time,
+        since: None,
         min_revision: event.min_revision,
         trace: event.trace.clone(),
         attributes: event.attributes.clone(),

@@ -60,6 +60,7 @@ pub fn events(count: usize) -> Vec<NewEvent> {
         event_type: EventTypeId::parse("order.captured").expect("a type"),
         environment: Environment::Live,
         occur_time: None,
+        since: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),
@@ -105,7 +106,6 @@ pub fn results(batch: &Batch, to: &[(u64, Transition)]) -> Settlement {
         key,
         tenant: TenantId::parse("acme").expect("an id"),
         attempts: 1,
-        max_pending: 1000,
         age: Duration::ZERO,
         to,
     };

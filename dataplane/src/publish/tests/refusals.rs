@@ -6,6 +6,32 @@ use tonic::Code;
 
 use super::*;
 
+/// What is over a tenant's limit is refused, not taken and thrown away; room comes with what ends.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_may_have_so_much_outstanding() {
+    let node = Node::start().await;
+    let mut small = tenant("acme");
+    small.limits.max_pending = 3;
+    node.config.write(&[Resource::Tenant(small)]);
+    node.service.0.admission.configuration.wait_for(102, ANSWER).await.unwrap();
+    for _ in 0..3 {
+        node.publish(request("")).await.unwrap();
+    }
+    let status = node.publish(request("")).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::ResourceExhausted, "QUOTA_EXCEEDED".into())
+    );
+    assert!(status.message().contains("limits.max_pending of tenants/acme is 3"), "{status}");
+    assert!(status.get_details_retry_info().is_some());
+    node.publish(request_with(|request, _| request.validate_only = true)).await.unwrap();
+    node.queue.done.store(2, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let results = node.batch(vec![request(""), request(""), request("")]).await.unwrap();
+    let taken: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, true, false], "each event on its own");
+}
+
 #[tokio::test]
 async fn an_event_is_stored_as_it_was_given_and_answered_in_full() {
     let node = Node::start().await;

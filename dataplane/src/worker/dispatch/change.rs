@@ -73,7 +73,7 @@ impl Dispatcher {
         for job in self.waiting_of(lane) {
             let to = Transition::Cancelled(reason);
             let record = self.end_record(job.key, &job.event, job.number, to, wall);
-            let moved = self.moved(job.key, &job.event, Some(&job.lane), job.number - 1, to);
+            let moved = self.moved(job.key, &job.event, job.number - 1, to);
             self.on_moved(job.place, moved, vec![record], now);
         }
         if reason == EndReason::SubscriptionDisabled {

@@ -179,12 +179,12 @@ impl Dispatcher {
             }
             if intake.held_back {
                 tell_held_back(&key, event);
-                done.push(self.moved(key, event, Some(lane), 0, HELD_BACK));
+                done.push(self.moved(key, event, 0, HELD_BACK));
                 continue;
             }
             let job = self.job(place, key, lane, event, (1, event.accept_time()), share.clone());
             if let Some(reason) = self.admit_new(job, intake.now) {
-                done.push(self.moved(key, event, Some(lane), 0, Transition::Waiting(reason)));
+                done.push(self.moved(key, event, 0, Transition::Waiting(reason)));
             } else {
                 open.push(Arc::clone(lane));
             }
@@ -261,7 +261,7 @@ impl Dispatcher {
         if let Some(record) = &ended {
             self.tell_end(record, event, Some(&lane));
         }
-        let moved = self.moved(key, event, Some(&lane), held.attempts, to);
+        let moved = self.moved(key, event, held.attempts, to);
         self.settle_delivery(place.token, moved, ended.into_iter().collect(), now);
     }
 
@@ -270,7 +270,7 @@ impl Dispatcher {
         let to = Transition::Cancelled(reason);
         let record = self.end_record(held.key, &held.event, held.attempts + 1, to, intake.wall);
         self.tell_end(&record, &held.event, None);
-        let moved = self.moved(held.key, &held.event, None, held.attempts, to);
+        let moved = self.moved(held.key, &held.event, held.attempts, to);
         self.settle_delivery(token, moved, vec![record], intake.now);
     }
 
@@ -296,13 +296,7 @@ impl Dispatcher {
                 .map(|lane| {
                     let key =
                         DeliveryKey { position: event.position, lane: lane.lane, replay: None };
-                    self.moved(
-                        key,
-                        event,
-                        Some(lane),
-                        0,
-                        Transition::Waiting(PendingReason::Queued),
-                    )
+                    self.moved(key, event, 0, Transition::Waiting(PendingReason::Queued))
                 })
                 .collect();
             let cursor = step.last().map(|lane| lane.lane).unwrap_or_default();
@@ -397,13 +391,11 @@ impl Dispatcher {
         &self,
         key: DeliveryKey,
         event: &Event,
-        lane: Option<&Lane>,
         attempts: u32,
         to: Transition,
     ) -> DeliverySettle {
-        let max_pending = lane.map_or(u32::MAX, |lane| lane.max_pending);
         let tenant = event.tenant.clone();
-        DeliverySettle { key, tenant, attempts, max_pending, age: Duration::ZERO, to }
+        DeliverySettle { key, tenant, attempts, age: Duration::ZERO, to }
     }
 
     pub(super) fn event_done(

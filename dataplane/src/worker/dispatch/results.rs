@@ -39,7 +39,7 @@ impl Dispatcher {
         }
         let to = self.transition(&report);
         let attempts = if report.decision.counts { job.number } else { job.number - 1 };
-        let moved = self.moved(job.key, &job.event, Some(&job.lane), attempts, to);
+        let moved = self.moved(job.key, &job.event, attempts, to);
         let record = finish_record(report.record, report.decision.outcome, to, report.ended);
         self.telemetry.attempt(AttemptSeen {
             record: &record,

@@ -58,7 +58,7 @@ impl Dispatcher {
             flow.note_stored(job.key.position.partition, now);
         }
         let to = Transition::Waiting(reason);
-        let moved = self.moved(job.key, &job.event, Some(&job.lane), job.number - 1, to);
+        let moved = self.moved(job.key, &job.event, job.number - 1, to);
         self.on_moved(job.place, moved, Vec::new(), now);
     }
 
@@ -82,7 +82,7 @@ impl Dispatcher {
             let mut deliveries = std::mem::take(done);
             for lane in &*open {
                 let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
-                deliveries.push(self.moved(key, event, Some(lane), 0, Transition::Held));
+                deliveries.push(self.moved(key, event, 0, Transition::Held));
             }
             aged(&mut deliveries, age);
             let open = open.len();

@@ -276,22 +276,6 @@ async fn a_replay_is_made_once_and_its_lane_can_be_ended() {
 }
 
 #[tokio::test]
-async fn more_than_a_lane_may_hold_expires() {
-    let bench = Bench::memory();
-    let positions = bench.publish(3).await;
-    let batch = bench.take(3).await.unwrap();
-    let events = positions.iter().map(|position| {
-        let mut to = move_to(*position, 1, 1, Transition::Retry(SECOND));
-        to.max_pending = 2;
-        event_settle(*position, EventOutcome::Matched(vec![to]))
-    });
-    bench.settle(settlement(batch.token, events.collect(), Vec::new())).await;
-    let record = bench.store.log.delivery(key(positions[2], 1)).await.unwrap().unwrap();
-    assert_eq!(record.end_reason, Some(EndReason::Expired));
-    bench.check().await;
-}
-
-#[tokio::test]
 async fn a_given_id_is_recognised_for_a_day_or_until_it_is_done() {
     let bench = Bench::memory();
     let publish = |data: &'static str| async {

@@ -1,7 +1,7 @@
 -- Accepts events: each gets the next number. ARGV: 5 how long an id is remembered, 6 how long a
 -- window of ids is, 7 what was published without ids as [tenant, count, ...]; then for each event
--- its entry, and for one with an id its hash, bucket, digest and tenant ('' four times for one
--- without).
+-- its entry, and for one with an id its hash, bucket, digest, tenant, and the time before which the
+-- id was another tenant's or 0 ('' five times for one without).
 local before = answered()
 if before then return before end
 local m = marks('last', 'lms', 'cur', 'uw')
@@ -39,13 +39,13 @@ local function busy(n)
 end
 
 -- What a given id stands for already: its number and time, and whether the content is the same.
-local function known(hash, number, digest)
+local function known(hash, number, digest, since)
   for i = 1, 3 do
     local value = bits[i] and redis.call('HGET', bucket_of(i, number), hash)
     if value then
       local id = string.sub(value, 17)
       local n, at = string.match(id, '^(%d+)-(%d+)$')
-      if now - at >= keep and not busy(tonumber(n)) then return nil end
+      if tonumber(at) < since or now - at >= keep and not busy(tonumber(n)) then return nil end
       return id, string.sub(value, 1, 16) == digest
     end
   end
@@ -54,11 +54,11 @@ end
 
 local first, marked, given, total = last + 1, {}, 0, 0
 local all_new, by_tenant = true, {}
-for i = 8, #ARGV, 5 do
+for i = 8, #ARGV, 6 do
   local hash, id, same = ARGV[i + 1], nil, false
   if hash ~= '' then
     if not bits then read_bits() end
-    id, same = known(hash, tonumber(ARGV[i + 2]), ARGV[i + 3])
+    id, same = known(hash, tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 5]))
   end
   if id then
     all_new = false

@@ -49,7 +49,7 @@ local function unmark_event(b, n)
   end
 end
 
--- Where a delivery really goes. A wish is [field, letter, attempts, by, most, told, n, wait, age]:
+-- Where a delivery really goes. A wish is [field, letter, attempts, by, told, n, wait, age]:
 -- R, W and D go back into the lane (by: ms from now for R, else what it waits for; wait: ms from now
 -- for D), H stays in the batch, S, F and C end (by: why). Age: for how many ms it has existed.
 local function bend(n, wish)
@@ -57,10 +57,6 @@ local function bend(n, wish)
   if letter == 'H' then return letter, by end
   local mark = unmark(n, wish[1])
   if mark and letter ~= 'S' then return 'C', mark end
-  if (letter == 'R' or letter == 'W')
-    and redis.call('ZCARD', base .. 'lane:' .. lane_of(wish[1])) >= wish[5] then
-    return 'F', EXPIRED
-  end
   return letter, by
 end
 
@@ -72,7 +68,7 @@ local function put(b, n, wish, tenant, letter, by, create)
     redis.call('HSET', b.key, n .. '.' .. field, tenant)
     redis.call('HSETNX', base .. 'own', lane_of(field), tenant)
   elseif letter == 'R' or letter == 'W' or letter == 'D' then
-    local due = letter == 'R' and now + by or letter == 'D' and now + wish[8] or now
+    local due = letter == 'R' and now + by or letter == 'D' and now + wish[7] or now
     local code = letter == 'R' and RETRY_SCHEDULED or by
     redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, due, code))
     arrive(field, n, due, tenant)
@@ -85,7 +81,7 @@ end
 -- A delivery that a match made.
 local function create(b, n, wish, tenant)
   local letter, by = bend(n, wish)
-  if letter == 'S' and wish[6] then
+  if letter == 'S' and wish[5] then
     count(tenant, 'c', 1)
     count(tenant, 's', 1)
     return
@@ -94,7 +90,7 @@ local function create(b, n, wish, tenant)
   count(tenant, 'c', 1)
   pend(n, 1)
   if letter == 'H' then b.open = b.open + 1 end
-  put(b, n, wish, tenant, letter, by, now - wish[9])
+  put(b, n, wish, tenant, letter, by, now - wish[8])
 end
 
 -- A delivery that the batch holds.
@@ -215,7 +211,7 @@ for _ = 1, tonumber(ARGV[6]) do
   else
     local parts = cmsgpack.unpack(items)
     settle_events(b, parts[1])
-    for _, wish in ipairs(parts[2]) do advance(b, text(wish[7]), wish) end
+    for _, wish in ipairs(parts[2]) do advance(b, text(wish[6]), wish) end
   end
   if b then order[head[1]] = b end
 end
