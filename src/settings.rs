@@ -74,6 +74,12 @@ pub struct StandaloneArgs {
     #[arg(long, env = "PREGON_HISTORY_AGE", default_value = "7d", value_name = "DURATION")]
     history_age: String,
 
+    /// How long events with a failed delivery are kept, 1h to 365d.
+    ///
+    /// 30d: somebody may still want to replay them.
+    #[arg(long, env = "PREGON_HISTORY_FAILED_AGE", default_value = "30d", value_name = "DURATION")]
+    history_failed_age: String,
+
     /// How many finished events are kept at most, 1000 to 1000000000.
     ///
     /// Ten million of 500 bytes take about 8 GB of disk.
@@ -122,6 +128,8 @@ pub struct Settings {
     pub node: Node,
     /// How long finished events are kept.
     pub history_age: Duration,
+    /// How long events with a failed delivery are kept.
+    pub history_failed_age: Duration,
     /// How many finished events are kept.
     pub history_events: u64,
     /// What leaves for a collector.
@@ -173,6 +181,12 @@ impl StandaloneArgs {
             policy: self.policy.read(&mut wrong),
             node: self.node.read(&mut wrong),
             history_age: wrong.duration("--history-age", &self.history_age, 3600, 365 * 86_400),
+            history_failed_age: wrong.duration(
+                "--history-failed-age",
+                &self.history_failed_age,
+                3600,
+                365 * 86_400,
+            ),
             history_events: wrong.number(
                 "--history-events",
                 &self.history_events,

@@ -107,6 +107,7 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
         },
         history: History {
             max_age: settings.history_age,
+            failed_age: settings.history_failed_age,
             max_events: settings.history_events,
             ..History::default()
         },

@@ -121,17 +121,18 @@ async fn ten_commands<W: World>() {
     let (messages, end) = g.stream("DeliveryService/ReplayDeliveries", &request).await;
     end.unwrap();
     let last = messages.last().unwrap();
-    assert_eq!((&last["done"], &last["skipped"]), (&json!("3"), &json!("0")), "{messages:?}");
+    assert_eq!((&last["done"], &last["skipped"]), (&json!("2"), &json!("1")), "{messages:?}");
+    // One of each event: the replay of the first one, not its original too.
     assert_eq!(last["cursor"], "");
-    receiver.expect("/hook", 6).await;
+    receiver.expect("/hook", 5).await;
 
     // And the books.
     let report = shop.settled().await;
     assert_eq!(report["events"]["accepted"], "3");
     assert_eq!(report["events"]["unmatched"], "1");
-    assert_eq!(report["deliveries"]["created"], "6");
-    assert_eq!(report["deliveries"]["succeeded"], "6");
-    assert_eq!(receiver.requests("/hook").len(), 6, "each delivery was one request");
+    assert_eq!(report["deliveries"]["created"], "5");
+    assert_eq!(report["deliveries"]["succeeded"], "5");
+    assert_eq!(receiver.requests("/hook").len(), 5, "each delivery was one request");
     for secret in [&old_key, &new_key] {
         assert!(!pregon.output().contains(&secret[6..]), "a secret is in the log");
     }

@@ -15,7 +15,7 @@ use crate::queue::Token;
 
 /// Kind of a chunk with nothing but successes at the first attempt.
 pub(super) const SMOOTH: i64 = 0;
-/// Kind of a chunk that tells of trouble; kept as long as failed deliveries are.
+/// Kind of a chunk that tells of trouble; kept as long as one of the events that it tells of.
 pub(super) const TROUBLE: i64 = 1;
 
 /// How readers find a chunk's record again.

@@ -5,8 +5,8 @@
 //! after a rollback it is thrown away and read again. Only what must not go back with a rollback
 //! is kept: the next batch number (a claim may have been answered already), and put-offs.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
@@ -71,6 +71,9 @@ impl Lane {
     }
 }
 
+/// Events that are remembered as loose: 1 MB.
+const LOOSE: usize = 20_000;
+
 /// The writer's memory.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -99,6 +102,11 @@ pub(super) struct State {
     pub next_batch: i64,
     /// There may be something to claim.
     pub ring: bool,
+    /// Events below the trimming cursor that had a delivery end since: what spared them may be over.
+    /// [`LOOSE`] at most; others are found as the second cursor goes round.
+    pub loose: BTreeSet<i64>,
+    /// Where the next look at chunks that tell of trouble begins.
+    pub trouble: i64,
     /// Ends of this group that no attempt tells of.
     pub ends: Vec<EndRow>,
     dirty: bool,
@@ -191,6 +199,9 @@ impl State {
 
     /// Deliveries of an event become pending, or fewer are.
     pub fn pend(&mut self, n: i64, by: i64) {
+        if by < 0 && n <= self.trim && self.loose.len() < LOOSE {
+            self.loose.insert(n);
+        }
         *self.backlog.entry(n / STRETCH).or_insert(0) += by;
     }
 

@@ -1,10 +1,13 @@
 //! Trimming: history goes when it is old, or when there is too much of it; work never does.
 //!
 //! A cursor (`trim`) walks up the events as they come of age. It spares an event that is not
-//! matched, that has a pending delivery, or that has a failed one which is kept longer; a second
-//! cursor (`again`) goes round below it and looks at the spared ones anew. An event takes its
-//! deliveries, its dedupe entry and its trails along. Chunks of the log go when all events that
-//! they tell of are behind the cursor; those that tell of trouble wait for their own age.
+//! matched, that has a pending delivery, or that has a failed one which is kept longer. One whose
+//! delivery ends is looked at anew in the next step; a second cursor (`again`) goes round below for
+//! all others. An event takes its deliveries, its dedupe entry and its trails along. Chunks of the
+//! log go when all events that they tell of are behind the cursor; those that tell of trouble when
+//! none of those events is spared any more.
+
+use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
@@ -22,6 +25,8 @@ const EVENTS: i64 = 500;
 const AGAIN: i64 = 100;
 /// Chunks that one step removes.
 const CHUNKS: i64 = 50;
+/// Chunks that tell of trouble that one step looks into: about 5 ms.
+const TROUBLE: i64 = 20;
 /// Rows of other kinds that one step removes.
 const OTHERS: i64 = 200;
 /// How old the mark of a cancelled delivery is before it is looked at.
@@ -30,14 +35,16 @@ const MARKS_KEPT_MS: i64 = 3_600_000;
 /// One bounded step; says whether there is more to trim.
 pub(super) fn step(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
     let more = advance(tx, history)?;
+    let more_loose = loose(tx, history)?;
     look_again(tx, history)?;
-    let more_chunks = chunks(tx, history)?;
+    let more_chunks = chunks(tx)?;
+    let more_trouble = trouble(tx)?;
     let more_stale = stale(tx)?;
     marks(tx)?;
     config::forget_requests(tx, OTHERS)?;
     nodes::forget(tx)?;
     watch::trim(tx)?;
-    Ok(more || more_chunks || more_stale)
+    Ok(more || more_loose || more_chunks || more_trouble || more_stale)
 }
 
 /// An event, as far as trimming needs it.
@@ -82,6 +89,17 @@ fn advance(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
         trim(tx, history, &event)?;
     }
     Ok(looked_at == EVENTS)
+}
+
+/// Looks at events that were spared and had a delivery end since.
+fn loose(tx: &mut Tx<'_>, history: &History) -> Result<bool> {
+    for _ in 0..EVENTS {
+        let Some(n) = tx.st.loose.pop_first() else { break };
+        for event in old_events(tx.db, n, n, 1)? {
+            trim(tx, history, &event)?;
+        }
+    }
+    Ok(!tx.st.loose.is_empty())
 }
 
 /// Looks at some of the events that were spared.
@@ -177,16 +195,64 @@ fn stale(tx: &Tx<'_>) -> Result<bool> {
     Ok(len(rows.len()) == OTHERS)
 }
 
-/// Removes chunks whose events are gone.
-fn chunks(tx: &Tx<'_>, history: &History) -> Result<bool> {
-    let smooth = oldest_chunks(tx, chunk::SMOOTH, i64::MAX)?;
-    let failed_from = tx.now.minus(history.failed_age).millis();
-    let trouble = oldest_chunks(tx, chunk::TROUBLE, failed_from)?;
-    let more = len(smooth.len()) == CHUNKS || len(trouble.len()) == CHUNKS;
+/// Removes chunks that tell of successes once their events are behind the cursor.
+fn chunks(tx: &Tx<'_>) -> Result<bool> {
+    let mut select = tx
+        .db
+        .prepare_cached("SELECT k, max_n, refs FROM chunk WHERE kind = ?1 ORDER BY k LIMIT ?2")?;
+    let mut rows = select.query([chunk::SMOOTH, CHUNKS])?;
+    let mut old = Vec::new();
+    while let Some(row) = rows.next()? {
+        let max_n: i64 = row.get(1)?;
+        if max_n > tx.st.trim {
+            break;
+        }
+        old.push((row.get(0)?, row.get(2)?));
+    }
+    let more = len(old.len()) == CHUNKS;
+    remove(tx, old)?;
+    Ok(more)
+}
+
+/// Removes chunks that tell of trouble once none of the events that they tell of is kept; says
+/// whether it removed some, and so may find more. Goes round, since some stay for long.
+fn trouble(tx: &mut Tx<'_>) -> Result<bool> {
+    let mut select = tx.db.prepare_cached(
+        "SELECT late, data, k, max_n, refs FROM chunk WHERE kind = ?1 AND k > ?2 ORDER BY k LIMIT ?3",
+    )?;
+    let mut is_kept = tx.db.prepare_cached("SELECT 1 FROM event WHERE n = ?1")?;
+    let mut rows = select.query(params![chunk::TROUBLE, tx.st.trouble, TROUBLE])?;
+    let (mut seen, mut next, mut old) = (0, 0, Vec::new());
+    while let Some(row) = rows.next()? {
+        let (k, max_n): (i64, i64) = (row.get(2)?, row.get(3)?);
+        if max_n > tx.st.trim {
+            (seen, next) = (0, 0);
+            break;
+        }
+        (seen, next) = (seen + 1, k);
+        let told: BTreeSet<i64> =
+            chunk::unpack(row)?.iter().map(|record| int(record.key.position.n)).collect();
+        let mut kept = false;
+        for n in told {
+            kept = kept || is_kept.exists([n])?;
+        }
+        if !kept {
+            old.push((k, row.get(4)?));
+        }
+    }
+    drop(rows);
+    tx.st.trouble = if seen == TROUBLE { next } else { 0 };
+    let more = !old.is_empty();
+    remove(tx, old)?;
+    Ok(more)
+}
+
+/// Removes chunks, each with what leads to it.
+fn remove(tx: &Tx<'_>, chunks: Vec<(i64, Vec<u8>)>) -> Result<()> {
     let mut unmap = tx.db.prepare_cached("DELETE FROM map WHERE first = ?1 AND k = ?2")?;
     let mut untrail = tx.db.prepare_cached("DELETE FROM trail WHERE n = ?1 AND k = ?2")?;
     let mut remove = tx.db.prepare_cached("DELETE FROM chunk WHERE k = ?1")?;
-    for (k, refs) in smooth.into_iter().chain(trouble) {
+    for (k, refs) in chunks {
         let refs: chunk::Refs = postcard::from_bytes(&refs)?;
         for first in refs.map {
             unmap.execute([first, k])?;
@@ -196,24 +262,7 @@ fn chunks(tx: &Tx<'_>, history: &History) -> Result<bool> {
         }
         remove.execute([k])?;
     }
-    Ok(more)
-}
-
-/// The oldest chunks of a kind, up to the first that stays.
-fn oldest_chunks(tx: &Tx<'_>, kind: i64, before: i64) -> Result<Vec<(i64, Vec<u8>)>> {
-    let mut select = tx.db.prepare_cached(
-        "SELECT k, max_n, ms, refs FROM chunk WHERE kind = ?1 ORDER BY k LIMIT ?2",
-    )?;
-    let mut rows = select.query([kind, CHUNKS])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (max_n, ms): (i64, i64) = (row.get(1)?, row.get(2)?);
-        if max_n > tx.st.trim || ms >= before {
-            break;
-        }
-        found.push((row.get(0)?, row.get(3)?));
-    }
-    Ok(found)
+    Ok(())
 }
 
 /// Drops old marks whose delivery is attempted no more. (A settle drops its own; what is left is

@@ -1,13 +1,16 @@
 //! Keeping history within its bounds: one process for each partition at a time, in small steps.
 //!
 //! Events go from the head of their stream, oldest first; one that has a pending delivery, or a
-//! failed one that is kept longer, is spared: its entry is saved and looked at again later. A chunk
-//! of the log goes when all events that it tells of are behind the trim mark; one that tells of
-//! trouble waits for its own age. What must stay, stays, whatever the bounds.
+//! failed one that is kept longer, is spared: its entry is saved and looked at again when a delivery
+//! of it ends, and every hour. A chunk of the log goes when all events that it tells of are behind
+//! the trim mark; one that tells of trouble when none of them is spared any more. What must stay,
+//! stays, whatever the bounds.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use redis::Value;
 
@@ -15,6 +18,7 @@ use super::engine::{Args, Engine, Partition};
 use super::entry;
 use super::fault::{Result, bad};
 use super::keys::Key;
+use super::log;
 use super::steps::STEPS;
 
 /// How often there is a look at each partition.
@@ -38,18 +42,21 @@ const BUCKETS: usize = 500;
 
 /// Looks after the partitions until the engine is gone.
 pub(super) async fn run(engine: Weak<Engine>) {
+    // Where the next look at chunks that tell of trouble begins, by partition.
+    let mut trouble = HashMap::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(engine) = engine.upgrade() else { return };
         for partition in &engine.partitions {
-            if let Err(fault) = look(&engine, partition).await {
+            let from = trouble.entry(partition.no).or_insert(0);
+            if let Err(fault) = look(&engine, partition, from).await {
                 tracing::debug!(partition = partition.no, ?fault, "history was not trimmed");
             }
         }
     }
 }
 
-async fn look(engine: &Arc<Engine>, partition: &Partition) -> Result<()> {
+async fn look(engine: &Arc<Engine>, partition: &Partition, trouble: &mut u64) -> Result<()> {
     if !mine(engine, partition).await? {
         return Ok(());
     }
@@ -57,7 +64,7 @@ async fn look(engine: &Arc<Engine>, partition: &Partition) -> Result<()> {
     let bound = bound(engine, partition, now).await?;
     for _ in 0..ROUNDS {
         let more = trim(engine, partition, bound, now).await?;
-        let more_chunks = chunks(engine, partition, now).await?;
+        let more_chunks = chunks(engine, partition, trouble).await?;
         if !more && !more_chunks {
             break;
         }
@@ -118,7 +125,7 @@ async fn trim(engine: &Engine, partition: &Partition, bound: u64, now: Timestamp
 }
 
 /// Removes chunks whose events are gone; says whether there may be more.
-async fn chunks(engine: &Engine, partition: &Partition, now: Timestamp) -> Result<bool> {
+async fn chunks(engine: &Engine, partition: &Partition, trouble: &mut u64) -> Result<bool> {
     let mut cmd = redis::cmd("HGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("trim");
     let trim = match engine.main.query(&cmd).await? {
@@ -128,67 +135,118 @@ async fn chunks(engine: &Engine, partition: &Partition, now: Timestamp) -> Resul
     if trim == 0 {
         return Ok(false);
     }
-    let failed_from = now.minus(engine.history.failed_age).millis();
-    let smooth = of_stream(engine, partition, (Key::Log, 'l'), trim, i64::MAX).await?;
-    let trouble = of_stream(engine, partition, (Key::TroubleLog, 'e'), trim, failed_from).await?;
-    Ok(smooth || trouble)
+    let smooth = smooth(engine, partition, trim).await?;
+    Ok(of_trouble(engine, partition, trim, trouble).await? || smooth)
 }
 
-async fn of_stream(
+/// Chunks of a stream from a number on.
+async fn read_chunks(
     engine: &Engine,
     partition: &Partition,
     (stream, letter): (Key, char),
-    trim: u64,
-    before: i64,
-) -> Result<bool> {
-    let keys = &partition.keys;
+    from: u64,
+) -> Result<Vec<Old>> {
     let mut cmd = redis::cmd("XRANGE");
-    cmd.arg(keys.key(stream)).arg("-").arg("+").arg("COUNT").arg(CHUNKS);
+    cmd.arg(partition.keys.key(stream)).arg(from).arg("+").arg("COUNT").arg(CHUNKS);
     let answer = engine.main.query(&cmd).await?;
     let Value::Array(rows) = answer else { return Err(bad("the log", answer)) };
-    let looked_at = rows.len();
-    let (mut highest, mut map, mut trail) = (None, Vec::new(), Vec::new());
-    for row in rows {
-        let old = Old::read(row, letter)?;
-        if old.max_n > trim || old.ms >= before {
-            break;
-        }
-        highest = Some(old.k);
-        map.extend(old.map);
-        trail.extend(old.trail);
+    rows.into_iter().map(|row| Old::read(row, letter)).collect()
+}
+
+/// Removes chunks that tell of successes once their events are behind the trim mark.
+async fn smooth(engine: &Engine, partition: &Partition, trim: u64) -> Result<bool> {
+    let found = read_chunks(engine, partition, (Key::Log, 'l'), 0).await?;
+    let full = found.len() == CHUNKS;
+    let old: Vec<Old> = found.into_iter().take_while(|old| old.max_n <= trim).collect();
+    let Some(highest) = old.last().map(|old| old.k) else { return Ok(false) };
+    let mut pipeline = unlead(partition, &old);
+    pipeline.cmd("XTRIM").arg(partition.keys.key(Key::Log)).arg("MINID").arg(highest + 1);
+    run_all(engine, &pipeline).await?;
+    Ok(full)
+}
+
+/// Removes chunks that tell of trouble once none of the events that they tell of is spared; says
+/// whether it removed some, and so may find more. Goes round, since some stay for long.
+async fn of_trouble(
+    engine: &Engine,
+    partition: &Partition,
+    trim: u64,
+    from: &mut u64,
+) -> Result<bool> {
+    let found = read_chunks(engine, partition, (Key::TroubleLog, 'e'), *from).await?;
+    let full = found.len() == CHUNKS;
+    let behind: Vec<Old> = found.into_iter().take_while(|old| old.max_n <= trim).collect();
+    *from = behind.last().filter(|_| full && behind.len() == CHUNKS).map_or(0, |old| old.k + 1);
+    if behind.is_empty() {
+        return Ok(false);
     }
-    let Some(highest) = highest else { return Ok(false) };
-    // What leads to a chunk goes first: a cut in between leaves a chunk that nothing leads to,
-    // which the next look finds.
+    let mut spared = redis::pipe();
+    for old in &behind {
+        let told: BTreeSet<u64> =
+            old.records()?.iter().map(|record| record.key.position.n).collect();
+        let bodies: Vec<_> = told.into_iter().map(|n| partition.keys.key(Key::Body(n))).collect();
+        spared.cmd("EXISTS").arg(bodies);
+    }
+    let mut old = Vec::new();
+    for (chunk, spared) in behind.into_iter().zip(engine.main.pipeline(&spared).await?) {
+        if spared == Value::Int(0) {
+            old.push(chunk);
+        }
+    }
+    if old.is_empty() {
+        return Ok(false);
+    }
+    let mut pipeline = unlead(partition, &old);
+    let ids: Vec<&str> = old.iter().map(|old| old.id.as_str()).collect();
+    pipeline.cmd("XDEL").arg(partition.keys.key(Key::TroubleLog)).arg(ids);
+    run_all(engine, &pipeline).await?;
+    Ok(true)
+}
+
+/// Removes what leads to chunks. It goes first: a cut in between leaves a chunk that nothing leads
+/// to, which the next look finds.
+fn unlead(partition: &Partition, old: &[Old]) -> redis::Pipeline {
     let mut pipeline = redis::pipe();
-    for (key, members) in [(Key::Map, &map), (Key::Trail, &trail)] {
+    let map: Vec<&String> = old.iter().flat_map(|old| &old.map).collect();
+    let trail: Vec<&String> = old.iter().flat_map(|old| &old.trail).collect();
+    for (key, members) in [(Key::Map, map), (Key::Trail, trail)] {
         if !members.is_empty() {
-            pipeline.cmd("ZREM").arg(keys.key(key)).arg(members);
+            pipeline.cmd("ZREM").arg(partition.keys.key(key)).arg(members);
         }
     }
-    pipeline.cmd("XTRIM").arg(keys.key(stream)).arg("MINID").arg(highest + 1);
-    for answer in engine.main.pipeline(&pipeline).await? {
+    pipeline
+}
+
+async fn run_all(engine: &Engine, pipeline: &redis::Pipeline) -> Result<()> {
+    for answer in engine.main.pipeline(pipeline).await? {
         answer.extract_error()?;
     }
-    Ok(looked_at == CHUNKS)
+    Ok(())
 }
 
 /// A chunk, as far as removing it needs it.
 struct Old {
+    id: String,
+    fields: Vec<Value>,
     k: u64,
-    ms: i64,
     max_n: u64,
     map: Vec<String>,
     trail: Vec<String>,
 }
 
 impl Old {
+    /// What it tells.
+    fn records(&self) -> Result<Vec<AttemptRecord>> {
+        log::records_in(&self.id, self.fields.clone())
+    }
+
     fn read(row: Value, letter: char) -> Result<Self> {
         let (id, fields) = entry::stream_row(row)?;
         let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
         let mut old = Self {
+            id,
+            fields: fields.clone(),
             k: place.n,
-            ms: i64::try_from(place.ms).unwrap_or(i64::MAX),
             max_n: 0,
             map: Vec::new(),
             trail: Vec::new(),

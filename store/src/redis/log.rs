@@ -142,7 +142,8 @@ pub(super) fn chunk_of(row: Value) -> Result<(String, Timestamp, Vec<AttemptReco
     Ok((id, Timestamp::from_millis(ms), records))
 }
 
-fn records_in(id: &str, fields: Vec<Value>) -> Result<Vec<AttemptRecord>> {
+/// Reads a chunk's records from its fields.
+pub(super) fn records_in(id: &str, fields: Vec<Value>) -> Result<Vec<AttemptRecord>> {
     let (mut data, mut late) = (None, Vec::new());
     let mut fields = fields.into_iter();
     while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =

@@ -105,7 +105,6 @@ async fn history_goes_and_work_stays() {
     let handed_out = due(&store).await;
     assert_eq!(handed_out.deliveries[0].key.position, waiting, "with its event");
     settle(&store, &handed_out, &[(2, Transition::Succeeded)]).await;
-    options.ahead.advance(DAY);
     gone(&store, waiting).await;
     assert!(store.log.event(failed).await.expect("a read").is_some());
     options.ahead.advance(30 * DAY);

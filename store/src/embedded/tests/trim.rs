@@ -3,6 +3,8 @@
 use super::*;
 use pregon_core::outcome::EndReason;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 impl Bench {
     /// Trims until nothing is left to trim.
     fn trim(&self) {
@@ -94,6 +96,66 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
     bench.clock.advance(DAY);
     bench.trim();
     assert_ne!(place(&bench.store.queue.publish(given).await.unwrap()[0]), first);
+    bench.check().await;
+}
+
+/// What was spared for a retry goes once that ends, as fast as everything else, and with it what was
+/// logged of it, however young.
+#[tokio::test]
+async fn what_was_retried_goes_with_its_attempts_when_it_ends() {
+    let change = |options: &mut EmbeddedOptions| {
+        options.history = History { max_events: 100, ..History::default() };
+    };
+    let bench = Bench::with(Location::Memory, change);
+    bench.publish(1500).await;
+    let record = |position, number, outcome| AttemptRecord {
+        number,
+        outcome: Some(outcome),
+        ..success(position, 1)
+    };
+    while let Some(batch) = bench.take(256).await {
+        let positions: Vec<Position> =
+            batch.events.iter().map(|open| open.event.position).collect();
+        let events = positions.iter().map(|position| {
+            let to = move_to(*position, 1, 1, Transition::Retry(SECOND));
+            event_settle(*position, EventOutcome::Matched(vec![to]))
+        });
+        let mut retried = settlement(batch.token, events.collect(), Vec::new());
+        let tried = positions.iter().map(|place| {
+            let bad = AttemptRecord { end: None, ..record(*place, 1, AttemptOutcome::Retry) };
+            (batch.token, bad)
+        });
+        retried.attempts = tried.collect();
+        bench.settle(retried).await;
+    }
+    bench.trim();
+    let left = |table: &str| {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        let count = |engine: &mut super::super::engine::Engine| {
+            engine.db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        bench.embedded.handle.with_engine(count).unwrap()
+    };
+    assert_eq!(left("event"), 1500, "work is spared");
+    bench.clock.advance(2 * SECOND);
+    while let Some(batch) = bench.due().await.batch {
+        let keys: Vec<DeliveryKey> = batch.deliveries.iter().map(|held| held.key).collect();
+        let moved = keys.iter().map(|at| move_to(at.position, 1, 2, Transition::Succeeded));
+        let mut done = settlement(batch.token, Vec::new(), moved.collect());
+        let ended =
+            keys.iter().map(|at| (batch.token, record(at.position, 2, AttemptOutcome::Succeeded)));
+        done.attempts = ended.collect();
+        bench.settle(done).await;
+    }
+    let steps = (1..20).find(|_| {
+        bench.embedded.handle.with_engine(|engine| engine.trim());
+        left("event") <= 100
+    });
+    assert!(steps.is_some_and(|steps| steps <= 6), "{steps:?}, {} left", left("event"));
+    // Chunks are looked at in a round that may begin anywhere.
+    (0..2).for_each(|_| bench.trim());
+    let sparing = "chunk WHERE max_n < (SELECT COALESCE(MIN(n), max_n + 1) FROM event)";
+    assert_eq!(left(sparing), 0, "{} chunks tell of nothing", left(sparing));
     bench.check().await;
 }
 

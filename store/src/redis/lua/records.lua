@@ -94,7 +94,8 @@ local function close_lane(lane, till, why)
   redis.call('ZADD', base .. 'lanes', 'XX', 'GT', text(till), lane)
 end
 
--- Ends a delivery: its record, its place among the failed, its counter.
+-- Ends a delivery: its record, its place among the failed, its counter. What it spared from being
+-- trimmed is looked at anew.
 local function finish(n, field, tenant, letter, attempts, create, code)
   redis.call('HSET', base .. 'x:' .. n, field, record(letter, attempts, create, now, code))
   if letter == 'F' then
@@ -102,6 +103,7 @@ local function finish(n, field, tenant, letter, attempts, create, code)
     redis.call('ZADD', base .. 'fail:' .. lane, n, member(n, field))
     redis.call('HSETNX', base .. 'own', lane, tenant)
   end
+  redis.call('ZADD', base .. 'old', 'XX', text(now), n)
   count(tenant, ENDS[letter], 1)
   pend(n, -1)
 end

@@ -31,7 +31,8 @@ local function stays(n)
 end
 
 -- Events that were spared before.
-local spared = redis.call('ZRANGEBYSCORE', base .. 'old', '-inf', text(now), 'LIMIT', 0, 50)
+local SPARED = 200
+local spared = redis.call('ZRANGEBYSCORE', base .. 'old', '-inf', text(now), 'LIMIT', 0, SPARED)
 for _, n in ipairs(spared) do
   if stays(n) then
     redis.call('ZADD', base .. 'old', text(now + ARGV[8]), n)
@@ -40,7 +41,7 @@ for _, n in ipairs(spared) do
     redis.call('ZREM', base .. 'old', n)
   end
 end
-if to <= from then return cmsgpack.pack({ text(from), false }) end
+if to <= from then return cmsgpack.pack({ text(from), #spared == SPARED }) end
 
 local keys = {}
 for n = from + 1, to do keys[#keys + 1] = base .. 'x:' .. text(n) end
@@ -60,4 +61,4 @@ redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
 redis.call('HSET', KEYS[1], 'trim', text(to))
 local page = math.floor((from + 1) / 65536)
 if page < math.floor((to + 1) / 65536) then redis.call('UNLINK', base .. 'un:' .. page) end
-return cmsgpack.pack({ text(to), to < bound })
+return cmsgpack.pack({ text(to), to < bound or #spared == SPARED })
