@@ -23,6 +23,7 @@ mod compile;
 mod constant;
 mod encode;
 mod functions;
+mod kinds;
 mod names;
 mod output;
 mod path;
@@ -217,6 +218,17 @@ impl Expression {
             compiled.unwrap_or_else(|_| Err(compile::invalid(1, 1, "cannot be parsed")))?;
         let too_much_work = work::too_much(site);
         Ok(Expression(Arc::new(Inner { source: source.into(), program, env, too_much_work })))
+    }
+
+    /// Looks for what makes a condition hold for nothing, ever: a type that is no bool, or numbers that
+    /// CEL does not reckon with each other. Of a source that compiles; for whoever writes it, not for
+    /// what is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ExpressionInvalid`], as [`Expression::compile`].
+    pub fn check_condition(&self) -> Result<(), Wrong> {
+        compile::check_condition(&self.0.source, &self.0.env)
     }
 
     /// The source, as it was given.

@@ -51,6 +51,17 @@ impl Filter {
         Expression::compile(source, Site::Filter).map(Filter)
     }
 
+    /// Compiles a filter that is being written: one that would match nothing for ever is refused too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::compile`].
+    pub fn written(source: &str) -> Result<Filter, Wrong> {
+        let filter = Self::compile(source)?;
+        filter.0.check_condition()?;
+        Ok(filter)
+    }
+
     /// The source, as it was given.
     pub fn source(&self) -> &str {
         self.0.source()

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod model;
 pub mod outcome;
 pub mod pattern;
+pub mod re2;
 pub mod redact;
 pub mod retry_after;
 pub mod schema;

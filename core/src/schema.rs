@@ -10,6 +10,7 @@
 //! not used.
 
 mod cost;
+mod patterns;
 
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,7 @@ impl Schema {
             return Err(invalid(format!("$schema must be {DIALECT}")));
         }
         cost::check(&document).map_err(invalid)?;
+        patterns::check(&document).map_err(invalid)?;
         // The validator is a large library; a fault in it must refuse the schema, not end the node.
         let built = catch_unwind(AssertUnwindSafe(|| build(&document)));
         built.unwrap_or_else(|_| Err(invalid("cannot be compiled")))

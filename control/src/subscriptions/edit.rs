@@ -94,7 +94,7 @@ impl Edit {
         if mask.has("filter") {
             let parsed = match given.filter.is_empty() {
                 true => Ok(String::new()),
-                false => Filter::compile(&given.filter).map(|filter| filter.source().to_owned()),
+                false => Filter::written(&given.filter).map(|filter| filter.source().to_owned()),
             };
             edit.filter = wrong.check("subscription.filter", parsed);
         }

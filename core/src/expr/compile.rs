@@ -10,6 +10,7 @@ mod paths;
 use super::constant::Constant;
 use super::encode::MAX_DIGITS;
 use super::functions::Pattern;
+use super::kinds;
 use super::names::{self, METERED, OPTIONAL, TYPES};
 use super::path;
 use super::slot::{Field, Slot};
@@ -69,6 +70,16 @@ pub(super) fn compile(source: &str, site: Site, env: &Arc<Env>) -> Result<Progra
             Err(invalid(line, column, &fault.text))
         }
     }
+}
+
+/// Looks for mistakes in the types of a condition, as far as they are known.
+pub(super) fn check_condition(source: &str, env: &Arc<Env>) -> Result<(), Wrong> {
+    let (root, info) =
+        env.parser().parse_with_source_info(source).map_err(|errors| syntax(&errors))?;
+    kinds::check(&root).map_err(|mistake| {
+        let (line, column) = position(source, &info, mistake.id);
+        invalid(line, column, &mistake.text)
+    })
 }
 
 /// A refusal at a place in the source, both numbers from 1.

@@ -10,6 +10,7 @@ use super::value::JsonVal;
 use super::work::{VALUE, charge, charge_growth, failed, refuse};
 use super::{MAX_ELEMENTS, encode};
 use crate::error::{Rule, Wrong};
+use crate::re2;
 use cel::common::functions::Function;
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE};
 use cel::common::value::{CowVal, Val};
@@ -334,9 +335,10 @@ fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 pub(super) struct Pattern(regex::Regex);
 
 impl Pattern {
-    /// Compiles a pattern (RE2 syntax, linear time).
+    /// Compiles a pattern of RE2.
     pub(super) fn new(source: &str) -> Result<Self, String> {
-        let built = regex::RegexBuilder::new(source).size_limit(PATTERN_SIZE).build();
+        let source = re2::translate(source)?;
+        let built = regex::RegexBuilder::new(&source).size_limit(PATTERN_SIZE).build();
         built.map(Self).map_err(|error| {
             let reason = if matches!(error, regex::Error::CompiledTooBig(_)) {
                 "the pattern is too large"

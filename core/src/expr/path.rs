@@ -11,6 +11,16 @@ pub(super) struct Trail {
     pub(super) steps: Vec<(Step, bool)>,
 }
 
+impl Trail {
+    /// Whether it leads to a value from JSON, which must be there.
+    pub(super) fn is_json(&self) -> bool {
+        let Some((Step::Member(first), _)) = self.steps.first() else { return false };
+        let inside =
+            matches!((self.root, &**first), (Root::Event, "data") | (Root::Response, "json"));
+        inside && self.steps.iter().all(|(_, optional)| !optional)
+    }
+}
+
 /// The trail that an expression is, if it is one. Every index must be a literal; `?` may not stand
 /// right behind the root, as a root has all of its fields, but in `response.?json`.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind is no path")]

@@ -317,3 +317,36 @@ fn filters_are_shared_between_threads() {
         }
     });
 }
+
+/// What can be known to match nothing is refused where it is written, with what to write instead.
+#[test]
+fn a_filter_that_matches_nothing_for_ever_is_refused_where_it_is_written() {
+    for (source, said) in [
+        ("1 + 1", "1:3: a condition is true or false, and this is an int"),
+        ("'paid'", "this is a string"),
+        ("double(event.data.price)", "this is a double"),
+        ("[1, 2]", "this is a list"),
+        ("event.data.price * 1.21 > 100.0", "write double(…) around the path"),
+        ("has(event.data.a) && 0.5 + event.data.a.b[0] > 1.0", "write double(…)"),
+        ("size(event.data.list) * 1.5 > 3.0", "write both as doubles"),
+        ("event.version > 1 ? 'a' : 'b'", "this is a string"),
+    ] {
+        Filter::compile(source).expect("what is stored stays");
+        let wrong = Filter::written(source).unwrap_err();
+        assert_eq!(wrong.rule, Rule::ExpressionInvalid);
+        assert!(wrong.description.contains(said), "{source}: {}", wrong.description);
+    }
+    for source in [
+        "true",
+        "event.data.flag",
+        "double(event.data.price) * 1.21 > 100.0",
+        "event.data.price > 100.0",
+        "event.data.a + event.data.b > 3",
+        "event.data.list.exists(x, x > 1.5)",
+        "event.data.?price.orValue(0.0) * 1.21 > 100.0",
+        "event.data.name.matches('^a') || event.version % 2 == 0",
+        "event.data.kind == 'a' ? event.data.flag : false",
+    ] {
+        Filter::written(source).unwrap_or_else(|wrong| panic!("{source}: {}", wrong.description));
+    }
+}

@@ -217,3 +217,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_patterns_do_not_know_is_named() {
+    for schema in [
+        r#"{"pattern":"^(?=a)"}"#,
+        r#"{"properties":{"a":{"pattern":"(?<!a)b"}}}"#,
+        r#"{"items":{"patternProperties":{"^(?!x)":true}}}"#,
+    ] {
+        let wrong = Schema::compile(schema).unwrap_err();
+        assert!(wrong.description.contains("look-around is not supported"), "{wrong:?}");
+    }
+    let wrong = Schema::compile(r#"{"pattern":"(a)\\1"}"#).unwrap_err();
+    assert!(wrong.description.contains("back-references are not supported"), "{wrong:?}");
+    Schema::compile(r#"{"const":{"pattern":"(?=a)"},"$defs":{"pattern":{"type":"string"}}}"#)
+        .expect("data is no pattern");
+}
