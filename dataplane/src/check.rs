@@ -191,9 +191,10 @@ impl Inner {
             return Ok(Decision::fallen_back(callback.on_error, ErrorClass::Timeout, why));
         };
         let Some(_place) = callback.take_place() else { return Err(shed(callback)) };
+        let asked = Instant::now();
         let decision = self.ask(id, question, found, within).await?;
         if let Some(key) = key {
-            self.remember(key, callback, &decision);
+            self.remember(key, callback, &decision, asked);
         }
         Ok(decision)
     }
@@ -245,12 +246,12 @@ impl Inner {
 
     /// Remembers that it is allowed, and forgets it when it is not any more. A receiver that does
     /// not answer has not changed its mind.
-    fn remember(&self, key: Key, callback: &CallbackEntry, decision: &Decision) {
+    fn remember(&self, key: Key, callback: &CallbackEntry, decision: &Decision, asked: Instant) {
         match decision.cause {
             Cause::Verdict if decision.allowed => {
-                self.cache.put(key, Instant::now(), callback.cache_ttl);
+                self.cache.put(key, (asked, Instant::now()), callback.cache_ttl);
             }
-            Cause::Verdict | Cause::Status => self.cache.remove(key),
+            Cause::Verdict | Cause::Status => self.cache.remove(key, asked),
             Cause::Cache | Cause::FailurePolicy => {}
         }
     }

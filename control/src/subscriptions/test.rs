@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, DeliveryName, EventId, EventTypeId};
@@ -188,9 +189,10 @@ fn delivery_name(test: &Test) -> DeliveryName {
     DeliveryName { tenant: test.name.tenant.clone(), delivery: key(test) }
 }
 
-/// The answer but for how it went.
+/// The answer but for how it went, and when that was known.
 fn answer(
     test: &Test,
+    ended: Timestamp,
     (state, reason): (DeliveryState, Option<EndReason>),
     attempt: v1::Attempt,
 ) -> v1::TestSubscriptionResponse {
@@ -207,6 +209,7 @@ fn answer(
         end_reason: reason.map_or(0, |reason| map::end_reason(reason).into()),
         attempt_count: 1,
         create_time: map::moment(test.event.accept_time()),
+        end_time: map::moment(ended),
         test: true,
         ..Default::default()
     };
@@ -231,7 +234,8 @@ fn told(test: &Test, reply: &TestReply) -> v1::TestSubscriptionResponse {
     if let Some(error) = error {
         attempt.reason.clone_from(error);
     }
-    answer(test, end(record), attempt)
+    let ended = record.start.plus(Duration::from_micros(u64::from(record.timing.total)));
+    answer(test, ended, end(record), attempt)
 }
 
 /// How the delivery ended: a test that is not acknowledged has failed, whatever a retry would do.
@@ -255,5 +259,6 @@ fn unsettled(test: &Test) -> v1::TestSubscriptionResponse {
         reason: "a node took the test and did not answer in time; it may have been sent".into(),
         ..Default::default()
     };
-    answer(test, (DeliveryState::Failed, Some(EndReason::AttemptsExhausted)), attempt)
+    let ended = test.event.accept_time().plus(test.timeout);
+    answer(test, ended, (DeliveryState::Failed, Some(EndReason::AttemptsExhausted)), attempt)
 }

@@ -87,6 +87,7 @@ async fn the_whole_story_is_the_answer() {
     assert_eq!(answer.event_type.unwrap().name, "eventTypes/order.captured");
     let delivery = answer.delivery.unwrap();
     assert!(delivery.test && delivery.subscription == ERP);
+    assert!(delivery.end_time.is_some());
     assert_eq!((delivery.state(), delivery.attempt_count), (v1::DeliveryState::Succeeded, 1));
     assert_eq!(delivery.contract, "contracts/standard_webhooks");
     let attempt = answer.attempt.unwrap();

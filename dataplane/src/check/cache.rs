@@ -1,5 +1,8 @@
 //! ALLOWED answers that are remembered, for as long as their callback says.
 //!
+//! Answers may overtake each other: the one to the later question counts. So a denial leaves behind
+//! when it was asked for, as long as there is room.
+//!
 //! A key stands for the callback, the revision that wrote it, its contract's revision and the data:
 //! whoever changes one of them asks anew. Keys are 128 bits of two SipHashes whose keys are random
 //! and never leave the process, so that nobody can find data that is taken for other data.
@@ -28,15 +31,18 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct Known {
-    answers: HashMap<Key, Allowed>,
+    answers: HashMap<Key, Answer>,
     /// By age: the number is that of the answer.
     order: BTreeMap<u64, Key>,
     next: u64,
 }
 
 #[derive(Clone, Copy)]
-struct Allowed {
-    until: Instant,
+struct Answer {
+    /// When it was asked for.
+    asked: Instant,
+    /// It is allowed before this; none: it was denied.
+    until: Option<Instant>,
     number: u64,
 }
 
@@ -51,27 +57,19 @@ impl Cache {
 
     /// Whether it is remembered that this is allowed.
     pub(super) fn allows(&self, key: Key, now: Instant) -> bool {
-        self.known().answers.get(&key).is_some_and(|allowed| now < allowed.until)
+        let known = self.known();
+        known.answers.get(&key).and_then(|answer| answer.until).is_some_and(|until| now < until)
     }
 
-    /// Remembers that this is allowed. The answer that was remembered first makes room.
-    pub(super) fn put(&self, key: Key, now: Instant, ttl: Duration) {
-        let mut known = self.known();
-        known.remove(key);
-        if known.answers.len() >= MOST
-            && let Some((_, oldest)) = known.order.pop_first()
-        {
-            known.answers.remove(&oldest);
-        }
-        let number = known.next;
-        known.next += 1;
-        known.order.insert(number, key);
-        known.answers.insert(key, Allowed { until: now + ttl, number });
+    /// Remembers that this is allowed, as was asked at `asked` and answered `now`. The answer that was
+    /// remembered first makes room.
+    pub(super) fn put(&self, key: Key, (asked, now): (Instant, Instant), ttl: Duration) {
+        self.known().note(key, asked, Some(now + ttl));
     }
 
-    /// Forgets it.
-    pub(super) fn remove(&self, key: Key) {
-        self.known().remove(key);
+    /// Forgets it: it is denied, as was asked at `asked`.
+    pub(super) fn remove(&self, key: Key, asked: Instant) {
+        self.known().note(key, asked, None);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -80,10 +78,23 @@ impl Cache {
 }
 
 impl Known {
-    fn remove(&mut self, key: Key) {
-        if let Some(allowed) = self.answers.remove(&key) {
-            self.order.remove(&allowed.number);
+    fn note(&mut self, key: Key, asked: Instant, until: Option<Instant>) {
+        if let Some(answer) = self.answers.get(&key) {
+            if answer.asked > asked {
+                return;
+            }
+            self.order.remove(&answer.number);
+            self.answers.remove(&key);
         }
+        if self.answers.len() >= MOST
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.answers.remove(&oldest);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.order.insert(number, key);
+        self.answers.insert(key, Answer { asked, until, number });
     }
 }
 
@@ -97,9 +108,9 @@ mod tests {
     async fn the_oldest_makes_room_and_a_new_answer_is_young_again() {
         let (cache, now) = (Cache::default(), Instant::now());
         let most = u64::try_from(MOST).unwrap();
-        (0..most).for_each(|n| cache.put((n, n), now, TTL));
-        cache.put((0, 0), now, TTL);
-        cache.put((most, most), now, TTL);
+        (0..most).for_each(|n| cache.put((n, n), (now, now), TTL));
+        cache.put((0, 0), (now, now), TTL);
+        cache.put((most, most), (now, now), TTL);
         let known = |n| cache.allows((n, n), now);
         assert_eq!([known(0), known(1), known(2), known(most)], [true, false, true, true]);
         let kept = cache.known();
@@ -109,12 +120,23 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_remembered_for_its_time() {
         let (cache, now) = (Cache::default(), Instant::now());
-        cache.put((1, 1), now, TTL);
+        cache.put((1, 1), (now, now), TTL);
         assert!(cache.allows((1, 1), now + TTL - Duration::from_millis(1)));
         assert!(!cache.allows((1, 1), now + TTL));
-        cache.put((1, 1), now, TTL);
-        cache.remove((1, 1));
+        cache.put((1, 1), (now, now), TTL);
+        cache.remove((1, 1), now);
         assert!(!cache.allows((1, 1), now));
-        assert!(cache.known().order.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_the_later_question_counts() {
+        let (cache, first) = (Cache::default(), Instant::now());
+        let (second, later) = (first + TTL / 4, first + TTL / 2);
+        cache.remove((1, 1), second);
+        cache.put((1, 1), (first, later), TTL);
+        assert!(!cache.allows((1, 1), later), "the first was slow, and things have changed since");
+        cache.put((1, 1), (later, later), TTL);
+        cache.remove((1, 1), second);
+        assert!(cache.allows((1, 1), later));
     }
 }
