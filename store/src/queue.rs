@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, LaneNo, NodeId, PartitionNo, Position, ReplayTag, TenantId};
-use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_core::outcome::{DeliveryState, EndReason};
 
 use crate::StoreError;
 
