@@ -4,6 +4,7 @@
 //! the facts. Wrong input is always reported whole: every wrong field is one [`Violation`], so a
 //! caller mends everything at once. Nothing here ever holds a secret or event data.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub enum Code {
     Unauthenticated,
     /// The credential does not reach that far.
     PermissionDenied,
+    /// A method that this server does not have.
+    Unimplemented,
     /// A fault of ours.
     Internal,
 }
@@ -47,6 +50,7 @@ impl Code {
             | Code::FailedPrecondition
             | Code::Unauthenticated
             | Code::PermissionDenied
+            | Code::Unimplemented
             | Code::Internal => false,
         }
     }
@@ -120,6 +124,8 @@ words! {
         StoreFull = "STORE_FULL",
         /// The server sheds load.
         LoadShed = "LOAD_SHED",
+        /// A message is larger than the server takes; a repeat fails the same way.
+        MessageTooLarge = "MESSAGE_TOO_LARGE",
         /// The store does not answer or refuses.
         StoreUnavailable = "STORE_UNAVAILABLE",
         /// The node has no configuration yet.
@@ -142,6 +148,10 @@ words! {
         EnvironmentDenied = "ENVIRONMENT_DENIED",
         /// The credential is for other tenants.
         TenantDenied = "TENANT_DENIED",
+        /// Another process of the deployment serves the method.
+        NotServedHere = "NOT_SERVED_HERE",
+        /// The API has no such method.
+        MethodUnknown = "METHOD_UNKNOWN",
         /// A fault of ours; the log has the details.
         Internal = "INTERNAL",
     }
@@ -166,9 +176,11 @@ impl Reason {
             | Reason::LastSecret
             | Reason::RevisionRefused
             | Reason::RevisionUnknown => Code::FailedPrecondition,
-            Reason::RateLimited | Reason::QuotaExceeded | Reason::StoreFull | Reason::LoadShed => {
-                Code::ResourceExhausted
-            }
+            Reason::RateLimited
+            | Reason::QuotaExceeded
+            | Reason::StoreFull
+            | Reason::LoadShed
+            | Reason::MessageTooLarge => Code::ResourceExhausted,
             Reason::StoreUnavailable
             | Reason::NotReady
             | Reason::Draining
@@ -180,6 +192,7 @@ impl Reason {
             Reason::RoleMissing | Reason::EnvironmentDenied | Reason::TenantDenied => {
                 Code::PermissionDenied
             }
+            Reason::NotServedHere | Reason::MethodUnknown => Code::Unimplemented,
             Reason::Internal => Code::Internal,
         }
     }
@@ -280,6 +293,34 @@ impl Violations {
     }
 }
 
+/// Wrong fields that a message names: many clients show the message and not the details.
+const TOLD: usize = 3;
+
+/// Longest name of a field within a message, in bytes.
+const TOLD_FIELD: usize = 80;
+
+/// Longest description within a message, in bytes. All that is told fits a status message.
+const TOLD_WORDS: usize = 110;
+
+/// Names the first wrong fields of several.
+fn told(violations: &[Violation]) -> String {
+    let among = if violations.len() > TOLD { ", among them" } else { "" };
+    let each = violations.iter().take(TOLD).map(|it| {
+        let (field, words) = (short(&it.field, TOLD_FIELD), short(&it.description, TOLD_WORDS));
+        format!("`{field}`: {words}")
+    });
+    let each: Vec<_> = each.collect();
+    format!("{} fields are wrong{among}: {}", violations.len(), each.join("; "))
+}
+
+/// A text of at most `len` bytes; what was longer ends in an ellipsis.
+fn short(text: &str, len: usize) -> Cow<'_, str> {
+    if text.len() <= len {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(len - '…'.len_utf8())]))
+}
+
 /// What is wrong with one value, before anybody knows which field it stands in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{description}")]
@@ -329,7 +370,7 @@ impl Refusal {
     pub fn fields(violations: Vec<Violation>) -> Self {
         let message = match violations.as_slice() {
             [one] => format!("{}: {}", one.field, one.description),
-            many => format!("{} fields are wrong; see the violations", many.len()),
+            many => told(many),
         };
         Self { violations, ..Self::new(Reason::FieldsInvalid, message) }
     }
@@ -366,5 +407,36 @@ impl Refusal {
     /// The gRPC code of the reason.
     pub fn code(&self) -> Code {
         self.reason.code()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(fields: &[(&str, &str)]) -> String {
+        let mut wrong = Violations::new();
+        for (field, words) in fields {
+            wrong.add(*field, Rule::Malformed, words);
+        }
+        wrong.finish().unwrap_err().message
+    }
+
+    #[test]
+    fn a_message_names_the_first_wrong_fields() {
+        let (a, b, c, d) = (("a", "1"), ("b.x", "2"), ("c", "3"), ("d", "4"));
+        assert_eq!(message(&[a]), "a: 1");
+        assert_eq!(message(&[a, b]), "2 fields are wrong: `a`: 1; `b.x`: 2");
+        assert_eq!(message(&[a, b, c]), "3 fields are wrong: `a`: 1; `b.x`: 2; `c`: 3");
+        let four = "4 fields are wrong, among them: `a`: 1; `b.x`: 2; `c`: 3";
+        assert_eq!(message(&[a, b, c, d]), four);
+    }
+
+    #[test]
+    fn a_message_about_long_fields_is_bounded() {
+        let long = "é".repeat(400);
+        let text = message(&[(&long, &long), ("b", &long), ("c", &long), ("d", &long)]);
+        assert!(text.len() < 640, "{}", text.len());
+        assert!(text.contains("…; `b`: é") && text.contains("…; `c`: é"), "{text}");
     }
 }

@@ -6,8 +6,8 @@
 //! taken. Patterns run on the linear-time engine (no look-around, no back-references) and compile to
 //! a bounded size. `format` is an annotation, as the draft has it by default.
 //!
-//! A mismatch is told by place and keyword. The messages of the validator quote the data, so they are
-//! not used.
+//! A mismatch is told by place, keyword, and the name of the member or the type that it is about. The
+//! messages of the validator quote the data, so they are not used.
 
 mod cost;
 mod patterns;
@@ -17,7 +17,8 @@ mod tests;
 
 use crate::error::{Rule, Wrong};
 use crate::json;
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +36,9 @@ const PATTERN_SIZE: usize = 256 << 10;
 /// Longest part of the validator's words that a refusal quotes, in characters.
 const QUOTED: usize = 200;
 
+/// Longest part of a member's name that a mismatch quotes, in bytes.
+const NAME: usize = 64;
+
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// A compiled schema. Clones share it.
@@ -44,12 +48,14 @@ pub struct Schema(Arc<Validator>);
 /// Where data fails its schema: the first mismatch found. Holds names from the data and keywords from
 /// the schema, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("data at {pointer:?} fails {keyword}")]
+#[error("data at {pointer:?} fails {keyword}{detail}")]
 pub struct SchemaMismatch {
     /// JSON pointer (RFC 6901) into the data; empty for the whole.
     pub pointer: String,
     /// The keyword that failed, as in `required`; `false` for a schema that nothing satisfies.
     pub keyword: String,
+    /// Which member is missing or too much, or which type is wanted, behind a colon; else empty.
+    pub detail: String,
 }
 
 impl Schema {
@@ -86,14 +92,18 @@ impl Schema {
     ///
     /// The first mismatch; keyword `json` where the data is no JSON at all.
     pub fn validate(&self, data: &[u8]) -> Result<(), SchemaMismatch> {
-        let value: Value = serde_json::from_slice(data)
-            .map_err(|_| SchemaMismatch { pointer: String::new(), keyword: "json".to_owned() })?;
+        let value: Value = serde_json::from_slice(data).map_err(|_| SchemaMismatch {
+            pointer: String::new(),
+            keyword: "json".to_owned(),
+            detail: String::new(),
+        })?;
         self.0.validate(&value).map_err(|error| SchemaMismatch {
             pointer: error.instance_path().as_str().to_owned(),
             keyword: match error.kind().keyword() {
                 "falseSchema" => "false".to_owned(),
                 keyword => keyword.to_owned(),
             },
+            detail: detail(&error),
         })
     }
 }
@@ -101,6 +111,49 @@ impl Schema {
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Schema")
+    }
+}
+
+/// What a mismatch is about, in names and types only.
+fn detail(error: &ValidationError<'_>) -> String {
+    let kind = error.kind();
+    if let ValidationErrorKind::Required { property } = kind {
+        let name = property.as_str().unwrap_or_default();
+        return format!(": member {} is missing", quoted(name));
+    }
+    if let ValidationErrorKind::AdditionalProperties { unexpected }
+    | ValidationErrorKind::UnevaluatedProperties { unexpected } = kind
+    {
+        let name = unexpected.first().map(String::as_str).unwrap_or_default();
+        return format!(": member {} is not allowed", quoted(name));
+    }
+    if let ValidationErrorKind::Type { kind } = kind {
+        let wanted = match kind {
+            TypeKind::Single(wanted) => wanted.to_string(),
+            TypeKind::Multiple(any) => {
+                let names: Vec<_> = any.iter().map(|it| it.to_string()).collect();
+                names.join(" or ")
+            }
+        };
+        return format!(": must be {wanted}, is {}", type_of(error.instance()));
+    }
+    String::new()
+}
+
+/// A name in quotes, cut to what a message has room for.
+fn quoted(name: &str) -> String {
+    format!("{:?}", &name[..name.floor_char_boundary(NAME)])
+}
+
+/// The type of a value, in the words of JSON Schema.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 

@@ -24,8 +24,8 @@ pub const OMITTED: &str = "violations_omitted";
 pub const RESOURCE: &str = "resource";
 
 /// The status message. It travels twice: percent-encoded (up to three times as long) and within
-/// the details.
-const MESSAGE_LEN: usize = 512;
+/// the details. The first wrong fields of several fit into it.
+const MESSAGE_LEN: usize = 640;
 
 /// One description or name within the details.
 const TEXT_LEN: usize = 1024;
@@ -79,6 +79,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         Code::Unavailable => tonic::Code::Unavailable,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
+        Code::Unimplemented => tonic::Code::Unimplemented,
         Code::Internal => tonic::Code::Internal,
     }
 }
@@ -105,6 +106,7 @@ fn resource_detail(code: Code, refusal: &Refusal) -> Option<ErrorDetail> {
         | Code::Unavailable
         | Code::Unauthenticated
         | Code::PermissionDenied
+        | Code::Unimplemented
         | Code::Internal => None,
     }
 }

@@ -59,11 +59,36 @@ fn data_is_validated_and_the_first_mismatch_named() {
         assert!(!error.to_string().contains("secret"));
     }
     let error = order.validate(br#"{"id":"o1","lines":[{}]}"#).expect_err("sku");
-    assert_eq!(error.to_string(), "data at \"/lines/0\" fails required");
+    let words = "data at \"/lines/0\" fails required: member \"sku\" is missing";
+    assert_eq!(error.to_string(), words);
     assert_eq!(mismatch("false", "1"), (String::new(), "false".to_owned()));
     assert_eq!(mismatch(r#"{"properties":{"a/b":{"type":"null"}}}"#, r#"{"a/b":1}"#).0, "/a~1b");
     assert_eq!(schema("true").validate(b"1"), Ok(()));
     assert_eq!(schema("{}").validate(b"null"), Ok(()));
+}
+
+#[test]
+fn a_mismatch_names_the_member_and_the_type() {
+    let long = "m".repeat(300);
+    for (data, words) in [
+        (r#"{"id":7}"#, "fails type: must be string, is number"),
+        (r#"{"id":"o1","lines":{}}"#, "fails type: must be array, is object"),
+        (r#"{"id":"o1","amount":1.5}"#, "fails type: must be integer, is number"),
+        (
+            r#"{"id":"o1","more":"secret"}"#,
+            "fails additionalProperties: member \"more\" is not allowed",
+        ),
+        (r#"{"id":"o1","amount":0}"#, "fails minimum"),
+    ] {
+        let error = schema(ORDER).validate(data.as_bytes()).expect_err(data).to_string();
+        assert!(error.ends_with(words) && !error.contains("secret"), "{error}");
+    }
+    let either = schema(r#"{"type":["string","null"],"unevaluatedProperties":false}"#);
+    let error = either.validate(b"true").expect_err("type").to_string();
+    assert!(error.contains("null") && error.contains(" or ") && error.contains("string"));
+    let data = format!("{{\"id\":\"o1\",\"{long}\":1}}");
+    let error = schema(ORDER).validate(data.as_bytes()).expect_err("long").to_string();
+    assert!(error.len() < 200, "{error}");
 }
 
 #[test]

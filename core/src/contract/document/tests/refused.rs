@@ -307,7 +307,7 @@ fn types_and_examples() {
         (
             "contract: c\ntypes:\n  - type: a\n    schema: '{\"required\":[\"id\"]}'\n    example: '{\"i\":1}'\n",
             &[
-                "5:14: types[0].example: JSON Schema: the example does not match: data at \"\" fails required",
+                "5:14: types[0].example: JSON Schema: the example does not match: data at \"\" fails required: member \"id\" is missing",
             ],
         ),
         (
