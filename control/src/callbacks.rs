@@ -11,7 +11,7 @@ use pregon_core::event::Environment;
 use pregon_core::id::{CallbackId, CallbackName, ContractId};
 use pregon_core::limits;
 use pregon_core::model::{
-    Auth, Callback, CallbackState, Common, FailurePolicy, Resource, Secret, Tenant,
+    Auth, Callback, CallbackState, Common, FailurePolicy, Resource, Secret, StateChange, Tenant,
 };
 use pregon_proto::v1;
 use pregon_proto::v1::callback_service_server::CallbackService;
@@ -40,8 +40,8 @@ service! {
         list_callbacks(ListCallbacksRequest) -> ListCallbacksResponse;
         update_callback(UpdateCallbackRequest) -> UpdateCallbackResponse;
         delete_callback(DeleteCallbackRequest) -> DeleteCallbackResponse;
-        pause_callback(PauseCallbackRequest) -> PauseCallbackResponse;
-        resume_callback(ResumeCallbackRequest) -> ResumeCallbackResponse;
+        pause_callback(PauseCallbackRequest by caller) -> PauseCallbackResponse;
+        resume_callback(ResumeCallbackRequest by caller) -> ResumeCallbackResponse;
     }
 }
 
@@ -190,6 +190,7 @@ impl Control {
             cache_ttl_ms: 0,
             max_concurrency: limits::CONCURRENCY_DEFAULT,
             state: CallbackState::Active,
+            state_change: None,
         };
         edit.apply(&mut callback);
         let mut wrong = Violations::new();

@@ -189,7 +189,7 @@ impl SubscriptionState {
     }
 }
 
-/// Who moved a subscription to its state, when and why.
+/// Who moved a subscription or a callback to its state, when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChange {
     /// When.
@@ -341,6 +341,9 @@ pub struct Callback {
     pub max_concurrency: u32,
     /// Whether it is asked.
     pub state: CallbackState,
+    /// Who moved it there; none while nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_change: Option<StateChange>,
 }
 
 impl Callback {

@@ -20,7 +20,7 @@ use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
 const OUTPUT_ONLY: &[&str] =
-    &["create_time", "update_time", "revision", "etag", "state", "secrets_live"];
+    &["create_time", "update_time", "revision", "etag", "state", "state_change", "secrets_live"];
 
 /// Runs `body` with the fields of a callback as the wire has them.
 pub(super) fn with_fields<T>(given: &v1::Callback, body: impl FnOnce(Fields<'_>) -> T) -> T {
@@ -203,6 +203,10 @@ pub(crate) fn to_wire(stored: &Stored<Callback>, secrets_live: u32) -> v1::Callb
         cache_ttl: span(it.cache_ttl_ms),
         max_concurrency: map::small(it.max_concurrency),
         state: state.into(),
+        state_change: it.state_change.as_ref().map(|change| v1::CallbackStateChange {
+            time: map::moment(change.time),
+            actor: change.actor.clone(),
+        }),
         secrets_live: map::small(secrets_live),
     }
 }

@@ -1,9 +1,9 @@
 //! UpdateCallback, PauseCallback, ResumeCallback.
 
 use super::{
-    Callback, CallbackName, CallbackState, Control, Edit, FIELD, How, Kind, Mask, Plan, Refusal,
-    Resource, Rule, Stored, Violations, check_contract, etag, parse, to_wire, until_settled, v1,
-    whole, with_fields,
+    Callback, CallbackName, CallbackState, Caller, Control, Edit, FIELD, How, Kind, Mask, Plan,
+    Refusal, Resource, Rule, StateChange, Stored, Violations, check_contract, etag, parse, to_wire,
+    until_settled, v1, whole, with_fields,
 };
 use crate::receiver::Receiver;
 
@@ -111,18 +111,20 @@ impl Control {
     pub(crate) async fn pause_callback(
         &self,
         request: v1::PauseCallbackRequest,
+        caller: &Caller,
     ) -> Result<v1::PauseCallbackResponse, Refusal> {
-        let (name, only) = (request.name.as_str(), request.validate_only);
-        let (callback, revision) = self.move_callback(name, CallbackState::Paused, only).await?;
+        let (to, only) = (CallbackState::Paused, request.validate_only);
+        let (callback, revision) = self.move_callback(&request.name, to, only, caller).await?;
         Ok(v1::PauseCallbackResponse { callback, revision })
     }
 
     pub(crate) async fn resume_callback(
         &self,
         request: v1::ResumeCallbackRequest,
+        caller: &Caller,
     ) -> Result<v1::ResumeCallbackResponse, Refusal> {
-        let (name, only) = (request.name.as_str(), request.validate_only);
-        let (callback, revision) = self.move_callback(name, CallbackState::Active, only).await?;
+        let (to, only) = (CallbackState::Active, request.validate_only);
+        let (callback, revision) = self.move_callback(&request.name, to, only, caller).await?;
         Ok(v1::ResumeCallbackResponse { callback, revision })
     }
 
@@ -131,11 +133,12 @@ impl Control {
         name: &str,
         to: CallbackState,
         validate_only: bool,
+        caller: &Caller,
     ) -> Result<(Option<v1::Callback>, i64), Refusal> {
         let mut wrong = Violations::new();
         let name = wrong.check("name", CallbackName::parse(name));
         let name = parse::done(wrong, name)?;
-        until_settled(|| self.try_move_callback(&name, to, validate_only)).await
+        until_settled(|| self.try_move_callback(&name, to, validate_only, caller)).await
     }
 
     async fn try_move_callback(
@@ -143,6 +146,7 @@ impl Control {
         name: &CallbackName,
         to: CallbackState,
         validate_only: bool,
+        caller: &Caller,
     ) -> Result<Option<(Option<v1::Callback>, i64)>, Refusal> {
         let stored = self.fetch::<Callback>(&name.to_string()).await?;
         let live = self.live_secrets(&name.clone().into()).await?;
@@ -152,8 +156,10 @@ impl Control {
             return Ok(Some((shown, if validate_only { 0 } else { read })));
         }
         let mut callback = stored.value;
+        let (time, actor) = (self.clock.now(), caller.actor().to_string());
         callback.state = to;
-        callback.common.update_time = self.clock.now();
+        callback.state_change = Some(StateChange { time, actor, note: String::new() });
+        callback.common.update_time = time;
         let plan = Plan::new().put(&Resource::Callback(callback.clone()), read);
         let answer = answer(&Stored::new(callback), live);
         let answer = self.commit(plan, answer, &How::plain(validate_only)).await?;

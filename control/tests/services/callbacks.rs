@@ -6,9 +6,10 @@ use pregon_proto::v1::callback_service_server::CallbackService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_rpc::caller::{Caller, Role};
 use tonic::Code;
 
-use crate::world::{URL, World, ask, assert_refused, assert_wrong, mask, seconds};
+use crate::world::{URL, World, ask, assert_refused, assert_wrong, from, mask, seconds};
 
 const ASK: &str = "tenants/acme/callbacks/ask";
 
@@ -184,6 +185,24 @@ async fn it_is_paused_and_resumed() {
     let resume = v1::ResumeCallbackRequest { name: ASK.into(), ..Default::default() };
     let resumed = ask!(world.callbacks, resume_callback, resume).unwrap();
     assert_eq!(resumed.callback.unwrap().state(), State::Active);
+}
+
+#[tokio::test]
+async fn who_paused_and_resumed_it_is_kept() {
+    let world = with_callback().await;
+    assert_eq!(get(&world).await.state_change, None);
+    let manager = |name| Caller::new(name, Role::TenantManager, None);
+    let pause = v1::PauseCallbackRequest { name: ASK.into(), ..Default::default() };
+    world.callbacks.pause_callback(from(manager("ana"), pause.clone())).await.unwrap();
+    let change = get(&world).await.state_change.unwrap();
+    assert_eq!(change.actor, "ana");
+    assert_eq!(change.time, get(&world).await.update_time);
+    // Who finds it so moved nothing.
+    world.callbacks.pause_callback(from(manager("eva"), pause)).await.unwrap();
+    assert_eq!(get(&world).await.state_change, Some(change));
+    let resume = v1::ResumeCallbackRequest { name: ASK.into(), ..Default::default() };
+    world.callbacks.resume_callback(from(manager("eva"), resume)).await.unwrap();
+    assert_eq!(get(&world).await.state_change.unwrap().actor, "eva");
 }
 
 #[tokio::test]

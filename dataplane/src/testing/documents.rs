@@ -43,6 +43,7 @@ pub(crate) fn callback(tenant: &str, id: &str, url: &str) -> Callback {
         cache_ttl_ms: 0,
         max_concurrency: 64,
         state: CallbackState::Active,
+        state_change: None,
     }
 }
 
