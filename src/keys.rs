@@ -82,7 +82,8 @@ pub fn given(path: &Path) -> anyhow::Result<KeyRing> {
     read(path).with_context(|| format!("--master-key-file {}", path.display()))
 }
 
-fn read(path: &Path) -> anyhow::Result<KeyRing> {
+/// The keys of a file.
+pub fn read(path: &Path) -> anyhow::Result<KeyRing> {
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(path)?);
     if text.len() > 16 * 1024 {
         bail!("is larger than any key file");

@@ -177,7 +177,7 @@ impl StandaloneArgs {
                 "memory" => Level::Memory,
                 _ => wrong.add("--durability", "must be fsync or memory", Level::Fsync),
             },
-            master_key_file: self.master_key_file,
+            master_key_file: self.master_key_file.inspect(|path| wrong.master_key(path)),
             policy: self.policy.read(&mut wrong),
             node: self.node.read(&mut wrong),
             history_age: wrong.duration("--history-age", &self.history_age, 3600, 365 * 86_400),
@@ -222,6 +222,21 @@ impl Wrongs {
             }
             pregon_telemetry::Settings::default()
         })
+    }
+
+    /// A file that is read later: whether it is there and may be read is said with everything else.
+    fn readable(&mut self, flag: &'static str, path: &Path) {
+        if let Err(error) = std::fs::File::open(path) {
+            self.add(flag, format_args!("cannot read {}: {error}", path.display()), ());
+        }
+    }
+
+    /// The same of the master keys, contents included.
+    fn master_key(&mut self, path: &Path) {
+        if let Err(error) = crate::keys::read(path) {
+            let rule = format_args!("cannot read {}: {error:#}", path.display());
+            self.add("--master-key-file", rule, ());
+        }
     }
 
     fn take<E>(
@@ -332,6 +347,10 @@ mod tests {
             "10.0.0.0/8,loopback",
             "--node-id",
             "a b",
+            "--master-key-file",
+            "/nowhere/key",
+            "--tokens-file",
+            "/nowhere/tokens",
         ])
         .unwrap_err();
         let flags: Vec<_> = wrong.iter().map(|setting| setting.flag).collect();
@@ -339,14 +358,17 @@ mod tests {
             flags,
             [
                 "--listen",
+                "--tokens-file",
                 "--durability",
+                "--master-key-file",
                 "--allow-egress",
                 "--max-in-flight",
                 "--lease",
                 "--node-id"
             ]
         );
-        assert!(wrong[4].to_string().contains("16s to 600s"));
+        assert!(wrong[3].to_string().contains("cannot read /nowhere/key: "));
+        assert!(wrong[6].to_string().contains("16s to 600s"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 use clap::Args;
+use pregon_core::clock::{Clock, SystemClock};
 use pregon_rpc::tokens::Grant;
 
 /// Makes a token for a caller: prints the token, and below it the line for the tokens file.
@@ -27,7 +28,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "TENANTS")]
     tenants: Option<String>,
 
-    /// When it stops being valid, as in 2027-01-31T00:00:00Z; never if not given.
+    /// When it stops being valid, a time ahead as in 2027-01-31T00:00:00Z; never if not given.
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
 }
@@ -37,9 +38,14 @@ impl TokenArgs {
     pub fn run(self) -> anyhow::Result<()> {
         let Self { name, role, tenants, expires } = self;
         let grant = Grant { name, role, tenants, expires };
-        let made = match grant.issue(crate::random::fill) {
-            Ok(made) => made,
-            Err(wrong) => bail!("{}", wrong.join("; ")),
+        let ahead = grant.check_ahead(SystemClock.now());
+        let made = match (grant.issue(crate::random::fill), ahead) {
+            (Ok(made), Ok(())) => made,
+            (Ok(_), Err(rule)) => bail!(rule),
+            (Err(wrong), ahead) => {
+                let all: Vec<_> = wrong.into_iter().chain(ahead.err()).collect();
+                bail!("{}", all.join("; "))
+            }
         };
         let mut out = std::io::stdout();
         if out.is_terminal() {

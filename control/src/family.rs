@@ -87,7 +87,8 @@ impl Control {
         let revision = Some(children.revision);
         let children = serde_json::from_slice(&children.bytes).map_err(|error| {
             tracing::error!(name = children.name, %error, "a stored document cannot be read");
-            Refusal::new(Reason::Internal, format!("{} cannot be read", children.name))
+            let text = format!("what lies below {} cannot be read", parent.name);
+            Refusal::new(Reason::Internal, text)
         })?;
         Ok(Some(Family { tenant, children, revision }))
     }

@@ -129,6 +129,7 @@ impl Control {
 fn read(name: &str, bytes: &[u8]) -> Result<Lane, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         tracing::error!(name, %error, "a stored document cannot be read");
-        Refusal::new(Reason::Internal, format!("{name} cannot be read from the store"))
+        let text = "whose deliveries these are cannot be read from the store; the log has more";
+        Refusal::new(Reason::Internal, text)
     })
 }

@@ -248,6 +248,19 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Whether the time at which it shall stop being valid lies ahead. What cannot be read as a time
+    /// is for [`Self::issue`] to say.
+    ///
+    /// # Errors
+    ///
+    /// The rule, where it does not: such a token would never be valid.
+    pub fn check_ahead(&self, now: Timestamp) -> Result<(), String> {
+        match self.expires.as_deref().and_then(Timestamp::parse) {
+            Some(end) if end <= now => Err(format!("expires must lie ahead of now, {now}")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Makes a token. `random` fills a buffer with random bytes fit for keys.
     ///
     /// # Errors

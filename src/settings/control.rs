@@ -41,11 +41,13 @@ pub(super) struct MasterKeyArgs {
 
 impl MasterKeyArgs {
     pub(super) fn read(self, wrong: &mut Wrongs) -> PathBuf {
-        self.master_key_file.unwrap_or_else(|| {
+        let Some(path) = self.master_key_file else {
             let rule = "must be set: 32 random bytes in hex, the same for every control plane and \
                         node, as `openssl rand -hex 32` prints them";
-            wrong.add("--master-key-file", rule, PathBuf::new())
-        })
+            return wrong.add("--master-key-file", rule, PathBuf::new());
+        };
+        wrong.master_key(&path);
+        path
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use pregon_rpc::server::{Listen, TlsFiles};
+use pregon_rpc::server::{Listen, TLS_CERT_FILE, TOKENS_FILE, TlsFiles};
 
 use super::Wrongs;
 
@@ -56,6 +56,16 @@ impl ListenArgs {
         let parsed = self.listen.map_or(Ok(default), |text| text.parse());
         let rule = "must be an address and a port, as in 127.0.0.1:7070";
         let addr = wrong.take("--listen", parsed, rule);
+        for (flag, file) in [
+            (TLS_CERT_FILE, &self.tls_cert_file),
+            ("--tls-key-file", &self.tls_key_file),
+            ("--tls-client-ca-file", &self.tls_client_ca_file),
+            (TOKENS_FILE, &self.tokens_file),
+        ] {
+            if let Some(path) = file {
+                wrong.readable(flag, path);
+            }
+        }
         let tls = match (self.tls_cert_file, self.tls_key_file) {
             (Some(cert), Some(key)) => {
                 Some(TlsFiles { cert, key, client_ca: self.tls_client_ca_file })
@@ -108,9 +118,11 @@ mod tests {
     }
 
     const BEYOND: [&str; 2] = ["--listen", "0.0.0.0:7070"];
-    const PAIR: [&str; 4] = ["--tls-cert-file", "c", "--tls-key-file", "k"];
-    const TOKENS: [&str; 2] = ["--tokens-file", "t"];
-    const CA: [&str; 2] = ["--tls-client-ca-file", "a"];
+    /// A file that can be read; what it holds is not looked at here.
+    const FILE: &str = "/dev/null";
+    const PAIR: [&str; 4] = ["--tls-cert-file", FILE, "--tls-key-file", FILE];
+    const TOKENS: [&str; 2] = ["--tokens-file", FILE];
+    const CA: [&str; 2] = ["--tls-client-ca-file", FILE];
     const PLAIN: [&str; 1] = ["--allow-plaintext"];
 
     #[test]
@@ -118,8 +130,8 @@ mod tests {
         assert_eq!(read(&[]), Ok(Listen::open("127.0.0.1:7070".parse().unwrap())));
         assert!(read(&["--listen", "[::1]:0"]).is_ok());
         let guarded = read(&[&PAIR[..], &CA, &TOKENS].concat()).unwrap();
-        assert_eq!(guarded.tls.unwrap().client_ca, Some("a".into()));
-        assert_eq!(guarded.tokens, Some("t".into()));
+        assert_eq!(guarded.tls.unwrap().client_ca, Some(FILE.into()));
+        assert_eq!(guarded.tokens, Some(FILE.into()));
     }
 
     #[test]
@@ -131,6 +143,13 @@ mod tests {
         assert_eq!(read(&[&BEYOND[..], &PLAIN].concat()), Err(vec!["--tokens-file"]));
         assert!(read(&[&BEYOND[..], &PLAIN, &TOKENS].concat()).is_ok());
         assert!(read(&[&BEYOND[..], &PAIR, &TOKENS].concat()).is_ok());
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_said_at_once() {
+        let flags = ["--tls-cert-file", "--tls-key-file", "--tls-client-ca-file", "--tokens-file"];
+        let line: Vec<_> = flags.iter().flat_map(|flag| [*flag, "/nowhere/file"]).collect();
+        assert_eq!(read(&line), Err(flags.to_vec()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::harness::{Receiver, Standalone};
 
 #[tokio::test]
 async fn help_names_the_environment_variable_of_every_setting() {
-    for command in ["standalone", "init", "control", "dataplane", "receiver", "demo"] {
+    for command in ["standalone", "init", "control", "dataplane", "receiver", "demo", "health"] {
         let (status, help) = Process::run(&[command, "--help"], &[]).await;
         assert!(status.success(), "{help}");
         let flags: Vec<_> = help
@@ -74,10 +74,19 @@ async fn all_wrong_settings_are_reported_at_once() {
         "0",
         "--durability",
         "maybe",
+        "--master-key-file",
+        "/nowhere/key",
     ];
     let (status, output) = Process::run(&args, &[("PREGON_LEASE", "1s")]).await;
     assert!(!status.success());
-    for flag in ["--listen", "--allow-egress", "--max-event-bytes", "--durability", "--lease"] {
+    for flag in [
+        "--listen",
+        "--allow-egress",
+        "--max-event-bytes",
+        "--durability",
+        "--master-key-file",
+        "--lease",
+    ] {
         assert!(output.contains(flag), "{flag} is wrong, but not said:\n{output}");
     }
     assert!(!output.contains("panicked"), "{output}");
@@ -114,6 +123,14 @@ async fn listening_beyond_loopback_wants_tls_and_tokens() {
 }
 
 #[tokio::test]
+async fn a_token_that_would_never_be_valid_is_not_made() {
+    let args = ["token", "--name", "ci", "--role", "viewer", "--expires", "2020-01-01T00:00:00Z"];
+    let (status, output) = Process::run(&args, &[]).await;
+    assert!(!status.success() && output.contains("must lie ahead"), "{output}");
+    assert!(!output.contains("pregon_"), "{output}");
+}
+
+#[tokio::test]
 async fn logs_are_json_where_nobody_watches_and_hold_no_secret() {
     let mut pregon = Standalone::on_disk(&[]).await;
     let receiver = Receiver::friendly().await;
@@ -132,6 +149,8 @@ async fn logs_are_json_where_nobody_watches_and_hold_no_secret() {
     for line in output.lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
+    // Nor what is kept beside resources, which has names that callers never see.
+    assert!(!output.contains("/lanes/"), "{output}");
     for secret in [&canary[6..], "canary-canary", "4509-7990"] {
         assert!(!output.contains(secret), "{secret} is in the log:\n{output}");
     }

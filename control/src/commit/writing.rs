@@ -1,6 +1,7 @@
 //! What is told of a write: a line in the log, a span, and who wrote, for those who follow.
 
 use pregon_core::clock::Timestamp;
+use pregon_core::model::ResourceName;
 use pregon_core::trace::TraceContext;
 use pregon_rpc::call::current_trace;
 use pregon_store::author::Author;
@@ -27,12 +28,14 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn begin(telemetry: &Telemetry, commit: &Commit) -> Self {
         let call = current_trace().filter(|call| telemetry.recording(call));
-        let names = commit.write.iter().map(|(name, _)| name.clone());
+        // What is kept beside resources has names that callers never see.
+        let names = commit.write.iter().map(|(name, _)| name);
+        let mut names = names.filter(|name| ResourceName::parse(name).is_some()).cloned();
         Self {
             telemetry: telemetry.clone(),
             actor: service::actor(),
-            resources: names.take(NAMES).collect(),
-            more: commit.write.len().saturating_sub(NAMES),
+            resources: names.by_ref().take(NAMES).collect(),
+            more: names.count(),
             begun: Instant::now(),
             trace: call.map(|call| (call.at(telemetry.span_id()), call)),
         }

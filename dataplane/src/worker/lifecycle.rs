@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pregon_core::id::{LaneNo, SubscriptionName};
 use pregon_store::StoreError;
 use pregon_store::queue::{Batch, LaneEnd, Queue, Settlement};
 use pregon_telemetry::Telemetry;
@@ -100,22 +101,28 @@ impl Driver {
         }
     }
 
+    /// Whose lane it is, for the log; none once the subscription is deleted.
+    fn named(&self, lane: LaneNo) -> Option<SubscriptionName> {
+        Some(self.options.configuration.current()?.lane(lane)?.name.clone())
+    }
+
     fn perform(&mut self, _now: Instant) {
         for effect in self.machine.effects() {
             match effect {
                 Effect::Start(job) => self.attempts.start(job),
                 Effect::Match(question) => self.matcher.ask(question),
                 Effect::EndLane(end) => {
-                    let telemetry = self.options.telemetry.clone();
-                    self.in_background(end_lane(self.queue(), end, telemetry));
+                    let (of, telemetry) = (self.named(end.lane), self.options.telemetry.clone());
+                    self.in_background(end_lane(self.queue(), end, of, telemetry));
                 }
                 Effect::EndLaneSoFar(end) => {
                     let (queue, telemetry) = (self.queue(), self.options.telemetry.clone());
+                    let of = self.named(end.lane);
                     self.in_background(async move {
                         let now = persist("ask for the time", || queue.now()).await;
                         let Some(now) = now else { return };
                         let before = Some(now.plus(Duration::from_millis(1)));
-                        end_lane(queue, LaneEnd { before, ..end }, telemetry).await;
+                        end_lane(queue, LaneEnd { before, ..end }, of, telemetry).await;
                     });
                 }
                 Effect::CloseLane(close) => self.gates.close(close),
@@ -366,7 +373,12 @@ fn said<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
 }
 
 /// Ends what waits in a lane, step by step, so that others get their turn in between.
-async fn end_lane(queue: Arc<dyn Queue>, end: LaneEnd, telemetry: Telemetry) {
+async fn end_lane(
+    queue: Arc<dyn Queue>,
+    end: LaneEnd,
+    of: Option<SubscriptionName>,
+    telemetry: Telemetry,
+) {
     let mut ended = 0usize;
     loop {
         match persist("end a lane's deliveries", || queue.end_lane(end.clone())).await {
@@ -379,6 +391,7 @@ async fn end_lane(queue: Arc<dyn Queue>, end: LaneEnd, telemetry: Telemetry) {
         tokio::task::yield_now().await;
     }
     if ended > 0 {
-        tracing::info!(lane = %end.lane, ended, state = %end.state, reason = %end.reason, "ended waiting deliveries");
+        let subscription = of.as_ref().map(tracing::field::display);
+        tracing::info!(subscription, ended, state = %end.state, reason = %end.reason, "ended waiting deliveries");
     }
 }

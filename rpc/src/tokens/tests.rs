@@ -79,6 +79,18 @@ fn wrong_lines_are_all_named_with_their_rules() {
 }
 
 #[test]
+fn a_grant_that_ends_before_it_begins_is_refused() {
+    let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+    let check = |expires| grant(Role::Viewer, None, expires).check_ahead(now);
+    for ahead in [None, Some("2026-01-01T00:00:01Z"), Some("tomorrow")] {
+        assert_eq!(check(ahead), Ok(()), "{ahead:?}");
+    }
+    for past in ["2026-01-01T00:00:00Z", "2025-12-31T23:59:59Z", "2026-01-01T00:00:00+01:00"] {
+        assert!(check(Some(past)).unwrap_err().contains("must lie ahead"), "{past}");
+    }
+}
+
+#[test]
 fn a_file_has_a_token_and_not_too_many() {
     for empty in ["", "\n\n", "# name=ci role=viewer"] {
         assert!(wrong(empty).contains("must hold a token"), "{empty}");
