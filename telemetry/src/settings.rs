@@ -17,8 +17,11 @@
 //! | `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | 1024 | a URL may have 8 KiB |
 //! | `OTEL_PROPAGATORS` | `tracecontext` | `none` switches it off; baggage is not read |
 //!
-//! One variable is ours: `PREGON_OTEL_ATTEMPTS`, see [`AttemptRecords`]. What cannot be read, and
-//! what is not supported, is said, all of it at once, and the process does not start.
+//! One variable is ours: `PREGON_OTEL_ATTEMPTS`, see [`AttemptRecords`].
+//!
+//! Variables may be set for a whole cluster, so a word that other programs know and this one does
+//! not is no mistake: it is [`Ignored`], with a warning. What cannot be read at all is said, all of
+//! it at once, and the process does not start.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,8 +58,8 @@ pub struct Queue {
     /// Things that wait at most; one more is dropped. 16,384: a second of a node's successes, some
     /// 10 MiB.
     pub len: usize,
-    /// Things that one export carries at most. 2,048: some 1 MiB, below the 4 MiB that collectors
-    /// take.
+    /// Things that leave at once at most. 2,048: some 1 MiB; more bytes than a collector takes leave
+    /// in several requests.
     pub batch: usize,
     /// How long the first waits for company. 1 s.
     pub delay: Duration,
@@ -116,6 +119,17 @@ pub struct Logs {
     pub attempts: AttemptRecords,
 }
 
+/// A word of a standard variable that is not known here, and is warned of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// The variable.
+    pub variable: String,
+    /// The word, cut short.
+    pub value: String,
+    /// What happens instead.
+    pub instead: &'static str,
+}
+
 /// All settings. The default is: nothing leaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -131,6 +145,8 @@ pub struct Settings {
     pub value_len: usize,
     /// Whether trace contexts are taken from callers and given to receivers.
     pub propagate: bool,
+    /// What was set and is not heeded.
+    pub ignored: Vec<Ignored>,
 }
 
 impl Default for Settings {
@@ -142,6 +158,7 @@ impl Default for Settings {
             resource: Vec::new(),
             value_len: 1_024,
             propagate: true,
+            ignored: Vec::new(),
         }
     }
 }
@@ -154,7 +171,8 @@ impl Settings {
     /// Everything that is wrong, as `VARIABLE: rule`.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
         let mut reader = Reader::new(&get);
-        let settings = Self::read_all(&mut reader);
+        let mut settings = Self::read_all(&mut reader);
+        settings.ignored = reader.ignored;
         if reader.wrong.is_empty() { Ok(settings) } else { Err(reader.wrong) }
     }
 

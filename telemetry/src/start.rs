@@ -64,6 +64,10 @@ pub fn start(
     identity: &Identity,
     clock: SharedClock,
 ) -> Result<(Telemetry, Running), StartError> {
+    for ignored in &settings.ignored {
+        let (variable, value) = (ignored.variable.as_str(), ignored.value.as_str());
+        tracing::warn!(variable, value, "not supported, so ignored: {}", ignored.instead);
+    }
     let resource = resource(settings, identity);
     let (going, tallies) = (CancellationToken::new(), Arc::new(Tallies::default()));
     let mut starter = Starter { settings, resource, going, tallies, tasks: Vec::new() };

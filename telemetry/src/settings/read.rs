@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use super::{AttemptRecords, Metrics, Queue, Target};
+use super::{AttemptRecords, Ignored, Metrics, Queue, Target};
 use crate::sampler::Sampler;
+
+/// Longest part of a word that a warning quotes, in characters.
+const QUOTED: usize = 64;
 
 /// An hour: longer than anybody waits for an export.
 const MS_MAX: usize = 3_600_000;
@@ -14,15 +17,25 @@ const MS_MAX: usize = 3_600_000;
 pub(super) struct Reader<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
     pub(super) wrong: Vec<String>,
+    pub(super) ignored: Vec<Ignored>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { get, wrong: Vec::new() }
+        Self { get, wrong: Vec::new(), ignored: Vec::new() }
     }
 
     fn refuse(&mut self, name: &str, rule: impl std::fmt::Display) {
         self.wrong.push(format!("{name}: {rule}"));
+    }
+
+    /// Notes a word that is not known here; a variable of several signals is noted once.
+    fn ignore(&mut self, name: &str, value: &str, instead: &'static str) {
+        let value = value.chars().filter(|c| !c.is_control()).take(QUOTED).collect();
+        let ignored = Ignored { variable: name.to_owned(), value, instead };
+        if !self.ignored.contains(&ignored) {
+            self.ignored.push(ignored);
+        }
     }
 
     /// A variable; one that is empty counts as not set, as the specification asks.
@@ -101,8 +114,8 @@ impl<'a> Reader<'a> {
         for word in text.split(',').map(str::trim) {
             match word {
                 "tracecontext" => on = true,
-                "baggage" | "none" => {} // baggage comes with the specification's default
-                _ => self.refuse(name, "may hold tracecontext, baggage (not read) and none"),
+                "baggage" | "none" | "" => {} // baggage comes with the specification's default
+                other => self.ignore(name, other, "only tracecontext is spoken"),
             }
         }
         on
@@ -127,10 +140,8 @@ impl<'a> Reader<'a> {
                 }
             },
             _ => {
-                let rule = "must be always_on, always_off or traceidratio, with or without \
-                            parentbased_ in front";
-                self.refuse(name, rule);
-                1.0
+                self.ignore(name, &text, "parentbased_always_on samples");
+                return Sampler::default();
             }
         };
         Sampler { parent_based, ratio }
@@ -158,8 +169,8 @@ impl<'a> Reader<'a> {
         let delta = match self.text(temporality).map(|it| it.to_ascii_lowercase()).as_deref() {
             None | Some("cumulative") => false,
             Some("delta") => true,
-            Some(_) => {
-                self.refuse(temporality, "must be cumulative or delta");
+            Some(other) => {
+                self.ignore(temporality, other, "sums are cumulative");
                 false
             }
         };
@@ -183,17 +194,9 @@ impl<'a> Reader<'a> {
     /// Where a signal goes, if it is to leave.
     pub(super) fn target(&mut self, signal: &str) -> Option<Target> {
         let endpoint = self.of_signal(signal, "ENDPOINT");
-        let exporter = format!("OTEL_{signal}_EXPORTER");
-        match self.text(&exporter).as_deref() {
-            None if endpoint.is_some() => {}
-            Some("otlp") => {}
-            None | Some("none") => return None,
-            Some(_) => {
-                self.refuse(&exporter, "must be otlp or none");
-                return None;
-            }
+        if !self.exports(signal, endpoint.is_some()) || !self.speaks(signal) {
+            return None;
         }
-        self.check_protocol(signal);
         let insecure = match self.of_signal(signal, "INSECURE") {
             None => false,
             Some((name, text)) => self.truth(&name, &text),
@@ -216,11 +219,27 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn check_protocol(&mut self, signal: &str) {
-        if let Some((name, text)) = self.of_signal(signal, "PROTOCOL")
-            && text != "grpc"
-        {
-            self.refuse(&name, "must be grpc");
+    /// Whether a signal is to leave by OTLP.
+    fn exports(&mut self, signal: &str, endpoint: bool) -> bool {
+        let name = format!("OTEL_{signal}_EXPORTER");
+        let Some(text) = self.text(&name) else { return endpoint };
+        let words = || text.split(',').map(str::trim);
+        let otlp = words().any(|word| word == "otlp");
+        let instead = if otlp { "only otlp is served" } else { "the signal is off" };
+        for word in words().filter(|word| !["otlp", "none", ""].contains(word)) {
+            self.ignore(&name, word, instead);
+        }
+        otlp
+    }
+
+    /// Whether a signal's protocol is spoken. Where it is not, its endpoint speaks another one too.
+    fn speaks(&mut self, signal: &str) -> bool {
+        match self.of_signal(signal, "PROTOCOL") {
+            Some((name, text)) if text != "grpc" => {
+                self.ignore(&name, &text, "only grpc is spoken, the signal is off");
+                false
+            }
+            Some(_) | None => true,
         }
     }
 
@@ -246,8 +265,8 @@ impl<'a> Reader<'a> {
             None => false,
             Some((_, text)) if text == "none" => false,
             Some((_, text)) if text == "gzip" => true,
-            Some((name, _)) => {
-                self.refuse(&name, "must be gzip or none");
+            Some((name, text)) => {
+                self.ignore(&name, &text, "exports are not compressed");
                 false
             }
         }

@@ -93,11 +93,12 @@ fn the_service_is_named_and_described() {
 fn all_that_is_wrong_is_told_at_once() {
     let wrong = read(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "secret-without-a-value"),
         ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "k.pem"),
-        ("OTEL_TRACES_SAMPLER", "sometimes"),
-        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "perhaps"),
+        ("OTEL_METRICS_EXPORTER", "none"),
         ("OTEL_LOGS_EXPORTER", "none"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
     ])
@@ -105,16 +106,54 @@ fn all_that_is_wrong_is_told_at_once() {
     assert_eq!(
         wrong,
         [
-            "OTEL_TRACES_SAMPLER: must be always_on, always_off or traceidratio, with or without \
-             parentbased_ in front",
-            "OTEL_EXPORTER_OTLP_PROTOCOL: must be grpc",
+            "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1",
+            "OTEL_EXPORTER_OTLP_INSECURE: must be true or false",
             "OTEL_EXPORTER_OTLP_TRACES_HEADERS: must be key=value pairs between commas, \
              percent-encoded",
             "OTEL_EXPORTER_OTLP_ENDPOINT: must be an http or https URL, or host:port",
             "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: needs OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE \
              beside it",
             "OTEL_BSP_MAX_QUEUE_SIZE: must be a whole number from 1 to 1000000",
-            "OTEL_METRICS_EXPORTER: must be otlp or none",
         ]
     );
+}
+
+#[test]
+fn words_for_other_programs_are_warned_of_and_switch_only_their_signal_off() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+    let ignored = |settings: &Settings| -> Vec<String> {
+        let each = settings.ignored.iter();
+        each.map(|it| format!("{}={}: {}", it.variable, it.value, it.instead)).collect()
+    };
+    let settings = read(&[
+        endpoint,
+        ("OTEL_PROPAGATORS", "tracecontext,b3"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_TRACES_EXPORTER", "console,otlp"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+    ])
+    .unwrap();
+    assert!(settings.propagate && settings.metrics.is_none() && settings.logs.is_some());
+    assert_eq!(settings.traces.as_ref().unwrap().sampler, Sampler::default());
+    assert!(!settings.logs.as_ref().unwrap().target.gzip);
+    assert_eq!(
+        ignored(&settings),
+        [
+            "OTEL_PROPAGATORS=b3: only tracecontext is spoken",
+            "OTEL_TRACES_SAMPLER=jaeger_remote: parentbased_always_on samples",
+            "OTEL_TRACES_EXPORTER=console: only otlp is served",
+            "OTEL_EXPORTER_OTLP_COMPRESSION=zstd: exports are not compressed",
+            "OTEL_METRICS_EXPORTER=prometheus: the signal is off",
+        ]
+    );
+
+    let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    let own = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc");
+    let settings = read(&[endpoint, protocol, own]).unwrap();
+    assert!(settings.traces.is_none() && settings.metrics.is_none() && settings.logs.is_some());
+    let words = "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf: only grpc is spoken, the signal is off";
+    assert_eq!(ignored(&settings), [words]);
+    let off = read(&[protocol, ("OTEL_SDK_DISABLED", "true")]).unwrap();
+    assert_eq!(off, Settings::default());
 }
