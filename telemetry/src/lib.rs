@@ -20,6 +20,7 @@
 //! of a process may have telemetry of its own.
 
 mod attempt;
+mod envelope;
 mod export;
 mod handle;
 pub mod metrics;

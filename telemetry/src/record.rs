@@ -12,6 +12,7 @@ use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::outcome::AttemptOutcome;
 
 use crate::attempt::Kept;
+use crate::envelope::Items;
 use crate::otlp::{cut_at, shown_url};
 
 #[cfg(test)]
@@ -22,26 +23,14 @@ const MILLI: u64 = 1_000_000;
 /// Bytes of a usual record.
 const USUAL: usize = 1_024;
 
-/// An ExportLogsServiceRequest of these records, of an encoded resource and scope; texts longer than
-/// `value_len` bytes are cut.
-pub(crate) fn request(batch: &[Kept], resource: &[u8], scope: &[u8], value_len: usize) -> Vec<u8> {
-    let mut records = Writer::new(batch.len() * USUAL, value_len);
+/// Encodes records, one at a time; texts longer than `value_len` bytes are cut.
+pub(crate) fn encoder(value_len: usize) -> impl FnMut(Kept, &mut Items) {
     let mut one = Writer::new(USUAL, value_len);
-    for kept in batch {
+    move |kept, items| {
         one.bytes.clear();
-        one.record(kept);
-        records.field(2, &one.bytes);
+        one.record(&kept);
+        items.push(&one.bytes);
     }
-    // The records are copied once: what stands in front of them says how long they are.
-    let scope_logs = field_len(scope.len()) + records.bytes.len();
-    let resource_logs = field_len(resource.len()) + field_len(scope_logs);
-    let mut request = Writer::new(field_len(resource_logs), value_len);
-    request.head(1, resource_logs);
-    request.field(1, resource);
-    request.head(2, scope_logs);
-    request.field(1, scope);
-    request.bytes.append(&mut records.bytes);
-    request.bytes
 }
 
 /// Bytes of a field of so many bytes, its head included.

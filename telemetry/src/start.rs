@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource as WireResource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use pregon_core::clock::SharedClock;
@@ -14,8 +12,9 @@ use prost::Message;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{AttemptPipe, Kept};
-use crate::export::{self, ClientError, Exporter, MetricsOut};
+use crate::attempt::AttemptPipe;
+use crate::envelope::{Envelope, Items};
+use crate::export::{self, ClientError, Exporter, Exports, MetricsOut};
 use crate::handle::{Parts, Tallies, Telemetry};
 use crate::metrics::label;
 use crate::pipe::{Pipe, Signal, pipe};
@@ -129,8 +128,10 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn wire_resource(&self) -> WireResource {
-        WireResource { attributes: otlp::pairs(&self.resource), ..WireResource::default() }
+    fn envelope(&self) -> Envelope {
+        let attributes = otlp::pairs(&self.resource);
+        let resource = WireResource { attributes, ..WireResource::default() };
+        Envelope { resource: resource.encode_to_vec(), scope: otlp::scope().encode_to_vec() }
     }
 
     fn traces(&mut self) -> Result<Option<(Pipe<Span>, Sampler)>, StartError> {
@@ -140,17 +141,13 @@ impl Starter<'_> {
         let (limit, queue) = (traces.queue.timeout, traces.queue);
         let exporter = Exporter::new(Signal::Traces, client, limit, Arc::clone(&tally));
         let (pipe, outlet) = pipe(queue.len, tally);
-        let (resource, len) = (self.wire_resource(), self.settings.value_len);
-        let encode = move |batch: Vec<Span>| {
-            let spans = batch.into_iter().map(|it| otlp::span(it, len)).collect();
-            let scope = ScopeSpans { scope: Some(otlp::scope()), spans, ..ScopeSpans::default() };
-            let resource = Some(resource.clone());
-            let all =
-                ResourceSpans { resource, scope_spans: vec![scope], ..ResourceSpans::default() };
-            ExportTraceServiceRequest { resource_spans: vec![all] }.encode_to_vec()
+        let (envelope, len) = (self.envelope(), self.settings.value_len);
+        let encode = move |span: Span, items: &mut Items| {
+            items.push(&otlp::span(span, len).encode_to_vec());
         };
+        let exports = Exports { exporter, envelope, encode };
         let going = self.going.clone();
-        self.tasks.push(tokio::spawn(export::run(exporter, outlet, queue, encode, going, LAST)));
+        self.tasks.push(tokio::spawn(export::run(exports, outlet, queue, going, LAST)));
         Ok(Some((pipe, traces.sampler)))
     }
 
@@ -161,11 +158,10 @@ impl Starter<'_> {
         let (limit, queue) = (logs.queue.timeout, logs.queue);
         let exporter = Exporter::new(Signal::Logs, client, limit, Arc::clone(&tally));
         let (pipe, outlet) = pipe(queue.len, tally);
-        let (resource, len) = (self.wire_resource().encode_to_vec(), self.settings.value_len);
-        let scope = otlp::scope().encode_to_vec();
-        let encode = move |batch: Vec<Kept>| record::request(&batch, &resource, &scope, len);
+        let encode = record::encoder(self.settings.value_len);
+        let exports = Exports { exporter, envelope: self.envelope(), encode };
         let going = self.going.clone();
-        self.tasks.push(tokio::spawn(export::run(exporter, outlet, queue, encode, going, LAST)));
+        self.tasks.push(tokio::spawn(export::run(exports, outlet, queue, going, LAST)));
         Ok(Some((Arc::new(pipe), logs.attempts)))
     }
 

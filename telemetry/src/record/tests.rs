@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
+use crate::envelope::Envelope;
 use crate::otlp;
 
 /// An attempt of which as little as possible is known.
@@ -61,13 +62,16 @@ fn least() -> Kept {
 }
 
 /// What the library reads of a request with these.
-fn read(batch: &[Kept], value_len: usize) -> Vec<LogRecord> {
+fn read(batch: Vec<Kept>, value_len: usize) -> Vec<LogRecord> {
     let resource = Resource {
         attributes: otlp::pairs(&[("service.name".to_owned(), "pregon".to_owned())]),
         ..Resource::default()
     };
-    let (encoded, scope) = (resource.encode_to_vec(), otlp::scope());
-    let bytes = request(batch, &encoded, &scope.encode_to_vec(), value_len);
+    let scope = otlp::scope();
+    let envelope = Envelope { resource: resource.encode_to_vec(), scope: scope.encode_to_vec() };
+    let (mut items, mut encode) = (Items::default(), encoder(value_len));
+    batch.into_iter().for_each(|kept| encode(kept, &mut items));
+    let bytes = envelope.request(&items, 0..items.len());
     let request = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
     // Field by field, in order, nothing unknown: else there would be fewer bytes.
     assert_eq!(request.encoded_len(), bytes.len());
@@ -108,7 +112,7 @@ fn the_least_and_the_most_of_a_record_are_read_back() {
         ..most.record
     };
     most.trace.sampled = true;
-    let records = read(&[least(), most, least()], 1_024);
+    let records = read(vec![least(), most, least()], 1_024);
     assert_eq!(records.len(), 3);
     assert_eq!(records[0], records[2]);
 
@@ -161,7 +165,7 @@ proptest! {
         })
         .take(count)
         .collect();
-        for record in read(&batch, len) {
+        for record in read(batch, len) {
             let shown = |key: &str| match attribute(&record, key) {
                 Some(Any::StringValue(text)) => text.clone(),
                 _ => String::new(),
