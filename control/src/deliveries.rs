@@ -70,8 +70,8 @@ service! {
             &self,
             request: tonic::Request<v1::WatchDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::WatchDeliveriesStream>, tonic::Status> {
-            let (_, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let watch = watch::begin(std::sync::Arc::clone(&self.0), request).await;
+            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }

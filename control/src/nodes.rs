@@ -32,8 +32,8 @@ service! {
             &self,
             request: tonic::Request<v1::WatchConfigurationRequest>,
         ) -> Result<tonic::Response<Self::WatchConfigurationStream>, tonic::Status> {
-            let (_, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let watch = watch::begin(std::sync::Arc::clone(&self.0), request).await;
+            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }

@@ -14,16 +14,16 @@ use pregon_core::model::Subscription;
 use pregon_core::outcome::DeliveryState;
 use pregon_proto::v1;
 use pregon_proto::v1::watch_deliveries_response::Happened;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::page::{self, Resume};
 use pregon_store::log::DeliveryRecord;
 use pregon_store::watch::{Place, Seen, Stretch, WatchQuery};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::attempt;
 use crate::catalog::Kind;
 use crate::parse::Scope;
-use crate::watch::{BEHIND, HEARTBEAT, Messages, Watch, expired, stream};
+use crate::watch::{BEHIND, HEARTBEAT, Messages, Watch, Watcher, expired, stream};
 use crate::{Control, map, parse, repeat};
 
 /// States that a filter may name: there are no more.
@@ -44,13 +44,14 @@ struct Deliveries {
     turn: u16,
     /// When there was a message last.
     said: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Watcher,
 }
 
 /// Parses a request and begins its watch.
 pub(super) async fn begin(
     control: Arc<Control>,
     mut request: v1::WatchDeliveriesRequest,
+    caller: &Caller,
 ) -> Result<Answers, Refusal> {
     let mut wrong = Violations::new();
     let token = std::mem::take(&mut request.resume_token);
@@ -84,7 +85,7 @@ pub(super) async fn begin(
     if too_old {
         return Err(expired("the resume token is more than 24 h old"));
     }
-    let permit = control.watchers.enter()?;
+    let permit = control.watchers.enter(caller)?;
     let place = match resumed {
         // Our own words, authenticated: what cannot be read was written by another release.
         Some(text) => {

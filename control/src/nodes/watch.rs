@@ -13,12 +13,12 @@ use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::model::ResourceName;
 use pregon_proto::v1;
 use pregon_proto::v1::watch_configuration_response::Resource as Shown;
+use pregon_rpc::caller::Caller;
 use pregon_store::author::Author;
 use pregon_store::config::{Change, Changes, Document, Head};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::watch::{HEARTBEAT, Messages, Watch, expired, stream};
+use crate::watch::{HEARTBEAT, Messages, Watch, Watcher, expired, stream};
 use crate::{Control, callbacks, catalog, event_types, map, parse, subscriptions, tenants};
 
 /// Commits that one call to the store reads: of 64 KiB each at most, 4 MiB.
@@ -36,13 +36,14 @@ struct Configuration {
     known: Head,
     ready: VecDeque<v1::WatchConfigurationResponse>,
     said: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Watcher,
 }
 
 /// Parses a request and begins its watch.
 pub(super) async fn begin(
     control: Arc<Control>,
     request: v1::WatchConfigurationRequest,
+    caller: &Caller,
 ) -> Result<Answers, Refusal> {
     let mut wrong = Violations::new();
     if request.after_revision < 0 {
@@ -50,7 +51,7 @@ pub(super) async fn begin(
     }
     let kinds = kinds(&request.kinds, &mut wrong);
     wrong.finish()?;
-    let permit = control.watchers.enter()?;
+    let permit = control.watchers.enter(caller)?;
     let head = control.store.config.head().await?;
     let known = match request.after_revision {
         0 => head,

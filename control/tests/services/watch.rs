@@ -54,12 +54,12 @@ async fn a_quiet_watch_says_that_it_goes_on() {
 async fn watches_are_so_many_and_places_come_free() {
     let world = World::with_tenant().await;
     let mut held = Vec::new();
-    for _ in 0..63 {
+    for _ in 0..127 {
         held.push(ask!(world.deliveries, watch_deliveries, acme()).unwrap());
     }
     let configuration = ask!(world.nodes, watch_configuration, everything()).unwrap();
     let refused = ask!(world.deliveries, watch_deliveries, acme()).map(drop);
-    assert!(refused.as_ref().unwrap_err().message().contains("64"), "{refused:?}");
+    assert!(refused.as_ref().unwrap_err().message().contains("128"), "{refused:?}");
     assert_refused(refused, Code::ResourceExhausted, "LOAD_SHED");
     let refused = ask!(world.nodes, watch_configuration, everything()).map(drop);
     assert_refused(refused, Code::ResourceExhausted, "LOAD_SHED");
