@@ -48,10 +48,11 @@ impl ControlPlane {
         });
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
+            .with_elsewhere("nodes serve it, call a `pregon dataplane`")
             .with_telemetry(telemetry);
         let ready = control.services().add_to(server)?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
-        serving.follow(store.config, std::future::ready(()), || None);
+        serving.follow(store.config, std::future::ready(()), Vec::new());
         Ok(Self { serving, telling, _redis: redis })
     }
 

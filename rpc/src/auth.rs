@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::access::{Access, Reach, Table, Who};
-use crate::caller::{self, Caller};
+use crate::caller::{self, Caller, Role};
 use crate::tokens::{Entry, Hash, Tokens};
 
 /// How long a token is trusted to go on as it is before the clock is looked at again: the wall
@@ -40,6 +40,9 @@ pub(crate) struct Guard {
 pub(crate) struct Admitted {
     /// For its handler.
     pub(crate) caller: Caller,
+    /// Whether the caller may read what belongs to all tenants, also of a method that is open to
+    /// strangers.
+    pub(crate) sees_all: bool,
     credential: Option<(Hash, Entry)>,
 }
 
@@ -72,12 +75,13 @@ impl Guard {
         let access = method.and_then(|path| self.table.get(path));
         let given = take_token(headers);
         if access.is_some_and(|access| access.who == Who::Everyone) {
-            return Ok(Admitted { caller: Caller::stranger(), credential: None });
+            let (caller, sees_all) = (Caller::stranger(), self.sees_all(given.ok().as_deref()));
+            return Ok(Admitted { caller, sees_all, credential: None });
         }
         let Some(tokens) = &self.tokens else {
             return match access.is_some() || method.is_none() {
                 // A method that does not exist is for the routes to refuse.
-                true => Ok(Admitted { caller: Caller::anyone(), credential: None }),
+                true => Ok(Admitted { caller: Caller::anyone(), sees_all: true, credential: None }),
                 false => Err(unlisted()),
             };
         };
@@ -87,7 +91,16 @@ impl Guard {
         self.check_time(entry)?;
         check_role(access.ok_or_else(unlisted)?, &entry.caller)?;
         let caller = entry.caller.clone();
-        Ok(Admitted { caller, credential: Some((hash, entry.clone())) })
+        let sees_all = sees_all(&caller);
+        Ok(Admitted { caller, sees_all, credential: Some((hash, entry.clone())) })
+    }
+
+    /// Whether whoever shows this token, or none, may read what belongs to all tenants.
+    fn sees_all(&self, given: Option<&str>) -> bool {
+        let Some(tokens) = &self.tokens else { return true };
+        let tokens = tokens.borrow();
+        let found = given.and_then(|token| tokens.find(token.as_bytes()));
+        found.is_some_and(|(_, entry)| self.check_time(entry).is_ok() && sees_all(&entry.caller))
     }
 
     /// When the credential of a call stops being valid; none if it never can.
@@ -134,6 +147,11 @@ async fn lapse(
             () = look => {}
         }
     }
+}
+
+/// Whether a caller may read what belongs to all tenants.
+fn sees_all(caller: &Caller) -> bool {
+    !caller.is_bound() && caller.role().is_none_or(|role| role.covers(Role::Viewer))
 }
 
 /// Whether a caller may call a method at all.

@@ -1,12 +1,13 @@
 //! The one layer that every call passes, outside of its handler.
 //!
-//! In order: the call is counted, and shed when too many are under way; its caller is
-//! authenticated and held against the method's access ([`auth`](crate::auth)), and what is not let
-//! through reaches no handler; its deadline is fixed; the handler runs, and a panic in it is this
-//! call's INTERNAL and nobody else's; what the transport could not decode is the caller's fault and
-//! said so; the answer gets the revision; a failure is logged by method, caller and code; every call
-//! is counted and timed, and has its span where its trace is recorded ([`told`]). Nothing here looks
-//! at a message.
+//! In order: its caller is authenticated and held against the method's access
+//! ([`auth`](crate::auth)), and what is not let through, or is another server's, reaches no handler;
+//! the call is counted, and shed when its caller has too many under way, or all have; its deadline
+//! is fixed; room is taken for its answer ([`unsent`](crate::unsent)); the handler runs, and a panic
+//! in it is this call's INTERNAL and nobody else's; what the transport could not decode is the
+//! caller's fault and said so; the answer gets the revision; a failure is logged by method, caller
+//! and code; every call is counted and timed, and has its span where its trace is recorded
+//! ([`told`]). Nothing here looks at a message.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
-use pregon_core::error::{Reason, Refusal, Rule, Violation};
+use pregon_core::error::{Reason, Refusal};
 use pregon_telemetry::Telemetry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -29,12 +30,20 @@ use tower::{Layer, Service};
 
 use crate::auth::{Guard, Lapse};
 use crate::caller::ANONYMOUS;
+use crate::health::{self, Health};
 use crate::method::{Kind, Methods};
 use crate::revision::{self, Revision};
+use crate::server::{Limits, Peer};
+use crate::share::{Share, Shares};
 use crate::status::status;
+use crate::unsent::{Rooms, Size, Taking};
+use body::{StreamBody, Whole};
 use told::Told;
+use unreadable::unreadable;
 
+mod body;
 mod told;
+mod unreadable;
 
 pub use told::{current_trace, within};
 
@@ -71,21 +80,60 @@ struct Shared {
     revision: Revision,
     calls: Arc<Semaphore>,
     calls_max: usize,
+    shares: Shares,
+    rooms: Rooms,
     telemetry: Telemetry,
+    here: Here,
+}
+
+/// What a server serves, and where its callers find the rest of the API.
+#[derive(Debug)]
+pub(crate) struct Here {
+    /// The services, by full name.
+    pub(crate) services: Vec<&'static str>,
+    /// Who serves the others, as in `call a control plane`.
+    pub(crate) elsewhere: &'static str,
+    /// Why it is not ready.
+    pub(crate) health: Health,
+}
+
+impl Here {
+    /// Why a method (none: one that does not exist) is not served here.
+    fn lacks(&self, path: Option<&str>) -> Option<Refusal> {
+        let Some(path) = path else {
+            return Some(Refusal::new(Reason::MethodUnknown, "the API has no such method"));
+        };
+        let (service, _) = path.trim_start_matches('/').split_once('/')?;
+        if self.services.contains(&service) {
+            return None;
+        }
+        let text = format!("{service} is not served here: {}", self.elsewhere);
+        Some(Refusal::new(Reason::NotServedHere, text))
+    }
 }
 
 impl CallLayer {
-    /// A layer for these methods that lets `calls_max` calls be under way at once, of callers that
-    /// the guard lets through.
+    /// A layer for these methods that keeps the limits, for callers that the guard lets through.
     pub(crate) fn new(
         methods: Methods,
         guard: Guard,
         revision: Revision,
-        calls_max: usize,
+        limits: &Limits,
         telemetry: Telemetry,
+        here: Here,
     ) -> Self {
-        let calls = Arc::new(Semaphore::new(calls_max));
-        Self(Arc::new(Shared { methods, guard, revision, calls, calls_max, telemetry }))
+        let (calls_max, unsent) = (limits.calls, limits.unsent);
+        Self(Arc::new(Shared {
+            methods,
+            guard,
+            revision,
+            calls: Arc::new(Semaphore::new(calls_max)),
+            calls_max,
+            shares: Shares::new(calls_max, unsent),
+            rooms: Rooms::new(unsent),
+            telemetry,
+            here,
+        }))
     }
 }
 
@@ -125,15 +173,31 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let mut call = Call::begin(&self.shared, &request);
-        if let Err(refused) = call.count().and_then(|()| call.admit(&mut request)) {
+        let let_in = call.admit(&mut request);
+        if let Err(refused) = let_in.and_then(|()| call.count()) {
             return Box::pin(std::future::ready(Ok(call.refuse(refused))));
         }
         if let Some((_, at)) = call.deadline {
             request.extensions_mut().insert(Deadline(at));
         }
-        let trace = call.told.trace();
+        let (trace, peer) = (call.told.trace(), call.peer.clone());
         Box::pin(async move {
-            let handler = told::within(trace, async move { inner.call(request).await });
+            let kind = call.kind;
+            let mut taking = call.taking();
+            let handler = told::within(trace, async move {
+                taking.reserve().await;
+                let response = match inner.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                };
+                if kind == Kind::Stream {
+                    return Ok(response);
+                }
+                let (head, body) = response.into_parts();
+                let whole = Whole::of(body).await?;
+                taking.settle(whole.len()).await;
+                Ok(Response::from_parts(head, held(whole, taking, peer.as_ref())))
+            });
             let handler = CatchPanic(Box::pin(handler));
             let answer = match call.deadline {
                 None => handler.await,
@@ -143,11 +207,18 @@ where
                 },
             };
             match answer {
-                Ok(response) => Ok(call.answer(response?)),
+                Ok(Ok(response)) => Ok(call.answer(response)),
+                Ok(Err(status)) => Ok(call.refuse(status)),
                 Err(Panicked) => Ok(call.refuse(call.panicked())),
             }
         })
     }
+}
+
+/// The body of a whole answer, whose bytes hold their room until the transport lets go of them.
+fn held(mut whole: Whole, taking: Taking, peer: Option<&Peer>) -> Body {
+    whole.data = whole.data.take().map(|data| taking.hold(data, peer.map(Peer::wait)));
+    Body::new(whole)
 }
 
 /// One call: what is to be said about it at its end.
@@ -155,10 +226,17 @@ struct Call {
     shared: Arc<Shared>,
     path: Option<Arc<str>>,
     kind: Kind,
+    size: Size,
+    /// The connection that it came by.
+    peer: Option<Peer>,
     actor: Option<Arc<str>>,
+    share: Option<Share>,
     lapse: Option<Lapse>,
     deadline: Option<(Duration, Instant)>,
-    permit: Option<OwnedSemaphorePermit>,
+    /// It counts among the calls under way.
+    counted: Vec<OwnedSemaphorePermit>,
+    /// The answer says why the server is not ready.
+    detail: bool,
     told: Told,
 }
 
@@ -167,15 +245,20 @@ impl Call {
         let started = Instant::now();
         let method = shared.methods.get(request.uri().path());
         let kind = method.map_or(Kind::Unary, |(_, kind)| *kind);
+        let size = method.map_or(Size::Small, |(path, kind)| kind.size(path));
         let path = method.map(|(path, _)| Arc::clone(path));
         Self {
             told: Told::begin(&shared.telemetry, path.as_ref(), request.headers(), started),
             path,
             kind,
+            size,
+            peer: request.extensions().get::<Peer>().cloned(),
             actor: None,
+            share: None,
             lapse: None,
             deadline: kind.time(request.headers()).map(|time| (time, started + time)),
-            permit: None,
+            counted: Vec::new(),
+            detail: false,
             shared: Arc::clone(shared),
         }
     }
@@ -184,23 +267,35 @@ impl Call {
         self.path.as_deref().unwrap_or(UNKNOWN)
     }
 
+    /// Counts it among the calls of its caller and of all.
     fn count(&mut self) -> Result<(), Status> {
         if self.method() == HEALTH_CHECK {
+            let Some(peer) = &self.peer else { return Ok(()) };
+            let probe = peer.probe().ok_or_else(|| shed("the connection has too many probes"))?;
+            self.counted.push(probe);
             return Ok(());
         }
-        match Arc::clone(&self.shared.calls).try_acquire_owned() {
-            Ok(permit) => {
-                self.permit = Some(permit);
-                Ok(())
-            }
-            Err(_) => Err(status(
-                Refusal::new(
-                    Reason::LoadShed,
-                    format!("the server has {} calls under way", self.shared.calls_max),
-                )
-                .retry_after(SHED_WAIT),
-            )),
+        if let Some(share) = &self.share {
+            let full = |most| {
+                let actor = self.actor.as_deref().unwrap_or(ANONYMOUS);
+                shed(&format!("{actor} has {most} calls under way, all that one caller may"))
+            };
+            self.counted.push(share.call().map_err(full)?);
         }
+        let all = Arc::clone(&self.shared.calls).try_acquire_owned();
+        let full = || shed(&format!("the server has {} calls under way", self.shared.calls_max));
+        self.counted.push(all.map_err(|_| full())?);
+        Ok(())
+    }
+
+    /// What its answer takes room of. A probe's takes none: it does not wait for others.
+    fn taking(&self) -> Taking {
+        if self.method() == HEALTH_CHECK {
+            return Taking::new(Size::Small, None, &[]);
+        }
+        let own = self.share.as_ref().map(|share| &share.rooms);
+        let shared: Vec<_> = own.into_iter().chain([&self.shared.rooms]).collect();
+        Taking::new(self.size, self.peer.as_ref().map(Peer::room), &shared)
     }
 
     /// Lets the call through to its handler, which learns who calls.
@@ -208,8 +303,16 @@ impl Call {
         let guard = &self.shared.guard;
         let admitted = guard.admit(self.path.as_deref(), request.headers_mut()).map_err(status)?;
         self.actor = Some(Arc::clone(admitted.caller.actor()));
+        self.detail = admitted.sees_all && self.method() == HEALTH_CHECK;
+        if let Some(refused) = self.shared.here.lacks(self.path.as_deref()) {
+            return Err(status(refused));
+        }
         if self.kind == Kind::Stream {
             self.lapse = guard.lapse(&admitted);
+        }
+        self.share = self.shared.shares.of(&admitted.caller);
+        if let (Some(peer), Some(_)) = (&self.peer, &self.share) {
+            peer.know(admitted.caller.actor());
         }
         request.extensions_mut().insert(admitted.caller);
         Ok(())
@@ -230,7 +333,7 @@ impl Call {
 
     /// Passes the handler's answer on.
     fn answer(mut self, mut response: Response<Body>) -> Response<Body> {
-        if let Some(refused) = undecodable(response.headers()) {
+        if let Some(refused) = unreadable(response.headers()) {
             return self.refuse(refused);
         }
         let failed = code(response.headers());
@@ -238,6 +341,9 @@ impl Call {
             self.end(code);
         }
         self.add_revision(response.headers_mut());
+        if self.detail {
+            add_reasons(response.headers_mut(), &self.shared.here.health);
+        }
         match self.kind {
             Kind::Unary | Kind::Wait => {
                 if failed.is_none() {
@@ -245,8 +351,7 @@ impl Call {
                 }
                 response
             }
-            Kind::Stream => response
-                .map(|inner| Body::new(StreamBody { inner, call: self, state: State::Open })),
+            Kind::Stream => response.map(|inner| Body::new(StreamBody::new(inner, self))),
         }
     }
 
@@ -263,9 +368,22 @@ impl Call {
     }
 }
 
+/// Why a server is not ready, as binary metadata: reasons may hold any text.
+fn add_reasons(headers: &mut HeaderMap, health: &Health) {
+    for reason in health.reasons() {
+        if let Ok(value) = HeaderValue::try_from(BASE64.encode(reason)) {
+            headers.append(health::NOT_READY, value);
+        }
+    }
+}
+
 /// How a call ended, if these headers or trailers say it.
 fn code(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+fn shed(text: &str) -> Status {
+    status(Refusal::new(Reason::LoadShed, text).retry_after(SHED_WAIT))
 }
 
 fn out_of_time(time: Duration) -> Status {
@@ -274,28 +392,6 @@ fn out_of_time(time: Duration) -> Status {
          request_id",
         time.as_millis()
     ))
-}
-
-/// What to say of a request whose bytes are no message, if that is what these headers or trailers
-/// say. The transport calls it INTERNAL, as if the fault were ours; it is the only one who answers
-/// that without details.
-fn undecodable(headers: &HeaderMap) -> Option<Status> {
-    let said = Status::from_header_map(headers)?;
-    if said.code() != Code::Internal || !said.details().is_empty() {
-        return None;
-    }
-    let text = format!("the request cannot be decoded: {}", said.message());
-    let mut refusal = Refusal::new(Reason::FieldsInvalid, text.clone());
-    // Of no field in particular: the message as a whole.
-    let whole = Violation { field: String::new(), rule: Rule::Malformed, description: text };
-    refusal.violations.push(whole);
-    Some(status(refusal))
-}
-
-fn as_trailers(status: Status) -> HeaderMap {
-    let mut headers = status.into_http::<()>().into_parts().0.headers;
-    headers.remove(http::header::CONTENT_TYPE);
-    headers
 }
 
 /// A handler that panicked.
@@ -312,103 +408,5 @@ impl<F: Future> Future for CatchPanic<F> {
             Ok(poll) => poll.map(Ok),
             Err(_) => Poll::Ready(Err(Panicked)),
         }
-    }
-}
-
-/// A stream's answer: the call is under way until it ends.
-struct StreamBody {
-    inner: Body,
-    call: Call,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    Ended,
-}
-
-impl StreamBody {
-    /// Ends the stream in its handler's place.
-    fn end(&mut self, status: Status) -> Frame<Bytes> {
-        self.state = State::Ended;
-        self.call.end(status.code());
-        Frame::trailers(as_trailers(status))
-    }
-
-    /// Passes a frame on; the last one says how the call ended.
-    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match frame.into_trailers() {
-            Err(data) => data,
-            Ok(trailers) => {
-                let trailers = undecodable(&trailers).map_or(trailers, as_trailers);
-                if let Some(code) = code(&trailers) {
-                    self.call.end(code);
-                }
-                Frame::trailers(trailers)
-            }
-        }
-    }
-}
-
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.state == State::Ended {
-            return Poll::Ready(None);
-        }
-        if let Some(lapse) = &mut self.call.lapse
-            && let Poll::Ready(lapsed) = lapse.as_mut().poll(cx)
-        {
-            return Poll::Ready(Some(Ok(self.end(status(lapsed)))));
-        }
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.inner).poll_frame(cx)));
-        let Ok(polled) = polled else {
-            let status = self.call.panicked();
-            return Poll::Ready(Some(Ok(self.end(status))));
-        };
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
-            Poll::Ready(None) => {
-                self.state = State::Ended;
-                self.call.end(Code::Ok);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(status))) => Poll::Ready(Some(Err(status))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.state == State::Ended || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_transport_is_spoken_for() {
-        let headers = |status: Status| status.into_http::<()>().into_parts().0.headers;
-        let theirs = headers(Status::internal("failed to decode: not UTF-8"));
-        let refused = undecodable(&theirs).unwrap();
-        assert_eq!(refused.code(), Code::InvalidArgument);
-        assert!(refused.message().ends_with("failed to decode: not UTF-8"));
-        assert!(!refused.details().is_empty());
-
-        let ours = headers(status(Refusal::new(Reason::Internal, "a fault of the server")));
-        assert!(undecodable(&ours).is_none());
-        assert!(undecodable(&headers(Status::not_found("nothing"))).is_none());
-        assert!(undecodable(&HeaderMap::new()).is_none());
     }
 }

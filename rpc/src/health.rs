@@ -4,12 +4,16 @@
 //! open. The server as a whole serves when all of its services do, under two names: the empty one,
 //! and [`READINESS`].
 //!
+//! What readiness depends on are named conditions, each with a reason while it does not hold. The
+//! health service has no field for reasons, so they go out beside its answers as [`NOT_READY`].
+//! Reasons name resources: only who may read everything is told them, anybody learns the bare state.
+//!
 //! [`LIVENESS`] is another question: whether the process works at all. It serves from the start, and
 //! through a store that is away and a drain, for an orchestrator that ends what does not live would
 //! only make those worse.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
@@ -22,24 +26,56 @@ pub const READINESS: &str = "readiness";
 /// Whether the process works, whatever it waits for: whether it should be left alone.
 pub const LIVENESS: &str = "liveness";
 
+/// Metadata of an answer to `Check`, once for each condition that does not hold: `name: reason`.
+pub const NOT_READY: &str = "pregon-not-ready-bin";
+
+/// Bytes of a reason that are told: some documents, secrets and errors are named, none are listed.
+const REASON_LEN: usize = 512;
+
 /// Says which services serve.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
     states: Arc<Mutex<States>>,
+    /// What does not hold, line by line.
+    reasons: Arc<RwLock<Vec<String>>>,
 }
 
 #[derive(Debug, Default)]
 struct States {
     serving: BTreeMap<&'static str, bool>,
+    /// What readiness depends on; with a reason: it does not hold.
+    conditions: BTreeMap<&'static str, Option<String>>,
     stuck: bool,
     ended: bool,
+}
+
+impl States {
+    fn holds(&self) -> bool {
+        self.conditions.values().all(Option::is_none)
+    }
+
+    /// Why the server as a whole is not ready; empty: it is.
+    fn reasons(&self) -> Vec<String> {
+        let failing = self.conditions.iter().filter_map(|(name, fault)| {
+            let fault = fault.as_deref()?;
+            Some(format!("{name}: {}", &fault[..fault.floor_char_boundary(REASON_LEN)]))
+        });
+        let mut reasons: Vec<_> = failing.collect();
+        if self.ended {
+            reasons.push("drain: the process is going down".to_owned());
+        } else if reasons.is_empty() && self.serving.values().any(|&serving| !serving) {
+            reasons.push("start: the process does not serve yet".to_owned());
+        }
+        reasons
+    }
 }
 
 impl Health {
     /// The state of these services: none serves yet.
     pub(crate) async fn new(services: impl IntoIterator<Item = &'static str>) -> Self {
-        let health = Self { reporter: HealthReporter::new(), states: Arc::default() };
+        let reporter = HealthReporter::new();
+        let health = Self { reporter, states: Arc::default(), reasons: Arc::default() };
         health.states.lock().await.serving.extend(services.into_iter().map(|name| (name, false)));
         health.set_all(false).await;
         health
@@ -66,7 +102,18 @@ impl Health {
         self.change(|states| states.stuck = !alive).await;
     }
 
-    /// Says whether every service serves.
+    /// Says whether a condition of readiness holds; `fault` says why not, and no secret. The names
+    /// are words of the process's own: there are as many as the code has.
+    pub async fn set_condition(&self, name: &'static str, fault: Option<String>) {
+        self.change(|states| drop(states.conditions.insert(name, fault))).await;
+    }
+
+    /// Why the server as a whole is not ready, a line for each condition; empty: it is.
+    pub fn reasons(&self) -> Vec<String> {
+        self.reasons.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whether every service serves, as far as its conditions hold.
     pub async fn set_all(&self, serving: bool) {
         self.change(|states| states.serving.values_mut().for_each(|state| *state = serving)).await;
     }
@@ -92,9 +139,11 @@ impl Health {
             return;
         }
         change(&mut states);
-        let whole = states.serving.values().all(|&serving| serving);
+        *self.reasons.write().unwrap_or_else(PoisonError::into_inner) = states.reasons();
+        let holds = states.holds();
+        let whole = holds && states.serving.values().all(|&serving| serving);
         let names = [(WHOLE, whole), (READINESS, whole), (LIVENESS, !states.stuck)];
-        for (name, serving) in states.serving.iter().map(|(n, s)| (*n, *s)).chain(names) {
+        for (name, serving) in states.serving.iter().map(|(n, s)| (*n, holds && *s)).chain(names) {
             let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
             self.reporter.set_service_status(name, status).await;
         }
@@ -132,5 +181,27 @@ mod tests {
         health.set_alive(true).await;
         health.set_all(false).await;
         assert_eq!(said(&health, LIVENESS).await, Said::Serving);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ready_says_which_condition_does_not_hold_and_why() {
+        let health = Health::new(["a"]).await;
+        assert_eq!(health.reasons(), ["start: the process does not serve yet"]);
+        health.set_condition("store", Some("does not answer".into())).await;
+        health.set_condition("configuration", Some("é".repeat(1000))).await;
+        health.set_all(true).await;
+        assert_eq!(said(&health, "a").await, Said::NotServing);
+        assert_eq!(said(&health, READINESS).await, Said::NotServing);
+        let reasons = health.reasons();
+        assert_eq!((reasons.len(), reasons[1].as_str()), (2, "store: does not answer"));
+        assert!(reasons[0].len() <= "configuration: ".len() + REASON_LEN);
+
+        health.set_condition("configuration", None).await;
+        assert_eq!(health.reasons(), ["store: does not answer"]);
+        health.set_condition("store", None).await;
+        assert_eq!(said(&health, READINESS).await, Said::Serving);
+        assert!(health.reasons().is_empty());
+        health.end().await;
+        assert_eq!(health.reasons(), ["drain: the process is going down"]);
     }
 }

@@ -18,11 +18,13 @@ pub mod object;
 pub mod page;
 pub mod revision;
 pub mod server;
+mod share;
 pub mod status;
 pub mod time;
 mod tls;
 pub mod tokens;
+mod unsent;
 
-/// The size that every service of ours gives to `max_decoding_message_size`. tonic answers a
-/// larger message with OUT_OF_RANGE.
+/// The size that every service of ours gives to `max_decoding_message_size`. A larger message is
+/// answered with RESOURCE_EXHAUSTED.
 pub const MESSAGE_LEN: usize = pregon_core::limits::MESSAGE_LEN;

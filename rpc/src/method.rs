@@ -12,6 +12,8 @@ use http::HeaderMap;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
+use crate::unsent::Size;
+
 /// How long a unary call may take when the caller does not say.
 pub const UNARY_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a wait may take when the caller does not say.
@@ -42,6 +44,19 @@ impl Kind {
         };
         let wanted = headers.get(TIMEOUT_HEADER).and_then(|value| parse_timeout(value.as_bytes()));
         Some(wanted.map_or(default, |wanted| wanted.min(TIME_MAX)))
+    }
+}
+
+impl Kind {
+    /// How large the answer of a method with this path may be: reads answer with what is stored.
+    pub(crate) fn size(self, path: &str) -> Size {
+        let (_, name) = path.rsplit_once('/').unwrap_or_default();
+        let begins = |verbs: &[&str]| verbs.iter().any(|verb| name.starts_with(verb));
+        match self {
+            Kind::Unary if begins(&["List", "Explain", "Preview"]) => Size::Page,
+            Kind::Unary if begins(&["Get"]) => Size::One,
+            Kind::Unary | Kind::Wait | Kind::Stream => Size::Small,
+        }
     }
 }
 

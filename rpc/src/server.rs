@@ -16,6 +16,7 @@
 mod conn;
 mod incoming;
 mod listen;
+mod places;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,7 +27,6 @@ use http::Request;
 use pregon_telemetry::Telemetry;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -36,11 +36,14 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Table;
 use crate::auth::Guard;
-use crate::call::CallLayer;
+use crate::call::{CallLayer, Here};
 use crate::health::Health;
 use crate::method::{Methods, MethodsError};
 use crate::revision::Revision;
 use incoming::Incoming;
+use places::Places;
+
+pub(crate) use conn::Peer;
 
 pub use listen::{
     ALLOW_PLAINTEXT, BadFile, BindError, Lack, Listen, Listener, TLS_CERT_FILE, TOKENS_FILE,
@@ -67,12 +70,17 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 /// How much a server takes on. The defaults suit a server with a GiB of memory.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; one more is closed when it comes. Each costs some 100 KiB when busy.
+    /// Connections at once; one more takes the place of a stranger, or is closed when it comes. Each
+    /// costs some 100 KiB when busy.
     pub connections: usize,
     /// Calls at once on one connection; a client waits with one more, it does not fail.
     pub calls_per_connection: u32,
     /// Calls at once on all connections; one more is shed with LOAD_SHED.
     pub calls: usize,
+    /// Bytes of answers that one connection's peer has not taken yet; a call waits for more room.
+    pub unsent_per_connection: usize,
+    /// Bytes of answers that nobody has taken yet, on all connections.
+    pub unsent: usize,
     /// How long calls under way may go on when the server is to end.
     pub drain: Duration,
 }
@@ -83,6 +91,8 @@ impl Default for Limits {
             connections: 1024,
             calls_per_connection: 128,
             calls: 4096,
+            unsent_per_connection: 24 << 20,
+            unsent: 256 << 20,
             drain: Duration::from_secs(20),
         }
     }
@@ -128,7 +138,15 @@ pub struct Server {
     routes: Routes,
     services: Vec<&'static str>,
     telemetry: Telemetry,
+    elsewhere: &'static str,
 }
+
+/// What every server serves.
+const COMMON: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
 
 impl Server {
     /// A server of the methods in an encoded descriptor set. `waits` names those unary methods
@@ -149,7 +167,25 @@ impl Server {
         let methods = Methods::read(&sets, waits)?;
         let (table, routes) = (Table::api(), Routes::default());
         let (services, telemetry) = (Vec::new(), Telemetry::off());
-        Ok(Self { descriptors, methods, table, revision, limits, routes, services, telemetry })
+        let elsewhere = "another process serves it";
+        Ok(Self {
+            descriptors,
+            methods,
+            table,
+            revision,
+            limits,
+            routes,
+            services,
+            telemetry,
+            elsewhere,
+        })
+    }
+
+    /// Says where callers find what the descriptor set has and this server does not.
+    #[must_use]
+    pub fn with_elsewhere(mut self, elsewhere: &'static str) -> Self {
+        self.elsewhere = elsewhere;
+        self
     }
 
     /// Calls are told of here.
@@ -188,12 +224,13 @@ impl Server {
     /// Makes it ready to serve on a port. Its health says NOT_SERVING until told otherwise.
     pub async fn on(self, listener: Listener) -> Result<Ready, ServerError> {
         let health = Health::new(self.services.iter().copied()).await;
-        let served = self.services.iter().copied();
-        let routes = add_reflection(self.routes, self.descriptors, served)?
+        let services: Vec<_> = self.services.iter().copied().chain(COMMON).collect();
+        let routes = add_reflection(self.routes, self.descriptors, &services)?
             .add_service(HealthServer::new(health.service()));
         let guard = Guard::new(self.table, listener.tokens(), Arc::clone(&listener.clock));
-        let (calls, telemetry) = (self.limits.calls, self.telemetry);
-        let layer = CallLayer::new(self.methods, guard, self.revision, calls, telemetry);
+        let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
+        let layer =
+            CallLayer::new(self.methods, guard, self.revision, &self.limits, self.telemetry, here);
         Ok(Ready { listener, routes, layer, limits: self.limits, health })
     }
 }
@@ -223,10 +260,11 @@ impl Ready {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let places = Places::new(self.limits.connections, !self.listener.has_tokens());
         let tls = self.listener.tls();
         let (tcp, _following) = self.listener.follow();
-        let incoming = Incoming::new(tcp, tls, Arc::clone(&places), cut.clone());
+        let room = self.limits.unsent_per_connection;
+        let incoming = Incoming::new(tcp, tls, places.clone(), room, cut.clone());
 
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(self.limits.calls_per_connection)
@@ -249,7 +287,7 @@ impl Ready {
         if let Ok(ended) = tokio::time::timeout(self.limits.drain, &mut serving).await {
             return Ok(ended.map(|()| Drained::Complete)?);
         }
-        let connections = self.limits.connections - places.available_permits();
+        let connections = places.count();
         cut.cancel();
         match tokio::time::timeout(CUT_TIME, serving).await {
             Ok(ended) => ended?,
@@ -263,15 +301,8 @@ impl Ready {
 fn add_reflection(
     routes: Routes,
     descriptors: &'static [u8],
-    services: impl Iterator<Item = &'static str>,
+    services: &[&'static str],
 ) -> Result<Routes, ServerError> {
-    let services: Vec<_> = services
-        .chain([
-            "grpc.health.v1.Health",
-            "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection",
-        ])
-        .collect();
     let details = error_details().map_err(MethodsError::from)?;
     let builder = || {
         let builder = tonic_reflection::server::Builder::configure()

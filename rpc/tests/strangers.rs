@@ -78,6 +78,15 @@ struct Guarded {
 
 impl Guarded {
     async fn start(pair: &Pair, client_ca: Option<&Authority>, tokens: &[&NewToken]) -> Self {
+        Self::within(Limits { connections: 64, ..Limits::default() }, pair, client_ca, tokens).await
+    }
+
+    async fn within(
+        limits: Limits,
+        pair: &Pair,
+        client_ca: Option<&Authority>,
+        tokens: &[&NewToken],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let files = TlsFiles {
@@ -94,7 +103,6 @@ impl Guarded {
         let tokens = Some(at("tokens"));
         let listen = Listen { addr, tls: Some(files), tokens, allow_plaintext: false };
         let listener = Listener::bind(listen, Arc::new(SystemClock)).await.unwrap();
-        let limits = Limits { connections: 8, ..Limits::default() };
         let server = Server::new(&[], &[], Revision::none(), limits).unwrap();
         let ready = server.on(listener).await.unwrap();
         let (addr, shutdown) = (ready.local_addr(), CancellationToken::new());
@@ -285,18 +293,19 @@ async fn a_token_that_is_taken_away_ends_its_streams_too() {
     watch(&channel, Some(&comes)).await.unwrap();
 }
 
-/// Peers that open connections and say nothing take a part of the places, not all.
+/// Peers that open connections and say nothing take a part of the places, and make room for others.
 #[tokio::test]
-async fn handshakes_that_hang_leave_room_for_those_who_are_in() {
+async fn silence_keeps_out_neither_those_who_are_in_nor_those_who_come() {
     let (authority, known) = (Authority::new(), token("viewer", 1));
-    let server = Guarded::start(&authority.pair(), None, &[&known]).await;
+    let limits = Limits { connections: 8, ..Limits::default() };
+    let server = Guarded::within(limits, &authority.pair(), None, &[&known]).await;
     let channel = server.connect(&authority, None).await.unwrap();
-    check(&channel).await.unwrap();
+    watch(&channel, Some(&known)).await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..6 {
         silent.push(TcpStream::connect(server.addr).await.unwrap());
     }
-    // Of eight places two are for handshakes: four of the six are closed at once.
+    // Of eight places two are for silent ones: four of the six are closed.
     let mut open = 0;
     for tcp in &mut silent {
         let closed = timeout(Duration::from_millis(500), tcp.read(&mut [0])).await;
@@ -304,6 +313,54 @@ async fn handshakes_that_hang_leave_room_for_those_who_are_in() {
     }
     assert_eq!(open, 2);
     check(&channel).await.unwrap();
+    let newcomer = server.connect(&authority, None).await.unwrap();
+    watch(&newcomer, Some(&known)).await.unwrap();
     drop(silent);
-    becomes("room", async || server.connect(&authority, None).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn one_credential_does_not_use_up_what_all_have() {
+    let (authority, viewer, publisher) =
+        (Authority::new(), token("viewer", 1), token("publisher", 2));
+    let limits = Limits { calls: 8, ..Limits::default() };
+    let server = Guarded::within(limits, &authority.pair(), None, &[&viewer, &publisher]).await;
+    let channel = server.connect(&authority, None).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(watch(&channel, Some(&viewer)).await.unwrap());
+    }
+    let refused = watch(&channel, Some(&viewer)).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused)), (Code::ResourceExhausted, "LOAD_SHED".into()));
+    assert!(refused.message().contains("viewer has 2 calls"), "{refused}");
+    watch(&channel, Some(&publisher)).await.unwrap();
+    held.pop();
+    becomes("room", async || watch(&channel, Some(&viewer)).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn strangers_have_a_few_probes_at_once_and_others_are_answered() {
+    let (authority, known) = (Authority::new(), token("viewer", 1));
+    let server = Guarded::start(&authority.pair(), None, &[&known]).await;
+    let hanging = server.connect(&authority, None).await.unwrap();
+    // Probes whose message never comes.
+    let probe = || {
+        let mut grpc = tonic::client::Grpc::new(hanging.clone());
+        async move {
+            grpc.ready().await.unwrap();
+            let path = "/grpc.health.v1.Health/Check".parse().unwrap();
+            let codec: tonic_prost::ProstCodec<
+                HealthCheckRequest,
+                tonic_health::pb::HealthCheckResponse,
+            > = tonic_prost::ProstCodec::default();
+            let asks = Request::new(tokio_stream::pending());
+            grpc.streaming(asks, path, codec).await.map(drop)
+        }
+    };
+    let mut probes = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        probes.spawn(probe());
+    }
+    let refused = timeout(SOON, probes.join_next()).await.expect("answers").unwrap();
+    assert_eq!(reason(&refused.unwrap().unwrap_err()), "LOAD_SHED");
+    check(&server.connect(&authority, None).await.unwrap()).await.unwrap();
 }

@@ -36,7 +36,7 @@ impl Token {
 }
 
 /// Writes a tokens file, in one step.
-fn write_tokens(dir: &Path, tokens: &[&Token]) -> PathBuf {
+pub(crate) fn write_tokens(dir: &Path, tokens: &[&Token]) -> PathBuf {
     let lines: Vec<_> = tokens.iter().map(|token| token.line.as_str()).collect();
     let (file, new) = (dir.join("tokens"), dir.join("tokens.new"));
     std::fs::write(&new, lines.join("\n")).unwrap();

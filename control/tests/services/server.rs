@@ -38,7 +38,7 @@ async fn they_are_served_with_their_revision_and_their_limits() {
     assert_eq!(shown, answer.into_inner().revision.to_string());
     request.request_id = "x".repeat(5 * 1024 * 1024);
     let status = client.create_tenant(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(status.code(), Code::ResourceExhausted);
     drop(client);
     world.drain.cancel();
     assert_eq!(serving.await.unwrap().unwrap(), Drained::Complete);

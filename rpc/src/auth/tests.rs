@@ -92,6 +92,20 @@ fn every_method_wants_what_its_line_says() {
 }
 
 #[test]
+fn of_a_probe_only_who_may_read_everything_sees_the_detail() {
+    let world = World::new();
+    let probe = "/grpc.health.v1.Health/Check";
+    let sees = |headers: &mut HeaderMap| world.guard.admit(Some(probe), headers).unwrap().sees_all;
+    assert!(!sees(&mut HeaderMap::new()) && !sees(&mut with(&["Bearer pregon_wrong"])));
+    for (role, bound, token) in &world.made {
+        let sees = sees(&mut with(&[&format!("Bearer {token}")]));
+        assert_eq!(sees, *role != Role::Publisher && !bound, "{role} {bound}");
+    }
+    let open = Guard::new(Table::api(), None, world.clock.clone());
+    assert!(open.admit(Some(probe), &mut HeaderMap::new()).unwrap().sees_all);
+}
+
+#[test]
 fn what_is_not_listed_is_denied_to_everybody() {
     let world = World::new();
     let path = "/pregon.v1.TenantService/Forgotten";

@@ -1,5 +1,6 @@
 //! One accepted connection: a place among the connections, a time within which the peer must begin
-//! to speak, and a way to end it from outside.
+//! to speak, room for answers that it has not taken yet and a time within which it must take them,
+//! and a way to end it from outside.
 //!
 //! tonic hands each connection to a task of its own and lets go of it; so what must end a
 //! connection has to be within its I/O. So is the TLS handshake: it goes on as the connection's
@@ -8,46 +9,97 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
 
-/// How long a peer may take to open HTTP/2, its TLS handshake included. From then on, keepalive pings find out a dead one;
-/// before, nothing would, and silent connections could hold all places.
+use super::places::Place;
+use crate::unsent::{Answers, Room, TURN, Waiting};
+
+/// How long a peer may take to open HTTP/2, its TLS handshake included. From then on, keepalive
+/// pings find out a dead one; before, nothing would.
 pub(super) const HELLO_TIME: Duration = Duration::from_secs(10);
 
 /// The client's preface (RFC 9113 section 3.4) and the head of the SETTINGS frame that follows.
 const HELLO_LEN: usize = 24 + 9;
 
+/// Probes at once on one connection: they are answered at once, whatever else goes on.
+const PROBES: usize = 8;
+
 /// A connection within bounds.
 pub(super) struct Conn {
     io: Io,
-    info: TcpConnectInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     hello: Option<Hello>,
-    _place: OwnedSemaphorePermit,
+    turn: Pin<Box<Sleep>>,
+    place: Arc<Place>,
+    peer: Peer,
 }
 
-/// How a connection comes to speak TLS: one of the turns that handshakes have.
-pub(super) struct Opening {
-    pub(super) acceptor: TlsAcceptor,
-    pub(super) turn: OwnedSemaphorePermit,
+/// What calls share that come by one connection. It travels with each of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Gone with the connection, whoever still holds a call of it.
+    place: Weak<Place>,
+    known: AtomicBool,
+    room: Room,
+    answers: Arc<Answers>,
+    probes: Arc<Semaphore>,
+}
+
+impl Peer {
+    fn new(place: &Arc<Place>, room: usize) -> Self {
+        Self(Arc::new(State {
+            place: Arc::downgrade(place),
+            known: AtomicBool::new(false),
+            room: Room::new(room),
+            answers: Arc::default(),
+            probes: Arc::new(Semaphore::new(PROBES)),
+        }))
+    }
+
+    /// A call on the connection has shown a valid credential of this name.
+    pub(crate) fn know(&self, actor: &Arc<str>) {
+        if !self.0.known.load(Ordering::Relaxed)
+            && let Some(place) = self.0.place.upgrade()
+            && place.know(actor)
+        {
+            self.0.known.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// One more probe on this connection; none where it has as many as it may.
+    pub(crate) fn probe(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.probes).try_acquire_owned().ok()
+    }
+
+    /// Room for answers that the connection's peer has not taken yet.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    /// An answer is there for the peer to take.
+    pub(crate) fn wait(&self) -> Waiting {
+        self.0.answers.wait()
+    }
 }
 
 enum Io {
     Plain(TcpStream),
-    Handshake {
-        accept: Box<Accept<TcpStream>>,
-        _turn: OwnedSemaphorePermit,
-    },
+    Handshake(Box<Accept<TcpStream>>),
     Tls(Box<TlsStream<TcpStream>>),
     /// The handshake failed.
     Closed,
@@ -59,33 +111,33 @@ struct Hello {
 }
 
 impl Conn {
-    /// A connection in its place; it begins with a handshake if it has an opening.
+    /// A connection in its place; it begins with a handshake if there is who accepts one. `room` is
+    /// how many bytes of answers may wait for its peer.
     pub(super) fn new(
         tcp: TcpStream,
-        opening: Option<Opening>,
-        place: OwnedSemaphorePermit,
-        cut: &CancellationToken,
+        acceptor: Option<TlsAcceptor>,
+        place: Place,
+        room: usize,
     ) -> Self {
-        let info = tcp.connect_info();
-        let io = match opening {
+        let io = match acceptor {
             None => Io::Plain(tcp),
-            Some(Opening { acceptor, turn }) => {
-                Io::Handshake { accept: Box::new(acceptor.accept(tcp)), _turn: turn }
-            }
+            Some(acceptor) => Io::Handshake(Box::new(acceptor.accept(tcp))),
         };
+        let place = Arc::new(place);
         Self {
             io,
-            info,
             // A token of its own: connections do not wake through one shared lock.
-            cut: Box::pin(cut.child_token().cancelled_owned()),
+            cut: Box::pin(place.end().clone().cancelled_owned()),
             hello: Some(Hello { missing: HELLO_LEN, timer: Box::pin(sleep(HELLO_TIME)) }),
-            _place: place,
+            turn: Box::pin(sleep(TURN)),
+            peer: Peer::new(&place, room),
+            place,
         }
     }
 
     /// Goes on with the handshake, if it is not over yet; then there are bytes to exchange.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Io::Handshake { accept, .. } = &mut self.io else { return Poll::Ready(Ok(())) };
+        let Io::Handshake(accept) = &mut self.io else { return Poll::Ready(Ok(())) };
         let ended = match Pin::new(accept).poll(cx) {
             Poll::Ready(Ok(tls)) => {
                 self.io = Io::Tls(Box::new(tls));
@@ -94,12 +146,12 @@ impl Conn {
             Poll::Ready(Err(error)) => error,
             Poll::Pending => ready!(self.poll_end(cx)),
         };
-        tracing::debug!(peer = ?self.info.remote_addr(), error = %ended, "a TLS handshake failed");
+        tracing::debug!(peer = %self.place.peer(), error = %ended, "a TLS handshake failed");
         self.io = Io::Closed;
         Poll::Ready(Err(ended))
     }
 
-    /// Whether the connection has to end although the peer neither spoke nor left.
+    /// Whether the connection has to end although the peer did nothing, or because of that.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, "cut"));
@@ -109,6 +161,13 @@ impl Conn {
         {
             return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing"));
         }
+        while self.turn.as_mut().poll(cx).is_ready() {
+            if self.peer.0.answers.turn() {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the peer takes no answer");
+                return Poll::Ready(error);
+            }
+            self.turn.as_mut().reset(Instant::now() + TURN);
+        }
         Poll::Pending
     }
 
@@ -117,16 +176,17 @@ impl Conn {
             hello.missing = hello.missing.saturating_sub(bytes);
             if hello.missing == 0 {
                 self.hello = None;
+                self.place.spoke();
             }
         }
     }
 }
 
 impl Connected for Conn {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -142,7 +202,7 @@ impl AsyncRead for Conn {
         let read = match &mut this.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Io::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-            Io::Handshake { .. } | Io::Closed => return Poll::Ready(Err(closed())),
+            Io::Handshake(_) | Io::Closed => return Poll::Ready(Err(closed())),
         };
         // Bytes first: the ends are asked for only when there is nothing to do.
         match read {
@@ -165,7 +225,7 @@ impl AsyncWrite for Conn {
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-            Io::Handshake { .. } | Io::Closed => Poll::Ready(Err(closed())),
+            Io::Handshake(_) | Io::Closed => Poll::Ready(Err(closed())),
         }
     }
 
@@ -178,7 +238,7 @@ impl AsyncWrite for Conn {
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-            Io::Handshake { .. } | Io::Closed => Poll::Ready(Err(closed())),
+            Io::Handshake(_) | Io::Closed => Poll::Ready(Err(closed())),
         }
     }
 
@@ -192,7 +252,7 @@ impl AsyncWrite for Conn {
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Io::Handshake { .. } | Io::Closed => Poll::Ready(Err(closed())),
+            Io::Handshake(_) | Io::Closed => Poll::Ready(Err(closed())),
         }
     }
 
@@ -201,7 +261,7 @@ impl AsyncWrite for Conn {
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Io::Handshake { .. } | Io::Closed => Poll::Ready(Ok(())),
+            Io::Handshake(_) | Io::Closed => Poll::Ready(Ok(())),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The accept loop: it never ends, and it never holds more connections than it may.
+//!
+//! Who gets a place, and whose is taken for it, is decided in [`places`](super::places).
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,28 +12,26 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::conn::{Conn, Opening};
+use super::conn::Conn;
+use super::places::Places;
 
 /// How long to leave a listener alone that cannot accept, as when there are no file descriptors
 /// left (EMFILE): asking again at once would spin, and giving up would end the server.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Of the places for connections, the part that may be in a TLS handshake at once: who has not
-/// shown anything yet must not keep out those who have.
-const HANDSHAKES: usize = 4;
-
 /// Accepted connections, for tonic.
 pub(super) struct Incoming {
     tcp: TcpListener,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    places: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    places: Places,
+    /// Bytes of answers that may wait on one connection.
+    room: usize,
     full: bool,
     cut: CancellationToken,
     pause: Option<Pin<Box<Sleep>>>,
@@ -41,24 +42,17 @@ impl Incoming {
     pub(super) fn new(
         tcp: TcpListener,
         tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-        places: Arc<Semaphore>,
+        places: Places,
+        room: usize,
         cut: CancellationToken,
     ) -> Self {
-        let handshakes = Semaphore::new(places.available_permits().div_ceil(HANDSHAKES));
-        Self { tcp, tls, places, handshakes: Arc::new(handshakes), full: false, cut, pause: None }
+        Self { tcp, tls, places, room, full: false, cut, pause: None }
     }
 
     /// Gives an accepted connection a place, or closes it at once: its peer learns now that it has
-    /// to go elsewhere, and those who have a place keep it.
-    fn place(&mut self, tcp: TcpStream) -> Option<Conn> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let opening = match &self.tls {
-            None => Ok(None),
-            Some(tls) => Arc::clone(&self.handshakes).try_acquire_owned().map(|turn| {
-                Some(Opening { acceptor: TlsAcceptor::from(Arc::clone(&tls.borrow())), turn })
-            }),
-        };
-        let (Ok(place), Ok(opening)) = (place, opening) else {
+    /// to go elsewhere, and those who are known keep theirs.
+    fn place(&mut self, tcp: TcpStream, peer: SocketAddr) -> Option<Conn> {
+        let Some(place) = self.places.enter(peer.ip(), &self.cut) else {
             if !self.full {
                 tracing::warn!("all places for connections are taken; new ones are closed");
             }
@@ -66,10 +60,11 @@ impl Incoming {
             return None;
         };
         self.full = false;
+        let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        Some(Conn::new(tcp, opening, place, &self.cut))
+        Some(Conn::new(tcp, acceptor, place, self.room))
     }
 }
 
@@ -83,8 +78,8 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             match ready!(self.tcp.poll_accept(cx)) {
-                Ok((tcp, _)) => {
-                    if let Some(conn) = self.place(tcp) {
+                Ok((tcp, peer)) => {
+                    if let Some(conn) = self.place(tcp, peer) {
                         return Poll::Ready(Some(Ok(conn)));
                     }
                 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
-use std::collections::BTreeSet;
+mod reflection;
+mod unsent;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -54,6 +56,8 @@ const HANG: &str = "/test.Test/Hang";
 const LEFT: &str = "/test.Test/Left";
 const PANIC: &str = "/test.Test/Panic";
 const STREAM: &str = "/test.Test/Stream";
+const LIST: &str = "/test.Test/ListBytes";
+const ELSEWHERE: &str = "/test.OfTheOtherPlane/Act";
 
 static DESCRIPTORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let method = |path: &str, server_streaming| MethodDescriptorProto {
@@ -74,11 +78,15 @@ static DESCRIPTORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
         method(LEFT, false),
         method(PANIC, false),
         method(STREAM, true),
+        method(LIST, false),
     ];
     let file = FileDescriptorProto {
         name: Some("test.proto".into()),
         package: Some("test".into()),
-        service: vec![service("Test", methods), service("OfTheOtherPlane", Vec::new())],
+        service: vec![
+            service("Test", methods),
+            service("OfTheOtherPlane", vec![method(ELSEWHERE, false)]),
+        ],
         ..Default::default()
     };
     FileDescriptorSet { file: vec![file] }.encode_to_vec()
@@ -104,6 +112,9 @@ impl tower::Service<Request<Body>> for Test {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(async move {
             let path = request.uri().path().to_owned();
+            if path == LIST {
+                return Ok(unsent::list(request).await);
+            }
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default())
                 .apply_max_message_size_config(Some(RECEIVED_LEN), None);
             Ok(if path == STREAM {
@@ -146,7 +157,7 @@ async fn stream(ask: tonic::Request<Ask>) -> Result<tonic::Response<Answers>, St
 /// The test's methods for anybody, besides what every server has.
 fn table() -> Table {
     let access = Access { who: Who::Known, reach: Reach::Shared };
-    let ours = [ECHO, HANG, LEFT, PANIC, STREAM].map(|path| (path, access));
+    let ours = [ECHO, HANG, LEFT, PANIC, STREAM, LIST, ELSEWHERE].map(|path| (path, access));
     Table::new(&[access::API, &ours].concat())
 }
 
@@ -172,6 +183,7 @@ impl Running {
         let ready = Server::new(&DESCRIPTORS, &[LEFT], revision.clone(), limits)
             .unwrap()
             .with_table(table())
+            .with_elsewhere("the other plane serves it")
             .with(Test)
             .unwrap()
             .on(listener)
@@ -275,82 +287,6 @@ async fn health_says_what_it_was_told() {
     assert_eq!(check("").await.unwrap(), ServingStatus::NotServing);
 }
 
-/// Asks one thing by one version of reflection: names of services or of files.
-macro_rules! reflection {
-    ($version:ident, $channel:expr, $ask:ident, $with:expr) => {{
-        use tonic_reflection::pb::$version::{
-            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-        };
-        let ask = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::$ask($with)),
-        };
-        let mut answers = ServerReflectionClient::new($channel)
-            .server_reflection_info(tokio_stream::once(ask))
-            .await
-            .unwrap()
-            .into_inner();
-        match answers.next().await.unwrap().unwrap().message_response.unwrap() {
-            MessageResponse::ListServicesResponse(list) => {
-                list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
-            }
-            MessageResponse::FileDescriptorResponse(files) => files
-                .file_descriptor_proto
-                .iter()
-                .map(|f| FileDescriptorProto::decode(f.as_slice()).unwrap().name().to_owned())
-                .collect(),
-            other => panic!("{other:?}"),
-        }
-    }};
-}
-
-#[tokio::test]
-async fn reflection_names_what_is_served_in_both_versions() {
-    let server = Running::start(Limits::default()).await;
-    let channel = || server.channel.clone();
-    let served = [
-        "test.Test",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    ];
-    assert_eq!(reflection!(v1, channel(), ListServices, String::new()), served);
-    assert_eq!(reflection!(v1alpha, channel(), ListServices, String::new()), served);
-    for (symbol, file) in [
-        ("test.Test.Echo", "test.proto"),
-        ("google.rpc.BadRequest", "google/rpc/error_details.proto"),
-        ("grpc.health.v1.Health", "health.proto"),
-    ] {
-        assert_eq!(reflection!(v1, channel(), FileContainingSymbol, symbol.into()), [file]);
-        assert_eq!(reflection!(v1alpha, channel(), FileContainingSymbol, symbol.into()), [file]);
-    }
-}
-
-/// Reflection is only of use when every file that a file imports can be had as well.
-#[tokio::test]
-async fn the_whole_api_can_be_described() {
-    let set = FileDescriptorSet::decode(pregon_proto::FILE_DESCRIPTOR_SET).unwrap();
-    let listener = local().await;
-    let channel = connect(listener.local_addr());
-    let waits = ["/pregon.v1.NodeService/WaitForRevision"];
-    let server =
-        Server::new(pregon_proto::FILE_DESCRIPTOR_SET, &waits, Revision::none(), Limits::default());
-    let ready = server.unwrap().on(listener).await.unwrap();
-    tokio::spawn(ready.serve(CancellationToken::new()));
-    let channel = channel.await.unwrap();
-    let imports: BTreeSet<_> =
-        set.file.iter().flat_map(|file| file.dependency.iter().cloned()).collect();
-    assert!(!imports.is_empty());
-    for import in imports {
-        let had = reflection!(v1, channel.clone(), FileByFilename, import.clone());
-        assert_eq!(had, [import]);
-    }
-    let symbol = "google.rpc.Status".to_owned();
-    let had = reflection!(v1, channel, FileContainingSymbol, symbol);
-    assert_eq!(had, ["google/rpc/status.proto"], "and in one file only");
-}
-
 #[tokio::test]
 async fn answers_carry_the_revision() {
     let server = Running::start(Limits::default()).await;
@@ -369,9 +305,23 @@ async fn a_message_over_the_limit_is_refused() {
     let server = Running::start(Limits::default()).await;
     assert!(server.call(ECHO, &"a".repeat(RECEIVED_LEN - 3)).await.is_ok());
     let refused = server.call(ECHO, &"a".repeat(RECEIVED_LEN)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange);
-    let refused = server.call("/test.Other/Echo", "").await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+    assert!(refused.message().contains("the limit is: 1024 bytes"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_not_served_here_says_where_to_go() {
+    let server = Running::start(Limits::default()).await;
+    for (path, reason, words) in [
+        (ELSEWHERE, "NOT_SERVED_HERE", "test.OfTheOtherPlane is not served here: the other plane"),
+        ("/test.Other/Echo", "METHOD_UNKNOWN", "no such method"),
+    ] {
+        let refused = server.call(path, "").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+        assert_eq!(refused.get_details_error_info().unwrap().reason, reason);
+        assert!(refused.message().contains(words), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -432,19 +382,36 @@ async fn load_is_shed_until_a_call_ends() {
     timeout(SOON, freed).await.expect("the call's place is free again");
 }
 
+/// Waits until a connection is closed by its server.
+async fn closed(tcp: &mut TcpStream) {
+    let _ = timeout(SOON, tcp.read_to_end(&mut Vec::new())).await.expect("it is closed");
+}
+
 #[tokio::test]
-async fn one_connection_too_many_is_closed() {
+async fn who_says_nothing_makes_room_and_one_connection_too_many_is_closed() {
     let server = Running::start(Limits { connections: 2, ..Limits::default() }).await;
-    let second = TcpStream::connect(server.addr).await.unwrap();
+    let check = |channel: &Channel| {
+        let mut client = HealthClient::new(channel.clone());
+        async move { client.check(Ask::default()).await }
+    };
+    check(&server.channel).await.unwrap();
+    let mut silent = TcpStream::connect(server.addr).await.unwrap();
+    let second = connect(server.addr).await.unwrap();
+    check(&second).await.unwrap();
+    closed(&mut silent).await;
+
     let mut third = TcpStream::connect(server.addr).await.unwrap();
-    let read = timeout(SOON, third.read(&mut [0; 16])).await.expect("it is closed");
-    assert!(matches!(read, Ok(0) | Err(_)));
-    let kept = HealthClient::new(server.channel.clone()).check(Ask::default()).await;
-    assert!(kept.is_ok(), "those who have a place keep it");
+    closed(&mut third).await;
+    for kept in [&server.channel, &second] {
+        assert!(check(kept).await.is_ok(), "those who have a place keep it");
+    }
     drop(second);
     let again = async {
-        while connect(server.addr).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        loop {
+            match connect(server.addr).await {
+                Ok(channel) if check(&channel).await.is_ok() => return,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
         }
     };
     timeout(SOON, again).await.expect("its place is free again");
