@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, NodeParts};
-use crate::serving::Serving;
+use crate::serving::{CONFIGURATION, Fault, Serving};
 use crate::settings::DataplaneSettings;
 
 /// A running `pregon dataplane`.
@@ -49,6 +49,7 @@ impl DataplaneNode {
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?
+            .with_elsewhere("control planes serve it, call a `pregon control`")
             .with_telemetry(telemetry);
         let ready = server.with(node.events())?.with(node.checks())?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
@@ -58,7 +59,10 @@ impl DataplaneNode {
         serving.follow_turns(move || load.turns());
         let read = configuration.clone();
         let first = async move { drop(read.ready().await) };
-        serving.follow(store.config, first, move || configuration.fault());
+        let unread = Some("is not read yet".to_owned());
+        serving.health().set_condition(CONFIGURATION, unread).await;
+        let fault = Fault::new(CONFIGURATION, move || configuration.fault());
+        serving.follow(store.config, first, vec![fault]);
         Ok(Self { serving, node, telling, _redis: redis })
     }
 

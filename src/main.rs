@@ -3,6 +3,7 @@
 mod control;
 mod dataplane;
 mod demo;
+mod health;
 mod init;
 mod keys;
 mod logging;
@@ -50,6 +51,7 @@ enum Command {
     Receiver(receiver::ReceiverArgs),
     // So do these.
     Token(token::TokenArgs),
+    Health(health::HealthArgs),
 }
 
 fn main() -> ExitCode {
@@ -64,11 +66,11 @@ fn main() -> ExitCode {
     let ran = runtime.block_on(run(cli.command));
     // A read that hangs in the system must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    ran.map_or_else(|wrong| refuse(&wrong), |()| ExitCode::SUCCESS)
+    ran.unwrap_or_else(|wrong| refuse(&wrong))
 }
 
-/// Runs a command to its end; what was wrong, line by line.
-async fn run(command: Command) -> Result<(), Vec<String>> {
+/// Runs a command to its end, which may have a status of its own; what was wrong, line by line.
+async fn run(command: Command) -> Result<ExitCode, Vec<String>> {
     let ran = match command {
         Command::Standalone(args) => standalone(read(args.read())?).await,
         Command::Init(args) => init::run(read(args.read())?).await,
@@ -77,8 +79,9 @@ async fn run(command: Command) -> Result<(), Vec<String>> {
         Command::Demo(args) => args.run().await,
         Command::Receiver(args) => args.run().await,
         Command::Token(args) => args.run(),
+        Command::Health(args) => return Ok(args.run().await),
     };
-    ran.map_err(|error| vec![format!("{error:#}")])
+    ran.map(|()| ExitCode::SUCCESS).map_err(|error| vec![format!("{error:#}")])
 }
 
 fn read<T>(settings: Result<T, Vec<settings::WrongSetting>>) -> Result<T, Vec<String>> {

@@ -19,6 +19,27 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A loop that takes no turn for so long is stuck: the slowest takes one every ten seconds.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// The condition that the store answers.
+const STORE: &str = "store";
+/// The condition that the configuration is read, and can be.
+pub const CONFIGURATION: &str = "configuration";
+/// The condition that the embedded store's disk takes what is written.
+pub const DISK: &str = "disk";
+
+/// A condition of readiness that is looked at.
+pub struct Fault {
+    of: &'static str,
+    look: Box<dyn Fn() -> Option<String> + Send>,
+    known: Option<String>,
+}
+
+impl Fault {
+    /// `look` says in words what is the matter with the condition `of`.
+    pub fn new(of: &'static str, look: impl Fn() -> Option<String> + Send + 'static) -> Self {
+        Self { of, look: Box::new(look), known: None }
+    }
+}
+
 /// A server that serves.
 pub struct Serving {
     addr: SocketAddr,
@@ -47,18 +68,22 @@ impl Serving {
     }
 
     /// From now on, health says whether the store answers and nothing else is the matter, once
-    /// `first` is there. `fault` says in words what is the matter.
+    /// `first`, the configuration, is there.
     pub fn follow(
         &self,
         store: Arc<dyn ConfigStore>,
         first: impl Future<Output = ()> + Send + 'static,
-        fault: impl Fn() -> Option<String> + Send + 'static,
+        faults: Vec<Fault>,
     ) {
         let (health, shutdown) = (self.health.clone(), self.shutdown.clone());
+        let followed = async move {
+            first.await;
+            follow(&*store, &health, faults).await;
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = async { first.await; follow(&*store, &health, fault).await } => {}
+                () = followed => {}
             }
         });
     }
@@ -111,8 +136,8 @@ async fn watch_turns(health: &Health, turns: impl Fn() -> u64) {
     }
 }
 
-async fn follow(store: &dyn ConfigStore, health: &Health, fault: impl Fn() -> Option<String>) {
-    let (mut answered, mut known) = (None, None);
+async fn follow(store: &dyn ConfigStore, health: &Health, mut faults: Vec<Fault>) {
+    let mut answered = None;
     loop {
         let answer = store.head().await;
         let answers = answer.is_ok();
@@ -127,15 +152,27 @@ async fn follow(store: &dyn ConfigStore, health: &Health, fault: impl Fn() -> Op
             }
             answered = Some(answers);
         }
-        let fault = fault();
-        if fault != known {
-            match &fault {
-                Some(fault) => tracing::error!(fault, "not ready"),
-                None => tracing::info!("ready again"),
+        let silence = match &answer {
+            Ok(_) => None,
+            Err(StoreError::Emptied(_)) => {
+                Some("was emptied: restore it, or run pregon init".into())
             }
-            known.clone_from(&fault);
+            Err(error) => Some(format!("does not answer: {error}")),
+        };
+        health.set_condition(STORE, silence).await;
+        for Fault { of, look, known } in &mut faults {
+            let fault = look();
+            if fault != *known {
+                match &fault {
+                    Some(fault) => tracing::error!(of, fault, "not ready"),
+                    None => tracing::info!(of, "ready again"),
+                }
+                known.clone_from(&fault);
+            }
+            health.set_condition(of, fault).await;
         }
-        health.set_all(answers && fault.is_none()).await;
+        // From here on it is the conditions that say.
+        health.set_all(true).await;
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
-use crate::serving::Serving;
+use crate::serving::{CONFIGURATION, DISK, Fault, Serving};
 use crate::settings::{Level, Settings};
 
 /// A running `pregon standalone`.
@@ -67,11 +67,15 @@ impl Standalone {
         let ready = serve_on(listener, &control, &node, latest, telemetry).await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
-        serving.health().set_all(node.configuration().fault().is_none()).await;
-        let configuration = node.configuration().clone();
-        let kept = Arc::clone(&store);
-        let fault = move || kept.fault().or_else(|| configuration.fault());
-        serving.follow(handles.config, std::future::ready(()), fault);
+        let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
+        let unread = configuration.fault();
+        serving.health().set_condition(CONFIGURATION, unread).await;
+        serving.health().set_all(true).await;
+        let faults = vec![
+            Fault::new(DISK, move || kept.fault()),
+            Fault::new(CONFIGURATION, move || configuration.fault()),
+        ];
+        serving.follow(handles.config, std::future::ready(()), faults);
         let load = node.load();
         serving.follow_turns(move || load.turns());
         Ok(Self { store, node, serving, telling })

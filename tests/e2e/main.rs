@@ -24,6 +24,7 @@ mod drain;
 mod egress;
 mod explain;
 mod full;
+mod health;
 mod isolation;
 mod kill;
 mod outcomes;
