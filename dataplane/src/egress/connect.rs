@@ -2,11 +2,13 @@
 //!
 //! The address that was judged is the one connected to (I7): a name is turned into addresses
 //! once, the forbidden ones are dropped from that answer, and the rest is dialled as it stands.
+//! The same answer says whether a connection that is kept still leads to the receiver.
 //! There is no second lookup anywhere below, nor a proxy that would make one. Literal addresses
 //! take the same way.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::outcome::ErrorClass;
@@ -17,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, OpenSlot, Stream};
 use super::exchange::{Fault, Progress, Stage, micros};
+use super::names::Unresolved;
 use super::target::{Host, PoolKey};
 use super::{Inner, Policy, tls};
 
@@ -24,17 +27,46 @@ use super::{Inner, Policy, tls};
 const ADDRESSES_TRIED: usize = 4;
 
 impl Inner {
-    /// Opens a connection; with TLS if there is a name to be verified.
+    /// What is known of the receiver's addresses. Whether they may be connected to is not asked
+    /// here: the policy may have changed by the time that somebody connects.
+    pub(super) async fn resolve(
+        &self,
+        key: &PoolKey,
+        progress: &mut Progress,
+    ) -> Result<Known, Fault> {
+        let name = match &key.host {
+            Host::Address(address) => return Ok(Known::Address(*address)),
+            Host::Name(name) => name,
+        };
+        let answer = match self.names.known(name) {
+            Some(answer) => answer,
+            None => {
+                progress.stage = Stage::Resolve;
+                let begin = Instant::now();
+                let answer = self.names.get(&key.tenant, name).await;
+                progress.timing.dns = micros(begin.elapsed());
+                answer
+            }
+        };
+        match answer {
+            Ok(addresses) => Ok(Known::Answer(addresses)),
+            Err(why) if why.gone => Err(dns(why)),
+            Err(why) => Ok(Known::Nothing(why)),
+        }
+    }
+
+    /// Opens a connection to one of the addresses; with TLS if there is a name to be verified.
     pub(super) async fn connect(
         &self,
         key: &PoolKey,
+        found: &[IpAddr],
         server_name: Option<&ServerName<'static>>,
         progress: &mut Progress,
     ) -> Result<Box<Connection>, Fault> {
         let (policy, generation) = self.policy();
         policy.scheme(key.scheme)?;
+        let addresses = policy.permitted(found)?;
         let slot = self.slot()?;
-        let addresses = self.addresses(&key.host, &policy, progress).await?;
         let (tcp, remote) = match self.dial(&addresses, key.port, progress).await {
             Ok(connected) => connected,
             Err(fault) => {
@@ -59,25 +91,6 @@ impl Inner {
         OpenSlot::take(&self.open, most)
             .or_else(|| self.pool.evict().then(|| OpenSlot::take(&self.open, most)).flatten())
             .ok_or_else(|| Fault::new(ErrorClass::Local, "too many connections are open"))
-    }
-
-    /// The addresses that may be connected to.
-    async fn addresses(
-        &self,
-        host: &Host,
-        policy: &Policy,
-        progress: &mut Progress,
-    ) -> Result<Vec<IpAddr>, Fault> {
-        match host {
-            Host::Address(address) => policy.permitted(&[*address]),
-            Host::Name(name) => {
-                progress.stage = Stage::Resolve;
-                let begin = Instant::now();
-                let answer = self.names.get(name).await;
-                progress.timing.dns = micros(begin.elapsed());
-                policy.permitted(&answer.map_err(|why| Fault::new(ErrorClass::Dns, why))?)
-            }
-        }
     }
 
     /// Connects to the first address that answers. All tries share one limit: each gets an equal
@@ -128,6 +141,39 @@ impl Inner {
             Err(_) => Err(Fault::new(ErrorClass::Tls, "the handshake took too long")),
         }
     }
+}
+
+/// What is known of a receiver's addresses.
+pub(super) enum Known {
+    /// The URL names the address.
+    Address(IpAddr),
+    /// The name server's answer, which still holds.
+    Answer(Arc<[IpAddr]>),
+    /// Nobody knows; nothing says that the receiver has moved, either.
+    Nothing(Unresolved),
+}
+
+impl Known {
+    /// Whether a connection to that address still leads to the receiver, as far as is known.
+    pub(super) fn has(&self, remote: IpAddr) -> bool {
+        match self {
+            Known::Address(_) | Known::Nothing(_) => true,
+            Known::Answer(addresses) => addresses.contains(&remote),
+        }
+    }
+
+    /// The addresses to be judged and connected to.
+    pub(super) fn addresses(&self) -> Result<&[IpAddr], Fault> {
+        match self {
+            Known::Address(address) => Ok(std::slice::from_ref(address)),
+            Known::Answer(addresses) => Ok(addresses),
+            Known::Nothing(why) => Err(dns(*why)),
+        }
+    }
+}
+
+fn dns(why: Unresolved) -> Fault {
+    Fault::new(ErrorClass::Dns, why.why)
 }
 
 impl Policy {

@@ -5,6 +5,7 @@
 //! under an older policy does not come back into it. One sweep task runs while anything is idle.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -74,9 +75,14 @@ impl Pool {
         lock(&self.shelves).idle
     }
 
-    /// A connection that looks alive and has been idle for less than `idle`, the one used last
-    /// first.
-    pub fn take(&self, key: &PoolKey, idle: Duration) -> Option<Box<Connection>> {
+    /// A connection that looks alive, has been idle for less than `idle` and leads to an address
+    /// that still is the receiver's; the one used last first. Others that come up are closed.
+    pub fn take(
+        &self,
+        key: &PoolKey,
+        idle: Duration,
+        still: impl Fn(IpAddr) -> bool,
+    ) -> Option<Box<Connection>> {
         loop {
             // Looked at, and if need be closed, without the lock.
             let mut connection = {
@@ -87,7 +93,8 @@ impl Pool {
                 shelves.idle -= 1;
                 connection
             };
-            if self.limits.allows(&connection, Instant::now()) && connection.is_alive() {
+            let fit = self.limits.allows(&connection, Instant::now());
+            if fit && still(connection.remote.ip()) && connection.is_alive() {
                 return Some(connection);
             }
         }

@@ -1,7 +1,7 @@
 //! A receiver on a loopback socket, and the way out to it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::egress::{Egress, EgressLimits, EgressOptions, Resolver};
+use crate::egress::{Egress, EgressLimits, EgressOptions, Found, Resolver};
 
 /// What a receiver does with a request.
 #[derive(Clone)]
@@ -139,7 +139,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 struct Nowhere;
 
 impl Resolver for Nowhere {
-    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, io::Result<Found>> {
         Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
     }
 }

@@ -163,7 +163,7 @@ async fn lookup_goes_on_when_its_first_caller_gives_up() {
 async fn empty_answer_and_resolver_that_panics_are_dns_faults() {
     struct Panics;
     impl Resolver for Panics {
-        fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, std::io::Result<Found>> {
             Box::pin(async { panic!("a fault of the resolver's") })
         }
     }

@@ -1,0 +1,258 @@
+//! The system's resolver, asked without a thread: the name servers of `resolv.conf` and the names
+//! of the hosts file.
+//!
+//! The C library's resolver blocks a thread for as long as a name server is silent, so whoever
+//! owns enough silent names holds all threads. Here a lookup is a future: to drop it ends it. Both
+//! files are read again when they change. `nsswitch.conf` is not read: first the hosts file, then
+//! the name servers, as nearly everywhere.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::{BoxFuture, Either, select};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ServerOrderingStrategy,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// What a name resolves to.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its addresses, in the order of preference.
+    pub addresses: Vec<IpAddr>,
+    /// How long they hold.
+    pub ttl: Duration,
+}
+
+/// Where addresses of names come from. Time limit, sharing and caching are done by the caller.
+pub trait Resolver: Send + Sync + 'static {
+    /// What a name resolves to. An error of the kind [`io::ErrorKind::NotFound`] says that it has
+    /// no address, any other that nobody knows. The future is dropped when its time is up.
+    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, io::Result<Found>>;
+}
+
+/// After this a name server is asked once more: an answer takes milliseconds, a lost packet none.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Once one family of addresses is there, how long the other is waited for. Some name servers
+/// answer questions of one kind only.
+const OTHER_FAMILY: Duration = Duration::from_millis(300);
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long what the hosts file says holds: until the files are looked at again.
+const HOSTS_HOLD: Duration = LOOK_EVERY;
+/// As many name servers as the C library heeds.
+const NAME_SERVERS: usize = 3;
+/// Beyond this a file is not one that the system would use.
+const FILE_LEN: u64 = 4 * 1024 * 1024;
+
+/// The system's resolver.
+#[derive(Clone, Debug)]
+pub struct SystemResolver {
+    files: Arc<Files>,
+    loaded: Arc<Mutex<Option<Loaded>>>,
+}
+
+#[derive(Debug)]
+struct Files {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    /// Where name servers listen.
+    port: u16,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self::of("/etc/resolv.conf".into(), "/etc/hosts".into(), 53)
+    }
+}
+
+impl SystemResolver {
+    /// Reads other files than the system's, and asks another port.
+    pub(super) fn of(resolv_conf: PathBuf, hosts: PathBuf, port: u16) -> Self {
+        Self { files: Arc::new(Files { resolv_conf, hosts, port }), loaded: Arc::default() }
+    }
+
+    /// What the files say now.
+    async fn system(&self) -> io::Result<Arc<System>> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some(loaded) = loaded.as_ref().filter(|it| it.looked.elapsed() < LOOK_EVERY) {
+            return Ok(Arc::clone(&loaded.system));
+        }
+        let seen = self.files.seen().await;
+        let system = match loaded.as_ref().filter(|loaded| loaded.seen == seen) {
+            Some(loaded) => Arc::clone(&loaded.system),
+            None => Arc::new(self.files.read().await?),
+        };
+        let looked = Instant::now();
+        *loaded = Some(Loaded { looked, seen, system: Arc::clone(&system) });
+        Ok(system)
+    }
+}
+
+impl Resolver for SystemResolver {
+    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, io::Result<Found>> {
+        let this = self.clone();
+        Box::pin(async move {
+            let name = Name::from_ascii(&host).map_err(|_| io::ErrorKind::NotFound)?;
+            let system = this.system().await?;
+            match system.in_hosts(&name) {
+                Some(addresses) => Ok(Found { addresses, ttl: HOSTS_HOLD }),
+                None => system.ask(&name).await,
+            }
+        })
+    }
+}
+
+/// What a file looks like from outside: when it was changed, and its length.
+type Seen = Option<(SystemTime, u64)>;
+
+#[derive(Debug)]
+struct Loaded {
+    looked: Instant,
+    seen: [Seen; 2],
+    system: Arc<System>,
+}
+
+impl Files {
+    async fn seen(&self) -> [Seen; 2] {
+        let one = async |path: &Path| {
+            let meta = tokio::fs::metadata(path).await.ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
+        [one(&self.resolv_conf).await, one(&self.hosts).await]
+    }
+
+    /// A file that is not there says nothing: the name server is this machine then.
+    async fn read(&self) -> io::Result<System> {
+        let conf = contents(&self.resolv_conf).await;
+        let (conf, wrong) = resolv_conf::Config::parse_with_errors(&conf);
+        for wrong in wrong {
+            tracing::warn!(file = %self.resolv_conf.display(), %wrong, "a line is not understood");
+        }
+        let mut hosts = Hosts::default();
+        if let Err(error) = hosts.read_hosts_conf(contents(&self.hosts).await.as_slice()) {
+            tracing::warn!(file = %self.hosts.display(), %error, "names of this machine not read");
+        }
+        let resolver = resolver(&conf, self.port).map_err(io::Error::other)?;
+        Ok(System { resolver, hosts })
+    }
+}
+
+async fn contents(path: &Path) -> Vec<u8> {
+    match tokio::fs::metadata(path).await {
+        Ok(meta) if meta.len() <= FILE_LEN => tokio::fs::read(path).await.unwrap_or_default(),
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// Asks the name servers as the configuration says, at our pace.
+fn resolver(conf: &resolv_conf::Config, port: u16) -> Result<TokioResolver, NetError> {
+    let mut connections = vec![ConnectionConfig::tcp()];
+    if !conf.use_vc {
+        connections.insert(0, ConnectionConfig::udp());
+    }
+    for connection in &mut connections {
+        connection.port = port;
+    }
+    let servers = conf.get_nameservers_or_local();
+    let servers = servers.iter().take(NAME_SERVERS);
+    let servers = servers.map(|ip| NameServerConfig::new(ip.into(), true, connections.clone()));
+    let search = conf.get_last_search_or_domain().filter_map(|name| Name::from_ascii(name).ok());
+    let config = ResolverConfig::from_parts(None, search.collect(), servers.collect());
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    options.ndots = usize::try_from(conf.ndots).unwrap_or(usize::MAX);
+    options.edns0 = conf.edns0;
+    options.timeout = ASK_AGAIN;
+    options.attempts = 1; // once more, that is
+    options.cache_size = 0; // the caller keeps answers
+    options.use_hosts_file = ResolveHosts::Never; // it is looked at before
+    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+    options.num_concurrent_reqs = NAME_SERVERS; // one that is down must not cost the lookup
+    builder.build()
+}
+
+struct System {
+    resolver: TokioResolver,
+    hosts: Hosts,
+}
+
+impl std::fmt::Debug for System {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("System").finish_non_exhaustive()
+    }
+}
+
+impl System {
+    /// What the hosts file says; none if it does not know the name. As with the C library, a name
+    /// that is there with addresses of one family only is not asked for the other.
+    fn in_hosts(&self, name: &Name) -> Option<Vec<IpAddr>> {
+        let family = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(family);
+        let records = found.flat_map(|lookup| lookup.answers().to_vec());
+        let addresses: Vec<_> = records.filter_map(|record| record.data.ip_addr()).collect();
+        Some(addresses).filter(|addresses| !addresses.is_empty())
+    }
+
+    /// Asks for both families at once.
+    async fn ask(&self, name: &Name) -> io::Result<Found> {
+        let four = std::pin::pin!(self.family(name, RecordType::A));
+        let six = std::pin::pin!(self.family(name, RecordType::AAAA));
+        let (four, six) = match select(four, six).await {
+            Either::Left((Ok(four), six)) => (Ok(four), other(six).await),
+            Either::Left((four, six)) => (four, six.await),
+            Either::Right((Ok(six), four)) => (other(four).await, Ok(six)),
+            Either::Right((six, four)) => (four.await, six),
+        };
+        match (four, six) {
+            (Ok(mut both), Ok(six)) => {
+                both.addresses.extend(six.addresses);
+                both.ttl = both.ttl.min(six.ttl);
+                Ok(both)
+            }
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+            // That there is no address of one family says nothing about the other.
+            (Err(four), Err(six)) => match four.kind() {
+                io::ErrorKind::NotFound => Err(six),
+                _ => Err(four),
+            },
+        }
+    }
+
+    /// The addresses of one family, one at least.
+    async fn family(&self, name: &Name, kind: RecordType) -> io::Result<Found> {
+        let lookup = self.resolver.lookup(name.clone(), kind).await.map_err(io_error)?;
+        // Of a chain of aliases the shortest-lived link decides.
+        let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        let addresses: Vec<_> =
+            lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+        match addresses.is_empty() {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) }),
+        }
+    }
+}
+
+/// The second family's answer, for which little time is left.
+async fn other(family: impl Future<Output = io::Result<Found>>) -> io::Result<Found> {
+    timeout(OTHER_FAMILY, family).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Tells that a name has no address from that nobody knows.
+fn io_error(error: NetError) -> io::Error {
+    if let NetError::Dns(DnsError::NoRecordsFound(none)) = &error
+        && matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+    {
+        return io::ErrorKind::NotFound.into();
+    }
+    io::Error::other(error)
+}
