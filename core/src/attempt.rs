@@ -53,14 +53,14 @@ pub struct End {
     pub reason: Option<EndReason>,
 }
 
-/// What of a response is kept; only of those that did not acknowledge.
+/// What of a response is kept; only of those that did not acknowledge or could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseHead {
     /// Headers as received, names in lower case; values that are no UTF-8 with U+FFFD.
     pub headers: Vec<(String, String)>,
     /// First bytes of the body, up to [`crate::limits::RESPONSE_KEPT`].
     pub body: Vec<u8>,
-    /// The body was longer than what is kept.
+    /// The body was longer than what is kept, or the response could not be read to its end.
     pub truncated: bool,
 }
 

@@ -118,7 +118,7 @@ pub const RESPONSE_KEPT: usize = 4 * 1024;
 /// Response header block of a receiver.
 pub const RESPONSE_HEADERS_LEN: usize = 16 * 1024;
 /// Response header lines of a receiver.
-pub const RESPONSE_HEADERS: usize = 64;
+pub const RESPONSE_HEADERS: usize = 100;
 /// Overlap of a rotation when none is asked for.
 pub const ROTATE_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Overlap of a rotation at most.

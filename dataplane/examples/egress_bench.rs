@@ -21,7 +21,8 @@ use pregon_core::id::TenantId;
 use pregon_core::limits;
 use pregon_core::url::{AddressPolicy, EndpointUrl};
 use pregon_dataplane::egress::{
-    Egress, EgressLimits, EgressOptions, OutboundRequest, Resend, SystemResolver, Target, read_body,
+    Asks, BodyRead, Egress, EgressLimits, EgressOptions, OutboundRequest, Resend, SystemResolver,
+    Target, read_body,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -169,7 +170,8 @@ async fn bare_sender(address: SocketAddr, run: Run) -> Result<(), Failure> {
         if !response.status().is_success() {
             return Err("the sink refused".into());
         }
-        read_body(std::pin::pin!(response.into_body()), limits::RESPONSE_READ, 0).await;
+        let mut read = BodyRead::new(0);
+        read_body(std::pin::pin!(response.into_body()), limits::RESPONSE_READ, &mut read).await;
         run.count();
     }
     drop(sender);
@@ -201,6 +203,7 @@ async fn egress_sender(egress: Egress, address: SocketAddr, run: Run) -> Result<
             headers: headers.clone(),
             body: body.clone(),
             keep: limits::RESPONSE_KEPT,
+            asks: Asks::Status,
             resend: Resend::IfUnheard,
         };
         let exchange = egress.send(&request, Duration::from_secs(15)).await;

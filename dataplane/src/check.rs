@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::egress::{Egress, Exchange, OutboundRequest, Resend};
+use crate::egress::{Asks, Egress, Exchange, OutboundRequest, Resend};
 use crate::outbound;
 use crate::snapshot::{CallbackEntry, Configuration};
 use cache::{Cache, Key};
@@ -278,6 +278,7 @@ fn request(
         headers: outbound::headers(&signed.headers, trace, callback.headers.lines())?,
         body: signed.body,
         keep: limits::RESPONSE_READ,
+        asks: Asks::Whole,
         resend: Resend::IfUnsent,
     })
 }

@@ -10,12 +10,15 @@
 //! - **A tenant's silent names hold its own places only**: see [`EgressLimits::lookups`].
 //! - **Nothing is waited for without end.** The caller's timeout covers everything from the
 //!   lookup to the body's last byte; lookup, connect and handshake have limits of their own below
-//!   it, so that the failure is named after its stage. A response whose status came but whose
-//!   body does not end in time is a timeout.
-//! - **Nothing is held without bound.** Heads, interim responses, bodies, connections in use and
-//!   idle, names and lookups: see [`EgressLimits`] and `pregon_core::limits`. A body longer than
-//!   is read costs the receiver its connection, not the attempt: the status decides.
-//! - **The status decides**, once it is there: a body that breaks off is marked truncated.
+//!   it, so that the failure is named after its stage.
+//! - **Nothing is held or read without bound.** Heads, interim responses, bodies, the framing around
+//!   them, connections in use and idle, names and lookups: see [`EgressLimits`], `wire` and
+//!   `pregon_core::limits`. A body longer than is read costs the receiver its connection, not the
+//!   attempt.
+//! - **The status decides**, once its line is there: the receiver has spoken. A body that breaks
+//!   off is marked truncated. Where the caller asks for the status alone ([`Asks::Status`]), so is
+//!   a head that cannot be read and a body that does not end in time. Where it asks for the whole
+//!   answer, these are faults.
 //! - **At most one instant repeat**, and only where the receiver cannot have answered: over a
 //!   connection that had been idle, with no byte of a response received. Receivers close idle
 //!   connections whenever they like, and the request that crosses the close is not at fault. It
@@ -32,7 +35,7 @@ use pregon_core::clock::SharedClock;
 use pregon_core::limits;
 use pregon_core::outcome::ErrorClass;
 use pregon_core::url::AddressPolicy;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 mod body;
@@ -47,9 +50,10 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 pub use body::{BodyEnd, BodyRead, read_body};
-pub use exchange::{Exchange, Fault, OutboundRequest, Resend, Response};
+pub use exchange::{Asks, Cut, Exchange, Fault, OutboundRequest, Resend, Response};
 pub use resolver::{Found, Resolver, SystemResolver};
 pub use target::Target;
 
@@ -59,6 +63,7 @@ use exchange::{Progress, Stage};
 use names::{NameLimits, Names};
 use pool::{Pool, PoolLimits};
 use target::Plan;
+use wire::Meter;
 
 /// Bounds of egress. The defaults suit a node; tests shorten them.
 #[derive(Clone, Copy, Debug)]
@@ -207,10 +212,11 @@ impl Egress {
     /// Sends one request and reads its response; `timeout` covers all of it, from the lookup to
     /// the body's last byte. To drop the future is to close the connection.
     pub async fn send(&self, request: &OutboundRequest, timeout: Duration) -> Exchange {
-        let mut progress = Progress::start();
+        let mut progress = Progress::start(timeout);
+        let until = progress.until;
         let result = {
             let exchange = std::pin::pin!(self.0.exchange(request, &mut progress));
-            tokio::time::timeout(timeout, exchange).await
+            tokio::time::timeout_at(until, exchange).await
         };
         let result = result.unwrap_or_else(|_| Err(progress.stage.timeout()));
         progress.finish(result)
@@ -307,39 +313,62 @@ impl Inner {
     ) -> Result<Response, Broken> {
         progress.stage = Stage::Head;
         let begin = Instant::now();
-        let answer = connection.send(request.message(plan)).await;
+        let answer = timeout_at(progress.until, connection.send(request.message(plan))).await;
         progress.timing.first_byte = micros(begin.elapsed());
-        let answer = answer.map_err(|error| {
-            let meter = connection.meter();
-            let fault = if meter.flooded() { flood() } else { fault_of(&error) };
-            Broken { fault, unheard: !meter.heard(), unsent: !meter.sent() }
-        })?;
-        let (head, body) = answer.into_parts();
-        if head.headers.len() > limits::RESPONSE_HEADERS {
-            return Err(Broken::heard(too_large()));
-        }
+        let (head, body) = match answer {
+            Ok(Ok(answer)) => answer.into_parts(),
+            unread => return headless(request.asks, connection.meter(), unread.ok()),
+        };
         progress.stage = Stage::Body(head.status);
         let mut body = std::pin::pin!(body);
-        let reading = read_body(body.as_mut(), limits::RESPONSE_READ, request.keep);
-        let read = connection.drive(reading).await;
-        if read.end == BodyEnd::Complete {
+        let mut read = BodyRead::new(request.keep);
+        let reading = read_body(body.as_mut(), limits::RESPONSE_READ, &mut read);
+        let end = timeout_at(progress.until, connection.drive(reading)).await.ok();
+        if end.is_none() && request.asks == Asks::Whole {
+            return Err(Broken::heard(progress.stage.timeout()));
+        }
+        if end == Some(BodyEnd::Complete) {
             self.pool.put(request.target.key(), connection);
         }
         Ok(Response {
             status: head.status,
             headers: head.headers,
-            body: read.kept,
-            truncated: read.truncated,
+            truncated: read.is_longer() || matches!(end, None | Some(BodyEnd::Failed)),
+            cut: end.is_none().then_some(Cut::Time),
+            body: read.into_kept(),
         })
     }
 }
 
+/// What becomes of an answer without a head that can be read: the status decides if it is there
+/// and nothing else is asked for. `error`: none if the time was up.
+fn headless(
+    asks: Asks,
+    meter: &Meter,
+    error: Option<Result<http::Response<hyper::body::Incoming>, hyper::Error>>,
+) -> Result<Response, Broken> {
+    let status = meter.status().filter(|_| asks == Asks::Status);
+    let cut = error.as_ref().map_or(Cut::Time, |_| Cut::Head);
+    if let Some(bare) = status.and_then(|status| Response::bare(status, cut)) {
+        return Ok(bare);
+    }
+    Err(match error {
+        None => Broken::heard(Stage::Head.timeout()),
+        Some(_) if meter.flooded() => Broken::heard(flood()),
+        Some(error) => Broken {
+            fault: error.err().as_ref().map_or_else(flood, fault_of),
+            unheard: !meter.heard(),
+            unsent: !meter.sent(),
+        },
+    })
+}
+
 fn flood() -> Fault {
-    Fault::new(ErrorClass::Protocol, "the receiver sends interim responses without end")
+    Fault::new(ErrorClass::Protocol, "the receiver sends without end ahead of its answer")
 }
 
 fn too_large() -> Fault {
-    Fault::new(ErrorClass::Protocol, "the response's head has more than 16 KiB or 64 lines")
+    Fault::new(ErrorClass::Protocol, "the response's head has more than 16 KiB or 100 lines")
 }
 
 /// What an error of hyper's means.

@@ -19,60 +19,68 @@ pub enum BodyEnd {
     Failed,
 }
 
-/// What was read.
+/// What was read of a body, up to now. Whoever gives up on the rest still has it.
 #[derive(Debug)]
 pub struct BodyRead {
-    /// The first bytes.
-    pub kept: Bytes,
-    /// There was more than is kept, or it broke off.
-    pub truncated: bool,
-    /// How it ended.
-    pub end: BodyEnd,
+    most: usize,
+    first: Bytes,
+    more: BytesMut,
+    seen: usize,
 }
 
-/// Reads up to `limit` bytes of a body and keeps the first `keep` of them. A body in one piece,
-/// as nearly all are, is not copied. The time limit is the caller's.
-pub async fn read_body<B>(mut body: Pin<&mut B>, limit: usize, keep: usize) -> BodyRead
+impl BodyRead {
+    /// Nothing yet; the first `most` bytes are kept.
+    pub fn new(most: usize) -> Self {
+        Self { most, first: Bytes::new(), more: BytesMut::new(), seen: 0 }
+    }
+
+    /// There was more than is kept.
+    pub fn is_longer(&self) -> bool {
+        self.seen > self.most
+    }
+
+    /// The first bytes.
+    pub fn into_kept(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+
+    fn add(&mut self, mut data: Bytes) {
+        let room = self.most.saturating_sub(self.seen);
+        self.seen = self.seen.saturating_add(data.len());
+        data.truncate(room);
+        if data.is_empty() {
+            return;
+        }
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.more.extend_from_slice(&data);
+    }
+}
+
+/// Reads up to `limit` bytes of a body. A body in one piece, as nearly all are, is not copied. The
+/// time limit is the caller's.
+pub async fn read_body<B>(mut body: Pin<&mut B>, limit: usize, read: &mut BodyRead) -> BodyEnd
 where
     B: Body<Data = Bytes>,
 {
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    let mut seen = 0usize;
-    let end = loop {
+    loop {
         if body.is_end_stream() {
-            break BodyEnd::Complete;
+            return BodyEnd::Complete;
         }
         let frame = match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            None => break BodyEnd::Complete,
-            Some(Err(_)) => break BodyEnd::Failed,
+            None => return BodyEnd::Complete,
+            Some(Err(_)) => return BodyEnd::Failed,
             Some(Ok(frame)) => frame,
         };
-        let Ok(mut data) = frame.into_data() else { continue }; // trailers: nobody asked
-        let room = keep.saturating_sub(seen);
-        seen = seen.saturating_add(data.len());
-        if seen > limit {
-            data.truncate(room);
-            append(&mut first, &mut more, data);
-            break BodyEnd::TooLong;
+        let Ok(data) = frame.into_data() else { continue }; // trailers: nobody asked
+        read.add(data);
+        if read.seen > limit {
+            return BodyEnd::TooLong;
         }
-        data.truncate(room);
-        append(&mut first, &mut more, data);
-    };
-    let kept = if more.is_empty() { first } else { more.freeze() };
-    BodyRead { truncated: seen > kept.len() || end == BodyEnd::Failed, kept, end }
-}
-
-fn append(first: &mut Bytes, more: &mut BytesMut, data: Bytes) {
-    if data.is_empty() {
-        return;
     }
-    if first.is_empty() && more.is_empty() {
-        *first = data;
-        return;
-    }
-    if more.is_empty() {
-        more.extend_from_slice(first);
-    }
-    more.extend_from_slice(&data);
 }

@@ -17,10 +17,11 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, OpenSlot, Stream};
+use super::connection::{Connection, OpenSlot};
 use super::exchange::{Fault, Progress, Stage, micros};
 use super::names::Unresolved;
 use super::target::{Host, PoolKey};
+use super::wire::{Counted, Meter, Stream};
 use super::{Inner, Policy, tls};
 
 /// Addresses of one answer that are tried, one after the other.
@@ -76,11 +77,13 @@ impl Inner {
                 return Err(fault);
             }
         };
+        let meter = Arc::new(Meter::default());
+        let tcp = Counted::new(tcp, Arc::clone(&meter));
         let stream = match server_name {
             None => Stream::Plain(tcp),
-            Some(name) => self.handshake(name.clone(), tcp, progress).await?,
+            Some(name) => self.handshake(name.clone(), tcp, &meter, progress).await?,
         };
-        Connection::open(stream, remote, generation, slot)
+        Connection::open(stream, meter, remote, generation, slot)
             .await
             .map_err(|_| Fault::new(ErrorClass::Protocol, "the connection could not be used"))
     }
@@ -123,7 +126,8 @@ impl Inner {
     async fn handshake(
         &self,
         name: ServerName<'static>,
-        tcp: TcpStream,
+        tcp: Counted,
+        meter: &Meter,
         progress: &mut Progress,
     ) -> Result<Stream, Fault> {
         progress.stage = Stage::Handshake;
@@ -133,6 +137,9 @@ impl Inner {
         progress.timing.tls = micros(begin.elapsed());
         match done {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(Err(_)) if meter.flooded() => {
+                Err(Fault::new(ErrorClass::Tls, "the handshake has no end"))
+            }
             Ok(Err(error)) => {
                 let why = tls::detail(&error);
                 let why = why.unwrap_or("the receiver closed the connection in the handshake");

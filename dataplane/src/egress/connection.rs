@@ -7,11 +7,10 @@
 //! polled by nobody; the pool looks at it when it takes it out and when it sweeps.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -21,146 +20,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pregon_core::limits;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
-use super::interim::InterimCount;
+use super::wire::{Meter, Stream, Wire};
 
-/// Interim responses (1xx) that a receiver may send before its answer: nobody needs more, and
-/// each costs a parse.
-const INTERIM_RESPONSES: usize = 8;
-
-// More lines than hyper's own limit, which is on the stack, would have to be configured there.
-const _: () = assert!(limits::RESPONSE_HEADERS <= 100);
-
-/// The byte stream below HTTP.
-pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// What the stream saw of the exchange under way; shared with whoever drives the connection.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
-    /// A byte of a response came. From then on a repeat is no longer without consequence.
-    heard: AtomicBool,
-    /// A byte of the request left.
-    sent: AtomicBool,
-    /// More interim responses came than a receiver may send.
-    flooded: AtomicBool,
-}
-
-impl Meter {
-    pub fn heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    pub fn sent(&self) -> bool {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Another exchange begins.
-    fn reset(&self) {
-        self.heard.store(false, Ordering::Relaxed);
-        self.sent.store(false, Ordering::Relaxed);
-    }
-
-    /// Notes what a write came to. What TLS took to encrypt counts as gone.
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
-            self.sent.store(true, Ordering::Relaxed);
-        }
-        written
-    }
-
-    pub fn flooded(&self) -> bool {
-        self.flooded.load(Ordering::Relaxed)
-    }
-}
-
-/// The stream, metered.
-struct Wire {
-    stream: Stream,
-    meter: Arc<Meter>,
-    interim: InterimCount,
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
-        };
-        let new = &buf.filled()[before..];
-        if new.is_empty() {
-            return read;
-        }
-        if !self.meter.heard() {
-            self.meter.heard.store(true, Ordering::Relaxed);
-            self.interim = InterimCount::default();
-        }
-        if self.interim.add(new) > INTERIM_RESPONSES {
-            self.meter.flooded.store(true, Ordering::Relaxed);
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
-        };
-        self.meter.wrote(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
-        };
-        self.meter.wrote(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(tcp) => tcp.is_write_vectored(),
-            Stream::Tls(tls) => tls.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
-        }
-    }
-}
+// hyper's own limit, for which it has room on the stack; another would have to be configured.
+const _: () = assert!(limits::RESPONSE_HEADERS == 100);
 
 /// A place among the connections that may be open at once; given back when dropped.
 #[derive(Debug)]
@@ -202,16 +68,20 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Puts HTTP/1.1 on a stream.
+    /// Puts HTTP/1.1 on a stream. Crooked header lines are taken as HTTP clients commonly take
+    /// them: a space before the colon and a folded line are read, a line that is none is left out.
     pub async fn open(
         stream: Stream,
+        meter: Arc<Meter>,
         remote: SocketAddr,
         generation: u64,
         slot: OpenSlot,
     ) -> Result<Box<Self>, hyper::Error> {
-        let meter = Arc::new(Meter::default());
-        let wire = Wire { stream, meter: Arc::clone(&meter), interim: InterimCount::default() };
+        let wire = Wire::new(stream, Arc::clone(&meter));
         let (sender, driver) = http1::Builder::new()
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
             .max_buf_size(limits::RESPONSE_HEADERS_LEN)
             .max_header_size(limits::RESPONSE_HEADERS_LEN)
             .handshake(TokioIo::new(wire))

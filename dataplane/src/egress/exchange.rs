@@ -23,6 +23,16 @@ pub enum Resend {
     IfUnsent,
 }
 
+/// What the caller looks at in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// The status. It decides as soon as its line is there: a head that cannot be read and a body
+    /// that does not end in time cost the connection and no more.
+    Status,
+    /// All of it.
+    Whole,
+}
+
 /// One POST.
 #[derive(Clone)]
 pub struct OutboundRequest {
@@ -36,6 +46,8 @@ pub struct OutboundRequest {
     /// How much of the response's body the caller wants to see: [`pregon_core::limits::RESPONSE_KEPT`] for a
     /// delivery, up to [`pregon_core::limits::RESPONSE_READ`] for a callback, whose answer is in the body.
     pub keep: usize,
+    /// What the caller looks at.
+    pub asks: Asks,
     /// When it may go out again behind the caller's back.
     pub resend: Resend,
 }
@@ -89,9 +101,27 @@ pub struct Response {
     pub body: Bytes,
     /// There was more body than is kept, or it broke off.
     pub truncated: bool,
+    /// Why reading ended before the answer did.
+    pub cut: Option<Cut>,
+}
+
+/// Why reading ended before the answer did, although its status decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The head cannot be read.
+    Head,
+    /// The time was up.
+    Time,
 }
 
 impl Response {
+    /// An answer of which nothing but the status could be read.
+    pub(super) fn bare(status: u16, cut: Cut) -> Option<Self> {
+        let status = StatusCode::from_u16(status).ok()?;
+        let (headers, body) = Default::default();
+        Some(Self { status, headers, body, truncated: true, cut: Some(cut) })
+    }
+
     /// `retry-after`, if there is one in visible ASCII; `pregon_core::retry_after` reads it.
     pub fn retry_after(&self) -> Option<&str> {
         self.headers.get(header::RETRY_AFTER)?.to_str().ok()
@@ -179,16 +209,20 @@ pub(super) struct Progress {
     pub remote: Option<SocketAddr>,
     pub reused: bool,
     start: Instant,
+    /// When the time is up.
+    pub until: Instant,
 }
 
 impl Progress {
-    pub fn start() -> Self {
+    pub fn start(timeout: Duration) -> Self {
+        let start = Instant::now();
         Self {
             stage: Stage::Resolve,
             timing: Timing::default(),
             remote: None,
             reused: false,
-            start: Instant::now(),
+            start,
+            until: start + timeout,
         }
     }
 

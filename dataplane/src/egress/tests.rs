@@ -114,6 +114,7 @@ fn post(target: Target) -> OutboundRequest {
         headers: vec![(HeaderName::from_static("webhook-id"), HeaderValue::from_static("evt_1"))],
         body: Bytes::from_static(b"{\"a\":1}"),
         keep: limits::RESPONSE_KEPT,
+        asks: Asks::Status,
         resend: Resend::IfUnheard,
     }
 }

@@ -29,7 +29,7 @@ use super::WorkerOptions;
 use super::job::{Job, Report, Share};
 use super::lane::Pace;
 use super::test_send::{self, Tester};
-use crate::egress::{Egress, Exchange, OutboundRequest, Resend, Response, micros};
+use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
 use crate::outbound;
 use crate::snapshot::Lane;
 
@@ -272,6 +272,10 @@ fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), Re
             true => limits::RESPONSE_READ,
             false => limits::RESPONSE_KEPT,
         },
+        asks: match contract.reads_answer() {
+            true => Asks::Whole,
+            false => Asks::Status,
+        },
         resend: Resend::IfUnheard,
     });
     sent.keys = signed.keys;
@@ -345,6 +349,7 @@ fn conclude(
     let decision = decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance);
     record.error_class = decision.error_class;
     let acknowledged = decision.outcome == Outcome::Succeeded;
+    let cut = exchange.result.as_ref().ok().and_then(|response| response.cut);
     match exchange.result {
         Ok(response) => {
             record.status = response.status.as_u16();
@@ -353,16 +358,16 @@ fn conclude(
             }
             if shot.test {
                 record.response = Some(response.into_head(limits::RESPONSE_READ));
-            } else if !acknowledged {
+            } else if !acknowledged || cut.is_some() {
                 record.response = Some(response.into_head(limits::RESPONSE_KEPT));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),
     }
     let pace = match (acknowledged, decision.timeout) {
-        (true, _) => Pace::Good,
-        (false, true) => Pace::Timeout,
-        (false, false) => Pace::Other,
+        (true, _) if cut.is_none() => Pace::Good,
+        (false, timeout) if timeout || cut == Some(Cut::Time) => Pace::Timeout,
+        (true | false, _) => Pace::Other,
     };
     Fired { decision, pace, ended, record, request: None, render: 0, ended_at }
 }

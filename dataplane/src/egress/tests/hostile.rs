@@ -5,6 +5,11 @@ use super::*;
 /// Long enough for a loopback exchange on a busy machine, short enough to be waited out.
 const SHORT: Duration = Duration::from_millis(400);
 
+/// A request of somebody who looks at the whole answer.
+fn whole(receiver: &Receiver) -> OutboundRequest {
+    OutboundRequest { asks: Asks::Whole, ..post(receiver.target("/")) }
+}
+
 /// Sends what comes back from `script`, all at once, and then holds the connection.
 async fn once(answer: impl Into<Vec<u8>>) -> (Receiver, Exchange) {
     let answer: Arc<[u8]> = answer.into().into();
@@ -60,13 +65,20 @@ async fn dripping_head_and_body_end_with_the_attempts_time() {
         })
         .await;
         let egress = egress();
-        let exchange = egress.send(&post(receiver.target("/")), SHORT).await;
+        let exchange = egress.send(&whole(&receiver), SHORT).await;
         let detail = if head.is_empty() {
             "no response in time"
         } else {
             "the response with status 200 did not end in time"
         };
         assert_eq!(fault(&exchange), (ErrorClass::Timeout, detail));
+        assert!(exchange.timing.total < 2_000_000, "{:?}", exchange.timing);
+        assert_eq!(egress.connections(), (0, 0));
+        // Whoever looks at the status alone has it as soon as its line is there.
+        let exchange = egress.send(&post(receiver.target("/")), SHORT).await;
+        let answer = response(&exchange);
+        assert_eq!((answer.status.as_u16(), answer.cut), (200, Some(Cut::Time)));
+        assert!(answer.truncated);
         assert!(exchange.timing.total < 2_000_000, "{:?}", exchange.timing);
         assert_eq!(egress.connections(), (0, 0));
     }
@@ -119,30 +131,124 @@ async fn body_within_the_limit_is_read_and_the_connection_kept() {
 }
 
 #[tokio::test]
-async fn head_beyond_its_limits_is_a_protocol_fault() {
+async fn head_beyond_its_limits_leaves_the_status() {
     let lines = |count: usize| {
         let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
         head.extend((1..count).map(|n| format!("x-{n}: v\r\n")));
         head + "content-length: 0\r\n\r\n"
     };
-    let (_, exchange) = once(lines(64)).await;
-    assert_eq!(response(&exchange).headers.len(), 64);
+    let (_, exchange) = once(lines(100)).await;
+    assert_eq!(response(&exchange).headers.len(), 100);
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "y".repeat(17_000));
     let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1_000_000));
-    for head in [lines(65), long, endless] {
-        let (_, exchange) = once(head).await;
-        let detail = "the response's head has more than 16 KiB or 64 lines";
+    let detail = "the response's head has more than 16 KiB or 100 lines";
+    for head in [lines(101), long, endless] {
+        let (receiver, exchange) = once(head).await;
+        let answer = response(&exchange);
+        assert_eq!((answer.status.as_u16(), answer.cut), (200, Some(Cut::Head)));
+        assert!(answer.truncated && answer.headers.is_empty());
+        let exchange = egress().send(&whole(&receiver), AMPLE).await;
         assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail));
     }
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_a_protocol_fault() {
-    let two_lengths = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab";
-    for answer in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 99 Low\r\n\r\n", two_lengths] {
+    let detail = "the response is not HTTP/1.1";
+    for answer in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 99 Low\r\n\r\n"] {
         let (_, exchange) = once(answer).await;
-        let detail = "the response is not HTTP/1.1";
         assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail), "{answer:?}");
+    }
+    let two_lengths = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab";
+    let (receiver, exchange) = once(two_lengths).await;
+    assert_eq!(response(&exchange).cut, Some(Cut::Head));
+    let exchange = egress().send(&whole(&receiver), AMPLE).await;
+    assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail));
+}
+
+#[tokio::test]
+async fn crooked_header_lines_are_taken_as_clients_commonly_take_them() {
+    for line in ["x-a : 1", "x-a: 1\r\n  folded", "no colon here", "x a: 1", ": 1", "x-a: \u{e9}"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{line}\r\nretry-after: 7\r\n");
+        let (receiver, exchange) = once(format!("{head}content-length: 2\r\n\r\nok")).await;
+        let answer = response(&exchange);
+        assert_eq!((answer.status.as_u16(), answer.retry_after()), (200, Some("7")), "{line:?}");
+        assert_eq!((&answer.body[..], answer.cut), (&b"ok"[..], None), "{line:?}");
+        assert_eq!(receiver.accepted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn head_that_breaks_off_behind_the_status_leaves_the_status() {
+    let receiver = Receiver::start(|mut stream, _| async move {
+        read_request(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\nserver: x").await.unwrap();
+    })
+    .await;
+    let exchange = egress().send(&post(receiver.target("/")), AMPLE).await;
+    let answer = response(&exchange);
+    assert_eq!((answer.status.as_u16(), answer.cut), (202, Some(Cut::Head)));
+    assert_eq!(fault(&egress().send(&whole(&receiver), AMPLE).await).0, ErrorClass::Protocol);
+}
+
+#[tokio::test]
+async fn body_that_does_not_end_costs_the_connection_and_not_the_status() {
+    for head in ["", "content-length: 5\r\n", "transfer-encoding: chunked\r\n"] {
+        let chunk = if head.starts_with('t') { "2\r\nok\r\n" } else { "ok" };
+        for status in [200, 500] {
+            let answer = format!("HTTP/1.1 {status} X\r\n{head}\r\n{chunk}");
+            let receiver = Receiver::answering(answer).await;
+            let egress = egress();
+            let exchange = egress.send(&post(receiver.target("/")), SHORT).await;
+            let answer = response(&exchange);
+            assert_eq!((answer.status.as_u16(), answer.cut), (status, Some(Cut::Time)), "{head:?}");
+            assert_eq!((&answer.body[..], answer.truncated), (&b"ok"[..], true), "{head:?}");
+            assert_eq!((receiver.accepted(), egress.connections()), (1, (0, 0)));
+            assert_eq!(fault(&egress.send(&whole(&receiver), SHORT).await).0, ErrorClass::Timeout);
+        }
+    }
+}
+
+/// Sends `answer` and then `more` for as long as anybody reads; how much was taken.
+async fn endless(answer: &'static str, more: &'static [u8]) -> (Receiver, Arc<AtomicUsize>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let receiver = Receiver::start(move |mut stream, _| {
+        let count = Arc::clone(&count);
+        async move {
+            read_request(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let more = more.repeat(8192 / more.len());
+            while stream.write_all(&more).await.is_ok() {
+                count.fetch_add(more.len(), Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    (receiver, written)
+}
+
+#[tokio::test]
+async fn framing_without_end_is_read_up_to_a_bound() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let trailers = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
+    for (answer, more) in [
+        (chunked, &b"0"[..]),
+        (chunked, b"1;x=y\r\nz\r\n"),
+        (chunked, b"00000001\r\nz\r\n"),
+        (trailers, b"x: y\r\n"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", b"more"),
+    ] {
+        let (receiver, written) = endless(answer, more).await;
+        let egress = egress();
+        let begin = Instant::now();
+        let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
+        assert_eq!(response(&exchange).status, 200, "{more:?}");
+        assert!(begin.elapsed() < AMPLE / 2, "{more:?}: read until the time-out");
+        assert_eq!(egress.connections().0, egress.connections().1, "{more:?}");
+        drop(egress);
+        // What fits into socket buffers was written besides; none of it without end.
+        assert!(written.load(Ordering::SeqCst) < 64 * 1024 * 1024, "{more:?}");
     }
 }
 
@@ -151,7 +257,7 @@ async fn interim_responses_are_skipped_up_to_a_number() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
     let (_, exchange) = once(interim.repeat(8) + "HTTP/1.1 204 Done\r\n\r\n").await;
     assert_eq!(response(&exchange).status, 204);
-    let detail = "the receiver sends interim responses without end";
+    let detail = "the receiver sends without end ahead of its answer";
     for answer in [interim.repeat(9) + "HTTP/1.1 204 Done\r\n\r\n", interim.repeat(100_000)] {
         let (_, exchange) = once(answer).await;
         assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail));

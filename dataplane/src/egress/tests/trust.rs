@@ -40,6 +40,15 @@ impl Secure {
         params: CertificateParams,
         issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
     ) -> Self {
+        Self::with_tickets(params, issuer, 2).await
+    }
+
+    /// Offers so many sessions to be resumed, right behind the handshake.
+    async fn with_tickets(
+        params: CertificateParams,
+        issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
+        tickets: usize,
+    ) -> Self {
         let key = KeyPair::generate().unwrap();
         let signed = match issuer {
             Some(issuer) => params.signed_by(&key, issuer),
@@ -48,19 +57,26 @@ impl Secure {
         let chain = vec![signed.unwrap().der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
+        config.send_tls13_tickets = tickets;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
         let receiver = Receiver::start(move |stream, _| {
             let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
             async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut stream = match acceptor.accept(stream).await {
+                    Ok(s) => s,
+                    Err(e) => {
+                        eprintln!("ACCEPT {e}");
+                        return;
+                    }
+                };
                 while read_request(&mut stream).await.is_some() {
                     count.fetch_add(1, Ordering::SeqCst);
                     stream.write_all(OK).await.unwrap();
@@ -156,4 +172,21 @@ fn extra_root_that_is_no_certificate_is_refused() {
     let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let refused = Egress::new(EgressOptions { extra_roots: pem.into(), ..options() });
     let Err(EgressError::ExtraRoot { index: 0, .. }) = refused else { panic!("not refused") };
+}
+
+#[tokio::test]
+async fn session_tickets_without_end_are_read_up_to_a_bound() {
+    let issuer = issuer();
+    let roots = issuer.pem();
+    let few = Secure::with_tickets(certificate("receiver.test", 2030), Some(&issuer), 8).await;
+    let exchanges = few.ask(&trusting(&roots)).await;
+    assert!(exchanges.iter().all(|exchange| exchange.result.is_ok()));
+    let many =
+        Secure::with_tickets(certificate("receiver.test", 2030), Some(&issuer), 20_000).await;
+    let begin = Instant::now();
+    for exchange in many.ask(&trusting(&roots)).await {
+        let detail = "the receiver sends without end ahead of its answer";
+        assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail));
+    }
+    assert!(begin.elapsed() < AMPLE, "read until the time-out");
 }
