@@ -28,6 +28,16 @@ const HOP_BY_HOP: [&str; 11] = [
 /// Headers that the sender sets, or must leave out.
 const OURS: [&str; 4] = ["host", "traceparent", "tracestate", "user-agent"];
 
+/// Parts of header names that carry credentials more often than not.
+const CREDENTIALS: [&str; 8] =
+    ["auth", "cookie", "credential", "key", "passw", "secret", "signature", "token"];
+
+/// Whether a header's value is better not shown.
+pub fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIALS.iter().any(|part| name.contains(part))
+}
+
 /// A header with a well-formed name and value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CustomHeader {

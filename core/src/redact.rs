@@ -7,12 +7,17 @@
 //! longest path, not as far as the text.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::error::{Rule, Wrong};
 use crate::json::{Kind, Node, Step, parse_step, skip_space};
 use crate::limits::{SENSITIVE_PATH_LEN, SENSITIVE_STEPS};
+
+mod scrub;
+
+pub use scrub::Scrub;
 
 /// What stands in place of a sensitive value.
 pub const REDACTED: &[u8] = b"\"[redacted]\"";
@@ -130,10 +135,22 @@ pub fn redact(json: &Bytes, root: SensitiveRoot, paths: &[SensitivePath]) -> Byt
     text
 }
 
+/// The values that [`redact`] would take out, as they stand in the text.
+fn found<'a>(json: &'a [u8], root: SensitiveRoot, paths: &[SensitivePath]) -> Vec<&'a [u8]> {
+    let mut found = Vec::new();
+    for paths in paths.chunks(AT_ONCE) {
+        let mut walk = Walk::new(json, paths);
+        walk.start(root);
+        found.extend(walk.found.iter().filter_map(|range| json.get(range.clone())));
+    }
+    found
+}
+
 /// One pass over a text with up to [`AT_ONCE`] paths.
 struct Walk<'a> {
     text: &'a [u8],
     paths: &'a [SensitivePath],
+    found: Vec<Range<usize>>,
     out: Vec<u8>,
     /// How much of the text has been copied or replaced.
     done: usize,
@@ -141,16 +158,20 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(text: &'a [u8], paths: &'a [SensitivePath]) -> Self {
-        Self { text, paths, out: Vec::new(), done: 0 }
+        Self { text, paths, found: Vec::new(), out: Vec::new(), done: 0 }
     }
 
-    fn run(mut self, root: SensitiveRoot) -> Option<Vec<u8>> {
+    fn start(&mut self, root: SensitiveRoot) {
         let bits = self.paths.iter().zip(0u32..);
         let all =
             bits.filter(|(path, _)| path.root == root).fold(0, |all, (_, bit)| all | 1 << bit);
         let node = Node::of(self.text);
         let start = skip_space(self.text, 0);
         self.value(node, start, 0, all);
+    }
+
+    fn run(mut self, root: SensitiveRoot) -> Option<Vec<u8>> {
+        self.start(root);
         if self.out.is_empty() {
             return None;
         }
@@ -213,6 +234,7 @@ impl<'a> Walk<'a> {
     }
 
     fn replace(&mut self, start: usize, length: usize) {
+        self.found.push(start..start + length);
         if self.out.is_empty() {
             self.out.reserve(self.text.len() + REDACTED.len());
         }

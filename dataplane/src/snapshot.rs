@@ -37,6 +37,7 @@ use imbl::{HashMap, OrdMap};
 use pregon_core::event::Event;
 use pregon_core::id::{CallbackName, EventTypeId, LaneNo, TenantId};
 use pregon_core::model::Common;
+use pregon_core::redact::SensitivePath;
 use pregon_core::schema::Schema;
 
 pub use callback::{CallbackEntry, Place};
@@ -58,7 +59,12 @@ fn labels_of(resource: &Common) -> Labels {
     }
 }
 
-/// An event type, as publishing sees it.
+/// Paths to values that must not be kept. What is no path of this release is left out.
+fn paths_of(given: &[String]) -> Box<[SensitivePath]> {
+    given.iter().filter_map(|path| SensitivePath::parse(path).ok()).collect()
+}
+
+/// An event type, as nodes see it.
 #[derive(Debug)]
 pub struct TypeEntry {
     /// Its name.
@@ -67,6 +73,8 @@ pub struct TypeEntry {
     pub revision: i64,
     /// What data must satisfy; none: anything goes.
     pub schema: Option<Schema>,
+    /// Paths to values of its data that must not be kept.
+    pub sensitive: Box<[SensitivePath]>,
 }
 
 /// What happened to a lane between two snapshots.

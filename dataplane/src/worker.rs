@@ -40,6 +40,7 @@ mod ledger;
 mod lifecycle;
 mod matcher;
 mod record;
+mod scrub;
 mod test_send;
 mod traced;
 

@@ -15,6 +15,7 @@ use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead};
 use pregon_core::contract::{Contract, RenderInput, render, render_redacted};
 use pregon_core::error::Refusal;
 use pregon_core::event::Event;
+use pregon_core::header::is_credential;
 use pregon_core::id::{AttemptName, ContractId, DeliveryName, SubscriptionName};
 use pregon_core::model::{EventType, Subscription, Tenant};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
@@ -36,10 +37,6 @@ const MASKED: &str = "[masked]";
 const CHANGED: &str = "[not shown: the contract has changed since]";
 /// What stands in the place of a body whose contract is gone.
 const GONE: &str = "[not shown: the contract has been deleted since]";
-
-/// Parts of header names that carry credentials more often than not.
-const CREDENTIALS: [&str; 8] =
-    ["auth", "cookie", "credential", "key", "passw", "secret", "signature", "token"];
 
 /// What is known of a delivery beside its records.
 struct Context {
@@ -253,12 +250,6 @@ fn outcome(record: &AttemptRecord) -> Option<AttemptOutcome> {
     record.outcome.or(failed.then_some(AttemptOutcome::Failed))
 }
 
-/// Whether a header's value is better not shown.
-pub(crate) fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    CREDENTIALS.iter().any(|part| name.contains(part))
-}
-
 fn response(record: &AttemptRecord) -> v1::AttemptResponse {
     let nothing = ResponseHead::default();
     let kept = record.response.as_ref().unwrap_or(&nothing);
@@ -282,20 +273,5 @@ fn timing(record: &AttemptRecord) -> v1::AttemptTiming {
         tls: stage(record.timing.tls),
         first_byte: stage(record.timing.first_byte),
         total: Some(micros(record.timing.total)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_credential;
-
-    #[test]
-    fn values_that_may_be_credentials_are_told_by_name() {
-        for name in ["Authorization", "X-Api-Key", "webhook-signature", "set-cookie", "x-token"] {
-            assert!(is_credential(name), "{name}");
-        }
-        for name in ["content-type", "webhook-id", "webhook-timestamp", "x-tenant"] {
-            assert!(!is_credential(name), "{name}");
-        }
     }
 }

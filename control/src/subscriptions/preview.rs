@@ -21,7 +21,6 @@ use pregon_rpc::time;
 use super::{
     Control, Reason, Refusal, Rule, Subscription, SubscriptionName, Tenant, Violations, parse, v1,
 };
-use crate::deliveries::attempt::is_credential;
 use crate::filters::Filters;
 use crate::given::Given;
 use crate::receiver::Identity;

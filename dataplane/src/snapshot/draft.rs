@@ -18,7 +18,7 @@ use pregon_core::seal::KeyRing;
 use super::callback::CallbackEntry;
 use super::lane::Lane;
 use super::tenant::TenantEntry;
-use super::{Gaps, Snapshot, TypeEntry};
+use super::{Gaps, Snapshot, TypeEntry, paths_of};
 
 mod contracts;
 mod keys;
@@ -202,7 +202,8 @@ impl Draft {
             "" => None,
             text => Some(Schema::compile(text).map_err(|wrong| format!("json_schema: {wrong}"))?),
         };
-        let entry = TypeEntry { id: kind.id.clone(), revision, schema };
+        let sensitive = paths_of(&kind.sensitive_paths);
+        let entry = TypeEntry { id: kind.id.clone(), revision, schema, sensitive };
         self.snapshot.event_types.insert(kind.id.clone(), Arc::new(entry));
         Ok(Placed::Used)
     }

@@ -9,12 +9,15 @@ use std::fmt;
 use data_encoding::BASE64;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
+use pregon_core::header::is_credential;
 use pregon_core::model::Auth;
 use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
 
 /// What stands in a credential's place where a request is shown.
 const MASK: &str = "***";
+/// Shortest value of an ordinary header that is looked for in answers.
+const PLAIN_LEAST: usize = 8;
 /// Headers of a receiver's own that hold credentials whatever they are for.
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
@@ -52,6 +55,35 @@ impl FixedHeaders {
     /// The headers.
     pub fn lines(&self) -> &[(HeaderName, HeaderValue)] {
         &self.lines
+    }
+
+    /// Credentials that go out with the headers: values as they are, and what is told by a scheme
+    /// such as `Bearer`. Of `Basic` the pair, and the password by itself. Short values of headers
+    /// that are not for credentials say too little to be told from other text.
+    pub fn secrets(&self) -> Vec<SecretBytes> {
+        let mut secrets = Vec::new();
+        for (index, (name, value)) in self.lines.iter().enumerate() {
+            let value = value.as_bytes();
+            let credential = index == 0 && self.identified || is_credential(name.as_str());
+            if !credential && value.len() < PLAIN_LEAST {
+                continue;
+            }
+            secrets.push(SecretBytes::new(value.to_vec()));
+            let Some(space) = value.iter().position(|byte| *byte == b' ').filter(|_| credential)
+            else {
+                continue;
+            };
+            let told = value[space + 1..].to_vec();
+            if value[..space].eq_ignore_ascii_case(b"basic")
+                && let Ok(pair) = BASE64.decode(&told)
+            {
+                let colon = pair.iter().position(|byte| *byte == b':');
+                secrets.extend(colon.map(|at| SecretBytes::new(pair[at + 1..].to_vec())));
+                secrets.push(SecretBytes::new(pair));
+            }
+            secrets.push(SecretBytes::new(told));
+        }
+        secrets
     }
 
     /// The headers as they may be shown: names in lower case, credentials as `***`.

@@ -9,12 +9,13 @@ use pregon_core::filter::{Filter, Verdict};
 use pregon_core::id::{LaneNo, SubscriptionName};
 use pregon_core::model::{Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
+use pregon_core::redact::SensitivePath;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
 use super::tenant::TenantEntry;
-use super::{Labels, labels_of};
+use super::{Labels, labels_of, paths_of};
 use crate::egress::Target;
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
@@ -41,6 +42,8 @@ pub struct Lane {
     pub contract: Arc<Contract>,
     /// What Pregón identifies itself with, and the subscription's own headers.
     pub headers: FixedHeaders,
+    /// Paths to values of the data that must not be kept, beside the contract's.
+    pub sensitive: Box<[SensitivePath]>,
     /// Its labels.
     pub labels: Labels,
     /// Its tenant's labels.
@@ -84,6 +87,7 @@ impl Lane {
             .map_err(|wrong| format!("url: {wrong}"))?;
         Ok(Self {
             headers: FixedHeaders::compile(&subscription.auth, &subscription.headers, &name, ring)?,
+            sensitive: paths_of(&subscription.sensitive_paths),
             labels: labels_of(&subscription.common),
             tenant_labels: Labels::default(),
             target: Target::new(subscription.tenant.clone(), &url),

@@ -28,10 +28,11 @@ use tokio::time::Instant;
 use super::WorkerOptions;
 use super::job::{Job, Report, Share};
 use super::lane::Pace;
+use super::scrub;
 use super::test_send::{self, Tester};
 use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
 use crate::outbound;
-use crate::snapshot::Lane;
+use crate::snapshot::{Configuration, Lane};
 
 /// What every attempt needs.
 pub(super) struct Context {
@@ -39,6 +40,7 @@ pub(super) struct Context {
     egress: Egress,
     pub(super) clock: SharedClock,
     user_agent: Arc<str>,
+    configuration: Configuration,
     pub(super) telemetry: Telemetry,
 }
 
@@ -91,6 +93,7 @@ impl Attempts {
             egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
             user_agent: options.user_agent.as_str().into(),
+            configuration: options.configuration.clone(),
             telemetry: options.telemetry.clone(),
         });
         let tester = Tester {
@@ -147,7 +150,7 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
     let record = record(context, shot, time, keys);
     match made {
         Ok((exchange, judged)) => {
-            let fired = conclude(shot, (ended, ended_at), record, exchange, judged);
+            let fired = conclude(context, shot, (ended, ended_at), record, exchange, judged);
             Fired { request, render, ..fired }
         }
         Err(unmade) => {
@@ -326,6 +329,7 @@ fn record(
 
 /// Decides about the exchange and writes it down.
 fn conclude(
+    context: &Context,
     shot: &Shot<'_>,
     (ended, ended_at): (Timestamp, Instant),
     mut record: AttemptRecord,
@@ -356,10 +360,12 @@ fn conclude(
             if !acknowledged {
                 record.reason = format!("answered {}", record.status);
             }
-            if shot.test {
-                record.response = Some(response.into_head(limits::RESPONSE_READ));
-            } else if !acknowledged || cut.is_some() {
-                record.response = Some(response.into_head(limits::RESPONSE_KEPT));
+            if shot.test || !acknowledged || cut.is_some() {
+                let most = if shot.test { limits::RESPONSE_READ } else { limits::RESPONSE_KEPT };
+                let snapshot = context.configuration.current();
+                let kind = snapshot.as_ref().and_then(|it| it.event_type(&shot.event.event_type));
+                let kept = response.into_head(most);
+                record.response = Some(scrub::clean(shot, kind.map(|kind| &**kind), kept));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),

@@ -112,6 +112,14 @@ impl SigningKey {
         Self { already: true, ..self }
     }
 
+    /// The key's own bytes, the seed for Ed25519: for whoever takes them out of a text.
+    pub fn expose(&self) -> &[u8] {
+        match &*self.state {
+            KeyState::Hmac { key, .. } => key.expose(),
+            KeyState::Ed25519 { seed, .. } => seed.expose(),
+        }
+    }
+
     /// Which secret it is.
     pub fn id(&self) -> &SecretId {
         &self.id

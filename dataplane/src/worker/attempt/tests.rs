@@ -7,7 +7,7 @@ use pregon_core::outcome::{AttemptOutcome, EndReason, ErrorClass};
 use crate::testing::documents::{contract, sealed};
 use crate::testing::receiver::{Receiver, answer};
 use crate::testing::whole::Whole;
-use crate::testing::{secret, subscription, tenant};
+use crate::testing::{event_type, secret, subscription, tenant};
 
 /// A node with the subscription `s1` of `acme`, under this contract.
 async fn node(contract_keys: &str, change: impl FnOnce(&mut Subscription)) -> (Whole, Receiver) {
@@ -125,4 +125,52 @@ async fn a_pending_delivery_goes_on_under_the_contract_as_it_is_now() {
     assert!(first.contract_revision < revision);
     let seen = receiver.seen();
     assert_eq!(seen.iter().map(|it| body(it)).collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn what_a_receiver_echoes_is_kept_without_credentials_and_sensitive_values() {
+    let keys = "sensitive: [event.data.card]\nretry: none\nheaders: { x-contract: plain-text }";
+    let own = |ours: &mut Subscription| {
+        let (username, password) = ("shop".into(), sealed(&ours.name(), "pa55word"));
+        ours.auth = Auth::Basic { username, password };
+        ours.headers = vec![("x-shop-key".into(), "k3y+val/ue".into())];
+        ours.sensitive_paths = vec!["event.data.mail".into()];
+    };
+    let (whole, receiver) = node(keys, own).await;
+    let Resource::EventType(mut kind) = event_type("a.b", "") else { unreachable!() };
+    kind.sensitive_paths = vec!["event.data.born".into()];
+    whole.write(&[Resource::EventType(kind)]).await;
+    let base64 = |text: &[u8]| data_encoding::BASE64.encode(text);
+    let pair = base64(b"shop:pa55word");
+    let echo = [
+        format!("authorization: Basic {pair}"),
+        "password pa55word".into(),
+        format!("in base64 {}", base64(b"pa55word")),
+        "k3y+val/ue and k3y+val\\/ue".into(),
+        format!("signed with {}", base64(&[7; 32])),
+        r#"{"card":[4111222233334444],"mail":"ada@example.org","born":"1815-12-10","id":123456}"#
+            .into(),
+        "plain-text".into(),
+    ];
+    let echo = echo.join("\n");
+    let head = format!("HTTP/1.1 500 x\r\nx-echo: Basic {pair}\r\ncontent-length: {}", echo.len());
+    let bytes = format!("{head}\r\n\r\n{echo}").into_bytes();
+    receiver.will(crate::testing::receiver::Answer::Bytes(bytes.into()));
+    let data =
+        r#"{"card":[4111222233334444],"mail":"ada@example.org","born":"1815-12-10","id":123456}"#;
+    let key = whole.publish(1, data).await;
+    let record = whole.attempts(key, 1).await.remove(0);
+    let kept = record.response.unwrap();
+    let want = [
+        "authorization: [redacted]",
+        "password [redacted]",
+        "in base64 [redacted]",
+        "[redacted] and [redacted]",
+        "signed with [redacted]",
+        r#"{"card":[[redacted]],"mail":"[redacted]","born":"[redacted]","id":123456}"#,
+        "plain-text",
+    ];
+    let body = String::from_utf8(kept.body).unwrap();
+    assert_eq!(body.lines().collect::<Vec<_>>(), want.map(|line| line));
+    assert!(kept.headers.contains(&("x-echo".to_owned(), "[redacted]".to_owned())));
 }
