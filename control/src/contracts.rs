@@ -232,6 +232,7 @@ impl Control {
             id: id.clone(),
             common: Common { create_time: now, update_time: now, ..Common::default() },
             document: String::new(),
+            document_revision: 0,
         };
         edit.apply(&mut contract);
         let compiled = edit.document.as_ref().map(|(_, compiled)| &**compiled);
@@ -347,6 +348,11 @@ impl Control {
                 let before = self.contracts.compiled(&stored).ok();
                 let mut now = stored.value.clone();
                 edit.apply(&mut now);
+                // Attempts that were made under the document can be shown as long as it stays.
+                now.document_revision = match now.document == stored.value.document {
+                    true => stored.value.written_at(stored.revision),
+                    false => 0,
+                };
                 now.common.update_time = self.clock.now();
                 let mut plan = Plan::new().put(&Resource::Contract(now.clone()), stored.revision);
                 let mut shown = before.clone();

@@ -1,8 +1,9 @@
 //! What the log keeps of an attempt.
 //!
-//! A record holds what differs from attempt to attempt. The request's headers and body are not in
-//! it: they are rendered again from the event, the contract's revision and the attempt's number
-//! and time, which are.
+//! A record holds what differs from attempt to attempt, and what cannot be told later: the headers
+//! that the subscription added. The contract's headers and the body are not in it: they are
+//! rendered again from the event, the contract's revision and the attempt's number and time, which
+//! are.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,7 +114,19 @@ pub struct AttemptRecord {
     pub response: Option<ResponseHead>,
     /// The batch's lease was gone when this was recorded: somebody else may have sent it too.
     pub late: bool,
+    /// The request went out twice: over a connection that its receiver closed, and at once again
+    /// over a new one. The receiver may have seen both.
+    pub resent: bool,
+    /// The headers that the subscription added, as they may be shown.
+    pub headers: ShownHeaders,
 }
+
+/// Headers as they may be shown: names as they went out, credentials masked. Records of a
+/// subscription share them.
+pub type ShownHeaders = Arc<[(Box<str>, Box<str>)]>;
+
+/// What stands in the place of a header's value that is not shown.
+pub const MASKED: &str = "[masked]";
 
 impl AttemptRecord {
     /// The same without what is kept of the response, which is most of it and is not copied.
@@ -142,6 +155,8 @@ impl AttemptRecord {
             secrets: self.secrets.clone(),
             response: None,
             late: self.late,
+            resent: self.resent,
+            headers: Arc::clone(&self.headers),
         }
     }
 }

@@ -116,6 +116,22 @@ pub struct ContractDocument {
     pub common: Common,
     /// The contract as it was given: `Contract::read` accepted it.
     pub document: String,
+    /// The revision that wrote the document, if the resource has been changed since without it; 0:
+    /// the resource's own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub document_revision: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_zero(revision: &i64) -> bool {
+    *revision == 0
+}
+
+impl ContractDocument {
+    /// The revision that wrote the document, of a resource of this revision.
+    pub fn written_at(&self, revision: i64) -> i64 {
+        if self.document_revision == 0 { revision } else { self.document_revision }
+    }
 }
 
 /// How Pregón identifies itself to a receiver, beside signatures. What must not be shown is sealed

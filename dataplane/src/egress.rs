@@ -23,7 +23,7 @@
 //!   connection that had been idle, with no byte of a response received. Receivers close idle
 //!   connections whenever they like, and the request that crosses the close is not at fault. It
 //!   counts as one attempt and bears the same ids. A request that must not arrive twice
-//!   ([`Resend::IfUnsent`]) is repeated only where no byte of it left.
+//!   ([`Resend::IfUnsent`]) is repeated only where no byte of it left. The exchange says so.
 //! - **Faults carry a class and a few fixed words**, never a URL's query, a header or a body.
 
 use std::fmt;
@@ -293,7 +293,11 @@ impl Inner {
             progress.remote = Some(idle.remote);
             match self.over(idle, request, plan, progress).await {
                 Ok(response) => return Ok(response),
-                Err(broken) if broken.may_resend(request.resend) => progress.reused = false,
+                Err(broken) if broken.may_resend(request.resend) => {
+                    progress.reused = false;
+                    // What did not leave did not go out twice.
+                    progress.resent = !broken.unsent;
+                }
                 Err(broken) => return Err(broken.fault),
             }
         }

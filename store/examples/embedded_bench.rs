@@ -406,5 +406,7 @@ fn record(event: &Event, key: DeliveryKey, number: u32) -> Result<AttemptRecord>
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     })
 }

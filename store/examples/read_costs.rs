@@ -219,5 +219,7 @@ fn attempt(event: &Event, node: &NodeId, to: Transition) -> Result<AttemptRecord
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     })
 }

@@ -89,6 +89,8 @@ mod tests {
             secrets: vec![SecretId::parse("k").unwrap()],
             response: Some(ResponseHead { body: b"ok".to_vec(), ..ResponseHead::default() }),
             late: false,
+            resent: false,
+            headers: Default::default(),
         };
         let reply = TestReply {
             record,

@@ -69,5 +69,7 @@ pub(crate) fn lost(held: &HeldDelivery, node: NodeId, now: Timestamp) -> Option<
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     })
 }

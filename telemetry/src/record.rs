@@ -118,6 +118,12 @@ impl Writer {
         self.number(3, number);
     }
 
+    /// True.
+    fn flag(&mut self, key: &str) {
+        self.attribute(key, 2);
+        self.number(2, 1);
+    }
+
     fn float(&mut self, key: &str, number: f64) {
         self.attribute(key, 9);
         self.fixed64(4, number.to_bits());
@@ -167,6 +173,9 @@ impl Writer {
     fn attempt(&mut self, record: &AttemptRecord) {
         self.text("pregon.attempt.kind", record.kind.word());
         self.integer("pregon.attempt.number", record.number.into());
+        if record.resent {
+            self.flag("pregon.attempt.resent");
+        }
         if let Some(outcome) = record.outcome {
             self.text("pregon.attempt.outcome", outcome.word());
         }

@@ -50,11 +50,12 @@ impl Registry {
     ) -> Result<Arc<Contract>, Refusal> {
         let id = &stored.value.id;
         let known = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = known().get(id).filter(|it| it.revision() == stored.revision).cloned();
+        let revision = stored.value.written_at(stored.revision);
+        let kept = known().get(id).filter(|it| it.revision() == revision).cloned();
         if let Some(kept) = kept {
             return Ok(kept);
         }
-        let read = Contract::read(&stored.value.document, stored.revision);
+        let read = Contract::read(&stored.value.document, revision);
         let contract = Arc::new(read.map_err(|faults| {
             let first = faults.first().map(ToString::to_string).unwrap_or_default();
             tracing::error!(contract = %id, first, "a stored contract cannot be read");

@@ -3,15 +3,16 @@
 //! The log keeps what came back and what was decided. What was sent is rendered again from what
 //! does not change: the event, the contract, the attempt's number and start time; labels are those
 //! of today. Values that the contract, the event type or the subscription call sensitive are taken
-//! out first. Where the contract is no longer what it was, nothing is rendered, for it would not be
-//! what was sent. The signature's value is not made again (a viewer needs no key), only its header
-//! is shown, masked. Headers that the subscription adds are shown as they are today.
+//! out first. Where the contract's document is no longer what it was, nothing is rendered, for it
+//! would not be what was sent. A signature's value is not made again (a viewer needs no key), only
+//! its header is shown, masked, where a key signed. Headers that the subscription added are in the
+//! log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead};
+use pregon_core::attempt::{AttemptRecord, MASKED, RecordKind, ResponseHead};
 use pregon_core::contract::{Contract, RenderInput, render, render_redacted};
 use pregon_core::error::Refusal;
 use pregon_core::event::Event;
@@ -27,11 +28,7 @@ use pregon_store::log::DeliveryRecord;
 use prost::Message as _;
 
 use crate::listing::{PAGE_BYTES, Paging};
-use crate::receiver::Identity;
 use crate::{Control, map};
-
-/// What stands in the place of a value that is not shown.
-const MASKED: &str = "[masked]";
 
 /// What stands in the place of a body whose contract has changed.
 const CHANGED: &str = "[not shown: the contract has changed since]";
@@ -172,10 +169,7 @@ impl Control {
             }
             Some(contract) => self.rendered(context, record, contract)?,
         };
-        let auth = context.subscription.as_ref().and_then(|it| Identity::of(&it.auth).header);
-        headers.extend(auth.map(|name| line(name, MASKED)));
-        let own = context.subscription.iter().flat_map(|subscription| &subscription.headers);
-        headers.extend(own.map(|(name, value)| line(name, value)));
+        headers.extend(record.headers.iter().map(|(name, value)| line(name, value)));
         let (method, url) = ("POST".to_owned(), record.url.to_string());
         Some(v1::AttemptRequest { method, url, headers, body })
     }
@@ -212,15 +206,16 @@ impl Control {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let mut headers: Vec<_> =
             lines.iter().map(|header| line(&header.name, &text(&header.value))).collect();
-        headers.extend(contract.late_headers().into_iter().map(|name| line(name, MASKED)));
+        let late = contract.late_headers(!record.secrets.is_empty());
+        headers.extend(late.into_iter().map(|name| line(name, MASKED)));
         Some((headers, text(&body)))
     }
 }
 
-/// A header as it is shown: without what may be a credential.
+/// A header as it is shown: its name as on the wire, without what may be a credential.
 fn line(name: &str, value: &str) -> v1::Header {
     let value = if is_credential(name) { MASKED } else { value };
-    v1::Header { name: name.to_owned(), value: value.to_owned() }
+    v1::Header { name: name.to_ascii_lowercase(), value: value.to_owned() }
 }
 
 /// What a record tells of an attempt: all but its name and the request.
@@ -239,6 +234,7 @@ pub(crate) fn told(record: &AttemptRecord) -> v1::Attempt {
         configuration_revision: record.configuration_revision,
         contract_revision: record.contract_revision,
         secrets: record.secrets.iter().map(ToString::to_string).collect(),
+        resent: record.resent,
         ..Default::default()
     }
 }

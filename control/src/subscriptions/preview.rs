@@ -12,6 +12,7 @@ use pregon_core::contract::{
 };
 use pregon_core::event::Event;
 use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
+use pregon_core::header::is_credential;
 use pregon_core::id::{DeliveryKey, EventId, EventName};
 use pregon_core::model::Secret;
 use pregon_core::url::EndpointUrl;
@@ -282,7 +283,11 @@ fn show(
     let rendered = render(contract, input)?;
     let made = signatures(contract, &rendered, input, keys)?;
     let signed = sign(contract, &rendered, input, keys)?;
-    let line = |name: &str, value: &str| v1::Header { name: name.into(), value: value.into() };
+    // Names as on the wire.
+    let line = |name: &str, value: &str| v1::Header {
+        name: name.to_ascii_lowercase(),
+        value: value.into(),
+    };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     answer.headers = signed.headers.iter().map(|it| line(&it.name, &text(&it.value))).collect();
     let auth = Identity::of(&subscription.auth).header;

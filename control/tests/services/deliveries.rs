@@ -177,8 +177,9 @@ async fn deliveries_are_filtered() {
 #[tokio::test]
 async fn an_attempt_shows_what_was_sent_and_what_came_back() {
     let world = World::with_subscription().await;
-    let secret = v1::Header { name: "X-Api-Key".into(), value: "hunter2".into() };
-    let plain = v1::Header { name: "X-Shop".into(), value: "7".into() };
+    // What the subscription says today is not what was sent.
+    let secret = v1::Header { name: "X-Token".into(), value: "hunter2".into() };
+    let plain = v1::Header { name: "X-Shop".into(), value: "8".into() };
     let request = v1::UpdateSubscriptionRequest {
         subscription: Some(v1::Subscription {
             name: ERP.into(),
@@ -215,7 +216,19 @@ async fn an_attempt_shows_what_was_sent_and_what_came_back() {
     assert_eq!(header("user-agent"), Some("pregon/test"));
     assert_eq!(header("webhook-timestamp"), Some("1790000000"));
     assert_eq!(header("webhook-signature"), Some("[masked]"));
-    assert_eq!((header("X-Shop"), header("X-Api-Key")), (Some("7"), Some("[masked]")));
+    assert_eq!((header("x-shop"), header("x-api-key")), (Some("7"), Some("[masked]")));
+    assert!(header("x-token").is_none() && it.resent);
+
+    world.publish("acme", None, "{}").await;
+    let lane = world.lane(ERP).await;
+    let keys = world.settle_new(&[lane], Transition::Succeeded).await;
+    let name = format!("tenants/acme/deliveries/{}/attempts/1", keys[0]);
+    let get = v1::GetAttemptRequest { name };
+    let unsigned = ask!(world.deliveries, get_attempt, get).unwrap().attempt.unwrap();
+    let headers = unsigned.request.unwrap().headers;
+    assert!(headers.iter().any(|header| header.name == "webhook-id"), "{headers:?}");
+    assert!(headers.iter().all(|header| header.name != "webhook-signature"), "{headers:?}");
+    assert!(!unsigned.resent);
 
     let get = v1::GetAttemptRequest { name: it.name.clone() };
     assert_eq!(ask!(world.deliveries, get_attempt, get).unwrap().attempt.as_ref(), Some(it));
@@ -271,6 +284,21 @@ async fn what_is_sensitive_is_not_shown() {
     let get = v1::GetDeliveryRequest { name: name.clone() };
     let delivery = ask!(world.deliveries, get_delivery, get.clone()).unwrap().delivery.unwrap();
     assert_eq!(delivery.contract, "contracts/mine");
+
+    // Labels of the contract change nothing about what was sent, nor does the same document.
+    let labels = [("team".to_owned(), "shop".to_owned())].into();
+    let given = v1::Contract { name: made.name.clone(), labels, ..Default::default() };
+    let request = v1::UpdateContractRequest { contract: Some(given), ..Default::default() };
+    ask!(world.contracts, update_contract, request).unwrap();
+    assert_eq!(shown().await.body, body);
+    let given = v1::Contract {
+        name: made.name.clone(),
+        document: made.document.clone(),
+        ..Default::default()
+    };
+    let request = v1::UpdateContractRequest { contract: Some(given), ..Default::default() };
+    ask!(world.contracts, update_contract, request).unwrap();
+    assert_eq!(shown().await.body, body);
 
     // Under another document it would not be what was sent.
     let document = contract("mine", "description: changed");

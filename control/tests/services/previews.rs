@@ -70,7 +70,7 @@ async fn the_request_is_shown_with_its_signatures() {
     let auth = Some(v1::Auth { kind: Some(auth), ..Default::default() });
     change(&world, v1::Subscription { auth, ..Default::default() }, "auth").await;
     let own = |name: &str, value: &str| v1::Header { name: name.into(), value: value.into() };
-    let headers = vec![own("x-shop", "7"), own("x-token", "hush")];
+    let headers = vec![own("X-Shop", "7"), own("X-Token", "hush")];
     change(&world, v1::Subscription { headers, ..Default::default() }, "headers").await;
 
     let request = v1::PreviewDeliveryRequest {

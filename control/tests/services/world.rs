@@ -8,11 +8,11 @@ use pregon_control::{
     Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets,
     Subscriptions, Tenants,
 };
-use pregon_core::attempt::{AttemptRecord, End, RecordKind, ResponseHead, Timing};
+use pregon_core::attempt::{AttemptRecord, End, MASKED, RecordKind, ResponseHead, Timing};
 use pregon_core::clock::{Clock, ManualClock, SharedClock, Timestamp};
 use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{
-    ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, TenantId,
+    ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, SecretId, TenantId,
 };
 use pregon_core::limits;
 use pregon_core::model::{Resource, ResourceName};
@@ -332,13 +332,15 @@ impl World {
             configuration_revision: 1,
             contract: ContractId::parse("standard_webhooks").unwrap(),
             contract_revision: 0,
-            secrets: Vec::new(),
+            secrets: if bad { vec![SecretId::parse("k1").unwrap()] } else { Vec::new() },
             response: bad.then(|| ResponseHead {
                 headers: vec![("server".into(), "nginx".into())],
                 body: b"busy \xff".to_vec(),
                 truncated: true,
             }),
             late: false,
+            resent: bad,
+            headers: [("x-shop".into(), "7".into()), ("x-api-key".into(), MASKED.into())].into(),
         }
     }
 

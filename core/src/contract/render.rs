@@ -59,13 +59,13 @@ impl Rendered {
 }
 
 impl Contract {
-    /// Names of the headers of a delivery that are made last: those that speak of the body, and
-    /// those that hold signatures. Each once, in lower case.
-    pub fn late_headers(&self) -> Vec<&str> {
+    /// Names of the headers of a delivery that are made last: those that speak of the body, and if
+    /// a key signed those that hold signatures. Each once, in lower case.
+    pub fn late_headers(&self, signed: bool) -> Vec<&str> {
         let late = self.headers.iter().filter(|(_, template)| template.speaks_of_body());
         let mut names: Vec<_> = late.map(|(name, _)| &**name).collect();
         for name in super::check::header_names(&[], &self.signatures) {
-            if !names.contains(&name) {
+            if signed && !names.contains(&name) {
                 names.push(name);
             }
         }

@@ -171,6 +171,8 @@ pub struct Exchange {
     pub remote: Option<SocketAddr>,
     /// It went over a connection that had been used before.
     pub reused: bool,
+    /// It went out twice: the connection that it took first was closed under it.
+    pub resent: bool,
 }
 
 /// What a request waits for; says in a timeout's detail how far it came.
@@ -208,6 +210,7 @@ pub(super) struct Progress {
     pub timing: Timing,
     pub remote: Option<SocketAddr>,
     pub reused: bool,
+    pub resent: bool,
     start: Instant,
     /// When the time is up.
     pub until: Instant,
@@ -221,6 +224,7 @@ impl Progress {
             timing: Timing::default(),
             remote: None,
             reused: false,
+            resent: false,
             start,
             until: start + timeout,
         }
@@ -228,7 +232,8 @@ impl Progress {
 
     pub fn finish(mut self, result: Result<Response, Fault>) -> Exchange {
         self.timing.total = micros(self.start.elapsed());
-        Exchange { result, timing: self.timing, remote: self.remote, reused: self.reused }
+        let Self { timing, remote, reused, resent, .. } = self;
+        Exchange { result, timing, remote, reused, resent }
     }
 }
 

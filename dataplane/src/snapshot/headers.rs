@@ -9,6 +9,7 @@ use std::fmt;
 use data_encoding::BASE64;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
+use pregon_core::attempt::{MASKED, ShownHeaders};
 use pregon_core::header::is_credential;
 use pregon_core::model::Auth;
 use pregon_core::seal::KeyRing;
@@ -27,6 +28,8 @@ pub struct FixedHeaders {
     lines: Box<[(HeaderName, HeaderValue)]>,
     /// The first line is what Pregón identifies itself with.
     identified: bool,
+    /// The same as attempts keep them.
+    kept: ShownHeaders,
 }
 
 impl FixedHeaders {
@@ -49,7 +52,16 @@ impl FixedHeaders {
         };
         let own = own.iter().enumerate().map(parse);
         let lines = identity.into_iter().map(Ok).chain(own).collect::<Result<_, String>>()?;
-        Ok(Self { lines, identified })
+        let lines: Box<[(HeaderName, HeaderValue)]> = lines;
+        let kept = lines.iter().enumerate().map(|(index, (name, value))| {
+            let hidden = index == 0 && identified || is_credential(name.as_str());
+            let text = match hidden {
+                true => MASKED.into(),
+                false => String::from_utf8_lossy(value.as_bytes()).into(),
+            };
+            (name.as_str().into(), text)
+        });
+        Ok(Self { kept: kept.collect(), lines, identified })
     }
 
     /// The headers.
@@ -84,6 +96,11 @@ impl FixedHeaders {
             secrets.push(SecretBytes::new(told));
         }
         secrets
+    }
+
+    /// The headers as attempts keep them: names as they go out, what may be a credential masked.
+    pub fn kept(&self) -> &ShownHeaders {
+        &self.kept
     }
 
     /// The headers as they may be shown: names in lower case, credentials as `***`.

@@ -324,6 +324,8 @@ fn record(
         secrets,
         response: None,
         late: false,
+        resent: false,
+        headers: Arc::clone(shot.lane.headers.kept()),
     }
 }
 
@@ -338,6 +340,7 @@ fn conclude(
 ) -> Fired {
     record.timing = exchange.timing;
     record.remote = exchange.remote;
+    record.resent = exchange.resent;
     let reply = match &exchange.result {
         Ok(response) => Reply::Response {
             status: response.status.as_u16(),

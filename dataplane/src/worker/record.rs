@@ -38,5 +38,7 @@ pub(super) fn blank(
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     }
 }

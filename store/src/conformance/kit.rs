@@ -330,6 +330,8 @@ pub(super) fn attempt(
             truncated: false,
         }),
         late: false,
+        resent: false,
+        headers: Default::default(),
     })
 }
 

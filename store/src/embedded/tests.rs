@@ -195,5 +195,7 @@ fn success(position: Position, lane: u64) -> AttemptRecord {
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     }
 }

@@ -44,6 +44,8 @@ fn acknowledged(key: DeliveryKey) -> AttemptRecord {
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     }
 }
 

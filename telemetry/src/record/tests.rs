@@ -50,6 +50,8 @@ fn least() -> Kept {
         secrets: Vec::new(),
         response: None,
         late: false,
+        resent: false,
+        headers: Default::default(),
     };
     let event = EventName { tenant, id, version: 0 };
     let trace = TraceContext {

@@ -128,7 +128,8 @@ impl Draft {
             return Err("is the name of a built-in contract".to_owned());
         }
         let contract =
-            Contract::read(&document.document, revision).map_err(|faults| told(&faults))?;
+            Contract::read(&document.document, document.written_at(revision))
+                .map_err(|faults| told(&faults))?;
         if *contract.id() != document.id {
             return Err(format!("document: is that of {}", contract.id().name()));
         }
