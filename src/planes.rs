@@ -146,11 +146,9 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
     }))
 }
 
-fn read_roots(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    match file {
-        None => Ok(Vec::new()),
-        Some(path) => {
-            std::fs::read(path).with_context(|| format!("--egress-ca-file {}", path.display()))
-        }
-    }
+fn read_roots(file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("--egress-ca-file {}", path.display()))
+    };
+    file.map(read).transpose()
 }

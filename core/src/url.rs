@@ -69,13 +69,16 @@ pub struct UrlPolicy {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Addresses that a URL may name.
     pub addresses: AddressPolicy,
+    /// Whether it is the contract that says no to http.
+    pub https_by_contract: bool,
 }
 
 impl Default for UrlPolicy {
     /// https to any port of any public address.
     fn default() -> Self {
         let addresses = AddressPolicy::default();
-        Self { allow_http: false, allow_https: true, ports: Vec::new(), addresses }
+        let (ports, https_by_contract) = (Vec::new(), false);
+        Self { allow_http: false, allow_https: true, ports, addresses, https_by_contract }
     }
 }
 
@@ -95,6 +98,7 @@ impl UrlPolicy {
         if !rules.schemes.is_empty() {
             policy.allow_http = rules.schemes.contains(&Scheme::Http);
             policy.allow_https = rules.schemes.contains(&Scheme::Https);
+            policy.https_by_contract = !policy.allow_http;
         }
         if !rules.ports.is_empty() {
             policy.ports.clone_from(&rules.ports);
@@ -105,6 +109,9 @@ impl UrlPolicy {
     fn check(&self, scheme: Scheme, host: Host<'_>, port: u16) -> Result<(), Wrong> {
         let refused = |text: String| Err(Wrong::new(Rule::UrlRefused, text));
         match scheme {
+            Scheme::Http if !self.allow_http && self.https_by_contract => {
+                return refused("must be https: the contract allows no other scheme".into());
+            }
             Scheme::Http if !self.allow_http => {
                 return refused("must be https; --allow-http permits http".into());
             }

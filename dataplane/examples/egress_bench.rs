@@ -184,7 +184,7 @@ fn egress() -> Result<Egress, Failure> {
         addresses: AddressPolicy { allow: vec!["127.0.0.0/8".parse()?] },
         allow_http: true,
         resolver: Arc::new(SystemResolver::default()),
-        extra_roots: Vec::new(),
+        extra_roots: None,
         clock: Arc::new(SystemClock),
         limits: EgressLimits::default(),
     })?)

@@ -134,8 +134,9 @@ pub struct EgressOptions {
     pub allow_http: bool,
     /// Who turns names into addresses.
     pub resolver: Arc<dyn Resolver>,
-    /// Authorities trusted besides the web's, as PEM; empty for none.
-    pub extra_roots: Vec<u8>,
+    /// Certificates trusted besides the web's authorities, as PEM: authorities, and certificates
+    /// that receivers have signed themselves.
+    pub extra_roots: Option<Vec<u8>>,
     /// By whose time certificates are judged.
     pub clock: SharedClock,
     /// Bounds.
@@ -152,6 +153,12 @@ pub enum EgressError {
         index: usize,
         /// What is wrong with it.
         why: String,
+    },
+    /// There is no certificate among the extra roots.
+    #[error("holds no certificate in PEM: {what}")]
+    NoExtraRoot {
+        /// What is there, and what to do about it.
+        what: &'static str,
     },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {why}")]
@@ -202,7 +209,7 @@ impl Egress {
         Ok(Self(Arc::new(Inner {
             policy: RwLock::new(Arc::new(Policy { addresses, allow_http })),
             names: Names::new(resolver, names),
-            tls: tls::connector(&extra_roots, clock)?,
+            tls: tls::connector(extra_roots.as_deref(), clock)?,
             pool: Pool::new(pool),
             limits,
             open: Arc::default(),

@@ -186,3 +186,13 @@ async fn what_a_contract_brings_along_is_imported_once() {
     let answer = ask!(world.event_types, import_event_types, unknown);
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_pool_that_there_is_not_is_refused_by_name() {
+    let world = World::with_tenant().await;
+    let document = contract("mine", "egress: internal");
+    let answer = ask!(world.contracts, create_contract, create("mine", &document));
+    assert_wrong(answer, &[("contract.document", "UNSUPPORTED")]);
+    let document = contract("mine", "egress: default");
+    ask!(world.contracts, create_contract, create("mine", &document)).unwrap();
+}

@@ -179,3 +179,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn refusal_of_http_names_who_refuses_it() {
+    let refused = |policy: &UrlPolicy| {
+        EndpointUrl::parse("http://example.com/", policy).unwrap_err().description
+    };
+    assert_eq!(refused(&UrlPolicy::default()), "must be https; --allow-http permits http");
+    let https = UrlRules { schemes: vec![Scheme::Https], ports: Vec::new() };
+    let contract = "must be https: the contract allows no other scheme";
+    assert_eq!(refused(&policy().under(&https)), contract);
+    assert_eq!(refused(&UrlPolicy::default().under(&https)), contract);
+    let ports = UrlRules { schemes: Vec::new(), ports: vec![1..=9] };
+    let deployment = "must be https; --allow-http permits http";
+    assert_eq!(refused(&UrlPolicy::default().under(&ports)), deployment);
+}

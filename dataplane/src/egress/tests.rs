@@ -159,7 +159,7 @@ fn options() -> EgressOptions {
         addresses: AddressPolicy { allow: vec!["127.0.0.1/32".parse().unwrap()] },
         allow_http: true,
         resolver: Arc::new(SystemResolver::default()),
-        extra_roots: Vec::new(),
+        extra_roots: None,
         clock: Arc::new(SystemClock),
         limits: EgressLimits::default(),
     }

@@ -150,7 +150,7 @@ pub(crate) fn egress() -> Egress {
         addresses: AddressPolicy { allow: vec!["127.0.0.1/32".parse().unwrap()] },
         allow_http: true,
         resolver: Arc::new(Nowhere),
-        extra_roots: Vec::new(),
+        extra_roots: None,
         clock: Arc::new(SystemClock),
         limits: EgressLimits::default(),
     })

@@ -33,6 +33,8 @@ fn certificate(name: &str, last_year: i32) -> CertificateParams {
 struct Secure {
     receiver: Receiver,
     requests: Arc<AtomicUsize>,
+    /// Its certificate.
+    pem: String,
 }
 
 impl Secure {
@@ -40,51 +42,55 @@ impl Secure {
         params: CertificateParams,
         issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
     ) -> Self {
-        Self::with_tickets(params, issuer, 2).await
+        Self::answering(params, issuer, false).await
     }
 
-    /// Offers so many sessions to be resumed, right behind the handshake.
-    async fn with_tickets(
+    /// Answers at once, or with a body of which each byte is a record of its own.
+    async fn answering(
         params: CertificateParams,
         issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
-        tickets: usize,
+        bytewise: bool,
     ) -> Self {
         let key = KeyPair::generate().unwrap();
         let signed = match issuer {
             Some(issuer) => params.signed_by(&key, issuer),
             None => params.self_signed(&key),
         };
-        let chain = vec![signed.unwrap().der().clone()];
+        let signed = signed.unwrap();
+        let (pem, chain) = (signed.pem(), vec![signed.der().clone()]);
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        config.send_tls13_tickets = tickets;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
         let receiver = Receiver::start(move |stream, _| {
             let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
             async move {
-                let mut stream = match acceptor.accept(stream).await {
-                    Ok(s) => s,
-                    Err(e) => {
-                        eprintln!("ACCEPT {e}");
-                        return;
-                    }
-                };
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 while read_request(&mut stream).await.is_some() {
                     count.fetch_add(1, Ordering::SeqCst);
-                    stream.write_all(OK).await.unwrap();
+                    if !bytewise {
+                        stream.write_all(OK).await.unwrap();
+                        continue;
+                    }
+                    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n";
+                    stream.write_all(head).await.unwrap();
+                    for _ in 0..60_000 {
+                        if stream.write_all(b"x").await.is_err() || stream.flush().await.is_err() {
+                            return;
+                        }
+                    }
                 }
             }
         })
         .await;
-        Self { receiver, requests }
+        Self { receiver, requests, pem }
     }
 
     /// Two requests to it, by a name that resolves to it.
@@ -99,7 +105,7 @@ fn trusting(extra_roots: &str) -> Egress {
     Egress::new(EgressOptions {
         allow_http: false,
         resolver: Arc::new(Scripted::answering(&["127.0.0.1"])),
-        extra_roots: extra_roots.as_bytes().to_vec(),
+        extra_roots: Some(extra_roots.as_bytes().to_vec()).filter(|it| !it.is_empty()),
         clock: ManualClock::at(NOW),
         ..options()
     })
@@ -170,23 +176,73 @@ async fn receiver_without_tls_and_one_that_stalls_are_tls_faults() {
 #[test]
 fn extra_root_that_is_no_certificate_is_refused() {
     let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let refused = Egress::new(EgressOptions { extra_roots: pem.into(), ..options() });
+    let refused = Egress::new(EgressOptions { extra_roots: Some(pem.into()), ..options() });
     let Err(EgressError::ExtraRoot { index: 0, .. }) = refused else { panic!("not refused") };
 }
 
 #[tokio::test]
-async fn session_tickets_without_end_are_read_up_to_a_bound() {
+async fn records_around_a_body_count_as_read() {
     let issuer = issuer();
-    let roots = issuer.pem();
-    let few = Secure::with_tickets(certificate("receiver.test", 2030), Some(&issuer), 8).await;
-    let exchanges = few.ask(&trusting(&roots)).await;
-    assert!(exchanges.iter().all(|exchange| exchange.result.is_ok()));
-    let many =
-        Secure::with_tickets(certificate("receiver.test", 2030), Some(&issuer), 20_000).await;
-    let begin = Instant::now();
-    for exchange in many.ask(&trusting(&roots)).await {
-        let detail = "the receiver sends without end ahead of its answer";
-        assert_eq!(fault(&exchange), (ErrorClass::Protocol, detail));
+    let params = certificate("receiver.test", 2030);
+    let secure = Secure::answering(params, Some(&issuer), true).await;
+    let egress = trusting(&issuer.pem());
+    for exchange in secure.ask(&egress).await {
+        let answer = response(&exchange);
+        assert_eq!((answer.status.as_u16(), answer.truncated), (200, true));
+        assert!(!exchange.reused);
     }
-    assert!(begin.elapsed() < AMPLE, "read until the time-out");
+    // The body alone would have been read to its end.
+    assert_eq!((secure.receiver.accepted(), egress.connections()), (2, (0, 0)));
+}
+
+/// The usual self-signed certificate: it says that it is an authority.
+fn self_signed(name: &str, last_year: i32) -> CertificateParams {
+    let mut params = certificate(name, last_year);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+#[tokio::test]
+async fn self_signed_certificate_that_is_listed_is_believed_for_its_name_and_time() {
+    for (params, believed) in [
+        (self_signed("receiver.test", 2030), Ok(())),
+        (certificate("receiver.test", 2030), Ok(())),
+        (self_signed("receiver.test", 2026), Err("the certificate has expired")),
+        (self_signed("other.test", 2030), Err("the certificate is for another name")),
+    ] {
+        let secure = Secure::start(params, None).await;
+        for exchange in secure.ask(&trusting(&secure.pem)).await {
+            match believed {
+                Ok(()) => assert_eq!(response(&exchange).status, 200),
+                Err(why) => assert_eq!(fault(&exchange), (ErrorClass::Tls, why)),
+            }
+        }
+        let told = "the receiver presents an authority's certificate as its own; \
+                    --egress-ca-file with just that certificate permits it";
+        let other = Secure::start(self_signed("receiver.test", 2030), None).await;
+        for exchange in other.ask(&trusting(&secure.pem)).await {
+            assert_eq!(fault(&exchange), (ErrorClass::Tls, told));
+        }
+        assert_eq!(other.requests.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn file_without_a_certificate_is_refused_with_what_it_is() {
+    let key = KeyPair::generate().unwrap();
+    let der = issuer().der().to_vec();
+    for (file, what) in [
+        (Vec::new(), "it is empty"),
+        (b" \n".to_vec(), "it is empty"),
+        (der, "it is DER; `openssl x509 -inform der` makes PEM of it"),
+        (
+            key.serialize_pem().into_bytes(),
+            "it holds a private key; give the certificate, and keep the key where it is",
+        ),
+        (b"hello".to_vec(), "`-----BEGIN CERTIFICATE-----` is not in it"),
+    ] {
+        let refused = Egress::new(EgressOptions { extra_roots: Some(file), ..options() });
+        let text = refused.err().unwrap().to_string();
+        assert_eq!(text, format!("holds no certificate in PEM: {what}"));
+    }
 }

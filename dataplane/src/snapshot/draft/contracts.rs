@@ -127,9 +127,8 @@ impl Draft {
         if is_built_in(&document.id) {
             return Err("is the name of a built-in contract".to_owned());
         }
-        let contract =
-            Contract::read(&document.document, document.written_at(revision))
-                .map_err(|faults| told(&faults))?;
+        let contract = Contract::read(&document.document, document.written_at(revision))
+            .map_err(|faults| told(&faults))?;
         if *contract.id() != document.id {
             return Err(format!("document: is that of {}", contract.id().name()));
         }
