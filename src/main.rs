@@ -3,6 +3,7 @@
 mod control;
 mod dataplane;
 mod demo;
+mod files;
 mod health;
 mod init;
 mod keys;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     if let Err(wrong) = logging::start(&cli.log) {
         return refuse(&wrong);
     }
+    files::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&[format!("cannot start: {error}")]),

@@ -18,6 +18,7 @@ use pregon_store::Store;
 use pregon_telemetry::{Identity, Running, Settings, Telemetry};
 use tokio_util::sync::CancellationToken;
 
+use crate::files::{self, Share};
 use crate::settings::{Node, Policy};
 
 /// What a control plane is made of here.
@@ -121,13 +122,14 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
 /// A node, started.
 pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
     let NodeParts { policy, node, id, store, keys, clock, telemetry } = parts;
+    let share = Share::told(files::raise(), node.max_in_flight);
     let egress = Egress::new(EgressOptions {
         addresses: policy.addresses.clone(),
         allow_http: policy.allow_http,
         resolver: Arc::new(SystemResolver::default()),
         extra_roots: read_roots(node.egress_ca_file.as_deref())?,
         clock: Arc::clone(clock),
-        limits: Default::default(),
+        limits: share.egress,
     })
     .context("--egress-ca-file")?;
     Ok(Dataplane::start(DataplaneOptions {
@@ -137,7 +139,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         egress,
         node: id,
         max_event_bytes: policy.max_event_bytes,
-        limits: WorkerLimits { max_in_flight: node.max_in_flight, ..WorkerLimits::default() },
+        limits: WorkerLimits { max_in_flight: share.max_in_flight, ..WorkerLimits::default() },
         lease: node.lease,
         drain_limit: node.drain_limit,
         user_agent: policy.user_agent.clone(),

@@ -66,7 +66,7 @@ use target::Plan;
 use wire::Meter;
 
 /// Bounds of egress. The defaults suit a node; tests shorten them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EgressLimits {
     /// A lookup, and the wait for a place to make it. 2 s: a working name server answers in
     /// milliseconds, after one lost packet in 1 s.

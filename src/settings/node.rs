@@ -18,7 +18,8 @@ pub struct NodeArgs {
     /// Attempts in flight at most, 1 to 65536.
     ///
     /// Each holds a connection. 4096 leaves hundreds of receivers that hang room beside those that
-    /// answer; the limit of open files must be above it.
+    /// answer. Where the process may open too few files for it, there are fewer, and the log says
+    /// so.
     #[arg(long, env = "PREGON_MAX_IN_FLIGHT", default_value = "4096", value_name = "N")]
     max_in_flight: String,
 

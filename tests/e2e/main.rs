@@ -17,6 +17,7 @@ mod bad_resources;
 mod collector;
 mod contracts;
 mod crash_loop;
+mod crooked;
 mod dashboards;
 mod deletion;
 mod demo;

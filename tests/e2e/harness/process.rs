@@ -36,6 +36,14 @@ impl Process {
         Self::start(command, args, &[])
     }
 
+    /// Starts the binary so that it may open so many files.
+    pub fn with_files(files: u64, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_pregon")]);
+        Self::start(command, args, &[])
+    }
+
     /// Starts a program that `scripts/tools.sh` installs.
     pub fn tool(program: Command, args: &[&str]) -> Self {
         Self::start(program, args, &[])
