@@ -39,6 +39,7 @@ pub fn translate(source: &str) -> Result<String, String> {
 /// # Errors
 ///
 /// What of it is no regular expression.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the foreign enum is non-exhaustive")]
 pub(crate) fn parse(source: &str) -> Result<Ast, String> {
     let parsed = ast::parse::ParserBuilder::new().nest_limit(NEST).build().parse(source);
     parsed.map_err(|error| match error.kind() {

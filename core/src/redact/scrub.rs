@@ -54,14 +54,12 @@ impl Scrub {
         }
         match node.kind() {
             Kind::Object => {
-                let mut members = node.members();
-                while let Some((_, value)) = members.next() {
+                for (_, value) in node.members() {
                     self.add_leaves(value);
                 }
             }
             Kind::Array => {
-                let mut elements = node.elements();
-                while let Some(value) = elements.next() {
+                for value in node.elements() {
                     self.add_leaves(value);
                 }
             }

@@ -221,10 +221,8 @@ impl System {
             }
             (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
             // That there is no address of one family says nothing about the other.
-            (Err(four), Err(six)) => match four.kind() {
-                io::ErrorKind::NotFound => Err(six),
-                _ => Err(four),
-            },
+            (Err(four), Err(six)) if four.kind() == io::ErrorKind::NotFound => Err(six),
+            (Err(four), Err(_)) => Err(four),
         }
     }
 
