@@ -10,6 +10,7 @@ use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
 use pregon_store::embedded::{self, Embedded, EmbeddedOptions, History, Location, SyncMode};
+use pregon_store::steady::SteadyClock;
 use pregon_telemetry::{Running, Telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +116,7 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
             max_events: settings.history_events,
             ..History::default()
         },
-        ..EmbeddedOptions::new(location, Arc::clone(clock))
+        ..EmbeddedOptions::new(location, SteadyClock::over(Arc::clone(clock)))
     };
     embedded::open(options).context("cannot open the store")
 }

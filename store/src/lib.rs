@@ -30,6 +30,7 @@ pub mod node;
 mod packed;
 pub mod queue;
 pub mod redis;
+pub mod steady;
 mod stored;
 pub mod test_send;
 pub mod tested;

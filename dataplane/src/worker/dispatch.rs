@@ -92,9 +92,9 @@ pub(super) enum Effect {
     Match(Question),
     /// End what waits in a lane, step by step.
     EndLane(LaneEnd),
-    /// The same, of what waits there by the store's present time: what comes after that may be meant
-    /// to be delivered.
-    EndLaneSoFar(LaneEnd),
+    /// The same, of what is as old by the store's clock; of what is there by its present time, where
+    /// that is nothing: what comes after may be meant to be delivered.
+    EndLaneOlder(LaneEnd, Duration),
     /// Close a lane in the store.
     CloseLane(LaneClose),
     /// Open a lane in the store.

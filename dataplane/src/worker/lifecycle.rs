@@ -115,13 +115,13 @@ impl Driver {
                     let (of, telemetry) = (self.named(end.lane), self.options.telemetry.clone());
                     self.in_background(end_lane(self.queue(), end, of, telemetry));
                 }
-                Effect::EndLaneSoFar(end) => {
+                Effect::EndLaneOlder(end, age) => {
                     let (queue, telemetry) = (self.queue(), self.options.telemetry.clone());
                     let of = self.named(end.lane);
                     self.in_background(async move {
                         let now = persist("ask for the time", || queue.now()).await;
                         let Some(now) = now else { return };
-                        let before = Some(now.plus(Duration::from_millis(1)));
+                        let before = Some(now.plus(Duration::from_millis(1)).minus(age));
                         end_lane(queue, LaneEnd { before, ..end }, of, telemetry).await;
                     });
                 }

@@ -79,7 +79,7 @@ impl Dispatcher {
         if reason == EndReason::SubscriptionDisabled {
             self.end_lane_so_far(lane, reason);
         } else {
-            self.end_lane(lane, DeliveryState::Cancelled, reason, None);
+            self.end_lane(lane, DeliveryState::Cancelled, reason);
         }
     }
 

@@ -225,7 +225,7 @@ impl Dispatcher {
         let Some(lane) = self.snapshot.lane(key.lane).cloned() else {
             let reason = self.gone(event);
             self.cancel(place.token, held, reason, intake);
-            self.end_lane(key.lane, DeliveryState::Cancelled, reason, None);
+            self.end_lane(key.lane, DeliveryState::Cancelled, reason);
             return;
         };
         let to = if lane.state == SubscriptionState::Disabled {
@@ -235,7 +235,7 @@ impl Dispatcher {
             tell_held_back(&key, event);
             Some(HELD_BACK)
         } else if lane.holds() {
-            self.hold(&lane, intake.wall);
+            self.hold(&lane);
             Some(Transition::Waiting(PendingReason::Paused))
         } else if self.draining || self.in_flight >= self.limits.max_in_flight {
             Some(Transition::Waiting(PendingReason::Queued))
@@ -314,38 +314,34 @@ impl Dispatcher {
     }
 
     /// Keeps a paused lane closed in the store, and ends what waited in it for too long.
-    fn hold(&mut self, lane: &Lane, wall: Timestamp) {
+    fn hold(&mut self, lane: &Lane) {
         self.effects.push(Effect::CloseLane(LaneClose {
             lane: lane.lane,
             wait: PAUSE_PROBE,
             reason: PendingReason::Paused,
         }));
-        let before = wall.minus(pregon_core::limits::PAUSED_KEPT);
-        self.end_lane(lane.lane, DeliveryState::Failed, EndReason::Expired, Some(before));
+        // Not by the clock of this node, which may be wrong for a while.
+        let (lane, state, reason) = (lane.lane, DeliveryState::Failed, EndReason::Expired);
+        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
+        self.once(Effect::EndLaneOlder(end, pregon_core::limits::PAUSED_KEPT));
     }
 
     /// Cancels what waits in a lane now; its subscription may be resumed before that is done.
     pub(super) fn end_lane_so_far(&mut self, lane: LaneNo, reason: EndReason) {
         let state = DeliveryState::Cancelled;
         let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
-        self.once(Effect::EndLaneSoFar(end));
+        self.once(Effect::EndLaneOlder(end, Duration::ZERO));
     }
 
-    pub(super) fn end_lane(
-        &mut self,
-        lane: LaneNo,
-        state: DeliveryState,
-        reason: EndReason,
-        before: Option<Timestamp>,
-    ) {
-        let end = LaneEnd { lane, state, reason, before, limit: STEP_MAX };
+    pub(super) fn end_lane(&mut self, lane: LaneNo, state: DeliveryState, reason: EndReason) {
+        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
         self.once(Effect::EndLane(end));
     }
 
     /// Asks the loop for something, unless it was asked for the same just now.
     fn once(&mut self, effect: Effect) {
-        let (Effect::EndLane(end) | Effect::EndLaneSoFar(end)) = &effect else { return };
-        let asked = |known: &Effect| matches!(known, Effect::EndLane(other) | Effect::EndLaneSoFar(other) if other == end);
+        let (Effect::EndLane(end) | Effect::EndLaneOlder(end, _)) = &effect else { return };
+        let asked = |known: &Effect| matches!(known, Effect::EndLane(other) | Effect::EndLaneOlder(other, _) if other == end);
         if !self.effects.iter().any(asked) {
             self.effects.push(effect);
         }

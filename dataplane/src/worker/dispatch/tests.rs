@@ -170,7 +170,7 @@ impl Rig {
                 None
             }
             Effect::EndLane(_)
-            | Effect::EndLaneSoFar(_)
+            | Effect::EndLaneOlder(..)
             | Effect::CloseLane(_)
             | Effect::OpenLane(_)
             | Effect::Disable(..) => None,
