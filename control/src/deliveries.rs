@@ -8,6 +8,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
@@ -22,6 +23,7 @@ use pregon_proto::v1::delivery_service_server::DeliveryService;
 use pregon_rpc::caller::Caller;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery, EventStage};
 use pregon_store::queue::Cancelled;
+use tokio::time::Instant;
 
 use crate::Control;
 use crate::commit::How;
@@ -83,6 +85,26 @@ const EVENTS: usize = 32;
 const DELIVERIES: usize = 100;
 /// Calls to the store that one page makes at most; filters may leave each of them empty.
 const CALLS: usize = 20;
+/// How long more calls are made for a page that has nothing yet.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The calls that one page makes.
+struct Looks {
+    calls: usize,
+    until: Instant,
+}
+
+impl Looks {
+    fn begin() -> Self {
+        Self { calls: 0, until: Instant::now() + PATIENCE }
+    }
+
+    /// Whether there may be another one.
+    fn goes_on(&mut self, found: usize) -> bool {
+        self.calls += 1;
+        self.calls <= CALLS || (found == 0 && Instant::now() < self.until)
+    }
+}
 
 fn event_size(event: &Event) -> usize {
     // Beside the data: names, id and type, twice 128 bytes at most, and some times.
@@ -173,7 +195,8 @@ impl Control {
     ) -> Result<(Vec<Event>, Option<String>), Refusal> {
         let (mut place, mut limit) = (paging.from.clone(), EVENTS);
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for _ in 0..CALLS {
+        let mut looks = Looks::begin();
+        while looks.goes_on(items.len()) {
             let want = limit.min(paging.size - items.len());
             let page = self.store.log.events(query, place.as_deref(), want).await?;
             let more: usize = page.items.iter().map(event_size).sum();
@@ -306,7 +329,8 @@ impl Control {
         paging: &Paging,
     ) -> Result<(Vec<DeliveryRecord>, Option<String>), Refusal> {
         let (mut place, mut items) = (paging.from.clone(), Vec::new());
-        for _ in 0..CALLS {
+        let mut looks = Looks::begin();
+        while looks.goes_on(items.len()) {
             let want = DELIVERIES.min(paging.size - items.len());
             let page = self.store.log.deliveries(query, place.as_deref(), want).await?;
             // The store goes by the event's time; a replay came later.

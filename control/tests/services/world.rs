@@ -208,20 +208,14 @@ impl World {
         names.filter(|name| name != pregon_store::author::AUTHOR).collect()
     }
 
+    /// Publishes events without ids.
+    pub async fn publish_many(&self, tenant: &str, count: usize) {
+        let events = vec![new_event(tenant, None, "{}"); count];
+        self.store.queue.publish(events).await.unwrap();
+    }
+
     pub async fn publish(&self, tenant: &str, id: Option<&str>, data: &str) -> Position {
-        let event = NewEvent {
-            tenant: TenantId::parse(tenant).unwrap(),
-            id: id.map(|id| EventId::parse(id).unwrap()),
-            version: 0,
-            event_type: EventTypeId::parse("order.captured").unwrap(),
-            environment: Environment::Live,
-            occur_time: None,
-            since: None,
-            min_revision: 0,
-            trace: None,
-            attributes: Default::default(),
-            data: Bytes::copy_from_slice(data.as_bytes()),
-        };
+        let event = new_event(tenant, id, data);
         match self.store.queue.publish(vec![event]).await.unwrap()[0] {
             Published::Accepted { position, .. } => position,
             Published::IdReused => panic!("the id was used before"),
@@ -351,6 +345,22 @@ impl World {
         let failed = Transition::Failed(EndReason::AttemptsExhausted);
         let keys = self.settle_new(&[lane], failed).await;
         format!("tenants/acme/deliveries/{}", keys[0])
+    }
+}
+
+fn new_event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
+    NewEvent {
+        tenant: TenantId::parse(tenant).unwrap(),
+        id: id.map(|id| EventId::parse(id).unwrap()),
+        version: 0,
+        event_type: EventTypeId::parse("order.captured").unwrap(),
+        environment: Environment::Live,
+        occur_time: None,
+        since: None,
+        min_revision: 0,
+        trace: None,
+        attributes: Default::default(),
+        data: Bytes::copy_from_slice(data.as_bytes()),
     }
 }
 
