@@ -32,6 +32,7 @@ mod outcomes;
 mod pages;
 mod pause;
 mod planes;
+mod quota;
 mod replay;
 mod retries;
 mod settings;
