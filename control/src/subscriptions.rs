@@ -32,6 +32,7 @@ pub(crate) use test::Tests;
 
 mod edit;
 mod health;
+mod hints;
 pub(crate) mod preview;
 mod state;
 mod test;
@@ -181,8 +182,9 @@ impl Control {
         let contract = leans.get(&contract)?;
         let birth = self.birth(name, edit, contract, &family, how.validate_only).await?;
         let plan = leans.change(birth.plan, [(contract.id(), 1)]);
+        let hints = self.hints(&birth.subscription.value).await?;
         let subscription = Some(to_wire(&birth.subscription, birth.secrets));
-        let answer = v1::CreateSubscriptionResponse { subscription, ..Default::default() };
+        let answer = v1::CreateSubscriptionResponse { subscription, hints, ..Default::default() };
         self.commit(plan, answer, how).await
     }
 

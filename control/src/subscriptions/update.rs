@@ -89,7 +89,8 @@ impl Control {
         let contract = leans.get(&contract)?;
         let birth = self.birth(update.name, &all, contract, &family, how.validate_only).await?;
         let plan = leans.change(birth.plan, [(contract.id(), 1)]);
-        self.commit(plan, answer(&birth.subscription, birth.secrets), &how).await
+        let hints = self.hints(&birth.subscription.value).await?;
+        self.commit(plan, answer(&birth.subscription, birth.secrets, hints), &how).await
     }
 
     async fn try_change_subscription(
@@ -125,7 +126,8 @@ impl Control {
         };
         let plan = if touched { counted(&leans, plan, before, &now) } else { plan };
         let how = How::plain(update.request.validate_only);
-        self.commit(plan, answer(&Stored::new(now), live), &how).await
+        let hints = self.hints(&now).await?;
+        self.commit(plan, answer(&Stored::new(now), live, hints), &how).await
     }
 
     /// Puts a subscription back to PENDING_APPROVAL where it must be.
@@ -166,7 +168,11 @@ fn counted(leans: &Leans<'_>, plan: Plan, before: &Subscription, now: &Subscript
     leans.change(plan, [(&before.contract, -1), (&now.contract, 1)])
 }
 
-fn answer(subscription: &Stored<Subscription>, secrets: u32) -> v1::UpdateSubscriptionResponse {
+fn answer(
+    subscription: &Stored<Subscription>,
+    secrets: u32,
+    hints: Vec<String>,
+) -> v1::UpdateSubscriptionResponse {
     let subscription = Some(to_wire(subscription, secrets));
-    v1::UpdateSubscriptionResponse { subscription, ..Default::default() }
+    v1::UpdateSubscriptionResponse { subscription, hints, ..Default::default() }
 }

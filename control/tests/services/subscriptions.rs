@@ -376,3 +376,31 @@ async fn documents_are_what_nodes_read() {
     let Some(Resource::Subscription(it)) = world.stored(ERP).await else { panic!("not there") };
     assert_eq!((it.url.as_str(), it.max_pending), (crate::world::URL, 0));
 }
+
+/// A type that does not exist yet may be meant so, and is said.
+#[tokio::test]
+async fn a_type_that_does_not_exist_is_hinted_at() {
+    let world = World::with_tenant().await;
+    world.event_type("order.captured").await;
+    let with = |types: &[&str]| v1::Subscription {
+        event_types: types.iter().map(|&it| it.to_owned()).collect(),
+        ..crate::world::subscription()
+    };
+    let request = v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription_id: "erp".into(),
+        subscription: Some(with(&["order.captured", "order.capturedd", "invoice.*", "*"])),
+        ..Default::default()
+    };
+    let created = ask!(world.subscriptions, create_subscription, request).unwrap();
+    assert_eq!(created.hints, ["eventTypes/order.capturedd does not exist yet"]);
+    let name = created.subscription.unwrap().name;
+    let subscription = v1::Subscription { name, ..with(&["order.captured"]) };
+    let request = v1::UpdateSubscriptionRequest {
+        subscription: Some(subscription),
+        update_mask: crate::world::mask(&["event_types"]),
+        ..Default::default()
+    };
+    let updated = ask!(world.subscriptions, update_subscription, request).unwrap();
+    assert_eq!(updated.hints, Vec::<String>::new());
+}
