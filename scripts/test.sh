@@ -48,6 +48,19 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --workspace --locked "$@" 2>&1 | tee "$log"
 
+# Servers that can say when their disk has a write. What no server changes is left out, and so is a run with arguments.
+for server in redis-server-8 valkey-server-9; do
+    if [ $# -gt 0 ]; then break; fi
+    step "the engine and load on $server"
+    if ! command -v "$server" >/dev/null; then
+        echo "SKIPPED: there is no $server; scripts/tools.sh says why"
+        continue
+    fi
+    export PREGON_TEST_REDIS=$server PREGON_TEST_EVENTS=2000
+    cargo test --workspace --locked --test conformance_redis -- --skip histories 2>&1 | tee -a "$log"
+    cargo test --workspace --locked --test e2e planes::load::a_node_ -- --skip confirmed 2>&1 | tee -a "$log"
+done
+
 # The sum of cargo's summaries, one for each test program.
 step "done"
 awk '/^test result: /{ passed += $4; failed += $6; skipped += $8 }

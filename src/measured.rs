@@ -115,6 +115,7 @@ measured! {
         get(names: &[String]) -> Vec<Option<Document>>;
         list(range: ListRange) -> Vec<Document>;
         head() -> Head;
+        head_if_writable() -> Head;
         head_at(revision: i64) -> Option<Head>;
         documents(after: &str, limit: usize) -> Vec<Document>;
         next_lane() -> LaneNo;
@@ -173,6 +174,10 @@ measured! {
 
     fn durability(&self) -> Durability {
         self.0.durability()
+    }
+
+    fn answers_within(&self) -> Duration {
+        self.0.answers_within()
     }
 
     async fn wait(&self, at_most: Duration) {

@@ -67,7 +67,7 @@ impl Serving {
         &self.health
     }
 
-    /// From now on, health says whether the store answers and nothing else is the matter, once
+    /// From now on, health says whether the store takes writes and nothing else is the matter, once
     /// `first`, the configuration, is there.
     pub fn follow(
         &self,
@@ -139,7 +139,7 @@ async fn watch_turns(health: &Health, turns: impl Fn() -> u64) {
 async fn follow(store: &dyn ConfigStore, health: &Health, mut faults: Vec<Fault>) {
     let mut answered = None;
     loop {
-        let answer = store.head().await;
+        let answer = store.head_if_writable().await;
         let answers = answer.is_ok();
         if answered != Some(answers) {
             match &answer {

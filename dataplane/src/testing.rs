@@ -240,6 +240,10 @@ impl Queue for FakeQueue {
         panic!("not used")
     }
 
+    fn answers_within(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
         self.calls.lock().unwrap().push(events.len());
         self.gate.acquire().await.unwrap().forget();

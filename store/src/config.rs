@@ -156,6 +156,11 @@ pub trait ConfigStore: Send + Sync {
     /// Where the configuration stands.
     async fn head(&self) -> Result<Head, StoreError>;
 
+    /// The same, of a store that takes writes: one that only answers is not ready.
+    async fn head_if_writable(&self) -> Result<Head, StoreError> {
+        self.head().await
+    }
+
     /// The head as it was at a revision, if the change log still reaches back to it: what
     /// [`Self::changes`] goes on from.
     async fn head_at(&self, revision: i64) -> Result<Option<Head>, StoreError>;

@@ -264,6 +264,10 @@ pub trait Queue: Send + Sync {
     /// earlier one is outstanding.
     async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError>;
 
+    /// How long a publish may take until it is given up: longer where it waits for a disk that is
+    /// synced once a second.
+    fn answers_within(&self) -> Duration;
+
     /// Accepts events, each on its own, at the store's stated durability. Answers in order.
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError>;
 

@@ -11,8 +11,9 @@
 //! answer is sent again under the same operation's sequence, and answered as it was the first
 //! time; a copy that comes later than its successor is refused. Time is Redis's own.
 //!
-//! Which file does what: `keys` names every key; `link` keeps connections; `script` runs what is in
-//! `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
+//! Which file does what: `keys` names every key; `link` keeps connections, and `look`
+//! finds out why there is none; `sure` confirms
+//! writes; `script` runs what is in `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
 //! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
 //! `steps`; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
 //! what happened, and `watch` as it happens; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
@@ -45,6 +46,7 @@ mod lane_log;
 mod link;
 mod log;
 mod log_entry;
+mod look;
 mod nodes;
 mod open;
 mod publish;
@@ -56,6 +58,7 @@ mod server;
 mod settle;
 mod single;
 mod steps;
+mod sure;
 mod test_sends;
 mod token;
 mod value;

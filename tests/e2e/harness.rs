@@ -13,6 +13,7 @@ pub mod receiver;
 pub mod redis;
 pub mod shop;
 pub mod standalone;
+pub mod switch;
 pub mod telling;
 pub mod tls;
 pub mod verifier;

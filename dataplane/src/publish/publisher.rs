@@ -3,14 +3,17 @@
 //! Callers put events into a queue and wait for their own answer. A few pipelines take what is
 //! there, up to a batch, and make one call to the store of it; while it is under way, the next
 //! batch gathers. So an idle node stores an event at once, in a call of its own, and a busy one
-//! stores many with each; nothing waits for a batch to fill.
+//! stores many with each; nothing waits for a batch to fill. A store whose disk is synced once a
+//! second confirms many calls with one sync, so there a call that waits for it makes room for the
+//! next.
 //!
 //! What waits is bounded in memory. An event whose caller gave up before it was sent to the store
-//! is not sent at all.
+//! is not sent at all, and a call is given up when all its callers have.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::NewEvent;
 use pregon_store::queue::{BATCH_MAX, Published};
@@ -18,8 +21,10 @@ use pregon_store::{Queue, StoreError};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long a caller waits for the store's answer.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// A store that may take longer than this to answer waits for a disk that is synced once a second.
+const PROMPT: Duration = Duration::from_secs(2);
+/// After how long a call to such a store makes room for the next.
+const NEXT_AFTER: Duration = Duration::from_millis(20);
 /// A call that takes longer makes room for the next; its callers are gone by then.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// Calls under way at once: while the store works on one, the other is made ready.
@@ -27,7 +32,7 @@ const PIPELINES: usize = 2;
 /// Data in one call, unless one event alone has more.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// What may wait, in units of a KiB and one for each event: as many small events as a node stores
-/// within [`ANSWER_WITHIN`], and 64 MiB at most.
+/// within the time that callers wait, and 64 MiB at most.
 const ROOM: u32 = 64 * 1024;
 /// When to come back to a node that has no room: by then most of what waited is stored.
 const SHED_WAIT: Duration = Duration::from_secs(1);
@@ -38,6 +43,8 @@ pub struct Publisher {
     queue: Arc<dyn Queue>,
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    /// How long a caller waits for the store's answer.
+    answers_within: Duration,
 }
 
 /// An event on its way to the store.
@@ -71,15 +78,16 @@ impl Publisher {
         for _ in 0..PIPELINES {
             tokio::spawn(pipeline(Arc::clone(&intake), Arc::clone(&queue), Arc::clone(&room)));
         }
-        Self { queue, sender, room }
+        let answers_within = queue.answers_within();
+        Self { queue, sender, room, answers_within }
     }
 
     /// Stores one event, together with whatever others there are.
     ///
     /// # Errors
     ///
-    /// LOAD_SHED when too much waits; STORE_UNAVAILABLE when the outcome is not known after
-    /// 2 seconds; what the store says.
+    /// LOAD_SHED when too much waits; STORE_UNAVAILABLE when the outcome is not known in the time
+    /// that the store says; what the store says.
     pub async fn publish(&self, event: NewEvent) -> Result<Published, Refusal> {
         self.enqueue(event)?.answer().await
     }
@@ -94,7 +102,7 @@ impl Publisher {
     /// Puts an event into the queue as soon as there is room.
     pub(super) async fn enqueue_in_turn(&self, event: NewEvent) -> Result<Ticket, Refusal> {
         let cost = cost(&event);
-        match timeout(ANSWER_WITHIN, self.room.acquire_many(cost)).await {
+        match timeout(self.answers_within, self.room.acquire_many(cost)).await {
             Ok(Ok(permit)) => permit.forget(),
             Ok(Err(_)) | Err(_) => return Err(shed()),
         }
@@ -104,7 +112,7 @@ impl Publisher {
     fn send(&self, event: NewEvent, cost: u32) -> Result<Ticket, Refusal> {
         let (reply, answer) = oneshot::channel();
         match self.sender.try_send(Waiting { event, cost, reply }) {
-            Ok(()) => Ok(Ticket { reply: answer, deadline: Instant::now() + ANSWER_WITHIN }),
+            Ok(()) => Ok(Ticket { reply: answer, deadline: Instant::now() + self.answers_within }),
             Err(_) => {
                 self.room.add_permits(cost as usize);
                 Err(shed())
@@ -125,13 +133,13 @@ impl Publisher {
         let _room = self.room.try_acquire_many(cost).map_err(|_| shed())?;
         let calls = slices(events).into_iter().map(|slice| async {
             let count = slice.len();
-            match timeout(ANSWER_WITHIN, store(&*self.queue, slice)).await {
+            match timeout(self.answers_within, store(&*self.queue, slice)).await {
                 Ok(Ok(answers)) => answers.into_iter().map(Ok).collect(),
                 Ok(Err(error)) => vec![Err(said(error)); count],
                 Err(_) => vec![Err(unanswered()); count],
             }
         });
-        Ok(futures::future::join_all(calls).await.concat())
+        Ok(join_all(calls).await.concat())
     }
 
     /// Units of room that are free.
@@ -194,21 +202,35 @@ async fn pipeline(intake: Arc<Mutex<Intake>>, queue: Arc<dyn Queue>, room: Arc<S
         let gathered = intake.lock().await.gather().await;
         let Some(batch) = gathered else { return };
         let cost: usize = batch.iter().map(|waiting| waiting.cost as usize).sum();
-        flush(&*queue, batch).await;
-        room.add_permits(cost);
+        if queue.answers_within() <= PROMPT {
+            flush(&*queue, batch).await;
+            room.add_permits(cost);
+            continue;
+        }
+        let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
+        let under_way = tokio::spawn(async move {
+            flush(&*queue, batch).await;
+            room.add_permits(cost);
+        });
+        // It goes on by itself.
+        let _ = timeout(NEXT_AFTER, under_way).await;
     }
 }
 
 /// One call, and the answers to all who wait for it.
 async fn flush(queue: &dyn Queue, batch: Vec<Waiting>) {
     let waiting = batch.into_iter().filter(|waiting| !waiting.reply.is_closed());
-    let (events, replies): (Vec<_>, Vec<_>) =
+    let (events, mut replies): (Vec<_>, Vec<_>) =
         waiting.map(|waiting| (waiting.event, waiting.reply)).unzip();
     if events.is_empty() {
         return;
     }
+    let stored = tokio::select! {
+        stored = timeout(CALL_WITHIN, store(queue, events)) => stored,
+        _ = join_all(replies.iter_mut().map(oneshot::Sender::closed)) => return,
+    };
     // Whoever gave up meanwhile needs no answer: a failed send is nothing.
-    match timeout(CALL_WITHIN, store(queue, events)).await {
+    match stored {
         Ok(Ok(answers)) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
                 let _ = reply.send(Ok(answer));
@@ -260,7 +282,7 @@ fn shed() -> Refusal {
 }
 
 fn unanswered() -> Refusal {
-    said(StoreError::Unavailable("no answer within 2 s".into()))
+    said(StoreError::Unavailable("no answer in time".into()))
 }
 
 /// What a store's error means for a publish.

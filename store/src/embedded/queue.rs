@@ -25,6 +25,9 @@ fn known(partition: PartitionNo) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(format!("there is no partition {partition}")))
 }
 
+/// How long a publish may take: its disk is synced at once.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
 #[async_trait]
 impl Queue for Handle {
     fn partitions(&self) -> PartitionNo {
@@ -33,6 +36,10 @@ impl Queue for Handle {
 
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn answers_within(&self) -> Duration {
+        ANSWERS_WITHIN
     }
 
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {

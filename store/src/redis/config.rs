@@ -23,7 +23,7 @@ use super::fault::{Fault, Result, bad};
 use super::keys::ConfigKey;
 use super::link::Link;
 use super::scripts::Scripts;
-use super::server::Promise;
+use super::sure::{Confirmer, Proof};
 use super::value::{self, Blob};
 use super::watcher::Watcher;
 use super::{Ahead, log_entry};
@@ -43,9 +43,9 @@ const BETWEEN: char = '\0';
 /// The configuration of one Redis.
 pub(super) struct Config {
     link: Link,
-    /// Where commits go: what waits for replicas or the disk holds up what follows.
+    /// Where commits go, which are large.
     publish: Link,
-    promise: Promise,
+    confirmer: Confirmer,
     watcher: Watcher,
     scripts: Scripts,
     ahead: Ahead,
@@ -59,17 +59,33 @@ struct Meta {
 
 impl Config {
     /// Calls over `link`, commits over `publish`, and follows over `follow`, which nobody else has.
-    pub fn new(link: Link, publish: Link, follow: Link, promise: Promise, ahead: Ahead) -> Self {
+    pub fn new(
+        link: Link,
+        publish: Link,
+        follow: Link,
+        confirmer: Confirmer,
+        ahead: Ahead,
+    ) -> Self {
         let (watcher, scripts) = (Watcher::new(follow), Scripts::new());
-        Self { link, publish, promise, watcher, scripts, ahead }
+        Self { link, publish, confirmer, watcher, scripts, ahead }
     }
 
     async fn try_commit(&self, commit: Commit) -> Result<Committed> {
-        let args = self.commit_args(&commit)?;
+        let id: [u8; 16] = random()?;
+        let args = self.commit_args(id, &commit)?;
         let meta = ConfigKey::Meta.to_string();
         let (code, revision, text): (u8, i64, Blob) =
-            self.promise.run(&self.publish, &self.scripts.commit, &meta, &args).await?;
+            self.publish.run(&self.scripts.commit, &meta, &args).await?;
         let text = Bytes::from(text.0);
+        let wrote = match (code, &commit.request) {
+            (0, _) => Some(ConfigKey::Commit(id)),
+            // What was asked for first may not be at its level yet.
+            (2, Some(request)) => Some(ConfigKey::Request(request.id)),
+            _ => None,
+        };
+        if let Some(key) = wrote {
+            self.confirmer.confirm(Proof::Key(key.to_string())).await?;
+        }
         match code {
             0 => Ok(Committed::Done { revision }),
             1 => Ok(Committed::Conflict {
@@ -83,8 +99,7 @@ impl Config {
     }
 
     /// As `commit.lua` reads them.
-    fn commit_args(&self, commit: &Commit) -> Result<Vec<Vec<u8>>> {
-        let id: [u8; 16] = random()?;
+    fn commit_args(&self, id: [u8; 16], commit: &Commit) -> Result<Vec<Vec<u8>>> {
         let nonce = u32::from_le_bytes(random()?);
         let (kind, entry) = log_entry::write(&commit.write)?;
         let (request, digest, reply) = match &commit.request {
@@ -194,6 +209,17 @@ impl Config {
 
     async fn try_head(&self) -> Result<Head> {
         Ok(read_meta(self.link.query(&meta_cmd()).await?)?.head)
+    }
+
+    /// A delete of nothing is refused where writes are: on a replica, after a disk's error, or with
+    /// too few replicas. It runs where memory is short, and it leaves no trace.
+    async fn try_head_if_writable(&self) -> Result<Head> {
+        let mut look = Pipeline::with_capacity(2);
+        look.cmd("DEL").arg(ConfigKey::None.to_string());
+        look.add_command(meta_cmd());
+        let [deleted, meta] = value::exactly(self.link.pipeline(&look).await?)?;
+        value::count(deleted)?;
+        Ok(read_meta(meta)?.head)
     }
 
     async fn try_head_at(&self, revision: i64) -> Result<Option<Head>> {
@@ -339,6 +365,10 @@ impl ConfigStore for Config {
 
     async fn head(&self) -> std::result::Result<Head, StoreError> {
         Ok(self.try_head().await?)
+    }
+
+    async fn head_if_writable(&self) -> std::result::Result<Head, StoreError> {
+        Ok(self.try_head_if_writable().await?)
     }
 
     async fn head_at(&self, revision: i64) -> std::result::Result<Option<Head>, StoreError> {

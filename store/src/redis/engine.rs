@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pregon_core::id::PartitionNo;
-use redis::{Client, Value};
+use redis::Value;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -17,6 +17,8 @@ use super::link::Link;
 use super::open::Parts;
 use super::script::Script;
 use super::server::Promise;
+use super::steps::STEPS;
+use super::sure::{Confirmer, Proof};
 use super::watch::Tip;
 use super::{Ahead, History, RedisOptions, token};
 use crate::StoreError;
@@ -134,19 +136,19 @@ fn locked<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub struct Engine {
     /// For all calls but publishes.
     pub(super) main: Link,
-    /// For publishes: what waits for a disk or a replica holds up what follows it.
+    /// For publishes, which are large.
     pub(super) publish: Link,
     /// For the bell.
     pub(super) block: Link,
-    /// For connections of their own: each test send waits on one.
-    pub(super) client: Client,
     /// Where the log ended a moment ago, for who watches it.
     pub(super) tip: Tip,
     /// How many more test sends this process may have under way.
     pub(super) tests: Semaphore,
     pub(super) partitions: Vec<Partition>,
-    /// What the server promises, and what a publish waits for.
+    /// What the server promises.
     pub(super) promise: Promise,
+    /// What a publish waits for after it ran.
+    pub(super) confirmer: Confirmer,
     pub(super) history: History,
     /// Names this process: no token and no sequence of it was ever another's.
     pub(super) incarnation: u64,
@@ -168,13 +170,13 @@ impl Engine {
             main: parts.main,
             publish: parts.publish,
             block: parts.block,
-            client: parts.client,
             tip: Tip::default(),
             tests: Semaphore::new(TESTS_MAX),
             partitions: (0..parts.partitions)
                 .map(|p| Partition::new(p, parts.partitions))
                 .collect(),
             promise: parts.promise,
+            confirmer: parts.confirmer,
             history: options.history.clone(),
             incarnation: random()?,
             ahead: options.ahead.clone(),
@@ -227,9 +229,22 @@ impl Engine {
     ) -> Result<T> {
         let mut sequence = partition.sequences[kind as usize].lock().await;
         *sequence += 1;
+        self.send(&self.main, partition, script, Some((kind, *sequence)), args).await
+    }
+
+    /// Publishes; and says by what it is known to be there, for it is not confirmed yet.
+    pub(super) async fn publish<T: DeserializeOwned>(
+        &self,
+        partition: &Partition,
+        args: Args,
+    ) -> Result<(T, Proof)> {
+        let kind = Kind::Publish;
+        let mut sequence = partition.sequences[kind as usize].lock().await;
+        *sequence += 1;
         let operation = Some((kind, *sequence));
-        let link = if kind == Kind::Publish { &self.publish } else { &self.main };
-        self.send(link, partition, script, operation, args).await
+        let answer = self.send(&self.publish, partition, &STEPS.publish, operation, args).await?;
+        let (key, field) = (partition.keys.key(Key::Ops), self.field(kind));
+        Ok((answer, Proof::Operation { key, field, sequence: *sequence }))
     }
 
     async fn send<T: DeserializeOwned>(
@@ -240,16 +255,10 @@ impl Engine {
         operation: Option<(Kind, u64)>,
         args: Args,
     ) -> Result<T> {
-        let publish = matches!(operation, Some((Kind::Publish, _)));
         let mut args = self.head(partition, operation, args);
         for again in [true, false] {
             let key = &partition.marks;
-            let answer = if publish {
-                self.promise.run(link, script, key, &args).await
-            } else {
-                link.run(script, key, &args).await
-            };
-            match answer {
+            match link.run(script, key, &args).await {
                 Err(Fault::Epoch) if again => {
                     self.begin_anew(partition).await?;
                     args[1] = partition.epoch().into_bytes();
@@ -260,6 +269,11 @@ impl Engine {
         Err(Fault::Epoch)
     }
 
+    /// Under which the answer to its last operation of a kind is kept.
+    fn field(&self, kind: Kind) -> String {
+        format!("{:x}:{}", self.incarnation, kind.letter())
+    }
+
     /// A step's arguments behind those that every step has.
     fn head(
         &self,
@@ -268,9 +282,7 @@ impl Engine {
         args: Args,
     ) -> Vec<Vec<u8>> {
         let (field, sequence) = match operation {
-            Some((kind, sequence)) => {
-                (format!("{:x}:{}", self.incarnation, kind.letter()), sequence)
-            }
+            Some((kind, sequence)) => (self.field(kind), sequence),
             None => (String::new(), 0),
         };
         let ahead = self.ahead.millis().to_string();

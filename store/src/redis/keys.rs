@@ -38,6 +38,10 @@ pub(super) enum ConfigKey {
     Commit([u8; 16]),
     /// String: what a request id was answered; the hash names the request.
     Request([u8; 16]),
+    /// String, empty: the small write of a confirmation, for a minute.
+    Sure,
+    /// Nothing: what is deleted to see whether a server takes writes.
+    None,
 }
 
 impl fmt::Display for ConfigKey {
@@ -50,6 +54,8 @@ impl fmt::Display for ConfigKey {
             ConfigKey::Changes => f.write_str("changes"),
             ConfigKey::Nodes => f.write_str("nodes"),
             ConfigKey::Seen => f.write_str("seen"),
+            ConfigKey::Sure => f.write_str("sure"),
+            ConfigKey::None => f.write_str("none"),
             ConfigKey::Commit(id) => write!(f, "op:{}", data_encoding::HEXLOWER.encode(id)),
             ConfigKey::Request(id) => write!(f, "req:{}", data_encoding::HEXLOWER.encode(id)),
         }

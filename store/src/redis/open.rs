@@ -15,6 +15,7 @@ use super::link::Link;
 use super::nodes::Nodes;
 use super::scripts::Scripts;
 use super::server::Promise;
+use super::sure::{Confirmer, Proof};
 use super::value;
 use super::{Redis, RedisOptions};
 
@@ -84,18 +85,18 @@ pub struct Setup {
 pub(super) struct Parts {
     /// For all calls but those below.
     pub main: Link,
-    /// For publishes and commits: waiting for replicas or the disk holds up what follows.
+    /// For publishes and commits, which are large.
     pub publish: Link,
     /// For what blocks at Redis.
     pub block: Link,
-    /// For connections of their own.
-    pub client: Client,
     /// The configuration.
     pub config: Arc<Config>,
     /// The nodes.
     pub nodes: Arc<Nodes>,
     /// What the server promises.
     pub promise: Promise,
+    /// What waits until writes are at their level.
+    pub confirmer: Confirmer,
     /// Its partitions.
     pub partitions: PartitionNo,
 }
@@ -109,7 +110,8 @@ pub async fn setup(options: &RedisOptions, partitions: PartitionNo) -> Result<Se
     if !(1..=PARTITIONS_MAX).contains(&partitions) {
         return Err(OpenError::setting("--partitions", format!("must be 1 to {PARTITIONS_MAX}")));
     }
-    let link = Link::new(&client(options)?).map_err(OpenError::from_fault)?;
+    let client = client(options)?;
+    let link = Link::new(&client).map_err(OpenError::from_fault)?;
     let promise = Promise::read(&link, options).await?;
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| OpenError::Unreachable(error.to_string()))?;
@@ -121,10 +123,12 @@ pub async fn setup(options: &RedisOptions, partitions: PartitionNo) -> Result<Se
     ];
     let args = args.map(String::into_bytes);
     let meta = ConfigKey::Meta.to_string();
-    let (created, epoch, partitions, schema): (u8, String, PartitionNo, u32) = promise
-        .run(&link, &Scripts::new().setup, &meta, &args)
-        .await
-        .map_err(OpenError::from_fault)?;
+    let (created, epoch, partitions, schema): (u8, String, PartitionNo, u32) =
+        link.run(&Scripts::new().setup, &meta, &args).await.map_err(OpenError::from_fault)?;
+    let there = promise.confirm.all(&link, &[&Proof::Key(meta)]).await;
+    if there.map_err(OpenError::from_fault)? != [true] {
+        return Err(OpenError::Unreachable("it lost the store that was just set up".to_owned()));
+    }
     known(schema)?;
     let unreadable = |_| OpenError::Unreachable("the epoch cannot be read".to_owned());
     let epoch = epoch.parse().map_err(unreadable)?;
@@ -143,14 +147,17 @@ pub async fn open(options: RedisOptions) -> Result<Redis, OpenError> {
 /// Connects, checks the server, and reads which store lies in it.
 pub(super) async fn connect(options: &RedisOptions) -> Result<Parts, OpenError> {
     let client = client(options)?;
-    let link = || Link::new(&client).map_err(OpenError::from_fault);
-    let (main, publish, block, follow) = (link()?, link()?, link()?, link()?);
+    let main = Link::new(&client).map_err(OpenError::from_fault)?;
+    let link = || main.another().map_err(OpenError::from_fault);
+    let (publish, block, follow) = (link()?, link()?, link()?);
     let promise = Promise::read(&main, options).await?;
+    let confirmer = Confirmer::start(link()?, promise.confirm);
     let partitions = read_setup(&main).await?;
     let ahead = options.ahead.clone();
-    let config = Config::new(main.clone(), publish.clone(), follow, promise.clone(), ahead.clone());
+    let config =
+        Config::new(main.clone(), publish.clone(), follow, confirmer.clone(), ahead.clone());
     let (config, nodes) = (Arc::new(config), Arc::new(Nodes::new(main.clone(), ahead)));
-    Ok(Parts { main, publish, block, client, config, nodes, promise, partitions })
+    Ok(Parts { main, publish, block, config, nodes, promise, confirmer, partitions })
 }
 
 async fn read_setup(link: &Link) -> Result<PartitionNo, OpenError> {

@@ -4,6 +4,10 @@
 //! waits and goes together. Events without an id may go to any partition: a full flush goes to any
 //! that is free, a smaller one only when no other is under way. Events with an id belong to the
 //! partition that their id names, so that their repeats are seen.
+//!
+//! A flush that ran makes room for the next one, and its events wait to be confirmed at the store's
+//! level together with those of other flushes. What waits is bounded in bytes. An event whose
+//! caller gave up before it was sent is not sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -15,12 +19,12 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::NewEvent;
 use pregon_core::id::{Position, TenantId};
 use pregon_core::limits;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::engine::{Args, Engine, Kind};
+use super::engine::{Args, Engine};
 use super::entry::{self, IdHash};
-use super::fault::{Result, bad};
-use super::steps::STEPS;
+use super::fault::{Fault, Result, bad};
+use super::sure::Proof;
 use crate::StoreError;
 use crate::queue::Published;
 use crate::stored::content_digest;
@@ -31,8 +35,8 @@ const FLUSH_EVENTS: usize = 100;
 const FLUSH_BYTES: usize = 1024 * 1024;
 /// Publish calls that may wait to be taken up; callers wait above it.
 const CALLS: usize = 1024;
-/// Events that may wait for their flush before no more calls are taken up.
-const QUEUED: usize = 16 * 1024;
+/// What may be on its way, in units of a KiB and one for each event; callers wait above it.
+const ROOM: u32 = 64 * 1024;
 
 /// A window of ids: half of what history is kept, and no less than ids are remembered. Three are
 /// kept, so that an event's id is found as long as the event. The first publish of a partition's
@@ -61,6 +65,8 @@ struct Given {
 /// A publish call that is being answered.
 struct Call {
     state: Mutex<CallState>,
+    /// Given back with the last of its events.
+    _room: OwnedSemaphorePermit,
 }
 
 struct CallState {
@@ -71,6 +77,12 @@ struct CallState {
 }
 
 impl Call {
+    /// Whether nobody waits for its answer any more.
+    fn is_gone(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.done.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
     /// Notes what became of one of its events; the last one answers the call.
     fn answer(&self, place: usize, answer: std::result::Result<Published, StoreError>) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -98,6 +110,7 @@ impl Call {
 #[derive(Clone, Debug)]
 pub(super) struct Publisher {
     calls: mpsc::Sender<Vec<Item>>,
+    room: Arc<Semaphore>,
 }
 
 impl Publisher {
@@ -105,7 +118,7 @@ impl Publisher {
     pub fn start(engine: Arc<Engine>) -> Self {
         let (calls, waiting) = mpsc::channel(CALLS);
         tokio::spawn(Flushes::new(engine).run(waiting));
-        Self { calls }
+        Self { calls, room: Arc::new(Semaphore::new(ROOM as usize)) }
     }
 
     /// Accepts events; answers in order.
@@ -116,6 +129,8 @@ impl Publisher {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        let cost = events.iter().map(cost).fold(0, u32::saturating_add).min(ROOM);
+        let room = Arc::clone(&self.room).acquire_many_owned(cost).await;
         let (done, answer) = oneshot::channel();
         let call = Arc::new(Call {
             state: Mutex::new(CallState {
@@ -124,13 +139,20 @@ impl Publisher {
                 failed: None,
                 done: Some(done),
             }),
+            _room: room.map_err(|_| StoreError::Closed)?,
         });
         let items =
             events.into_iter().enumerate().map(|(place, event)| Item::new(event, &call, place));
         let items = items.collect::<Result<Vec<Item>>>()?;
+        drop(call);
         self.calls.send(items).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// Units of room that an event takes.
+fn cost(event: &NewEvent) -> u32 {
+    1 + u32::try_from(event.size() / 1024).unwrap_or(ROOM)
 }
 
 impl Item {
@@ -152,19 +174,28 @@ struct Flushes {
     anywhere: VecDeque<Item>,
     /// Must go to this partition.
     bound: Vec<VecDeque<Item>>,
-    queued: usize,
     busy: Vec<bool>,
     /// Flushes under way that carry events without ids.
     roaming: usize,
     /// Where to look first for a free partition.
     next: usize,
     flying: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// What ran and is not confirmed yet.
+    confirming: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 /// A flush that came back.
 struct Landed {
     partition: usize,
     roaming: bool,
+    ran: Option<Ran>,
+}
+
+/// Events that are there, with the answers that their calls have when they are confirmed.
+struct Ran {
+    items: Vec<Item>,
+    answers: Vec<Published>,
+    proof: Proof,
 }
 
 impl Flushes {
@@ -174,25 +205,29 @@ impl Flushes {
             engine,
             anywhere: VecDeque::new(),
             bound: std::iter::repeat_with(VecDeque::new).take(partitions).collect(),
-            queued: 0,
             busy: vec![false; partitions],
             roaming: 0,
             next: 0,
             flying: FuturesUnordered::new(),
+            confirming: FuturesUnordered::new(),
         }
     }
 
     async fn run(mut self, mut calls: mpsc::Receiver<Vec<Item>>) {
         let mut open = true;
         let mut came = Vec::new();
-        while open || !self.flying.is_empty() {
+        while open || !self.flying.is_empty() || !self.confirming.is_empty() {
             tokio::select! {
                 biased;
                 Some(landed) = self.flying.next() => {
                     self.busy[landed.partition] = false;
                     self.roaming -= usize::from(landed.roaming);
+                    if let Some(ran) = landed.ran {
+                        self.confirming.push(Box::pin(ran.confirm(Arc::clone(&self.engine))));
+                    }
                 }
-                count = calls.recv_many(&mut came, CALLS), if open && self.queued < QUEUED => {
+                Some(()) = self.confirming.next() => continue,
+                count = calls.recv_many(&mut came, CALLS), if open => {
                     open = count > 0;
                     came.drain(..).flatten().for_each(|item| self.enqueue(item));
                 }
@@ -202,7 +237,6 @@ impl Flushes {
     }
 
     fn enqueue(&mut self, item: Item) {
-        self.queued += 1;
         match &item.given {
             None => self.anywhere.push_back(item),
             Some(given) => {
@@ -232,13 +266,12 @@ impl Flushes {
             if flush.items.is_empty() {
                 continue;
             }
-            self.queued -= flush.items.len();
             self.busy[partition] = true;
             self.roaming += usize::from(roams);
             let engine = Arc::clone(&self.engine);
             self.flying.push(Box::pin(async move {
-                flush.send(&engine, partition).await;
-                Landed { partition, roaming: roams }
+                let ran = flush.send(&engine, partition).await;
+                Landed { partition, roaming: roams, ran }
             }));
         }
     }
@@ -252,33 +285,32 @@ struct Flush {
 }
 
 impl Flush {
-    /// Takes in what fits.
+    /// Takes in what fits, but what nobody waits for.
     fn fill(&mut self, from: &mut VecDeque<Item>) {
         while self.items.len() < FLUSH_EVENTS
             && let Some(item) = from.front()
             && (self.items.is_empty() || self.bytes + item.entry.len() <= FLUSH_BYTES)
             && let Some(item) = from.pop_front()
         {
+            if item.call.is_gone() {
+                continue;
+            }
             self.bytes += item.entry.len();
             self.items.push(item);
         }
     }
 
-    /// Sends it and answers its calls.
-    async fn send(mut self, engine: &Engine, partition: usize) {
+    /// Sends it; answers its calls if it did not run.
+    async fn send(mut self, engine: &Engine, partition: usize) -> Option<Ran> {
         let result = match engine.partitions.get(partition) {
             Some(partition) => self.ask(engine, partition).await,
             None => Err(bad("partition", partition)),
         };
         match result {
-            Ok(answers) => {
-                for (item, answer) in self.items.iter().zip(answers) {
-                    item.call.answer(item.place, Ok(answer));
-                }
-            }
+            Ok((answers, proof)) => Some(Ran { items: self.items, answers, proof }),
             Err(fault) => {
-                let error = StoreError::from(fault);
-                self.items.iter().for_each(|item| item.call.answer(item.place, Err(error.clone())));
+                fail(&self.items, fault);
+                None
             }
         }
     }
@@ -287,7 +319,7 @@ impl Flush {
         &mut self,
         engine: &Engine,
         partition: &super::engine::Partition,
-    ) -> Result<Vec<Published>> {
+    ) -> Result<(Vec<Published>, Proof)> {
         let mut without: Vec<(&str, usize)> = Vec::new();
         for item in self.items.iter().filter(|item| item.given.is_none()) {
             let tenant = item.tenant.as_str();
@@ -317,8 +349,9 @@ impl Flush {
                 }
             }
         }
-        let (ms, first, marked): (String, String, Vec<String>) =
-            engine.operate(partition, Kind::Publish, &STEPS.publish, args).await?;
+        let (answer, proof): ((String, String, Vec<String>), Proof) =
+            engine.publish(partition, args).await?;
+        let (ms, first, marked) = answer;
         let (Ok(ms), Ok(first)) = (ms.parse::<u64>(), first.parse::<u64>()) else {
             return Err(bad("a publish's answer", (ms, first)));
         };
@@ -327,7 +360,7 @@ impl Flush {
             duplicate: false,
         };
         if marked.is_empty() {
-            return Ok((first..).take(self.items.len()).map(accepted).collect());
+            return Ok(((first..).take(self.items.len()).map(accepted).collect(), proof));
         }
         if marked.len() != self.items.len() {
             return Err(bad("a publish's answers", marked.len()));
@@ -339,8 +372,28 @@ impl Flush {
                 .map(|position| Published::Accepted { position, duplicate: true })
                 .ok_or_else(|| bad("a publish's answer", mark)),
         };
-        marked.into_iter().map(read).collect()
+        Ok((marked.into_iter().map(read).collect::<Result<_>>()?, proof))
     }
+}
+
+impl Ran {
+    /// Answers its calls when it is at its level.
+    async fn confirm(self, engine: Arc<Engine>) {
+        match engine.confirmer.confirm(self.proof).await {
+            Ok(()) => {
+                for (item, answer) in self.items.iter().zip(self.answers) {
+                    item.call.answer(item.place, Ok(answer));
+                }
+            }
+            Err(fault) => fail(&self.items, fault),
+        }
+    }
+}
+
+/// Answers the calls of these events with what went wrong.
+fn fail(items: &[Item], fault: Fault) {
+    let error = StoreError::from(fault);
+    items.iter().for_each(|item| item.call.answer(item.place, Err(error.clone())));
 }
 
 /// A value of a list that Lua reads.

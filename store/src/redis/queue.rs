@@ -13,7 +13,7 @@ use pregon_core::outcome::EndReason;
 
 use super::engine::Engine;
 use super::publish::Publisher;
-use super::{books, claim, log, read, settle, single};
+use super::{books, claim, link, log, read, settle, single};
 use crate::StoreError;
 use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
@@ -46,6 +46,10 @@ impl Queue for Handle {
 
     async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
         Ok(books::supersede(&self.engine, tenant).await?)
+    }
+
+    fn answers_within(&self) -> Duration {
+        link::PATIENCE + self.engine.promise.confirm.wait()
     }
 
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {

@@ -5,7 +5,7 @@
 //! script answers with one string, MessagePack, so that the answer can be stored as it stands for
 //! a call that is sent again.
 
-use redis::{Cmd, ServerErrorKind, Value};
+use redis::{Cmd, Value};
 use serde::de::DeserializeOwned;
 
 use super::fault::{Fault, Result, bad};
@@ -43,11 +43,6 @@ impl Script {
         }
         cmd
     }
-}
-
-/// Whether Redis answered that it does not know a script by its hash.
-pub(super) fn is_unknown(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }
 
 /// Reads a script's answer.

@@ -6,21 +6,24 @@
 //! such a server is refused whatever the level.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
-use serde::de::DeserializeOwned;
+use redis::Value;
+use tokio::time::Instant;
 
 use super::RedisOptions;
 use super::fault::{Fault, Result};
 use super::link::Link;
 use super::open::OpenError;
-use super::script::{self, Script};
+use super::sure::Confirm;
 use super::value;
 use crate::queue::Durability;
 
-/// How long a write may wait for the disk or for replicas: it fits into a call's patience together
-/// with the call itself.
-const CONFIRM_MS: u64 = 1_000;
+/// A server that syncs once a second cannot confirm so many writes, one after the other, each within
+/// [`SOON`].
+const PROBES: usize = 3;
+/// See [`PROBES`].
+const SOON: Duration = Duration::from_millis(250);
 /// Oldest Redis, and oldest Valkey, that have the commands and script flags used here.
 const REDIS_MIN: Version = Version(7, 0);
 const VALKEY_MIN: Version = Version(7, 2);
@@ -56,18 +59,9 @@ pub(super) struct Facts {
     policy: String,
     max_memory: u64,
     sync: Sync,
+    /// It does not sync while its file is rewritten.
+    pauses: bool,
     replicas: u32,
-}
-
-/// What a write waits for after it ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirm {
-    /// Nothing: the reply is enough.
-    Nothing,
-    /// The server's own disk.
-    Disk,
-    /// So many replicas.
-    Replicas(u32),
 }
 
 /// What acknowledged writes survive, and what is to be done for that.
@@ -77,14 +71,26 @@ pub(super) struct Promise {
     pub durability: Durability,
     /// The server's limit in bytes; none: it has none.
     pub max_memory: Option<u64>,
-    confirm: Confirm,
+    /// What a write waits for.
+    pub confirm: Confirm,
 }
 
 impl Promise {
     /// Reads what the server is, and refuses one that cannot keep the promise.
     pub async fn read(link: &Link, options: &RedisOptions) -> std::result::Result<Self, OpenError> {
-        let facts = Facts::read(link).await.map_err(OpenError::from_fault)?;
+        let facts = match Facts::read(link).await {
+            Ok(facts) => facts,
+            Err(fault @ Fault::Silent(_)) => {
+                let why = link.why().await.map(OpenError::Unreachable);
+                return Err(why.unwrap_or_else(|| OpenError::from_fault(fault)));
+            }
+            Err(fault) => return Err(OpenError::from_fault(fault)),
+        };
         let promise = facts.promise(options.durability, options.replicas)?;
+        if promise.confirm == Confirm::Disk {
+            let early = confirms_early(link).await.map_err(OpenError::from_fault)?;
+            facts.is_believed(early)?;
+        }
         tracing::info!(
             server = facts.name(),
             durability = %promise.durability,
@@ -93,81 +99,16 @@ impl Promise {
         );
         Ok(promise)
     }
-
-    /// The command that follows a write, on the same connection, where the level wants one.
-    /// A write that is sent again must write again, or this waits for nothing.
-    pub fn confirm(&self) -> Option<Cmd> {
-        let (name, counts): (_, &[u32]) = match &self.confirm {
-            Confirm::Nothing => return None,
-            Confirm::Disk => ("WAITAOF", &[1, 0]),
-            Confirm::Replicas(count) => ("WAIT", std::slice::from_ref(count)),
-        };
-        let mut cmd = redis::cmd(name);
-        cmd.arg(counts).arg(CONFIRM_MS);
-        Some(cmd)
-    }
-
-    /// Reads its answer. Too few: the write is there, but not at its level.
-    pub fn confirmed(&self, answer: Value) -> Result<()> {
-        let answer = answer.extract_error()?;
-        let (reached, wanted) = match (self.confirm, answer) {
-            (Confirm::Nothing, _) => return Ok(()),
-            (Confirm::Replicas(wanted), Value::Int(reached)) => (reached, wanted),
-            (Confirm::Disk, Value::Array(counts)) => match counts.first() {
-                Some(Value::Int(reached)) => (*reached, 1),
-                _ => (0, 1),
-            },
-            (Confirm::Disk | Confirm::Replicas(_), _) => (0, 1),
-        };
-        if reached >= i64::from(wanted) {
-            return Ok(());
-        }
-        let where_to = if self.confirm == Confirm::Disk { "disk" } else { "replicas" };
-        let text = format!("written, but {reached} of {wanted} {where_to} confirmed it in time");
-        Err(Fault::Silent(text))
-    }
-
-    /// Runs a script that writes, and waits for what the level wants.
-    pub async fn run<T: DeserializeOwned>(
-        &self,
-        link: &Link,
-        script: &Script,
-        key: &str,
-        args: &[Vec<u8>],
-    ) -> Result<T> {
-        let Some(confirm) = self.confirm() else { return link.run(script, key, args).await };
-        let together = |call: Cmd| {
-            let mut both = Pipeline::with_capacity(2);
-            both.add_command(call);
-            both.add_command(confirm.clone());
-            both
-        };
-        let answers = link.pipeline(&together(script.by_hash(key, args))).await?;
-        let [mut ran, mut sure] = value::exactly(answers)?;
-        if script::is_unknown(&ran) {
-            let answers = link.pipeline(&together(script.whole(key, args))).await?;
-            [ran, sure] = value::exactly(answers)?;
-        }
-        let answer = script::answer(ran)?;
-        self.confirmed(sure)?;
-        Ok(answer)
-    }
 }
 
 impl Facts {
     async fn read(link: &Link) -> Result<Self> {
         let info = value::text(link.query(&redis::cmd("INFO")).await?)?;
-        let mut config = redis::cmd("CONFIG");
-        config.arg("GET").arg("appendfsync");
-        // Managed services forbid it; then this one thing is not known.
-        let sync = match link.query(&config).await {
-            Ok(Value::Array(pair)) => pair.into_iter().nth(1).and_then(|v| value::text(v).ok()),
-            Ok(Value::Map(pairs)) => {
-                pairs.into_iter().next().and_then(|(_, v)| value::text(v).ok())
-            }
-            Ok(_) | Err(_) => None,
-        };
-        Ok(Self::parse(&info, sync.as_deref()))
+        // Managed services forbid it; then these things are not known.
+        let sync = told(link, "appendfsync").await;
+        let pauses = told(link, "no-appendfsync-on-rewrite").await;
+        let facts = Self::parse(&info, sync.as_deref());
+        Ok(Self { pauses: pauses.as_deref() == Some("yes"), ..facts })
     }
 
     fn parse(info: &str, sync: Option<&str>) -> Self {
@@ -192,6 +133,7 @@ impl Facts {
                 ("1", _) => Sync::Untold,
                 (_, _) => Sync::Off,
             },
+            pauses: false,
             replicas: u32::try_from((0..slots).filter(online).count()).unwrap_or(0),
         }
     }
@@ -266,14 +208,22 @@ impl Facts {
 
     fn can_sync(&self) -> std::result::Result<Confirm, OpenError> {
         match self.sync {
+            Sync::Always | Sync::EverySecond | Sync::Never if self.pauses => refuse(
+                "--durability",
+                "fsync wants no-appendfsync-on-rewrite no: with yes, nothing is synced while the \
+                 file is rewritten",
+            ),
             Sync::Always => Ok(Confirm::Nothing),
             Sync::Off => {
                 refuse("--durability", "fsync wants appendonly yes, and the server has no")
             }
-            Sync::EverySecond | Sync::Never | Sync::Untold if self.version >= WAITAOF_MIN => {
-                Ok(Confirm::Disk)
-            }
-            Sync::EverySecond | Sync::Never => refuse(
+            Sync::Never => refuse(
+                "--durability",
+                "fsync wants appendfsync always or everysec: with no, nobody can tell when a write \
+                 is on disk",
+            ),
+            Sync::EverySecond | Sync::Untold if self.version >= WAITAOF_MIN => Ok(Confirm::Disk),
+            Sync::EverySecond => refuse(
                 "--durability",
                 format!("fsync wants appendfsync always on {} (7.2 can wait)", self.name()),
             ),
@@ -283,6 +233,31 @@ impl Facts {
                     "fsync wants appendfsync always on {}, and the server does not tell: CONFIG \
                      GET is refused",
                     self.name()
+                ),
+            ),
+        }
+    }
+
+    /// Whether a confirmation of the disk is to be believed, which came early or did not. Valkey up
+    /// to 9.1 at least confirms with everysec before the file is synced; with always it needs no
+    /// confirmation, and where it does not tell which of the two it has, early may be either.
+    fn is_believed(&self, early: bool) -> std::result::Result<(), OpenError> {
+        let name = self.name();
+        match self.sync {
+            _ if !early => Ok(()),
+            Sync::Untold if !self.valkey => Ok(()),
+            Sync::Untold => refuse(
+                "--durability",
+                format!(
+                    "fsync wants appendfsync always on {name}, and the server does not tell: \
+                     CONFIG GET is refused"
+                ),
+            ),
+            Sync::Off | Sync::Always | Sync::EverySecond | Sync::Never => refuse(
+                "--durability",
+                format!(
+                    "fsync wants appendfsync always on {name}: with everysec it confirms writes \
+                     before they are on disk"
                 ),
             ),
         }
@@ -307,6 +282,30 @@ impl Version {
         let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
         Self(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
+}
+
+/// A setting of the server, if it tells.
+async fn told(link: &Link, name: &str) -> Option<String> {
+    let mut config = redis::cmd("CONFIG");
+    config.arg("GET").arg(name);
+    let value = match link.query(&config).await.ok()? {
+        Value::Array(pair) => pair.into_iter().nth(1),
+        Value::Map(pairs) => pairs.into_iter().next().map(|(_, value)| value),
+        _ => None,
+    };
+    value::text(value?).ok()
+}
+
+/// Whether the server confirms writes sooner than a disk that is synced once a second can.
+async fn confirms_early(link: &Link) -> Result<bool> {
+    for _ in 0..PROBES {
+        let began = Instant::now();
+        Confirm::Disk.all(link, &[]).await?;
+        if began.elapsed() > SOON {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn refuse<T>(setting: &'static str, rule: impl Into<String>) -> std::result::Result<T, OpenError> {

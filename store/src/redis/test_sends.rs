@@ -132,7 +132,7 @@ impl Sent {
     }
 
     async fn wait(&mut self, take_until: Instant, until: Instant) -> Result<Tested> {
-        let link = Link::new(&self.engine.client)?;
+        let link = self.engine.main.another()?;
         let mut answer = self.answer(&link, take_until).await?;
         if answer.is_none() {
             if !self.withdraw(false).await? {

@@ -6,6 +6,8 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
 
 mod configuration;
+mod durability;
+mod failover;
 mod history;
 mod proxy;
 mod queue;

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use crate::proxy::Proxy;
 use crate::server::Server;
 
-const LEASE: Duration = Duration::from_secs(20);
+pub const LEASE: Duration = Duration::from_secs(20);
 const WAITING: Transition = Transition::Waiting(PendingReason::Queued);
 
 pub async fn store(options: &RedisOptions) -> Store {
@@ -78,7 +78,7 @@ pub async fn publish(store: &Store, count: usize) -> Vec<Position> {
     published.into_iter().map(position).collect()
 }
 
-fn claim(node: &str) -> Claim {
+pub fn claim(node: &str) -> Claim {
     Claim { node: NodeId::parse(node).expect("an id"), lease: LEASE }
 }
 
@@ -96,7 +96,7 @@ pub async fn due(store: &Store) -> Batch {
     due.batch.expect("due deliveries")
 }
 
-async fn take_over(store: &Store) -> Vec<Batch> {
+pub async fn take_over(store: &Store) -> Vec<Batch> {
     store.queue.take_over(0, &claim("n2"), 4, 4).await.expect("a takeover").0
 }
 

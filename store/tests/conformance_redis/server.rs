@@ -1,4 +1,5 @@
-//! A private `redis-server` on a socket in a directory of its own.
+//! A private `redis-server` on a socket in a directory of its own. `PREGON_TEST_REDIS` names another
+//! program for all cases; some cases want one of their own, and are skipped where it is missing.
 //!
 //! A shell stands guard: it waits for the end of its standard input, which this process holds, and
 //! then kills the server and removes the directory. So nothing is left behind however the tests
@@ -15,9 +16,23 @@ pub const DATABASES: usize = 1024;
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
 
-const GUARD: &str = "directory=$1; shift; redis-server \"$@\" >>\"$directory/log\" 2>&1 & \
+const GUARD: &str = "directory=$1; shift; \"$@\" >>\"$directory/log\" 2>&1 & \
                      server=$!; cat; kill -KILL $server; wait $server; \
                      [ -e \"$directory/keep\" ] || rm -rf \"$directory\"";
+
+/// A Redis that can say when its disk has a write, as `scripts/tools.sh` fetches it.
+pub const REDIS_8: &str = "redis-server-8";
+/// A Valkey, as `scripts/tools.sh` fetches it.
+pub const VALKEY_9: &str = "valkey-server-9";
+
+/// Whether a program is there; a case without it says that it is skipped.
+pub fn have(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok_and(|it| it.status.success());
+    if !there {
+        eprintln!("SKIPPED: {program} is not in the PATH; scripts/tools.sh fetches it");
+    }
+    there
+}
 
 /// A running server.
 pub struct Server {
@@ -36,13 +51,25 @@ impl Server {
 
     /// In this directory, from the snapshot that lies there if there is one.
     pub fn start_in(directory: PathBuf) -> Self {
+        let program = std::env::var("PREGON_TEST_REDIS");
+        Self::run_in(directory, program.as_deref().unwrap_or("redis-server"), &[])
+    }
+
+    /// This program, with a file that it syncs so often.
+    pub fn synced(program: &str, appendfsync: &str) -> Self {
+        let directory = TempDir::new().expect("a directory").keep();
+        let file = ["--appendonly", "yes", "--appendfsync", appendfsync];
+        Self::run_in(directory, program, &file)
+    }
+
+    fn run_in(directory: PathBuf, program: &str, settings: &[&str]) -> Self {
         let socket = directory.join("socket");
         let _ = std::fs::remove_file(&socket);
         let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "guard"]).arg(&directory);
+        command.args(["-c", GUARD, "guard"]).arg(&directory).arg(program);
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
         command.arg(&socket).arg("--dir").arg(&directory);
-        command.arg("--databases").arg(DATABASES.to_string());
+        command.arg("--databases").arg(DATABASES.to_string()).args(settings);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut guard = command.spawn().expect("sh");
         let life = guard.stdin.take();
@@ -68,6 +95,14 @@ impl Server {
         redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).expect(command[0])
     }
 
+    /// What it says of itself.
+    pub fn info(&self, section: &str) -> String {
+        match self.run(&["INFO", section]) {
+            redis::Value::BulkString(info) => String::from_utf8(info).expect("text"),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Makes it listen on a port of loopback, too.
     pub fn listen(&self) -> u16 {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -79,10 +114,7 @@ impl Server {
 
     /// Stops it where it is, as a machine that hangs; it goes on when the answer is dropped.
     pub fn stop(&self) -> Stopped {
-        let info = match self.run(&["INFO", "server"]) {
-            redis::Value::BulkString(info) => String::from_utf8(info).expect("text"),
-            other => panic!("{other:?}"),
-        };
+        let info = self.info("server");
         let id = info.lines().find_map(|line| line.strip_prefix("process_id:")).expect("its id");
         signal("STOP", id);
         Stopped { id: id.to_owned() }

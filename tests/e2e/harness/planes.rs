@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::process::Process;
 use super::redis::{Keep, Redis};
+use super::switch::Switch;
 use super::telling::Env;
 use super::{Grpcurl, eventually};
 
@@ -18,8 +19,11 @@ use super::{Grpcurl, eventually};
 pub struct Plan<'a> {
     /// Nodes.
     pub nodes: usize,
-    /// What Redis keeps: with [`Keep::Always`] acknowledged means on disk, otherwise in memory.
+    /// What Redis keeps: with [`Keep::Always`] and [`Keep::Confirmed`] acknowledged means on disk,
+    /// otherwise in memory.
     pub keep: Keep,
+    /// What leads to Redis, which can lead to another one; none: its own address.
+    pub through: Option<&'a Switch>,
     /// Settings of every node.
     pub node: &'a [&'a str],
     /// Settings of control and of every node.
@@ -37,6 +41,7 @@ impl Default for Plan<'_> {
         Self {
             nodes: 2,
             keep: Keep::Nothing,
+            through: None,
             node: &[],
             all: &[],
             env: None,
@@ -75,8 +80,12 @@ impl Planes {
         let key = dir.path().join("key");
         // The secrets of tests are no secrets.
         std::fs::write(&key, "42".repeat(32)).expect("a file can be written");
-        let durability = if plan.keep == Keep::Always { "fsync" } else { "memory" };
-        let (url, key) = (redis.url(), key.display().to_string());
+        let durability = match plan.keep {
+            Keep::Always | Keep::Confirmed => "fsync",
+            Keep::Nothing | Keep::EverySecond => "memory",
+        };
+        let url = plan.through.map_or_else(|| redis.url(), |switch| switch.lead_to(redis.port()));
+        let key = key.display().to_string();
         let store = ["--redis-url", &url, "--durability", durability];
         let (status, output) = Process::run(&[&["init"], &store[..]].concat(), &[]).await;
         assert!(status.success(), "{output}");

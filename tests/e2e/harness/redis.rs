@@ -1,4 +1,5 @@
-//! A private `redis-server` on a port of loopback, in a directory of its own.
+//! A private `redis-server` on a port of loopback, in a directory of its own. `PREGON_TEST_REDIS`
+//! names another program for it.
 //!
 //! A shell stands guard: it starts and ends the server as it is told on its standard input, which
 //! this process holds. When that closes it kills the server and removes the directory, so nothing
@@ -18,7 +19,7 @@ use super::eventually;
 
 /// Each word is answered by a line: the id of what was started, or that it is done.
 const GUARD: &str = "directory=$1; shift; server=; while read -r word; do case $word in \
-                     start) redis-server \"$@\" >>\"$directory/log\" 2>&1 & server=$!; \
+                     start) \"$@\" >>\"$directory/log\" 2>&1 & server=$!; \
                      echo $server;; \
                      TERM|KILL) kill -$word $server; wait $server; echo done;; \
                      *) kill -$word $server; echo done;; esac; done; \
@@ -38,8 +39,23 @@ pub enum Keep {
     Nothing,
     /// An append-only file, written to disk each second.
     EverySecond,
+    /// The same, of a server that says when; what is acknowledged waits for it.
+    Confirmed,
     /// An append-only file, on disk before each answer.
     Always,
+}
+
+/// A Redis that can say when its disk has a write, as `scripts/tools.sh` fetches it.
+const CONFIRMING: &str = "redis-server-8";
+
+/// Whether there is such a Redis; a story without it says that it is skipped.
+pub fn confirms() -> bool {
+    let version = std::process::Command::new(CONFIRMING).arg("--version").output();
+    let there = version.is_ok_and(|it| it.status.success());
+    if !there {
+        eprintln!("SKIPPED: {CONFIRMING} is not in the PATH; scripts/tools.sh fetches it");
+    }
+    there
 }
 
 /// A Redis, running or not.
@@ -60,11 +76,20 @@ impl Redis {
         let port = free_port();
         let text = directory.display().to_string();
         let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "guard", &text, "--dir", &text, "--port", &port.to_string()]);
+        let program = match keep {
+            Keep::Confirmed => CONFIRMING.to_owned(),
+            Keep::Nothing | Keep::EverySecond | Keep::Always => {
+                std::env::var("PREGON_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+            }
+        };
+        command.args(["-c", GUARD, "guard", &text, &program, "--dir", &text]);
+        command.args(["--port", &port.to_string()]);
         command.args(["--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction"]);
         command.args(match keep {
             Keep::Nothing => &["--appendonly", "no"][..],
-            Keep::EverySecond => &["--appendonly", "yes", "--appendfsync", "everysec"],
+            Keep::EverySecond | Keep::Confirmed => {
+                &["--appendonly", "yes", "--appendfsync", "everysec"]
+            }
             Keep::Always => &["--appendonly", "yes", "--appendfsync", "always"],
         });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -79,6 +104,11 @@ impl Redis {
     /// The URL of its first database.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts it on the same port, from what it has kept.
@@ -121,7 +151,7 @@ impl Redis {
     }
 
     /// Runs a command without blanks in its words; the answer's first part as it came.
-    async fn run(&self, command: &str) -> std::io::Result<String> {
+    pub async fn run(&self, command: &str) -> std::io::Result<String> {
         let ask = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
             stream.write_all(format!("{command}\r\n").as_bytes()).await?;

@@ -13,13 +13,15 @@ use tokio::time::Instant;
 
 use crate::harness::load::{self, Load, Publisher, Target, id, order};
 use crate::harness::planes::{Plan, Planes};
-use crate::harness::redis::Keep;
+use crate::harness::redis::{self, Keep};
 use crate::harness::shop::{Shop, balanced};
 use crate::harness::{Answer, Receiver, eventually, poll};
 
 const KILLS: usize = 5;
 /// After so many kills Redis is ended and started again.
 const KILLS_BEFORE_REDIS: usize = 3;
+/// Events where each second is confirmed.
+const CONFIRMED_EVENTS: usize = 2_000;
 /// The shortest that there is.
 const LEASE: [&str; 2] = ["--lease", "16s"];
 /// The same with a second for whoever looks, and a noisy machine's share.
@@ -35,9 +37,20 @@ async fn a_node_is_killed_under_load_and_redis_too() {
     Box::pin(under_load(Keep::Always)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_under_load_and_redis_too_where_each_second_is_confirmed() {
+    if redis::confirms() {
+        Box::pin(under_load(Keep::Confirmed)).await;
+    }
+}
+
 /// Redis is asked to end where it keeps what is a second old, and killed where it keeps everything.
 async fn under_load(keep: Keep) {
-    let events = load::events();
+    let events = match keep {
+        // Four publishers get one batch confirmed a second, each.
+        Keep::Confirmed => load::events().min(CONFIRMED_EVENTS),
+        Keep::Nothing | Keep::EverySecond | Keep::Always => load::events(),
+    };
     let mut planes = Planes::start(Plan { keep, node: &LEASE, ..Plan::default() }).await;
     let receiver = Receiver::counting(|_| Answer::Status(204)).await;
     let mut shop = Shop::open(planes.grpcurl()).await;
@@ -59,7 +72,7 @@ async fn under_load(keep: Keep) {
         if kill == KILLS_BEFORE_REDIS {
             load.reach(events * 2 * kill / (2 * KILLS + 1)).await;
             under_way += unsettled(&shop, &receiver, &load, "Redis is gone", async || match keep {
-                Keep::Always => planes.redis.kill().await,
+                Keep::Always | Keep::Confirmed => planes.redis.kill().await,
                 Keep::Nothing | Keep::EverySecond => planes.redis.stop().await,
             })
             .await;

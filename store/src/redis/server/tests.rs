@@ -22,7 +22,7 @@ const NEWER: (&str, &str) = ("redis_version:7.0.15", "redis_version:7.2.4");
 #[test]
 fn a_plain_server_promises_memory() {
     let promise = facts(&[], Some("everysec")).promise(Durability::Memory, 1).unwrap();
-    assert!(promise.confirm().is_none());
+    assert_eq!(promise.confirm, Confirm::Nothing);
     assert_eq!(promise.max_memory, None);
 }
 
@@ -52,7 +52,8 @@ fn fsync_wants_a_file_that_is_synced() {
     assert!(rule(&facts(&[AOF], None), Durability::Fsync).contains("does not tell"));
     let always = facts(&[AOF], Some("always")).promise(Durability::Fsync, 1).unwrap();
     assert_eq!(always.confirm, Confirm::Nothing);
-    for sync in [Some("everysec"), Some("no"), None] {
+    assert!(rule(&facts(&[AOF, NEWER], Some("no")), Durability::Fsync).contains("everysec"));
+    for sync in [Some("everysec"), None] {
         let newer = facts(&[AOF, NEWER], sync).promise(Durability::Fsync, 1).unwrap();
         assert_eq!(newer.confirm, Confirm::Disk, "a newer one can wait");
     }
@@ -69,13 +70,27 @@ fn replicated_wants_replicas_that_are_connected() {
 }
 
 #[test]
-fn too_few_confirmations_leave_the_outcome_unknown() {
-    let promise = |confirm| Promise { durability: Durability::Memory, max_memory: None, confirm };
-    let replicas = promise(Confirm::Replicas(2));
-    assert_eq!(replicas.confirmed(Value::Int(2)), Ok(()));
-    assert!(matches!(replicas.confirmed(Value::Int(1)), Err(Fault::Silent(_))));
-    let disk = promise(Confirm::Disk);
-    let counts = |local| Value::Array(vec![Value::Int(local), Value::Int(0)]);
-    assert_eq!(disk.confirmed(counts(1)), Ok(()));
-    assert!(matches!(disk.confirmed(counts(0)), Err(Fault::Silent(_))));
+fn a_confirmation_that_comes_too_early_is_not_believed() {
+    let valkey = ("redis_version:7.0.15", "server_name:valkey\r\nvalkey_version:9.1.2");
+    for (version, sync, early, believed) in [
+        (NEWER, Some("everysec"), false, true),
+        (NEWER, Some("everysec"), true, false),
+        (NEWER, None, true, true),
+        (valkey, Some("everysec"), false, true),
+        (valkey, Some("everysec"), true, false),
+        (valkey, None, false, true),
+        (valkey, None, true, false),
+    ] {
+        let answer = facts(&[AOF, version], sync).is_believed(early);
+        assert_eq!(answer.is_ok(), believed, "{version:?} {sync:?} {early}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_synced_while_it_is_rewritten_is_no_promise() {
+    for sync in ["always", "everysec"] {
+        let pauses = Facts { pauses: true, ..facts(&[AOF, NEWER], Some(sync)) };
+        assert!(rule(&pauses, Durability::Fsync).contains("no-appendfsync-on-rewrite"));
+        assert!(pauses.promise(Durability::Memory, 1).is_ok());
+    }
 }
