@@ -15,7 +15,7 @@
 //! finds out why there is none; `sure` confirms
 //! writes; `script` runs what is in `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
 //! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
-//! `steps`; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
+//! `steps`, and `operation` those that must not run twice; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
 //! what happened, and `watch` as it happens; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
 
 #![allow(
@@ -49,6 +49,7 @@ mod log_entry;
 mod look;
 mod nodes;
 mod open;
+mod operation;
 mod publish;
 mod queue;
 mod read;

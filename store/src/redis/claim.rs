@@ -17,6 +17,7 @@ use super::engine::{Args, Engine, Kind, Partition};
 use super::entry::{self, Found, Record};
 use super::fault::{Fault, Result, bad};
 use super::keys::Key;
+use super::operation::Claimed;
 use super::steps::STEPS;
 use super::{settle, token};
 use crate::queue::{
@@ -64,8 +65,49 @@ pub(super) async fn take(
         .text(&claim.node)
         .text(fitting(&ahead, bytes))
         .millis(claim.lease);
-    let (first, last, closed): (String, String, Vec<u64>) =
-        engine.operate(partition, Kind::Take, &STEPS.take, args).await?;
+    let taken: Claimed<(String, String, Vec<u64>)> =
+        engine.claim(partition, Kind::Take, &STEPS.take, token, args).await?;
+    let batch = read_taken(engine, partition, claim, &taken, cur, ahead).await;
+    later(engine, partition, Kind::Take, &taken, batch).await
+}
+
+/// What a claim leased could not be read: it is not left to lapse, but to the next claim.
+async fn later<T: serde::Serialize, R>(
+    engine: &Engine,
+    partition: &Partition,
+    kind: Kind,
+    claimed: &Claimed<T>,
+    read: Result<R>,
+) -> Result<R> {
+    if read.as_ref().is_err_and(Fault::is_passing) {
+        engine.claim_later(partition, kind, claimed).await;
+    }
+    read
+}
+
+/// Moves the ends of an earlier claim's leases, which have been running since; which are gone.
+async fn renew<T>(
+    engine: &Engine,
+    claim: &Claim,
+    claimed: &Claimed<T>,
+    tokens: &[Token],
+) -> Result<Vec<Token>> {
+    if !claimed.earlier || tokens.is_empty() {
+        return Ok(Vec::new());
+    }
+    tracing::info!(batches = tokens.len(), "an answer that was lost brings leased batches");
+    extend(engine, tokens, claim.lease).await
+}
+
+async fn read_taken(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    taken: &Claimed<(String, String, Vec<u64>)>,
+    cur: u64,
+    ahead: Vec<Found>,
+) -> Result<Option<Batch>> {
+    let (first, last, closed) = &taken.answer;
     let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
         return Err(bad("a take's answer", (first, last)));
     };
@@ -74,12 +116,15 @@ pub(super) async fn take(
         return Ok(None);
     }
     partition.guessed(last);
+    if !renew(engine, claim, taken, &[taken.token]).await?.is_empty() {
+        return Ok(None);
+    }
     let mut bodies: Bodies = ahead.into_iter().map(|found| (found.position().n, found)).collect();
-    if first != cur + 1 {
-        // Another node was there in between: what was read is not what was leased.
+    if taken.earlier || first != cur + 1 {
+        // Another claim was there in between: what was read is not what was leased.
         bodies = read_range(engine, partition, first, last).await?;
     }
-    let mut batch = empty(token, partition, 1, None);
+    let mut batch = empty(taken.token, partition, 1, None);
     for n in first..=last {
         add_event(&mut batch, &mut bodies, n, None);
     }
@@ -151,19 +196,34 @@ pub(super) async fn due(
         .table(&pull)?
         .text(LOOK)
         .millis(PUT_OFF);
-    let (more, next, handed): (bool, i64, Vec<(String, Vec<String>)>) =
-        engine.operate(partition, Kind::Due, &STEPS.due, args).await?;
-    let next = u64::try_from(next).ok().map(Duration::from_millis);
-    if handed.is_empty() {
+    let handed: Claimed<Handed> =
+        engine.claim(partition, Kind::Due, &STEPS.due, token, args).await?;
+    let due = read_due(engine, partition, claim, &handed).await;
+    later(engine, partition, Kind::Due, &handed, due).await
+}
+
+/// Whether more is due, when the next is, and what was handed out: lanes, and items in turn.
+type Handed = (bool, i64, Vec<(String, Vec<String>)>);
+
+async fn read_due(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    claimed: &Claimed<Handed>,
+) -> Result<Due> {
+    let (more, next, handed) = &claimed.answer;
+    let more = *more || claimed.earlier; // nobody looked since
+    let next = u64::try_from(*next).ok().map(Duration::from_millis);
+    if handed.is_empty() || !renew(engine, claim, claimed, &[claimed.token]).await?.is_empty() {
         return Ok(Due { batch: None, more, next });
     }
     let mut contents = Contents::default();
-    for (lane, items) in &handed {
+    for (lane, items) in handed {
         for item in items.chunks_exact(2) {
             contents.add_due(lane, &item[0], &item[1])?;
         }
     }
-    let batch = empty(token, partition, 1, None);
+    let batch = empty(claimed.token, partition, 1, None);
     let batch = contents.fill(engine, partition, batch).await?;
     Ok(Due { batch: Some(batch).filter(|batch| !batch.is_empty()), more, next })
 }
@@ -257,7 +317,7 @@ fn cursor(text: &str) -> Option<LaneNo> {
 }
 
 /// A batch that was taken over, as the script tells of it.
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, serde::Serialize)]
 struct TakenOver {
     token: String,
     node: String,
@@ -291,11 +351,24 @@ pub(super) async fn take_over(
         .text(suspects)
         .text(TAKE_OVER_LOOK)
         .millis(SUSPECT_WAIT);
-    let (next, taken): (i64, Vec<TakenOver>) =
-        engine.operate(partition, Kind::TakeOver, &STEPS.take_over, args).await?;
+    let taken: Claimed<(i64, Vec<TakenOver>)> =
+        engine.claim(partition, Kind::TakeOver, &STEPS.take_over, first, args).await?;
+    let batches = read_taken_over(engine, partition, claim, &taken).await;
+    later(engine, partition, Kind::TakeOver, &taken, batches).await
+}
+
+async fn read_taken_over(
+    engine: &Engine,
+    partition: &Partition,
+    claim: &Claim,
+    claimed: &Claimed<(i64, Vec<TakenOver>)>,
+) -> Result<(Vec<Batch>, Option<Duration>)> {
+    let (next, taken) = &claimed.answer;
+    let tokens = taken.iter().map(|batch| token::parse(&batch.token));
+    let tokens = tokens.collect::<Option<Vec<_>>>().ok_or_else(|| bad("tokens", taken.len()))?;
+    let gone = renew(engine, claim, claimed, &tokens).await?;
     let (mut batches, mut lost) = (Vec::new(), Vec::new());
-    for batch in taken {
-        let token = token::parse(&batch.token).ok_or_else(|| bad("a token", &batch.token))?;
+    for (batch, token) in taken.iter().zip(tokens).filter(|(_, token)| !gone.contains(token)) {
         let previous = NodeId::parse(&batch.node).ok();
         let mut contents = Contents::default();
         for item in batch.events.chunks_exact(2) {
@@ -320,7 +393,7 @@ pub(super) async fn take_over(
         let record = |(token, node, held)| Some((token, told::lost(&held, node, now)?));
         settle::note(engine, partition, lost.into_iter().filter_map(record).collect()).await?;
     }
-    Ok((batches, u64::try_from(next).ok().map(Duration::from_millis)))
+    Ok((batches, u64::try_from(*next).ok().map(Duration::from_millis)))
 }
 
 /// Moves the end of leases; answers with those that are gone.

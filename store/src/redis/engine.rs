@@ -15,10 +15,10 @@ use super::fault::{Fault, Result, bad};
 use super::keys::{Key, Keys};
 use super::link::Link;
 use super::open::Parts;
+use super::operation::Operations;
 use super::script::Script;
 use super::server::Promise;
-use super::steps::STEPS;
-use super::sure::{Confirmer, Proof};
+use super::sure::Confirmer;
 use super::watch::Tip;
 use super::{Ahead, History, RedisOptions, token};
 use crate::StoreError;
@@ -77,8 +77,8 @@ pub(super) struct Partition {
     marks: String,
     /// Names the partition's life.
     epoch: Mutex<String>,
-    /// The latest sequence of each kind; held while a call is under way.
-    sequences: [tokio::sync::Mutex<u64>; Kind::ALL.len()],
+    /// The latest of each kind; held while a call is under way.
+    operations: [tokio::sync::Mutex<Operations>; Kind::ALL.len()],
     guess: Mutex<Option<Guess>>,
     /// Bytes of the largest event of the last take.
     event_bytes: AtomicUsize,
@@ -93,7 +93,7 @@ impl Partition {
             marks: keys.key(Key::Marks),
             keys,
             epoch: Mutex::default(),
-            sequences: std::array::from_fn(|_| tokio::sync::Mutex::new(0)),
+            operations: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             guess: Mutex::default(),
             event_bytes: AtomicUsize::new(EVENT_BYTES_GUESS),
         }
@@ -120,6 +120,11 @@ impl Partition {
     /// Notes where the cursor stands.
     pub fn guessed(&self, cur: u64) {
         *locked(&self.guess) = Some(Guess { cur, at: Instant::now() });
+    }
+
+    /// Operations of a kind, once none is under way.
+    pub async fn operations(&self, kind: Kind) -> tokio::sync::MutexGuard<'_, Operations> {
+        self.operations[kind as usize].lock().await
     }
 
     fn epoch(&self) -> String {
@@ -219,35 +224,7 @@ impl Engine {
         self.send(&self.main, partition, script, None, args).await
     }
 
-    /// Runs a step that must not run twice: sent again, it is answered as it was the first time.
-    pub(super) async fn operate<T: DeserializeOwned>(
-        &self,
-        partition: &Partition,
-        kind: Kind,
-        script: &Script,
-        args: Args,
-    ) -> Result<T> {
-        let mut sequence = partition.sequences[kind as usize].lock().await;
-        *sequence += 1;
-        self.send(&self.main, partition, script, Some((kind, *sequence)), args).await
-    }
-
-    /// Publishes; and says by what it is known to be there, for it is not confirmed yet.
-    pub(super) async fn publish<T: DeserializeOwned>(
-        &self,
-        partition: &Partition,
-        args: Args,
-    ) -> Result<(T, Proof)> {
-        let kind = Kind::Publish;
-        let mut sequence = partition.sequences[kind as usize].lock().await;
-        *sequence += 1;
-        let operation = Some((kind, *sequence));
-        let answer = self.send(&self.publish, partition, &STEPS.publish, operation, args).await?;
-        let (key, field) = (partition.keys.key(Key::Ops), self.field(kind));
-        Ok((answer, Proof::Operation { key, field, sequence: *sequence }))
-    }
-
-    async fn send<T: DeserializeOwned>(
+    pub(super) async fn send<T: DeserializeOwned>(
         &self,
         link: &Link,
         partition: &Partition,
@@ -270,7 +247,7 @@ impl Engine {
     }
 
     /// Under which the answer to its last operation of a kind is kept.
-    fn field(&self, kind: Kind) -> String {
+    pub(super) fn field(&self, kind: Kind) -> String {
         format!("{:x}:{}", self.incarnation, kind.letter())
     }
 
@@ -331,7 +308,7 @@ fn random() -> Result<u64> {
 }
 
 /// A step's own arguments, in order.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct Args(Vec<Vec<u8>>);
 
 impl Args {

@@ -9,6 +9,7 @@
 //! made. The name may lead to another by now, so all connections of the process are made anew, and
 //! the name is resolved again, until one leads to a primary.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ struct Shared {
     moves: Arc<Moves>,
     /// What was found out when it fell silent last, if anything.
     why: Mutex<Option<String>>,
+    /// It is being found out.
+    looking: AtomicBool,
 }
 
 /// How often connections led to a replica, over all links of a process.
@@ -91,7 +94,8 @@ impl Link {
     fn with(client: &Client, moves: Arc<Moves>) -> Result<Self> {
         let current = Current { manager: manager(client)?, number: 0, moves: moves.count() };
         let (client, current) = (client.clone(), Mutex::new(current));
-        Ok(Self(Arc::new(Shared { client, current, moves, why: Mutex::default() })))
+        let (why, looking) = (Mutex::default(), AtomicBool::default());
+        Ok(Self(Arc::new(Shared { client, current, moves, why, looking })))
     }
 
     fn current(&self) -> Current {
@@ -118,14 +122,14 @@ impl Link {
     /// What is the matter now is found out meanwhile.
     fn silent(&self, patience: Duration) -> Fault {
         let known = locked(&self.0.why).clone();
-        let shared = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            let Some(client) = shared.upgrade().map(|shared| shared.client.clone()) else { return };
-            let found = look(&client).await;
-            if let Some(shared) = shared.upgrade() {
+        if !self.0.looking.swap(true, Ordering::Relaxed) {
+            let shared = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                let found = look(&shared.client).await;
                 *locked(&shared.why) = found;
-            }
-        });
+                shared.looking.store(false, Ordering::Relaxed);
+            });
+        }
         let text = format!("Redis did not answer within {} s", patience.as_secs());
         Fault::Silent(known.map_or(text.clone(), |why| format!("{text}: {why}")))
     }

@@ -12,9 +12,8 @@ use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::{DeliveryState, EndReason};
 use serde::{Serialize, Serializer};
 
-use super::engine::{Args, Engine, Kind, Partition};
+use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
-use super::steps::STEPS;
 use super::{entry, token};
 use crate::packed::{self, Kind as ChunkKind, Packed};
 use crate::queue::{
@@ -47,13 +46,21 @@ pub(super) async fn settle(engine: &Engine, settlement: Settlement) -> Result<Se
     }
     let calls = parts.into_iter().map(|(no, part)| async move {
         match engine.partition(no) {
-            Ok(partition) => part.settle(engine, partition).await,
+            Ok(partition) => part.settle(engine, partition).await.map(|done| (no, done)),
             // Of another life with more partitions: nobody holds it.
-            Err(_) => Ok(part.batches.iter().map(|batch| batch.token).collect()),
+            Err(_) => {
+                let lost = part.batches.iter().map(|batch| batch.token).collect();
+                Ok((no, Done { lost, ..Done::default() }))
+            }
         }
     });
-    for lost in futures::future::join_all(calls).await {
-        for token in lost? {
+    // All or nothing: whoever is told of a failure repeats all of it, as it is.
+    let done = futures::future::join_all(calls).await.into_iter().collect::<Result<Vec<_>>>()?;
+    for (no, done) in done {
+        if let Ok(partition) = engine.partition(no) {
+            engine.settled(partition, &done.names).await;
+        }
+        for token in done.lost {
             if !settled.lost.contains(&token) {
                 settled.lost.push(token);
             }
@@ -69,7 +76,9 @@ pub(super) async fn note(
     attempts: Vec<(Token, AttemptRecord)>,
 ) -> Result<()> {
     let part = Part { attempts, ..Part::default() };
-    part.settle(engine, partition).await.map(|_| ())
+    let done = part.settle(engine, partition).await?;
+    engine.settled(partition, &done.names).await;
+    Ok(())
 }
 
 /// Fails deliveries that a batch holds.
@@ -95,7 +104,17 @@ pub(super) async fn give_up(
         .collect();
     let step =
         Step { batches: vec![(head(token, 0, None, &[]), (Vec::new(), items))], ..Step::default() };
-    step.run(engine, partition).await.map(|_| ())
+    let (_, name) = step.run(engine, partition).await?;
+    engine.settled(partition, &[name]).await;
+    Ok(())
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Done {
+    lost: Vec<Token>,
+    /// Of its steps.
+    names: Vec<u64>,
 }
 
 /// What of a settlement is one partition's.
@@ -107,7 +126,7 @@ struct Part {
 }
 
 impl Part {
-    async fn settle(self, engine: &Engine, partition: &Partition) -> Result<Vec<Token>> {
+    async fn settle(self, engine: &Engine, partition: &Partition) -> Result<Done> {
         let succeeded = |record: &AttemptRecord| {
             !record.late && record.end.is_some_and(|end| end.state == DeliveryState::Succeeded)
         };
@@ -129,11 +148,13 @@ impl Part {
         // The log goes with the first step: whether a batch was lost shows before it vanishes.
         steps[0].chunks = packed::pack(attempts)?;
         steps[0].close = self.close;
-        let mut lost = Vec::new();
+        let mut done = Done::default();
         for step in steps {
-            lost.extend(step.run(engine, partition).await?);
+            let (lost, name) = step.run(engine, partition).await?;
+            done.lost.extend(lost);
+            done.names.push(name);
         }
-        Ok(lost)
+        Ok(done)
     }
 }
 
@@ -196,7 +217,8 @@ struct Step {
 }
 
 impl Step {
-    async fn run(self, engine: &Engine, partition: &Partition) -> Result<Vec<Token>> {
+    /// Answers with the batches whose lease was gone, and with its name.
+    async fn run(self, engine: &Engine, partition: &Partition) -> Result<(Vec<Token>, u64)> {
         let close: Vec<u64> = self
             .close
             .iter()
@@ -220,9 +242,8 @@ impl Step {
             args.push_table(&runs(&chunk))?;
             args.push_bytes(chunk.data);
         }
-        let lost: Vec<String> =
-            engine.operate(partition, Kind::Settle, &STEPS.settle, args).await?;
-        Ok(lost.iter().filter_map(|token| token::parse(token)).collect())
+        let (lost, name) = engine.settle(partition, args).await?;
+        Ok((lost.iter().filter_map(|token| token::parse(token)).collect(), name))
     }
 }
 

@@ -197,8 +197,9 @@ async fn take(
         return Ok(Vec::new());
     }
     let args = Args::default().text(node).text(want);
-    let taken: Vec<String> =
-        engine.operate(partition, Kind::TakeTests, &STEPS.take_tests, args).await?;
+    let token = engine.new_token(partition.no);
+    let claimed = engine.claim(partition, Kind::TakeTests, &STEPS.take_tests, token, args).await?;
+    let taken: Vec<String> = claimed.answer;
     let (mut names, mut pipeline) = (Vec::new(), redis::pipe());
     for pair in taken.chunks_exact(2) {
         let ticket: Ticket = pair[0].parse().map_err(|_| bad("a ticket", &pair[0]))?;

@@ -8,6 +8,7 @@
 mod configuration;
 mod durability;
 mod failover;
+mod hang;
 mod history;
 mod proxy;
 mod queue;

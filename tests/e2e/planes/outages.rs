@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::load::{Publisher, Target, order};
+use crate::harness::load::{Load, Publisher, Target, order};
 use crate::harness::planes::{Plan, Planes};
 use crate::harness::redis::Keep;
 use crate::harness::shop::{Shop, subscription};
@@ -202,6 +202,36 @@ async fn a_redis_that_hangs_is_no_reason_to_end_a_process() {
     shop.publish("after", "{}").await;
     shop.delivery("after", "erp", "SUCCEEDED").await;
 }
+
+/// What Redis carried out late, after a call to it was given up, is taken up: nothing waits for the
+/// end of a lease, and no lease is said to be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hung_costs_no_lease() {
+    const HANG: Duration = Duration::from_secs(5);
+    // Longer than any condition is waited for: what is done in time was not waited out.
+    let node = &["--lease", "120s"];
+    let mut planes = Planes::start(Plan { node, ..Plan::default() }).await;
+    let receiver = Receiver::counting(|_| Answer::After(Duration::from_millis(20))).await;
+    let shop = shop_on(&planes, &receiver).await;
+    let load = Load::start(EVENTS_AROUND_A_HANG, &planes.target());
+    for hang in 1..=2 {
+        load.reach(EVENTS_AROUND_A_HANG * hang / 4).await;
+        planes.redis.signal("STOP").await;
+        // It is the length of the hang that is tried.
+        tokio::time::sleep(HANG).await;
+        planes.redis.signal("CONT").await;
+    }
+    load.done().await;
+    let went_on = Instant::now();
+    let report = shop.settled().await;
+    println!("settled {:?} after the last publish", went_on.elapsed());
+    assert_eq!(report["deliveries"]["succeeded"], EVENTS_AROUND_A_HANG.to_string());
+    let output = planes.output();
+    assert!(!output.contains("a lease was lost"), "{output}");
+}
+
+/// Events of a load in which Redis hangs twice.
+const EVENTS_AROUND_A_HANG: usize = 4_000;
 
 #[tokio::test]
 async fn an_emptied_redis_is_not_an_empty_configuration() {
