@@ -1,12 +1,12 @@
 //! The one layer that every call passes, outside of its handler.
 //!
 //! In order: its caller is authenticated and held against the method's access
-//! ([`auth`](crate::auth)), and what is not let through, or is another server's, reaches no handler;
-//! the call is counted, and shed when its caller has too many under way, or all have; its deadline
-//! is fixed; room is taken for its answer ([`unsent`](crate::unsent)); the handler runs, and a panic
-//! in it is this call's INTERNAL and nobody else's; what the transport could not decode is the
-//! caller's fault and said so; the answer gets the revision; a failure is logged by method, caller
-//! and code; every call is counted and timed, and has its span where its trace is recorded
+//! ([`auth`](crate::auth)), and what is not let through, or is another server's, reaches no
+//! handler; the call is counted, and shed when its caller has too many under way, or all have; its
+//! deadline is fixed; room is taken for its answer ([`unsent`](crate::unsent)); the handler runs,
+//! and a panic in it is this call's INTERNAL and nobody else's; what the transport could not decode
+//! is the caller's fault and said so; the answer gets the revision; a failure is logged by method,
+//! caller and code; every call is counted and timed, and has its span where its trace is recorded
 //! ([`told`]). Nothing here looks at a message.
 
 use std::convert::Infallible;
@@ -311,8 +311,8 @@ impl Call {
             self.lapse = guard.lapse(&admitted);
         }
         self.share = self.shared.shares.of(&admitted.caller);
-        if let (Some(peer), Some(_)) = (&self.peer, &self.share) {
-            peer.know(admitted.caller.actor());
+        if let (Some(peer), Some(share)) = (&self.peer, &self.share) {
+            peer.know(admitted.caller.actor(), share.part);
         }
         request.extensions_mut().insert(admitted.caller);
         Ok(())

@@ -6,7 +6,8 @@
 //!
 //! What readiness depends on are named conditions, each with a reason while it does not hold. The
 //! health service has no field for reasons, so they go out beside its answers as [`NOT_READY`].
-//! Reasons name resources: only who may read everything is told them, anybody learns the bare state.
+//! Reasons name resources: only who may read everything is told them, anybody learns the bare
+//! state.
 //!
 //! [`LIVENESS`] is another question: whether the process works at all. It serves from the start, and
 //! through a store that is away and a drain, for an orchestrator that ends what does not live would

@@ -62,16 +62,16 @@ const FRAME_LEN: u32 = 16 * 1024;
 const HEADERS_LEN: u32 = 16 * 1024;
 /// Streams that a peer may reset before they are accepted (CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
-/// A reflection request names one symbol.
-const REFLECTION_LEN: usize = 16 * 1024;
+/// A request of reflection names one symbol, one of health a service: strangers ask that.
+const NAMED_LEN: usize = 16 * 1024;
 /// How long connections that were cut may take to be gone.
 const CUT_TIME: Duration = Duration::from_secs(1);
 
 /// How much a server takes on. The defaults suit a server with a GiB of memory.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; one more takes the place of a stranger, or is closed when it comes. Each
-    /// costs some 100 KiB when busy.
+    /// Connections at once; one more takes the place of a stranger, or is closed when it comes.
+    /// Each costs some 100 KiB when busy.
     pub connections: usize,
     /// Calls at once on one connection; a client waits with one more, it does not fail.
     pub calls_per_connection: u32,
@@ -225,8 +225,8 @@ impl Server {
     pub async fn on(self, listener: Listener) -> Result<Ready, ServerError> {
         let health = Health::new(self.services.iter().copied()).await;
         let services: Vec<_> = self.services.iter().copied().chain(COMMON).collect();
-        let routes = add_reflection(self.routes, self.descriptors, &services)?
-            .add_service(HealthServer::new(health.service()));
+        let probes = HealthServer::new(health.service()).max_decoding_message_size(NAMED_LEN);
+        let routes = add_reflection(self.routes, self.descriptors, &services)?.add_service(probes);
         let guard = Guard::new(self.table, listener.tokens(), Arc::clone(&listener.clock));
         let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
         let layer =
@@ -315,8 +315,8 @@ fn add_reflection(
             );
         services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
-    let v1 = builder().build_v1()?.max_decoding_message_size(REFLECTION_LEN);
-    let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(REFLECTION_LEN);
+    let v1 = builder().build_v1()?.max_decoding_message_size(NAMED_LEN);
+    let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(NAMED_LEN);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 

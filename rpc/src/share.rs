@@ -1,8 +1,8 @@
 //! Shares: what one caller's name may have of what all callers have together.
 //!
-//! A name has calls under way and room for answers of its own, both out of what everybody shares, so
-//! that one credential cannot use up what others need. Where nobody is authenticated all callers are
-//! one, and there is nothing to share out.
+//! A name has calls under way, room for answers and connections of its own, all out of what
+//! everybody shares, so that one credential cannot use up what others need. Where nobody is
+//! authenticated all callers are one, and there is nothing to share out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +14,10 @@ use crate::unsent::Rooms;
 
 /// Of everything, the part of one name.
 const PART: usize = 4;
-/// The part of calls that one publisher's name may have: many processes may publish under one.
+/// The part that one publisher's name may have: many processes may publish under one.
 const PART_PUBLISHING: usize = 2;
-/// Names, with their roles, that are remembered at once: twice as many as a tokens file has. Those that have nothing
-/// under way are forgotten first.
+/// Names, with their roles, that are remembered at once: twice as many as a tokens file has. Those
+/// that have nothing under way are forgotten first.
 const NAMES: usize = 8192;
 
 /// Who has how much.
@@ -33,6 +33,8 @@ pub(crate) struct Shares {
 pub(crate) struct Share {
     calls: Arc<Semaphore>,
     calls_max: usize,
+    /// Of everything it may have one part in so many.
+    pub(crate) part: usize,
     /// Room for its answers.
     pub(crate) rooms: Rooms,
 }
@@ -62,6 +64,7 @@ impl Shares {
         let share = Share {
             calls: Arc::new(Semaphore::new(calls_max)),
             calls_max,
+            part,
             rooms: Rooms::new(self.bytes / part),
         };
         names.insert(key, share.clone());

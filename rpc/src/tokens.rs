@@ -248,8 +248,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether the time at which it shall stop being valid lies ahead. What cannot be read as a time
-    /// is for [`Self::issue`] to say.
+    /// Whether the time at which it shall stop being valid lies ahead. What cannot be read as a
+    /// time is for [`Self::issue`] to say.
     ///
     /// # Errors
     ///

@@ -1,12 +1,12 @@
 //! Answers that their peers have not taken yet: how many bytes they may be, and for how long.
 //!
-//! HTTP/2 lets a peer ask much and take nothing: with a window of nothing every answer waits in this
-//! process, for as long as the peer answers pings. So each answer is encoded before it begins to
-//! leave, and its bytes are counted until the transport lets go of them: against the connection's
-//! room, its caller's and everybody's. A call that reads what is stored may have a large answer; it
-//! takes room for one before its handler runs, and waits for that within its deadline. Other calls
-//! have small answers, and room of their own, so that nobody who reads keeps those who publish
-//! waiting.
+//! HTTP/2 lets a peer ask much and take nothing: with a window of nothing every answer waits in
+//! this process, for as long as the peer answers pings. So each answer is encoded before it begins
+//! to leave, and its bytes are counted until the transport lets go of them: against the
+//! connection's room, its caller's and everybody's. A call that reads what is stored may have a
+//! large answer; it takes room for one before its handler runs, and waits for that within its
+//! deadline. Other calls have small answers, and room of their own, so that nobody who reads keeps
+//! those who publish waiting.
 //!
 //! A connection with an answer that its peer does not take whole within two turns is cut.
 

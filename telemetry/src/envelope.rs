@@ -1,9 +1,9 @@
 //! What stands around exported things, and how many go into one request.
 //!
 //! Requests for spans and for log records have one layout: the things are field 2 of a scope, which
-//! is field 2 of a resource, which is field 1 of the request; resource and scope describe themselves
-//! in field 1. So each thing is encoded once, by itself, and requests are cut between things, by
-//! their bytes.
+//! is field 2 of a resource, which is field 1 of the request; resource and scope describe
+//! themselves in field 1. So each thing is encoded once, by itself, and requests are cut between
+//! things, by their bytes.
 
 use std::ops::Range;
 
@@ -83,7 +83,8 @@ impl Items {
         before.checked_sub(1).map_or(0, |last| self.ends[last])
     }
 
-    /// All of them, as parts that fit a request each. A thing that is too large is a part by itself.
+    /// All of them, as parts that fit a request each. A thing that is too large is a part by
+    /// itself.
     pub(crate) fn parts(&self) -> Vec<Range<usize>> {
         let (mut parts, mut first) = (Vec::new(), 0);
         for next in 0..self.len() {

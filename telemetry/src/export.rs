@@ -6,8 +6,8 @@
 //! at once.
 //!
 //! RESOURCE_EXHAUSTED has two meanings. With a time to wait it asks for patience. Without one the
-//! request is too large: a repeat would fail the same way, so it is halved, a few times at most, and
-//! then lost.
+//! request is too large: a repeat would fail the same way, so it is halved, a few times at most,
+//! and then lost.
 //!
 //! That a collector went away and that it came back is logged, once each.
 
@@ -70,8 +70,8 @@ impl Exporter {
         Instant::now() + self.limit
     }
 
-    /// Sends an encoded request of `count` things until then, and counts what became of them, unless
-    /// it could be sent in halves.
+    /// Sends an encoded request of `count` things until then, and counts what became of them,
+    /// unless it could be sent in halves.
     async fn export(
         &self,
         message: Vec<u8>,

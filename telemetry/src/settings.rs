@@ -58,8 +58,8 @@ pub struct Queue {
     /// Things that wait at most; one more is dropped. 16,384: a second of a node's successes, some
     /// 10 MiB.
     pub len: usize,
-    /// Things that leave at once at most. 2,048: some 1 MiB; more bytes than a collector takes leave
-    /// in several requests.
+    /// Things that leave at once at most. 2,048: some 1 MiB; more bytes than a collector takes
+    /// leave in several requests.
     pub batch: usize,
     /// How long the first waits for company. 1 s.
     pub delay: Duration,

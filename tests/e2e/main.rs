@@ -25,6 +25,7 @@ mod drain;
 mod egress;
 mod explain;
 mod full;
+mod greedy;
 mod health;
 mod isolation;
 mod kill;

@@ -392,6 +392,7 @@ async fn end_lane(
     }
     if ended > 0 {
         let subscription = of.as_ref().map(tracing::field::display);
-        tracing::info!(subscription, ended, state = %end.state, reason = %end.reason, "ended waiting deliveries");
+        let (state, reason) = (end.state.word(), end.reason.word());
+        tracing::info!(subscription, ended, state, reason, "ended waiting deliveries");
     }
 }

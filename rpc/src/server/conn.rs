@@ -71,11 +71,12 @@ impl Peer {
         }))
     }
 
-    /// A call on the connection has shown a valid credential of this name.
-    pub(crate) fn know(&self, actor: &Arc<str>) {
+    /// A call on the connection has shown a valid credential of this name, which may have one part
+    /// in so many of all connections.
+    pub(crate) fn know(&self, actor: &Arc<str>, part: usize) {
         if !self.0.known.load(Ordering::Relaxed)
             && let Some(place) = self.0.place.upgrade()
-            && place.know(actor)
+            && place.know(actor, part)
         {
             self.0.known.store(true, Ordering::Relaxed);
         }

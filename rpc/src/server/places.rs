@@ -1,7 +1,7 @@
 //! The places for connections, and who has to go when there are too few.
 //!
-//! A connection is silent until its peer has opened HTTP/2, then a stranger's until a call on it has
-//! shown a valid credential, then known. Where nobody is authenticated, whoever opens HTTP/2 is
+//! A connection is silent until its peer has opened HTTP/2, then a stranger's until a call on it
+//! has shown a valid credential, then known. Where nobody is authenticated, whoever opens HTTP/2 is
 //! known. A known connection is never closed to make room, and strangers have half of the places at
 //! most, so that silence and idle connections keep nobody out: a newcomer takes the place of a
 //! stranger, of the peer address that has most of them. Silent ones go before others, the oldest
@@ -20,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 const STRANGERS: usize = 2;
 /// The part that silent connections may have, and the strangers of one address.
 const SILENT: usize = 4;
-/// The part that known connections of one caller's name may have.
-const OF_ONE: usize = 4;
 
 /// The places of a listener.
 #[derive(Clone, Debug)]
@@ -170,10 +168,10 @@ impl Place {
         }
     }
 
-    /// A call has shown a valid credential. Says whether the connection counts as known: it does not
-    /// where that name has its share already.
-    pub(crate) fn know(&self, actor: &Arc<str>) -> bool {
-        let most = self.among.0.most.div_ceil(OF_ONE);
+    /// A call has shown a valid credential. Says whether the connection counts as known: it does
+    /// not where that name has its share already, one part in so many of all places.
+    pub(crate) fn know(&self, actor: &Arc<str>, part: usize) -> bool {
+        let most = self.among.0.most.div_ceil(part);
         let mut table = self.among.table();
         let Table { taken, known, .. } = &mut *table;
         let Some(taken) = taken.get_mut(&self.number).filter(|it| it.is_stranger()) else {
@@ -243,7 +241,7 @@ mod tests {
         fn known(&self, last: u8, name: &str) -> Place {
             let place = self.enter(last).unwrap();
             place.spoke();
-            assert!(place.know(&name.into()), "{name}");
+            assert!(place.know(&name.into(), 4), "{name}");
             place
         }
     }
@@ -267,7 +265,7 @@ mod tests {
             flood.push(world.enter(9).unwrap());
         }
         newcomer.spoke();
-        assert!(!newcomer.end().is_cancelled() && newcomer.know(&"billing".into()));
+        assert!(!newcomer.end().is_cancelled() && newcomer.know(&"billing".into(), 4));
         assert_eq!((open(&known), open(&flood)), (3, 3), "the newcomer was silent too");
         assert_eq!(world.places.count(), 3 + 1 + 200, "those who go have not gone yet");
         drop(flood);
@@ -294,8 +292,8 @@ mod tests {
         let world = World::new(16, false);
         let own: Vec<_> = (0..4).map(|_| world.known(1, "viewer")).collect();
         let fifth = world.enter(1).unwrap();
-        assert!(!fifth.know(&"viewer".into()), "it stays a stranger's");
-        assert!(fifth.know(&"shop".into()));
+        assert!(!fifth.know(&"viewer".into(), 4), "it stays a stranger's");
+        assert!(fifth.know(&"shop".into(), 4));
         drop(own);
         let _again: Vec<_> = (0..4).map(|_| world.known(1, "viewer")).collect();
         assert!(world.places.table().known.len() == 2);
