@@ -97,7 +97,7 @@ mod tests {
     const DAY: i64 = 24 * 3_600_000;
 
     /// A wall clock that can be set, and time that goes by.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Hands(AtomicI64);
 
     impl Clock for Hands {
