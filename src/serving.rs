@@ -157,7 +157,7 @@ async fn follow(store: &dyn ConfigStore, health: &Health, mut faults: Vec<Fault>
             Err(StoreError::Emptied(_)) => {
                 Some("was emptied: restore it, or run pregon init".into())
             }
-            Err(error) => Some(format!("does not answer: {error}")),
+            Err(error) => Some(error.to_string()),
         };
         health.set_condition(STORE, silence).await;
         for Fault { of, look, known } in &mut faults {

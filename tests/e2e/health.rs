@@ -70,6 +70,6 @@ async fn who_is_not_ready_says_why_to_those_who_may_know() {
         .await;
         let (status, said) = ask(&[addr, "--token-file", &token]).await;
         assert_eq!(status, Some(1));
-        assert!(said.contains("\n  store: does not answer: "), "{said}");
+        assert!(said.contains("\n  store: the store does not answer: "), "{said}");
     }
 }

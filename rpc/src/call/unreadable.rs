@@ -34,7 +34,7 @@ pub(super) fn unreadable(headers: &HeaderMap) -> Option<Status> {
 /// The transport calls a message above the limit OUT_OF_RANGE, and names its size and the limit.
 /// Other servers of gRPC say RESOURCE_EXHAUSTED.
 fn too_large(said: &Status) -> Status {
-    let facts = said.message().trim_start_matches("Error, ");
+    let (_, facts) = said.message().rsplit_once("too large: ").unwrap_or(("", said.message()));
     let text = format!("the request is too large: {facts}");
     status(Refusal::new(Reason::MessageTooLarge, text))
 }
