@@ -35,6 +35,13 @@ pub(super) struct Operations {
     names: RandomState,
 }
 
+impl Operations {
+    /// Whether the next claim has what an earlier one leased, or may have.
+    pub fn owe(&self) -> bool {
+        self.open.is_some() || !self.found.is_empty()
+    }
+}
+
 /// An operation as it was sent.
 #[derive(Clone)]
 struct Open {

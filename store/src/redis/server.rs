@@ -80,7 +80,8 @@ impl Promise {
     pub async fn read(link: &Link, options: &RedisOptions) -> std::result::Result<Self, OpenError> {
         let facts = match Facts::read(link).await {
             Ok(facts) => facts,
-            Err(fault @ Fault::Silent(_)) => {
+            // What speaks TLS, or is no Redis at all, cannot be read.
+            Err(fault @ (Fault::Silent(_) | Fault::Corrupt(_))) => {
                 let why = link.why().await.map(OpenError::Unreachable);
                 return Err(why.unwrap_or_else(|| OpenError::from_fault(fault)));
             }
