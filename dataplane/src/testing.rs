@@ -186,10 +186,16 @@ pub(crate) struct FakeQueue {
     pub(crate) gate: Semaphore,
     /// What every call answers with.
     pub(crate) fault: Mutex<Option<StoreError>>,
+    answers_within: Duration,
 }
 
 impl FakeQueue {
     pub(crate) fn new() -> Arc<Self> {
+        Self::answering_within(Duration::from_secs(2))
+    }
+
+    /// One that may take so long.
+    pub(crate) fn answering_within(answers_within: Duration) -> Arc<Self> {
         Arc::new(Self {
             calls: Mutex::default(),
             stored: Mutex::default(),
@@ -197,6 +203,7 @@ impl FakeQueue {
             known: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS >> 1),
             fault: Mutex::default(),
+            answers_within,
         })
     }
 
@@ -241,7 +248,7 @@ impl Queue for FakeQueue {
     }
 
     fn answers_within(&self) -> Duration {
-        Duration::from_secs(2)
+        self.answers_within
     }
 
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {

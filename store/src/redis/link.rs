@@ -30,6 +30,10 @@ const CONNECT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often connections are made anew, at most, while they lead to a replica.
 const MOVE_PAUSE: Duration = Duration::from_millis(200);
+/// After how long without a replica one is told of again.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+/// How long what was found out about a silent server is told.
+const KNOWN: Duration = Duration::from_secs(10);
 
 /// One connection, made anew when it breaks, and when it falls silent: behind a network that drops
 /// what it does not know any more, a connection never breaks.
@@ -40,8 +44,8 @@ struct Shared {
     client: Client,
     current: Mutex<Current>,
     moves: Arc<Moves>,
-    /// What was found out when it fell silent last, if anything.
-    why: Mutex<Option<String>>,
+    /// What was found out when it fell silent last, if anything, and when.
+    why: Mutex<Option<(Instant, String)>>,
     /// It is being found out.
     looking: AtomicBool,
 }
@@ -59,7 +63,9 @@ impl Moves {
     fn note(&self, known: u64) {
         let mut moves = locked(&self.0);
         if moves.0 == known && moves.1.is_none_or(|last| last.elapsed() >= MOVE_PAUSE) {
-            tracing::warn!("the server is a replica and refuses writes: connecting anew");
+            if moves.1.is_none_or(|last| last.elapsed() >= SAID_AGAIN) {
+                tracing::warn!("the server is a replica and refuses writes: connecting anew");
+            }
             *moves = (known + 1, Some(Instant::now()));
         }
     }
@@ -121,17 +127,17 @@ impl Link {
     /// A call was not answered: says so, and what was found out about it at the last such call.
     /// What is the matter now is found out meanwhile.
     fn silent(&self, patience: Duration) -> Fault {
-        let known = locked(&self.0.why).clone();
+        let known = locked(&self.0.why).clone().filter(|(at, _)| at.elapsed() < KNOWN);
         if !self.0.looking.swap(true, Ordering::Relaxed) {
             let shared = Arc::clone(&self.0);
             tokio::spawn(async move {
                 let found = look(&shared.client).await;
-                *locked(&shared.why) = found;
+                *locked(&shared.why) = found.map(|why| (Instant::now(), why));
                 shared.looking.store(false, Ordering::Relaxed);
             });
         }
         let text = format!("Redis did not answer within {} s", patience.as_secs());
-        Fault::Silent(known.map_or(text.clone(), |why| format!("{text}: {why}")))
+        Fault::Silent(known.map_or(text.clone(), |(_, why)| format!("{text}: {why}")))
     }
 
     /// Why the server does not answer, as far as a connection of its own shows.

@@ -1,4 +1,5 @@
 use futures::future::join_all;
+use pregon_core::event::NewEvent;
 
 use super::*;
 
@@ -171,6 +172,53 @@ async fn who_gave_up_before_the_call_is_not_stored() {
     assert!(join_all(waiting).await.iter().all(Result::is_ok));
     node.publish(request("e")).await.unwrap();
     assert_eq!(node.calls(), [1, 1, 1]);
+}
+
+/// What becomes true soon, in time that passes by itself.
+async fn soon(what: impl Fn() -> bool) {
+    let until = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), until).await.unwrap();
+}
+
+fn event(node: &Node) -> NewEvent {
+    let snapshot = node.service.0.snapshot().unwrap();
+    parse::parse(request(""), ours(), 1024, &snapshot).unwrap().event
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_sync_makes_room_for_the_next() {
+    let node = Node::start().await;
+    let queue = FakeQueue::answering_within(Duration::from_secs(5));
+    queue.gate.forget_permits(usize::MAX);
+    let publisher = Publisher::start(queue.clone());
+    let mut tickets = Vec::new();
+    for calls in 1..=10 {
+        tickets.push(publisher.enqueue(event(&node)).unwrap());
+        soon(|| queue.calls.lock().unwrap().len() == calls).await;
+    }
+    // One that answers late is waited for longer than one that answers at once.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    queue.gate.add_permits(100);
+    for ticket in tickets {
+        ticket.answer().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_given_up_when_all_its_callers_have() {
+    let node = Node::start().await;
+    node.close_gate();
+    let publisher = node.service.publisher();
+    let room = publisher.room_left();
+    let ticket = publisher.enqueue(event(&node)).unwrap();
+    soon(|| node.calls() == [1]).await;
+    drop(ticket);
+    soon(|| publisher.room_left() == room).await;
+    assert!(node.queue.stored.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
