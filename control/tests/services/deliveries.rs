@@ -34,6 +34,7 @@ async fn list(world: &World, request: v1::ListDeliveriesRequest) -> Vec<v1::Deli
 #[tokio::test]
 async fn events_are_shown_as_they_were_published() {
     let world = World::with_tenant().await;
+    world.tenant("beta").await;
     let data = "{\"amount\": 5000.0, \"ñ\":null }";
     world.publish("acme", Some("o1"), data).await;
     world.clock.advance(Duration::from_secs(1));
