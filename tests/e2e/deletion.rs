@@ -9,7 +9,7 @@ use crate::on_both;
 on_both!(
     disabling_cancels_what_waits_and_a_replay_brings_it_back,
     deleting_a_subscription_cancels_what_waits,
-    deleting_a_tenant_asks_for_force,
+    a_deleted_tenant_is_gone_and_its_name_begins_anew,
     one_delivery_is_cancelled_by_hand,
 );
 
@@ -87,7 +87,7 @@ async fn deleting_a_subscription_cancels_what_waits<W: World>() {
     assert_eq!(shop.settled().await["deliveries"]["succeeded"], "1");
 }
 
-async fn deleting_a_tenant_asks_for_force<W: World>() {
+async fn a_deleted_tenant_is_gone_and_its_name_begins_anew<W: World>() {
     let pregon = W::in_memory().await;
     let receiver = Receiver::friendly().await;
     let mut shop = waiting(&pregon, &receiver).await;
@@ -96,10 +96,37 @@ async fn deleting_a_tenant_asks_for_force<W: World>() {
     assert_eq!((refused.code, refused.reason()), ("FAILED_PRECONDITION", "CHILDREN_EXIST"));
     let request = json!({"name": "tenants/acme", "force": true});
     shop.write("TenantService/DeleteTenant", request).await;
-    let reasons = cancelled(&shop, "tenants/-").await;
-    assert_eq!(reasons, vec!["END_REASON_TENANT_DELETED"; 3]);
-    let refused = shop.grpc.refused("EventService/Publish", shop.request("e4", "{}")).await;
-    assert_eq!((refused.code, refused.reason()), ("NOT_FOUND", "RESOURCE_NOT_FOUND"));
+    for (method, request) in [
+        ("EventService/Publish", shop.request("e4", "{}")),
+        ("DeliveryService/GetEvent", json!({"name": "tenants/acme/events/e1"})),
+        ("DeliveryService/ListEvents", json!({"parent": "tenants/acme"})),
+    ] {
+        let refused = shop.grpc.refused(method, request).await;
+        assert_eq!((refused.code, refused.reason()), ("NOT_FOUND", "RESOURCE_NOT_FOUND"));
+    }
+    assert_eq!(shop.deliveries(json!({"parent": "tenants/-"})).await, Vec::<Value>::new());
+    // The books of all keep what ended.
+    eventually("three deliveries are cancelled", || async {
+        let report = shop.grpc.report("tenants/-").await;
+        if report["deliveries"]["cancelled"] == "3" { Ok(()) } else { Err(report) }
+    })
+    .await;
+
+    // Another tenant of the same id: with nothing of the first one, and its ids are free.
+    let request = json!({"tenant_id": "acme", "tenant": {}});
+    shop.write("TenantService/CreateTenant", request).await;
+    assert_eq!(shop.deliveries(json!({"parent": "tenants/acme"})).await, Vec::<Value>::new());
+    let report = shop.grpc.report("tenants/acme").await;
+    assert_eq!(
+        (&report["events"]["accepted"], &report["deliveries"]["created"]),
+        (&json!("0"), &json!("0"))
+    );
+    shop.subscribe("erp", &receiver, "/anew").await;
+    let answer = shop.publish("e1", "{}").await;
+    assert_ne!(answer["duplicate"], true, "{answer}");
+    receiver.expect("/anew", 1).await;
+    let report = shop.settled().await;
+    assert_eq!(report["events"]["accepted"], "1", "{report}");
     assert_eq!(receiver.requests("/hook").len(), 0);
 }
 
