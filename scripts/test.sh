@@ -48,7 +48,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --workspace --locked "$@" 2>&1 | tee "$log"
 
-# Servers that can say when their disk has a write. What no server changes is left out, and so is a run with arguments.
+# Two other servers, with everysec (at `memory`) and with always (at `fsync`); what is promised with everysec at `fsync`
+# is tried by cases of its own, in every run. Random histories are left out, and so is a run with arguments.
 for server in redis-server-8 valkey-server-9; do
     if [ $# -gt 0 ]; then break; fi
     step "the engine and load on $server"
@@ -57,7 +58,10 @@ for server in redis-server-8 valkey-server-9; do
         continue
     fi
     export PREGON_TEST_REDIS=$server PREGON_TEST_EVENTS=2000
-    cargo test --workspace --locked --test conformance_redis -- --skip histories 2>&1 | tee -a "$log"
+    for appendfsync in everysec always; do
+        PREGON_TEST_APPENDFSYNC=$appendfsync cargo test --workspace --locked --test conformance_redis -- \
+            --skip histories 2>&1 | tee -a "$log"
+    done
     cargo test --workspace --locked --test e2e planes::load::a_node_ -- --skip confirmed 2>&1 | tee -a "$log"
 done
 

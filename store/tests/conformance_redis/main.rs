@@ -1,7 +1,8 @@
 //! The conformance suite on a real Redis, and what only a network and a server of its own can do
 //! to an engine.
 //!
-//! One `redis-server` serves all cases, each in a database of its own.
+//! One `redis-server` serves all cases, each in a database of its own. Where it syncs its file before
+//! each answer, what the suite's cases are acknowledged is on disk.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pregon_store::Store;
 use pregon_store::conformance::{Engine, Rig};
+use pregon_store::queue::Durability;
 use pregon_store::redis::{self as engine, Ahead, Redis, RedisOptions};
 
 use server::{DATABASES, Server};
@@ -38,7 +40,7 @@ fn fresh() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let database = NEXT.fetch_add(1, Ordering::SeqCst);
     assert!(database < DATABASES, "a server has {DATABASES} databases");
-    SERVER.get_or_init(Server::start).url(database)
+    SERVER.get_or_init(Server::shared).url(database)
 }
 
 async fn open(options: &RedisOptions) -> Redis {
@@ -67,7 +69,12 @@ impl Engine for Tested {
 }
 
 async fn on_redis() -> Rig {
-    let options = RedisOptions { ahead: Ahead::default(), ..RedisOptions::new(&fresh()) };
+    let durability = match std::env::var("PREGON_TEST_APPENDFSYNC").as_deref() {
+        Ok("always") => Durability::Fsync,
+        _ => Durability::Memory,
+    };
+    let ahead = Ahead::default();
+    let options = RedisOptions { ahead, durability, ..RedisOptions::new(&fresh()) };
     engine::setup(&options, engine::PARTITIONS).await.expect("to set up");
     let open = open(&options).await;
     Rig::new(Tested { options, open })

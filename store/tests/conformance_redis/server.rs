@@ -34,6 +34,10 @@ pub fn have(program: &str) -> bool {
     there
 }
 
+fn program() -> String {
+    std::env::var("PREGON_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// A running server.
 pub struct Server {
     guard: Child,
@@ -51,8 +55,16 @@ impl Server {
 
     /// In this directory, from the snapshot that lies there if there is one.
     pub fn start_in(directory: PathBuf) -> Self {
-        let program = std::env::var("PREGON_TEST_REDIS");
-        Self::run_in(directory, program.as_deref().unwrap_or("redis-server"), &[])
+        Self::run_in(directory, &program(), &[])
+    }
+
+    /// The one that the suite's cases share: with a file that it syncs as
+    /// `PREGON_TEST_APPENDFSYNC` says, if it says so.
+    pub fn shared() -> Self {
+        match std::env::var("PREGON_TEST_APPENDFSYNC") {
+            Ok(appendfsync) => Self::synced(&program(), &appendfsync),
+            Err(_) => Self::start(),
+        }
     }
 
     /// This program, with a file that it syncs so often.
