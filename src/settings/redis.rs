@@ -55,9 +55,8 @@ pub struct RedisArgs {
     /// Redis, `replicated` the loss of its machine.
     ///
     /// fsync, because an acknowledged event must never be lost. It wants appendonly yes and
-    /// appendfsync always, or everysec on a Redis that can say when its disk has a write (8.2 can, Valkey
-    /// 9.1 cannot). A level that the server cannot give is
-    /// refused at the start.
+    /// appendfsync always, or everysec on a Redis that can say when its disk has a write (8.2 can,
+    /// Valkey 9.1 cannot). A level that the server cannot give is refused at the start.
     #[arg(long, env = "PREGON_DURABILITY", default_value = "fsync", value_name = "LEVEL")]
     durability: String,
 

@@ -11,12 +11,13 @@
 //! answer is sent again under the same operation's sequence, and answered as it was the first
 //! time; a copy that comes later than its successor is refused. Time is Redis's own.
 //!
-//! Which file does what: `keys` names every key; `link` keeps connections, and `look`
-//! finds out why there is none; `sure` confirms
-//! writes; `script` runs what is in `lua/`; `open` gets at a store, `server` is what its Redis must be able to promise; `config`,
-//! `log_entry`, `watcher` and `nodes` are the configuration and who serves it; `engine` calls the
-//! `steps`, and `operation` those that must not run twice; `publish`, `claim`, `settle` and `single` are the queue; `read`, `log` and `books` tell
-//! what happened, and `watch` as it happens; `test_sends` are no part of any of it; `janitor` keeps history within its bounds.
+//! Which file does what: `keys` names every key; `link` keeps connections, and `look` finds out
+//! why there is none; `sure` confirms writes; `script` runs what is in `lua/`; `open` gets at a
+//! store, `server` is what its Redis must be able to promise; `config`, `log_entry`, `watcher` and
+//! `nodes` are the configuration and who serves it; `engine` calls the `steps`, and `operation`
+//! those that must not run twice; `publish`, `claim`, `settle` and `single` are the queue; `read`,
+//! `log` and `books` tell what happened, and `watch` as it happens; `test_sends` are no part of
+//! any of it; `janitor` keeps history within its bounds.
 
 #![allow(
     clippy::wildcard_enum_match_arm,

@@ -1,12 +1,12 @@
 //! Connections: kept up by themselves, with a bound on how long a call may take.
 //!
-//! A process has five: one for publishes and one for all other calls, both pipelined; one that waits
-//! for bells, one for changes, and one for confirmations of writes. A call that meets a cut
+//! A process has five: one for publishes and one for all other calls, both pipelined; one that
+//! waits for bells, one for changes, and one for confirmations of writes. A call that meets a cut
 //! connection is sent again until [`PATIENCE`] is over, so callers send only what can be repeated:
 //! reads, scripts with an operation's sequence, and steps that are the same the second time.
 //!
 //! A server that refuses writes because it is a replica was the primary when the connection was
-//! made. The name may lead to another by now, so all connections of the process are made anew, and
+//! made. The name may lead to another one since, so all connections of the process are made anew, and
 //! the name is resolved again, until one leads to a primary.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -19,8 +19,8 @@ use super::sure::Confirm;
 use super::value;
 use crate::queue::Durability;
 
-/// A server that syncs once a second cannot confirm so many writes, one after the other, each within
-/// [`SOON`].
+/// A server that syncs once a second cannot confirm so many writes, one after the other, each
+/// within [`SOON`].
 const PROBES: usize = 3;
 /// See [`PROBES`].
 const SOON: Duration = Duration::from_millis(250);

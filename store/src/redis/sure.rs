@@ -29,8 +29,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 const WAITING: usize = 1024;
 /// A confirmation that took so long waited for a sync of a second.
 const SLOW: Duration = Duration::from_millis(200);
-/// After a slow one, how long the next waits for more writes. A sync begins a second after the last,
-/// so it comes no later for that.
+/// After a slow one, how long the next waits for more writes. A sync begins a second after the
+/// last, so it comes no later for that.
 const GATHER: Duration = Duration::from_millis(150);
 /// The small write. It runs when Redis is out of memory, for what it confirms ran already.
 const TOUCH: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '', 'PX', 60000)";
