@@ -2,8 +2,9 @@
 //!
 //! Sent again under its sequence, an operation is answered as it was the first time. So one whose
 //! answer was lost is asked for before the next of its kind. What a claim leased would otherwise be
-//! nobody's until its lease ends. A settlement that is repeated as a whole, because a part of it was
-//! not answered, would find the batches of its other parts gone, and take their leases for lost.
+//! nobody's until its lease ends. A settlement that is repeated as a whole, because a part of it
+//! was not answered, would find the batches of its other parts gone, and take their leases for
+//! lost.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
