@@ -11,7 +11,10 @@ use super::Wrongs;
 /// These settings, as text.
 #[derive(Args, Clone, Debug)]
 pub struct NodeArgs {
-    /// PEM file with certificate authorities that receivers may use besides the public ones.
+    /// PEM file with certificates that receivers may use besides those of public authorities.
+    ///
+    /// Authorities of your own, and certificates that receivers have signed themselves: such a one
+    /// is believed for the names that it holds.
     #[arg(long, env = "PREGON_EGRESS_CA_FILE", value_name = "FILE")]
     egress_ca_file: Option<PathBuf>,
 
