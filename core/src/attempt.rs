@@ -116,8 +116,10 @@ pub struct AttemptRecord {
     pub late: bool,
     /// The request went out twice: over a connection that its receiver closed, and at once again
     /// over a new one. The receiver may have seen both.
+    #[serde(default)]
     pub resent: bool,
     /// The headers that the subscription added, as they may be shown.
+    #[serde(default)]
     pub headers: ShownHeaders,
 }
 

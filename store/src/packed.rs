@@ -2,14 +2,24 @@
 //!
 //! Records of one settlement resemble each other (tenants, types, URLs, nodes), so they are
 //! encoded together and compressed, by the caller and not by the engine's writer.
+//!
+//! A chunk begins with the length of its encoded records. The highest bit of that says that they
+//! have all fields that records have; without it, they were written before the last [`ADDED`] were.
 
 use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::outcome::AttemptOutcome;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::queue::Token;
 
 /// Records in a chunk at most: reading one attempt unpacks a whole chunk.
 const RECORDS: usize = 256;
+
+/// In a chunk's length: its records have all fields.
+const WHOLE: u32 = 1 << 31;
+/// Fields at the end of a record that chunks without the bit do not have.
+const ADDED: usize = 2;
 
 /// What a chunk tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +72,13 @@ fn pack_one(attempts: &[(Token, AttemptRecord)]) -> Result<Packed, postcard::Err
     let encoded = postcard::to_stdvec(&records)?;
     let kind =
         if records.iter().all(|record| smooth(record)) { Kind::Smooth } else { Kind::Trouble };
+    let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX) | WHOLE;
+    let mut data = length.to_le_bytes().to_vec();
+    data.extend(lz4_flex::compress(&encoded));
     Ok(Packed {
         kind,
         max_n: records.iter().map(|record| record.key.position.n).max().unwrap_or(0),
-        data: lz4_flex::compress_prepend_size(&encoded),
+        data,
         records: attempts.iter().map(|(token, record)| (*token, record.key.position.n)).collect(),
     })
 }
@@ -76,14 +89,110 @@ pub(crate) fn unpack(
     data: &[u8],
     late: impl IntoIterator<Item = usize>,
 ) -> Result<Vec<AttemptRecord>, String> {
+    let (length, compressed) = data.split_first_chunk().ok_or("chunk: too short")?;
+    let length = u32::from_le_bytes(*length);
+    let size = usize::try_from(length & !WHOLE).unwrap_or(usize::MAX);
     let encoded =
-        lz4_flex::decompress_size_prepended(data).map_err(|error| format!("chunk: {error}"))?;
-    let mut records: Vec<AttemptRecord> =
-        postcard::from_bytes(&encoded).map_err(|error| format!("chunk: {error}"))?;
+        lz4_flex::decompress(compressed, size).map_err(|error| format!("chunk: {error}"))?;
+    let records = match length & WHOLE {
+        0 => Older.deserialize(&mut postcard::Deserializer::from_bytes(&encoded)),
+        _ => postcard::from_bytes(&encoded),
+    };
+    let mut records: Vec<AttemptRecord> = records.map_err(|error| format!("chunk: {error}"))?;
     for i in late {
         if let Some(record) = records.get_mut(i) {
             record.late = true;
         }
     }
     Ok(records)
+}
+
+/// Reads a list of records that lack the last fields.
+struct Older;
+
+impl<'de> DeserializeSeed<'de> for Older {
+    type Value = Vec<AttemptRecord>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Older {
+    type Value = Vec<AttemptRecord>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("records of attempts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut records = Vec::with_capacity(list.size_hint().unwrap_or(0).min(RECORDS));
+        while let Some(record) = list.next_element_seed(Short)? {
+            records.push(record);
+        }
+        Ok(records)
+    }
+}
+
+/// Reads a record that lacks the last fields: they have their defaults.
+struct Short;
+
+impl<'de> DeserializeSeed<'de> for Short {
+    type Value = AttemptRecord;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<AttemptRecord, D::Error> {
+        AttemptRecord::deserialize(WithoutLast(from))
+    }
+}
+
+/// Reads a struct by all but its last fields.
+struct WithoutLast<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithoutLast<D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_tuple(fields.len().saturating_sub(ADDED), visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, D::Error> {
+        Err(D::Error::custom("a record is a struct"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tested::tests::record;
+
+    /// Chunks outlive the build that wrote them.
+    #[test]
+    fn records_of_before_their_last_fields_are_read() {
+        let all: Vec<AttemptRecord> = (1..=3).map(record).collect();
+        let mut encoded = vec![3];
+        for record in &all {
+            let whole = postcard::to_stdvec(record).unwrap();
+            // "Was not sent twice" and "no headers".
+            assert_eq!(whole[whole.len() - 2..], [0, 0]);
+            encoded.extend(&whole[..whole.len() - 2]);
+        }
+        let data = lz4_flex::compress_prepend_size(&encoded);
+        assert_eq!(unpack(&data, []).unwrap(), all);
+        let token = Token { incarnation: 1, sequence: 1 };
+        let packed = pack(all.iter().map(|record| (token, record.clone())).collect()).unwrap();
+        assert_eq!(unpack(&packed[0].data, []).unwrap(), all);
+        for broken in [&data[..2], &data[..9], &[]] {
+            assert!(unpack(broken, []).is_err());
+        }
+    }
 }

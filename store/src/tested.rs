@@ -49,7 +49,7 @@ impl fmt::Debug for TestReply {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use pregon_core::attempt::{RecordKind, ResponseHead, Timing};
@@ -62,13 +62,13 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn replies_come_back_from_their_bytes() {
+    /// A record with something in every field but the last.
+    pub(crate) fn record(number: u32) -> AttemptRecord {
         let position = Position { ms: 1_700_000_000_000, partition: 0, n: 0 };
-        let record = AttemptRecord {
+        AttemptRecord {
             key: DeliveryKey { position, lane: LaneNo(7), replay: None },
             kind: RecordKind::Attempt,
-            number: 1,
+            number,
             tenant: TenantId::parse("acme").unwrap(),
             event_type: EventTypeId::parse("order.captured").unwrap(),
             environment: Environment::Test,
@@ -91,7 +91,12 @@ mod tests {
             late: false,
             resent: false,
             headers: Default::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn replies_come_back_from_their_bytes() {
+        let record = record(1);
         let reply = TestReply {
             record,
             url: "https://acme.example/hook".into(),
