@@ -111,6 +111,7 @@ fn the_least_and_the_most_of_a_record_are_read_back() {
         configuration_revision: -1,
         contract_revision: i64::MAX,
         secrets: ["key_a", "key_b"].map(|id| SecretId::parse(id).unwrap()).to_vec(),
+        resent: true,
         ..most.record
     };
     most.trace.sampled = true;
@@ -129,6 +130,7 @@ fn the_least_and_the_most_of_a_record_are_read_back() {
     for (key, value) in [
         ("pregon.event.name", text("tenants/acme/events/e1")),
         ("pregon.attempt.number", Any::IntValue(3)),
+        ("pregon.attempt.resent", Any::BoolValue(true)),
         ("pregon.attempt.outcome", text("FAILED")),
         ("error.type", text("STATUS")),
         ("http.response.status_code", Any::IntValue(500)),
@@ -144,7 +146,13 @@ fn the_least_and_the_most_of_a_record_are_read_back() {
     let ids = ["key_a", "key_b"].map(|id| AnyValue { value: Some(text(id)) });
     let ids = Any::ArrayValue(ArrayValue { values: ids.to_vec() });
     assert_eq!(attribute(much, "pregon.secrets"), Some(&ids));
-    for key in ["pregon.secrets", "url.full", "pregon.attempt.total", "error.type"] {
+    for key in [
+        "pregon.attempt.resent",
+        "pregon.secrets",
+        "url.full",
+        "pregon.attempt.total",
+        "error.type",
+    ] {
         assert_eq!(attribute(little, key), None, "{key}");
     }
 }
