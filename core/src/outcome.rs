@@ -133,7 +133,7 @@ words! {
         Refused = "REFUSED",
         /// The request could not be rendered or signed.
         RenderFailed = "RENDER_FAILED",
-        /// It waited too long in a paused lane, or too many waited before it.
+        /// It waited too long in a paused lane.
         Expired = "EXPIRED",
         /// Node after node went down with it in hand.
         Poison = "POISON",
