@@ -175,6 +175,7 @@ impl Control {
         let none = AuthEdit::None;
         let auth = edit.auth.as_ref().unwrap_or(&none);
         let (auth, _) = self.sealed_auth(FIELD, auth, &Auth::None, name)?;
+        let headers = self.sealed_headers(FIELD, edit.headers.as_deref(), &[], name)?;
         let mut callback = Callback {
             tenant: name.tenant.clone(),
             id: name.callback.clone(),
@@ -182,7 +183,7 @@ impl Control {
             url: String::new(),
             environment: edit.environment.unwrap_or(Environment::Live),
             contract: contract.id().clone(),
-            headers: Vec::new(),
+            headers,
             auth,
             verdict: String::new(),
             timeout_ms: 0,

@@ -142,7 +142,7 @@ impl Control {
     }
 
     /// An event of a tenant that exists, and how far it got.
-    async fn event(&self, name: &EventName) -> Result<(Event, EventStage), Refusal> {
+    pub(crate) async fn event(&self, name: &EventName) -> Result<(Event, EventStage), Refusal> {
         let gone = || Refusal::not_found("event", name.to_string());
         let position = self.store.log.find(name).await?.ok_or_else(gone)?;
         let found = self.store.log.event(position).await?;
@@ -159,7 +159,8 @@ impl Control {
         let name = wrong.check("name", EventName::parse(&request.name));
         let name = parse::done(wrong, name)?;
         let (event, _) = self.event(&name).await?;
-        Ok(v1::GetEventResponse { event: Some(show::event(&event)) })
+        let event = show::event(&self.redacted(&event).await?);
+        Ok(v1::GetEventResponse { event: Some(event) })
     }
 
     pub(crate) async fn list_events(
@@ -182,7 +183,7 @@ impl Control {
         query.from = query.from.max(self.check_scope(&scope).await?);
         query.tenant = scope.tenant().cloned();
         let (events, next) = self.events(&query, &paging).await?;
-        let events = events.iter().map(show::event).collect();
+        let events = self.all_redacted(&events).await?.iter().map(show::event).collect();
         let next_page_token = self.next_page(&paging, next.as_deref());
         Ok(v1::ListEventsResponse { events, next_page_token })
     }

@@ -37,6 +37,7 @@ mod reach;
 mod receiver;
 mod repeat;
 mod secrets;
+mod sensitive;
 mod service;
 mod subscriptions;
 mod tenants;

@@ -30,6 +30,7 @@ use crate::filters::Filters;
 use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
+use crate::sensitive::Sensitive;
 use crate::subscriptions::Tests;
 use crate::watch::Watchers;
 use crate::{Callbacks, Contracts, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
@@ -84,6 +85,8 @@ pub struct Control {
     pub(crate) lane_names: LaneNames,
     /// Compiled filters, for those who ask whether an event would match.
     pub(crate) filters: Filters,
+    /// What tenants' subscriptions call sensitive.
+    pub(crate) sensitive: Sensitive,
     pub(crate) recent: Recent,
     /// Tests that may be repeated.
     pub(crate) tests: Tests,
@@ -137,6 +140,7 @@ impl Control {
             contract_turn: Mutex::default(),
             lane_names: LaneNames::default(),
             filters: Filters::default(),
+            sensitive: Sensitive::default(),
             recent: Recent::default(),
             tests: Tests::default(),
             watchers: Watchers::default(),

@@ -7,15 +7,15 @@
 
 use pregon_core::contract::{AuthKind, Contract};
 use pregon_core::error::{Rule, Violations};
-use pregon_core::header::CustomHeaders;
-use pregon_core::limits;
 use pregon_core::model::{Auth, Callback, Subscription};
 use pregon_core::url::{EndpointUrl, UrlPolicy};
 use pregon_proto::v1;
 
 pub(crate) use auth::AuthEdit;
+pub(crate) use headers::{HeaderEdit, shown_headers};
 
 mod auth;
+mod headers;
 
 /// The header of HTTP authentication.
 const AUTHORIZATION: &str = "authorization";
@@ -42,12 +42,12 @@ impl<'a> Identity<'a> {
 }
 
 /// What of a receiver is to be checked; a part that is none is not.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Receiver<'a> {
     /// Where requests go.
     pub url: Option<&'a str>,
-    /// Headers that go along.
-    pub headers: Option<&'a [(String, String)]>,
+    /// Names of the headers that go along.
+    pub headers: Option<Vec<&'a str>>,
     /// How Pregón identifies itself.
     pub identity: Option<Identity<'a>>,
 }
@@ -55,14 +55,16 @@ pub(crate) struct Receiver<'a> {
 impl<'a> From<&'a Subscription> for Receiver<'a> {
     fn from(it: &'a Subscription) -> Self {
         let identity = Some(Identity::of(&it.auth));
-        Self { url: Some(&it.url), headers: Some(&it.headers), identity }
+        let headers = it.headers.iter().map(|(name, _)| name.as_str()).collect();
+        Self { url: Some(&it.url), headers: Some(headers), identity }
     }
 }
 
 impl<'a> From<&'a Callback> for Receiver<'a> {
     fn from(it: &'a Callback) -> Self {
         let identity = Some(Identity::of(&it.auth));
-        Self { url: Some(&it.url), headers: Some(&it.headers), identity }
+        let headers = it.headers.iter().map(|(name, _)| name.as_str()).collect();
+        Self { url: Some(&it.url), headers: Some(headers), identity }
     }
 }
 
@@ -92,7 +94,7 @@ impl Receiver<'_> {
         }
         let reserved = contract.header_names();
         let own = self.identity.and_then(|identity| identity.header);
-        for (index, (name, _)) in self.headers.unwrap_or_default().iter().enumerate() {
+        for (index, name) in self.headers.iter().flatten().enumerate() {
             let text = if holds(&reserved, name) {
                 "is set by the contract"
             } else if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
@@ -126,28 +128,6 @@ fn holds(names: &[&str], name: &str) -> bool {
 pub(crate) fn url(resource: &str, given: &str, wrong: &mut Violations) -> Option<String> {
     let parsed = EndpointUrl::parse_stored(given);
     wrong.check(format!("{resource}.url"), parsed).map(|url| url.as_str().to_owned())
-}
-
-/// Headers that may go along, whatever the contract. Wrong ones are noted, and given back as they
-/// are, for the contract to be asked about them too.
-pub(crate) fn headers(
-    resource: &str,
-    given: &[v1::Header],
-    wrong: &mut Violations,
-) -> Vec<(String, String)> {
-    let pairs = given.iter().map(|header| (header.name.as_str(), header.value.as_str()));
-    for (index, one) in CustomHeaders::parse(pairs.clone(), &[]).err().into_iter().flatten() {
-        wrong.add(format!("{resource}.headers[{index}]"), one.rule, one.description);
-    }
-    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    pairs.take(limits::HEADERS).map(own).collect()
-}
-
-/// Headers as the API shows them.
-pub(crate) fn shown_headers(headers: &[(String, String)]) -> Vec<v1::Header> {
-    let header =
-        |(name, value): &(String, String)| v1::Header { name: name.clone(), value: value.clone() };
-    headers.iter().map(header).collect()
 }
 
 /// How Pregón identifies itself, as the API shows it: without credentials.

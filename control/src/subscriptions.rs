@@ -232,6 +232,7 @@ impl Control {
         let none = AuthEdit::None;
         let auth = edit.auth.as_ref().unwrap_or(&none);
         let (auth, _) = self.sealed_auth(FIELD, auth, &Auth::None, name)?;
+        let headers = self.sealed_headers(FIELD, edit.headers.as_deref(), &[], name)?;
         let state = match contract.approval() {
             true => SubscriptionState::PendingApproval,
             false => SubscriptionState::Active,
@@ -246,7 +247,7 @@ impl Control {
             event_types: Vec::new(),
             filter: String::new(),
             contract: contract.id().clone(),
-            headers: Vec::new(),
+            headers,
             auth,
             sensitive_paths: Vec::new(),
             max_concurrency: limits::CONCURRENCY_DEFAULT,

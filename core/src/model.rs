@@ -21,8 +21,10 @@ use crate::id::{
 };
 use crate::limits;
 
+mod headers;
 mod resource;
 
+pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
 
 /// What every resource carries besides its own fields. Revision and update time are the store's.
@@ -242,7 +244,7 @@ pub struct Subscription {
     pub contract: ContractId,
     /// Headers sent with every attempt, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<(String, String)>,
+    pub headers: OwnHeaders,
     /// How Pregón identifies itself to the receiver.
     #[serde(default, skip_serializing_if = "Auth::is_none")]
     pub auth: Auth,
@@ -339,7 +341,7 @@ pub struct Callback {
     pub contract: ContractId,
     /// Headers sent with every question, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<(String, String)>,
+    pub headers: OwnHeaders,
     /// How Pregón identifies itself to the receiver.
     #[serde(default, skip_serializing_if = "Auth::is_none")]
     pub auth: Auth,

@@ -11,10 +11,10 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The contract's headers and signatures and the trace that the request belongs to, then what is
 /// the same for every request to the receiver.
-pub(crate) fn headers(
+pub(crate) fn headers<'a>(
     lines: &[HeaderLine],
     trace: Option<&TraceContext>,
-    own: &[(HeaderName, HeaderValue)],
+    own: impl ExactSizeIterator<Item = &'a (HeaderName, HeaderValue)>,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, RenderError> {
     let mut headers = Vec::with_capacity(lines.len() + own.len() + 2);
     for line in lines {
@@ -28,6 +28,6 @@ pub(crate) fn headers(
         let state = trace.state.as_deref().and_then(|state| HeaderValue::from_str(state).ok());
         headers.extend(state.map(|it| (TRACESTATE, it)));
     }
-    headers.extend(own.iter().cloned());
+    headers.extend(own.cloned());
     Ok(headers)
 }

@@ -14,7 +14,7 @@ pub struct TestReply {
     pub record: AttemptRecord,
     /// Where it went.
     pub url: String,
-    /// The request's headers as sent, in order, but for credentials, which are `***`.
+    /// The request's headers as sent, in order, but for credentials, which are `[masked]`.
     pub headers: Vec<(String, String)>,
     /// The request's body exactly as sent; its beginning where all of it would not fit into an
     /// answer ([`TEST_RESULT_MAX`](crate::test_send::TEST_RESULT_MAX)).
@@ -100,7 +100,7 @@ pub(crate) mod tests {
         let reply = TestReply {
             record,
             url: "https://acme.example/hook".into(),
-            headers: vec![("authorization".into(), "***".into())],
+            headers: vec![("authorization".into(), "[masked]".into())],
             body: b"{}".to_vec(),
             error: None,
         };

@@ -15,7 +15,7 @@ use pregon_rpc::time;
 
 use crate::catalog::Stored;
 use crate::mask::{Fields, Mask, put};
-use crate::receiver::{self, AuthEdit, Receiver};
+use crate::receiver::{self, AuthEdit, HeaderEdit, Receiver};
 use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
@@ -53,7 +53,8 @@ pub(super) struct Edit {
     pub environment: Option<Environment>,
     /// The contract, if it is chosen.
     pub contract: Option<ContractId>,
-    headers: Option<Vec<(String, String)>>,
+    /// Headers that go along, if they are chosen.
+    pub headers: Option<Vec<HeaderEdit>>,
     /// How Pregón identifies itself, if it is chosen.
     pub auth: Option<AuthEdit>,
     verdict: Option<String>,
@@ -87,7 +88,7 @@ impl Edit {
             edit.contract = wrong.check("callback.contract", parsed);
         }
         if mask.has("headers") {
-            edit.headers = Some(receiver::headers(FIELD, &given.headers, wrong));
+            edit.headers = Some(HeaderEdit::parse(FIELD, &given.headers, wrong));
         }
         if mask.has("auth") {
             edit.auth = AuthEdit::parse(FIELD, given.auth.as_ref(), wrong);
@@ -131,18 +132,17 @@ impl Edit {
     pub(super) fn receiver(&self) -> Receiver<'_> {
         Receiver {
             url: self.url.as_deref(),
-            headers: self.headers.as_deref(),
+            headers: self.headers.as_ref().map(|all| all.iter().map(HeaderEdit::name).collect()),
             identity: self.auth.as_ref().map(AuthEdit::identity),
         }
     }
 
-    /// Changes a callback, all but its environment and its auth.
+    /// Changes a callback, all but its environment, headers and auth.
     pub(super) fn apply(&self, callback: &mut Callback) {
         put(&mut callback.common.display_name, self.display_name.as_ref());
         put(&mut callback.common.labels, self.labels.as_ref());
         put(&mut callback.url, self.url.as_ref());
         put(&mut callback.contract, self.contract.as_ref());
-        put(&mut callback.headers, self.headers.as_ref());
         put(&mut callback.verdict, self.verdict.as_ref());
         put(&mut callback.timeout_ms, self.timeout_ms.as_ref());
         put(&mut callback.on_error, self.on_error.as_ref());

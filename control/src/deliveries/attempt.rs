@@ -18,7 +18,7 @@ use pregon_core::error::Refusal;
 use pregon_core::event::Event;
 use pregon_core::header::is_credential;
 use pregon_core::id::{AttemptName, ContractId, DeliveryName, SubscriptionName};
-use pregon_core::model::{EventType, Subscription, Tenant};
+use pregon_core::model::{Subscription, Tenant};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_core::redact::{SensitivePath, SensitiveRoot, redact};
 use pregon_core::url::EndpointUrl;
@@ -130,10 +130,7 @@ impl Control {
             }
         }
         let tenant = self.find::<Tenant>(&name.tenant.name()).await?;
-        let kind = self.find::<EventType>(&record.event.event_type.name()).await?;
-        let paths = subscription.iter().flat_map(|it| &it.sensitive_paths);
-        let paths = paths.chain(kind.iter().flat_map(|it| &it.value.sensitive_paths));
-        let paths: Vec<_> = paths.filter_map(|path| SensitivePath::parse(path).ok()).collect();
+        let paths = self.rules([&record.event]).await?.paths(&record.event);
         let data = redact(&record.event.data, SensitiveRoot::Event, &paths);
         Ok(Context {
             name: name.clone(),
@@ -215,7 +212,8 @@ impl Control {
 /// A header as it is shown: its name as on the wire, without what may be a credential.
 fn line(name: &str, value: &str) -> v1::Header {
     let value = if is_credential(name) { MASKED } else { value };
-    v1::Header { name: name.to_ascii_lowercase(), value: value.to_owned() }
+    let (name, value) = (name.to_ascii_lowercase(), value.to_owned());
+    v1::Header { name, value, ..Default::default() }
 }
 
 /// What a record tells of an attempt: all but its name and the request.
@@ -246,14 +244,21 @@ fn outcome(record: &AttemptRecord) -> Option<AttemptOutcome> {
     record.outcome.or(failed.then_some(AttemptOutcome::Failed))
 }
 
+/// Headers that nothing is to be hidden of any more.
+pub(crate) fn as_sent(headers: &[(String, String)]) -> Vec<v1::Header> {
+    let header = |(name, value): &(String, String)| {
+        let (name, value) = (name.clone(), value.clone());
+        v1::Header { name, value, ..Default::default() }
+    };
+    headers.iter().map(header).collect()
+}
+
 fn response(record: &AttemptRecord) -> v1::AttemptResponse {
     let nothing = ResponseHead::default();
     let kept = record.response.as_ref().unwrap_or(&nothing);
-    let header =
-        |(name, value): &(String, String)| v1::Header { name: name.clone(), value: value.clone() };
     v1::AttemptResponse {
         status: i32::from(record.status),
-        headers: kept.headers.iter().map(header).collect(),
+        headers: as_sent(&kept.headers),
         body: String::from_utf8_lossy(&kept.body).into_owned(),
         truncated: kept.truncated,
     }

@@ -14,7 +14,7 @@ use pregon_proto::v1;
 
 use crate::catalog::Stored;
 use crate::mask::{Fields, Mask, put};
-use crate::receiver::{self, AuthEdit, Receiver};
+use crate::receiver::{self, AuthEdit, HeaderEdit, Receiver};
 use crate::{etag, map, parse};
 
 const IMMUTABLE: &[&str] = &["name", "environment"];
@@ -65,7 +65,8 @@ pub(super) struct Edit {
     filter: Option<String>,
     /// The contract, if it is chosen.
     pub contract: Option<ContractId>,
-    headers: Option<Vec<(String, String)>>,
+    /// Headers that go along, if they are chosen.
+    pub headers: Option<Vec<HeaderEdit>>,
     /// How Pregón identifies itself, if it is chosen.
     pub auth: Option<AuthEdit>,
     sensitive_paths: Option<Vec<String>>,
@@ -106,7 +107,7 @@ impl Edit {
             edit.contract = wrong.check("subscription.contract", parsed);
         }
         if mask.has("headers") {
-            edit.headers = Some(receiver::headers(FIELD, &given.headers, wrong));
+            edit.headers = Some(HeaderEdit::parse(FIELD, &given.headers, wrong));
         }
         if mask.has("auth") {
             edit.auth = AuthEdit::parse(FIELD, given.auth.as_ref(), wrong);
@@ -128,12 +129,12 @@ impl Edit {
     pub(super) fn receiver(&self) -> Receiver<'_> {
         Receiver {
             url: self.url.as_deref(),
-            headers: self.headers.as_deref(),
+            headers: self.headers.as_ref().map(|all| all.iter().map(HeaderEdit::name).collect()),
             identity: self.auth.as_ref().map(AuthEdit::identity),
         }
     }
 
-    /// Changes a subscription, all but its environment and its auth.
+    /// Changes a subscription, all but its environment, headers and auth.
     pub(super) fn apply(&self, subscription: &mut Subscription) {
         put(&mut subscription.common.display_name, self.display_name.as_ref());
         put(&mut subscription.common.labels, self.labels.as_ref());
@@ -141,7 +142,6 @@ impl Edit {
         put(&mut subscription.event_types, self.event_types.as_ref());
         put(&mut subscription.filter, self.filter.as_ref());
         put(&mut subscription.contract, self.contract.as_ref());
-        put(&mut subscription.headers, self.headers.as_ref());
         put(&mut subscription.sensitive_paths, self.sensitive_paths.as_ref());
         put(&mut subscription.max_concurrency, self.max_concurrency.as_ref());
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use pregon_core::attempt::MASKED;
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::retry::Failure;
 use pregon_core::contract::{
@@ -12,7 +13,6 @@ use pregon_core::contract::{
 };
 use pregon_core::event::Event;
 use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
-use pregon_core::header::is_credential;
 use pregon_core::id::{DeliveryKey, EventId, EventName};
 use pregon_core::model::Secret;
 use pregon_core::url::EndpointUrl;
@@ -24,11 +24,9 @@ use super::{
 };
 use crate::filters::Filters;
 use crate::given::Given;
-use crate::receiver::Identity;
+use crate::receiver::{Identity, shown_headers};
 use crate::secrets::is_live;
 
-/// What stands in the place of a credential.
-const MASKED: &str = "***";
 /// The highest number that an attempt can have.
 const ATTEMPTS: i32 = 100;
 /// Secrets that one call to the store lists.
@@ -85,19 +83,29 @@ impl Control {
         let subscription = self.fetch::<Subscription>(&name.to_string()).await?.value;
         let tenant = self.fetch::<Tenant>(&name.tenant.name()).await?.value;
         let contract = self.contract(&subscription.contract).await?;
-        let event = match event {
-            Shown::Stored(event) => self.stored_event(&name, &event).await?,
+        // What is matched, and what is shown of it.
+        let (event, shown) = match event {
+            Shown::Stored(event) => {
+                if event.tenant != name.tenant {
+                    return Err(Refusal::not_found("event", event.to_string()));
+                }
+                let (event, _) = self.event(&event).await?;
+                let shown = self.redacted(&event).await?;
+                (event, shown)
+            }
             Shown::Given(given) => {
                 self.type_of(&given).await?;
                 let now = self.clock.now();
-                given.event(&name.tenant, None, EventId::assigned(crate::given::nowhere(now)), now)
+                let id = EventId::assigned(crate::given::nowhere(now));
+                let event = given.event(&name.tenant, None, id, now);
+                (event.clone(), event)
             }
         };
         let url = EndpointUrl::parse_stored(&subscription.url)
             .map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?;
         let position = event.position;
         let input = RenderInput {
-            event: &event,
+            event: &shown,
             tenant_labels: &tenant.common.labels,
             delivery: DeliveryKey { position, lane: subscription.lane, replay: None },
             create_time: event.accept_time(),
@@ -125,22 +133,6 @@ impl Control {
             answer.render_error = error.to_string();
         }
         Ok(answer)
-    }
-
-    /// A stored event of the subscription's tenant.
-    async fn stored_event(
-        &self,
-        of: &SubscriptionName,
-        name: &EventName,
-    ) -> Result<Event, Refusal> {
-        let gone = || Refusal::not_found("event", name.to_string());
-        if name.tenant != of.tenant {
-            return Err(gone());
-        }
-        let position = self.store.log.find(name).await?.ok_or_else(gone)?;
-        let found = self.store.log.event(position).await?;
-        let found = found.map(|(event, _)| event).filter(|event| event.tenant == name.tenant);
-        found.ok_or_else(gone)
     }
 
     /// The keys that a subscription's requests are signed with, whether now or later.
@@ -287,16 +279,14 @@ fn show(
     let line = |name: &str, value: &str| v1::Header {
         name: name.to_ascii_lowercase(),
         value: value.into(),
+        ..Default::default()
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     answer.headers = signed.headers.iter().map(|it| line(&it.name, &text(&it.value))).collect();
     let auth = Identity::of(&subscription.auth).header;
     answer.headers.extend(auth.map(|name| line(name, MASKED)));
-    let own = subscription
-        .headers
-        .iter()
-        .map(|(name, value)| line(name, if is_credential(name) { MASKED } else { value }));
-    answer.headers.extend(own);
+    let own = shown_headers(&subscription.headers);
+    answer.headers.extend(own.iter().map(|own| line(&own.name, &own.value)));
     answer.signatures = made
         .into_iter()
         .map(|it| v1::PreviewSignature {

@@ -227,7 +227,7 @@ fn told(test: &Test, reply: &TestReply) -> v1::TestSubscriptionResponse {
     let request = error.is_none().then(|| v1::AttemptRequest {
         method: "POST".to_owned(),
         url: url.clone(),
-        headers: crate::receiver::shown_headers(headers),
+        headers: attempt::as_sent(headers),
         body: String::from_utf8_lossy(body).into_owned(),
     });
     let mut attempt = v1::Attempt { request, ..attempt::told(record) };

@@ -111,6 +111,8 @@ impl Control {
         if let Some(auth) = &edit.auth {
             (now.auth, _) = self.sealed_auth(FIELD, auth, &before.auth, update.name)?;
         }
+        let headers = edit.headers.as_deref();
+        now.headers = self.sealed_headers(FIELD, headers, &before.headers, update.name)?;
         let mut wrong = Violations::new();
         let affected = Receiver::from(&now).affected_by(&edit.receiver(), moved);
         let touched = moved || affected.url.is_some() || affected.headers.is_some();

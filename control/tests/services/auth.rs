@@ -104,7 +104,8 @@ async fn one_that_is_left_out_stays_as_long_as_it_goes_the_same_way() {
 #[tokio::test]
 async fn no_header_is_set_twice() {
     let world = World::with_tenant().await;
-    let header = |name: &str| v1::Header { name: name.into(), value: "x".into() };
+    let header =
+        |name: &str| v1::Header { name: name.into(), value: "x".into(), ..Default::default() };
     let create = |it: v1::Subscription| v1::CreateSubscriptionRequest {
         parent: "tenants/acme".into(),
         subscription_id: "erp".into(),

@@ -86,7 +86,8 @@ async fn a_callback_lives_and_goes_with_its_keys() {
 #[tokio::test]
 async fn every_wrong_field_is_reported() {
     let world = World::with_tenant().await;
-    let header = |name: &str| v1::Header { name: name.into(), value: "x".into() };
+    let header =
+        |name: &str| v1::Header { name: name.into(), value: "x".into(), ..Default::default() };
     let given = v1::Callback {
         url: "http://example.com/".into(),
         contract: "mine".into(),

@@ -109,7 +109,11 @@ async fn a_new_document_must_fit_everybody_under_it() {
     world.contract("mine", "").await;
     let auth = v1::auth::Kind::Bearer(v1::BearerAuth { token: "t".into(), ..Default::default() });
     let it = v1::Subscription {
-        headers: vec![v1::Header { name: "X-Shop".into(), value: "7".into() }],
+        headers: vec![v1::Header {
+            name: "X-Shop".into(),
+            value: "7".into(),
+            ..Default::default()
+        }],
         auth: Some(v1::Auth { kind: Some(auth), ..Default::default() }),
         ..under("mine")
     };
@@ -151,7 +155,11 @@ async fn a_subscription_is_held_against_its_own_contract() {
     assert_wrong(answer, &[("subscription.url", "URL_REFUSED")]);
     let auth = v1::auth::Kind::Bearer(v1::BearerAuth { token: "t".into(), ..Default::default() });
     let both = v1::Subscription {
-        headers: vec![v1::Header { name: "X-Shop".into(), value: "7".into() }],
+        headers: vec![v1::Header {
+            name: "X-Shop".into(),
+            value: "7".into(),
+            ..Default::default()
+        }],
         auth: Some(v1::Auth { kind: Some(auth), ..Default::default() }),
         ..under("strict")
     };

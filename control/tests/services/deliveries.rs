@@ -179,8 +179,9 @@ async fn deliveries_are_filtered() {
 async fn an_attempt_shows_what_was_sent_and_what_came_back() {
     let world = World::with_subscription().await;
     // What the subscription says today is not what was sent.
-    let secret = v1::Header { name: "X-Token".into(), value: "hunter2".into() };
-    let plain = v1::Header { name: "X-Shop".into(), value: "8".into() };
+    let secret =
+        v1::Header { name: "X-Token".into(), value: "hunter2".into(), ..Default::default() };
+    let plain = v1::Header { name: "X-Shop".into(), value: "8".into(), ..Default::default() };
     let request = v1::UpdateSubscriptionRequest {
         subscription: Some(v1::Subscription {
             name: ERP.into(),

@@ -64,7 +64,11 @@ async fn patterns_and_filters() {
 
 #[tokio::test]
 async fn headers() {
-    let header = |name: &str, value: &str| v1::Header { name: name.into(), value: value.into() };
+    let header = |name: &str, value: &str| v1::Header {
+        name: name.into(),
+        value: value.into(),
+        ..Default::default()
+    };
     let refused = [
         "Connection",
         "transfer-encoding",

@@ -61,7 +61,7 @@ fn reply(world: &World, taken: &TakenTest) -> TestReply {
     TestReply {
         record: world.record(key, &tenant, Transition::Succeeded),
         url: "https://example.com/hook?a=1".into(),
-        headers: vec![("authorization".into(), "***".into())],
+        headers: vec![("authorization".into(), "[masked]".into())],
         body: test.event.data.to_vec(),
         error: None,
     }
@@ -99,7 +99,7 @@ async fn the_whole_story_is_the_answer() {
     let request = attempt.request.unwrap();
     assert_eq!(
         (request.body.as_str(), request.headers[0].value.as_str()),
-        ("{\"amount\":7}", "***")
+        ("{\"amount\":7}", "[masked]")
     );
     assert_eq!(attempt.response.unwrap().status, 204);
 }

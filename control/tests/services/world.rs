@@ -28,6 +28,7 @@ use pregon_rpc::caller::Caller;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
+use pregon_store::config::Commit;
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 use pregon_store::queue::{
     BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
@@ -187,6 +188,12 @@ impl World {
     pub async fn stored(&self, name: &str) -> Option<Resource> {
         let found = self.store.config.get(&[name.to_owned()]).await.unwrap().pop().unwrap();
         found.map(|it| Resource::decode(&ResourceName::parse(name).unwrap(), &it.bytes).unwrap())
+    }
+
+    /// Stores a resource as it is, whatever the services would say.
+    pub async fn put(&self, resource: &Resource) {
+        let write = vec![(resource.name().to_string(), Some(resource.encode().into()))];
+        self.store.config.commit(Commit { write, ..Commit::default() }).await.unwrap();
     }
 
     pub async fn lane(&self, name: &str) -> LaneNo {

@@ -11,25 +11,26 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use pregon_core::attempt::{MASKED, ShownHeaders};
 use pregon_core::header::is_credential;
-use pregon_core::model::Auth;
+use pregon_core::model::{Auth, HeaderText};
 use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
 
-/// What stands in a credential's place where a request is shown.
-const MASK: &str = "***";
 /// Shortest value of an ordinary header that is looked for in answers.
 const PLAIN_LEAST: usize = 8;
-/// Headers of a receiver's own that hold credentials whatever they are for.
-const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 /// Headers of a receiver, in the order in which they go out; values are marked sensitive.
 #[derive(Clone, Debug, Default)]
 pub struct FixedHeaders {
-    lines: Box<[(HeaderName, HeaderValue)]>,
-    /// The first line is what Pregón identifies itself with.
-    identified: bool,
+    lines: Box<[Line]>,
     /// The same as attempts keep them.
     kept: ShownHeaders,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    header: (HeaderName, HeaderValue),
+    /// What Pregón identifies itself with, a sealed value, or one whose name tells.
+    credential: bool,
 }
 
 impl FixedHeaders {
@@ -37,36 +38,45 @@ impl FixedHeaders {
     /// subscription or callback that they belong to.
     pub(super) fn compile(
         auth: &Auth,
-        own: &[(String, String)],
+        own: &[(String, HeaderText)],
         resource: &impl fmt::Display,
         ring: &KeyRing,
     ) -> Result<Self, String> {
         let identity = identity(auth, resource, ring).map_err(|why| format!("auth: {why}"))?;
-        let identified = identity.is_some();
-        let parse = |(index, (name, value)): (usize, &(String, String))| {
-            let parsed = HeaderName::try_from(name.as_str()).ok().zip(value.parse().ok());
-            let (name, mut value): (_, HeaderValue) =
-                parsed.ok_or_else(|| format!("headers[{index}]: not a header"))?;
+        let identity = identity.map(|header| Line { header, credential: true });
+        let parse = |(index, (name, value)): (usize, &(String, HeaderText))| {
+            let (text, sealed) = match value {
+                HeaderText::Plain(text) => (SecretBytes::new(text.clone().into_bytes()), false),
+                HeaderText::Sealed { sealed } => {
+                    let binding = HeaderText::binding(resource, name);
+                    let opened = open(sealed, &binding, ring);
+                    (opened.map_err(|why| format!("headers[{index}]: {why}"))?, true)
+                }
+            };
+            let name = HeaderName::try_from(name.as_str()).ok();
+            let value = HeaderValue::from_bytes(text.expose()).ok();
+            let (name, mut value) =
+                name.zip(value).ok_or_else(|| format!("headers[{index}]: not a header"))?;
             value.set_sensitive(true); // often a credential
-            Ok((name, value))
+            let credential = sealed || is_credential(name.as_str());
+            Ok(Line { header: (name, value), credential })
         };
         let own = own.iter().enumerate().map(parse);
-        let lines = identity.into_iter().map(Ok).chain(own).collect::<Result<_, String>>()?;
-        let lines: Box<[(HeaderName, HeaderValue)]> = lines;
-        let kept = lines.iter().enumerate().map(|(index, (name, value))| {
-            let hidden = index == 0 && identified || is_credential(name.as_str());
-            let text = match hidden {
+        let lines: Box<[Line]> =
+            identity.into_iter().map(Ok).chain(own).collect::<Result<_, String>>()?;
+        let kept = lines.iter().map(|Line { header: (name, value), credential }| {
+            let text = match credential {
                 true => MASKED.into(),
                 false => String::from_utf8_lossy(value.as_bytes()).into(),
             };
             (name.as_str().into(), text)
         });
-        Ok(Self { kept: kept.collect(), lines, identified })
+        Ok(Self { kept: kept.collect(), lines })
     }
 
     /// The headers.
-    pub fn lines(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.lines
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = &(HeaderName, HeaderValue)> {
+        self.lines.iter().map(|line| &line.header)
     }
 
     /// Credentials that go out with the headers: values as they are, and what is told by a scheme
@@ -74,14 +84,13 @@ impl FixedHeaders {
     /// that are not for credentials say too little to be told from other text.
     pub fn secrets(&self) -> Vec<SecretBytes> {
         let mut secrets = Vec::new();
-        for (index, (name, value)) in self.lines.iter().enumerate() {
+        for Line { header: (_, value), credential } in &self.lines {
             let value = value.as_bytes();
-            let credential = index == 0 && self.identified || is_credential(name.as_str());
             if !credential && value.len() < PLAIN_LEAST {
                 continue;
             }
             secrets.push(SecretBytes::new(value.to_vec()));
-            let Some(space) = value.iter().position(|byte| *byte == b' ').filter(|_| credential)
+            let Some(space) = value.iter().position(|byte| *byte == b' ').filter(|_| *credential)
             else {
                 continue;
             };
@@ -102,15 +111,6 @@ impl FixedHeaders {
     pub fn kept(&self) -> &ShownHeaders {
         &self.kept
     }
-
-    /// The headers as they may be shown: names in lower case, credentials as `***`.
-    pub fn shown(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        self.lines.iter().enumerate().map(|(index, (name, value))| {
-            let hidden = index == 0 && self.identified || CREDENTIALS.contains(&name.as_str());
-            let text = String::from_utf8_lossy(value.as_bytes());
-            (name.to_string(), if hidden { MASK.to_owned() } else { text.into_owned() })
-        })
-    }
 }
 
 /// The header that Pregón identifies itself with.
@@ -119,10 +119,7 @@ fn identity(
     resource: &impl fmt::Display,
     ring: &KeyRing,
 ) -> Result<Option<(HeaderName, HeaderValue)>, String> {
-    let open = |sealed: &str| -> Result<SecretBytes, String> {
-        let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| "sealed text is not base64")?;
-        ring.open(&sealed, &Auth::binding(resource)).map_err(|error| error.to_string())
-    };
+    let open = |sealed: &str| open(sealed, &Auth::binding(resource), ring);
     let (name, text) = match auth {
         Auth::None => return Ok(None),
         Auth::Bearer { token } => {
@@ -142,4 +139,10 @@ fn identity(
     let mut value = HeaderValue::from_bytes(text.expose()).map_err(|_| "not a header's value")?;
     value.set_sensitive(true);
     Ok(Some((name, value)))
+}
+
+/// A sealed credential, opened.
+fn open(sealed: &str, binding: &str, ring: &KeyRing) -> Result<SecretBytes, String> {
+    let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| "sealed text is not base64")?;
+    ring.open(&sealed, binding).map_err(|error| error.to_string())
 }

@@ -58,6 +58,11 @@ pub(crate) fn callback_secret(callback: &Callback, id: &str) -> Secret {
 
 /// A credential sealed for a subscription or callback of this name.
 pub(crate) fn sealed(resource: &impl std::fmt::Display, text: &str) -> String {
+    sealed_as(text, &Auth::binding(resource))
+}
+
+/// A credential sealed for this place.
+pub(crate) fn sealed_as(text: &str, binding: &str) -> String {
     let credential = SecretBytes::new(text.as_bytes().to_vec());
-    BASE64.encode(&ring().seal(&credential, &Auth::binding(resource), [3; 24]))
+    BASE64.encode(&ring().seal(&credential, binding, [3; 24]))
 }

@@ -157,7 +157,12 @@ fn told(lane: &Lane, fired: Fired) -> TestReply {
             let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
             let lines = request.headers[..own].iter();
             let lines = lines.map(|(name, value)| (name.to_string(), text(value.as_bytes())));
-            (lines.chain(lane.headers.shown()).collect(), request.body.to_vec())
+            let kept = lane
+                .headers
+                .kept()
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()));
+            (lines.chain(kept).collect(), request.body.to_vec())
         }
     };
     let record = ended(fired.record, outcome);

@@ -100,7 +100,7 @@ async fn credentials_stand_between_the_contracts_headers_and_the_callbacks_own()
         (Auth::ApiKey { header: "x-key".into(), value: sealed("k3y") }, "x-key: k3y"),
     ];
     for (auth_kind, line) in kinds {
-        let own = vec![("x-own".to_owned(), "1".to_owned())];
+        let own = vec![("x-own".to_owned(), "1".into())];
         let ours = Callback { auth: auth_kind, headers: own, ..auth("http://127.0.0.1:1/") };
         let (head, _) = seen_of(ours, &[]).await;
         let order = ["user-agent: pregon-test", line, "x-own: 1"].map(|it| position(&head, it));

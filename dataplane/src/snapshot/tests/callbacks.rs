@@ -2,10 +2,10 @@
 
 use pregon_core::contract::Verdict;
 use pregon_core::id::CallbackName;
-use pregon_core::model::{Auth, Callback, CallbackState};
+use pregon_core::model::{Auth, Callback, CallbackState, HeaderText};
 
 use super::*;
-use crate::testing::documents::{callback, callback_secret, contract, sealed};
+use crate::testing::documents::{callback, callback_secret, contract, sealed, sealed_as};
 
 const NAME: &str = "tenants/acme/callbacks/auth";
 
@@ -62,7 +62,7 @@ async fn a_callback_follows_its_contract_and_keeps_its_last_good_version() {
     let bad = [
         Callback { verdict: "response.(".into(), ..ours.clone() },
         Callback { url: "nowhere".into(), ..ours.clone() },
-        Callback { headers: vec![("a b".into(), String::new())], ..ours.clone() },
+        Callback { headers: vec![("a b".into(), "".into())], ..ours.clone() },
     ];
     for (bad, why) in bad.into_iter().zip(["verdict: ", "url: ", "headers[0]: "]) {
         running.write(&[Resource::Callback(bad)]).await;
@@ -96,8 +96,9 @@ async fn credentials_are_opened_once_and_shown_to_nobody() {
     let mut ours = subscription("acme", 1, &["*"]);
     let token = sealed(&ours.name(), "t0ken");
     ours.auth = Auth::Bearer { token: token.clone() };
-    ours.headers =
-        [("x-own", "1"), ("cookie", "c00kie")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    ours.headers = vec![("x-own".into(), "1".into()), ("cookie".into(), "c00kie".into())];
+    let hidden = sealed_as("s3aled", &HeaderText::binding(&ours.name(), "X-Partner"));
+    ours.headers.push(("x-partner".into(), HeaderText::Sealed { sealed: hidden }));
     let mut theirs = subscription("acme", 2, &["*"]);
     theirs.auth = Auth::Bearer { token };
     let mut resources = base();
@@ -105,15 +106,19 @@ async fn credentials_are_opened_once_and_shown_to_nobody() {
     let snapshot = running.write(&resources).await;
 
     let lane = snapshot.lane(LaneNo(1)).unwrap();
-    let lines: Vec<_> = lane.headers.lines().iter().map(|(n, v)| (n.as_str(), v)).collect();
+    let lines: Vec<_> = lane.headers.lines().map(|(n, v)| (n.as_str(), v)).collect();
     assert_eq!(lines[0], ("authorization", &http::HeaderValue::from_static("Bearer t0ken")));
     assert!(lines.iter().all(|(_, value)| value.is_sensitive()));
     assert_eq!((lines[1].0, lines[2].0), ("x-own", "cookie"));
-    let shown: Vec<_> = lane.headers.shown().collect();
-    let shown: Vec<_> = shown.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    assert_eq!(shown, [("authorization", "***"), ("x-own", "1"), ("cookie", "***")]);
+    assert_eq!(lines[3], ("x-partner", &http::HeaderValue::from_static("s3aled")));
+    let kept: Vec<_> = lane.headers.kept().iter().map(|(n, v)| (&**n, &**v)).collect();
+    let masked = ["authorization", "cookie", "x-partner"].map(|name| (name, "[masked]"));
+    assert_eq!(kept, [masked[0], ("x-own", "1"), masked[1], masked[2]]);
+    let secrets: Vec<_> = lane.headers.secrets();
+    assert!(secrets.iter().any(|secret| secret.expose() == b"s3aled"), "looked for in answers");
     let debug = format!("{lane:?}");
-    assert!(!debug.contains("t0ken") && !debug.contains("c00kie"), "{debug}");
+    let shown = ["t0ken", "c00kie", "s3aled"].map(|secret| debug.contains(secret));
+    assert_eq!(shown, [false; 3], "{debug}");
 
     // A credential that was sealed for another subscription opens nowhere else.
     assert!(snapshot.lane(LaneNo(2)).is_none());
@@ -126,5 +131,18 @@ async fn credentials_are_opened_once_and_shown_to_nobody() {
     let snapshot = running.write(&[Resource::Subscription(ours)]).await;
     let refused = running.configuration.refused();
     assert_eq!(refused[0].reason, "auth: not a header's value");
-    assert_eq!(snapshot.lane(LaneNo(1)).unwrap().headers.lines().len(), 3, "the last good one");
+    assert_eq!(snapshot.lane(LaneNo(1)).unwrap().headers.lines().len(), 4, "the last good one");
+}
+
+#[tokio::test]
+async fn a_header_that_was_sealed_for_another_place_opens_nowhere_else() {
+    let running = Running::start(Arc::default());
+    let mut ours = subscription("acme", 1, &["*"]);
+    let other = sealed_as("s3aled", &HeaderText::binding(&ours.name(), "x-other"));
+    ours.headers = vec![("x-partner".into(), HeaderText::Sealed { sealed: other })];
+    let mut resources = base();
+    resources.push(Resource::Subscription(ours));
+    running.write(&resources).await;
+    let refused = running.configuration.refused();
+    assert_eq!(refused[0].reason, "headers[0]: a sealed secret was changed or belongs elsewhere");
 }
