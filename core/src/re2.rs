@@ -12,6 +12,8 @@ use regex_syntax::ast::{
     Flag, FlagsItemKind, GroupKind, HexLiteralKind, Literal, LiteralKind, Span, Visitor,
 };
 
+/// `\b` of ASCII letters, in the engine's syntax.
+const ASCII_BOUNDARY: &str = r"(?-u:\b)";
 /// Deepest nesting of a pattern.
 const NEST: u32 = 100;
 
@@ -22,7 +24,18 @@ const NEST: u32 = 100;
 /// What of it is no regular expression of RE2, or is not supported.
 pub fn translate(source: &str) -> Result<String, String> {
     let ast = parse(source)?;
-    let edits = ast::visit(&ast, Translator::default())?;
+    Ok(rewritten(source, ast::visit(&ast, Translator::default())?))
+}
+
+/// A pattern whose `\b` are of ASCII letters, as in ECMA-262; all else as it was. One that is no
+/// regular expression stays as it is.
+pub(crate) fn ascii_boundaries(source: &str) -> String {
+    let edits = parse(source).ok().and_then(|ast| ast::visit(&ast, Boundaries::default()).ok());
+    rewritten(source, edits.unwrap_or_default())
+}
+
+/// A text of which some spans, from left to right, read otherwise.
+fn rewritten(source: &str, edits: Vec<(Span, &'static str)>) -> String {
     let mut translated = String::with_capacity(source.len());
     let mut from = 0;
     for (span, text) in edits {
@@ -31,7 +44,7 @@ pub fn translate(source: &str) -> Result<String, String> {
         from = span.end.offset;
     }
     translated.push_str(source.get(from..).unwrap_or_default());
-    Ok(translated)
+    translated
 }
 
 /// Reads a pattern; says by name what no engine in linear time has.
@@ -51,6 +64,28 @@ pub(crate) fn parse(source: &str) -> Result<Ast, String> {
         }
         kind => format!("not a regular expression: {kind}"),
     })
+}
+
+/// Collects `\b`.
+#[derive(Default)]
+struct Boundaries(Vec<(Span, &'static str)>);
+
+impl Visitor for Boundaries {
+    type Output = Vec<(Span, &'static str)>;
+    type Err = std::convert::Infallible;
+
+    fn finish(self) -> Result<Self::Output, Self::Err> {
+        Ok(self.0)
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
+        if let Ast::Assertion(assertion) = ast
+            && assertion.kind == AssertionKind::WordBoundary
+        {
+            self.0.push((assertion.span, ASCII_BOUNDARY));
+        }
+        Ok(())
+    }
 }
 
 /// Collects what is to be written otherwise, from left to right.
@@ -94,7 +129,7 @@ impl Visitor for Translator {
                 }
             }
             Ast::Assertion(assertion) => match assertion.kind {
-                AssertionKind::WordBoundary => self.0.push((assertion.span, r"(?-u:\b)")),
+                AssertionKind::WordBoundary => self.0.push((assertion.span, ASCII_BOUNDARY)),
                 AssertionKind::StartLine
                 | AssertionKind::EndLine
                 | AssertionKind::StartText

@@ -72,7 +72,7 @@ impl Schema {
             return Err(Wrong::new(Rule::TooLong, text));
         }
         json::check(text.as_bytes(), MAX_DEPTH).map_err(|error| invalid(error.to_string()))?;
-        let document: Value =
+        let mut document: Value =
             serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
         if let Some(dialect) = document.get("$schema")
             && dialect.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DIALECT)
@@ -80,7 +80,7 @@ impl Schema {
             return Err(invalid(format!("$schema must be {DIALECT}")));
         }
         cost::check(&document).map_err(invalid)?;
-        patterns::check(&document).map_err(invalid)?;
+        patterns::check(&mut document).map_err(invalid)?;
         // The validator is a large library; a fault in it must refuse the schema, not end the node.
         let built = catch_unwind(AssertUnwindSafe(|| build(&document)));
         built.unwrap_or_else(|_| Err(invalid("cannot be compiled")))

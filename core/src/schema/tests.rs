@@ -244,6 +244,16 @@ proptest! {
 }
 
 #[test]
+fn word_boundaries_are_of_ascii_letters() {
+    let schema = r#"{"properties":{"a":{"pattern":"^na\\b"}},"patternProperties":{"x\\b":false}}"#;
+    let schema = Schema::compile(schema).unwrap();
+    let valid = |data: &str| schema.validate(data.as_bytes()).is_ok();
+    // `ï` is no letter of ECMA-262's: a word ends before it.
+    assert!(valid(r#"{"a":"naïve"}"#) && !valid(r#"{"a":"nab"}"#));
+    assert!(!valid(r#"{"xï":1}"#) && valid(r#"{"xb":1}"#));
+}
+
+#[test]
 fn what_patterns_do_not_know_is_named() {
     for schema in [
         r#"{"pattern":"^(?=a)"}"#,
