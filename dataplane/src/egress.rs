@@ -35,12 +35,13 @@ use pregon_core::clock::SharedClock;
 use pregon_core::limits;
 use pregon_core::outcome::ErrorClass;
 use pregon_core::url::AddressPolicy;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
 mod body;
 mod connect;
 mod connection;
+mod deadline;
 mod exchange;
 mod interim;
 mod names;
@@ -58,6 +59,7 @@ pub use resolver::{Found, Resolver, SystemResolver};
 pub use target::Target;
 
 use connection::Connection;
+use deadline::Deadline;
 pub(crate) use exchange::micros;
 use exchange::{Progress, Stage};
 use names::{NameLimits, Names};
@@ -219,13 +221,10 @@ impl Egress {
     /// Sends one request and reads its response; `timeout` covers all of it, from the lookup to
     /// the body's last byte. To drop the future is to close the connection.
     pub async fn send(&self, request: &OutboundRequest, timeout: Duration) -> Exchange {
-        let mut progress = Progress::start(timeout);
-        let until = progress.until;
-        let result = {
-            let exchange = std::pin::pin!(self.0.exchange(request, &mut progress));
-            tokio::time::timeout_at(until, exchange).await
-        };
-        let result = result.unwrap_or_else(|_| Err(progress.stage.timeout()));
+        let mut progress = Progress::start();
+        let sleep = std::pin::pin!(sleep(timeout));
+        let mut deadline = Deadline::new(sleep);
+        let result = self.0.exchange(request, &mut progress, &mut deadline).await;
         progress.finish(result)
     }
 
@@ -286,6 +285,7 @@ impl Inner {
         &self,
         request: &OutboundRequest,
         progress: &mut Progress,
+        deadline: &mut Deadline<'_>,
     ) -> Result<Response, Fault> {
         let key = request.target.key();
         let plan = request.target.plan().map_err(Clone::clone)?;
@@ -294,11 +294,12 @@ impl Inner {
             Resend::IfUnsent => self.limits.idle_once,
         };
         self.policy.read().unwrap_or_else(PoisonError::into_inner).scheme(key.scheme)?;
-        let known = self.resolve(key, progress).await?;
+        let known = deadline.bound(self.resolve(key, progress)).await;
+        let known = known.ok_or_else(|| progress.stage.timeout())??;
         if let Some(idle) = self.pool.take(key, idle_for, |remote| known.has(remote)) {
             progress.reused = true;
             progress.remote = Some(idle.remote);
-            match self.over(idle, request, plan, progress).await {
+            match self.over(idle, request, plan, progress, deadline).await {
                 Ok(response) => return Ok(response),
                 Err(broken) if broken.may_resend(request.resend) => {
                     progress.reused = false;
@@ -310,8 +311,9 @@ impl Inner {
         }
         // Boxed: it is large, and rare beside requests over connections that are open already.
         let known = known.addresses()?;
-        let fresh = Box::pin(self.connect(key, known, plan.server_name.as_ref(), progress)).await?;
-        self.over(fresh, request, plan, progress).await.map_err(|broken| broken.fault)
+        let fresh = Box::pin(self.connect(key, known, plan.server_name.as_ref(), progress));
+        let fresh = deadline.bound(fresh).await.ok_or_else(|| progress.stage.timeout())??;
+        self.over(fresh, request, plan, progress, deadline).await.map_err(|broken| broken.fault)
     }
 
     /// One request over one connection, which goes back into the pool if it can carry another.
@@ -321,20 +323,21 @@ impl Inner {
         request: &OutboundRequest,
         plan: &Plan,
         progress: &mut Progress,
+        deadline: &mut Deadline<'_>,
     ) -> Result<Response, Broken> {
         progress.stage = Stage::Head;
         let begin = Instant::now();
-        let answer = timeout_at(progress.until, connection.send(request.message(plan))).await;
+        let answer = deadline.bound(connection.send(request.message(plan))).await;
         progress.timing.first_byte = micros(begin.elapsed());
         let (head, body) = match answer {
-            Ok(Ok(answer)) => answer.into_parts(),
-            unread => return headless(request.asks, connection.meter(), unread.ok()),
+            Some(Ok(answer)) => answer.into_parts(),
+            unread => return headless(request.asks, connection.meter(), unread),
         };
         progress.stage = Stage::Body(head.status);
         let mut body = std::pin::pin!(body);
         let mut read = BodyRead::new(request.keep);
         let reading = read_body(body.as_mut(), limits::RESPONSE_READ, &mut read);
-        let end = timeout_at(progress.until, connection.drive(reading)).await.ok();
+        let end = deadline.bound(connection.drive(reading)).await;
         if end.is_none() && request.asks == Asks::Whole {
             return Err(Broken::heard(progress.stage.timeout()));
         }

@@ -212,21 +212,17 @@ pub(super) struct Progress {
     pub reused: bool,
     pub resent: bool,
     start: Instant,
-    /// When the time is up.
-    pub until: Instant,
 }
 
 impl Progress {
-    pub fn start(timeout: Duration) -> Self {
-        let start = Instant::now();
+    pub fn start() -> Self {
         Self {
             stage: Stage::Resolve,
             timing: Timing::default(),
             remote: None,
             reused: false,
             resent: false,
-            start,
-            until: start + timeout,
+            start: Instant::now(),
         }
     }
 
