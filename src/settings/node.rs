@@ -63,6 +63,9 @@ pub struct Node {
 
 impl NodeArgs {
     pub(super) fn read(self, wrong: &mut Wrongs) -> Node {
+        if let Some(path) = &self.egress_ca_file {
+            wrong.readable("--egress-ca-file", path);
+        }
         Node {
             egress_ca_file: self.egress_ca_file,
             max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
@@ -73,5 +76,27 @@ impl NodeArgs {
                 Err(rule) => wrong.add("--node-id", rule, None),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: NodeArgs,
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_with_all_else() {
+        let line = ["pregon", "--egress-ca-file", "/nowhere/file", "--lease", "1s"];
+        let mut wrong = Wrongs::default();
+        Line::try_parse_from(line).unwrap().args.read(&mut wrong);
+        let flags: Vec<_> = wrong.0.iter().map(|it| it.flag).collect();
+        assert_eq!(flags, ["--egress-ca-file", "--lease"]);
     }
 }
