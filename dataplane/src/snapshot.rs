@@ -22,6 +22,7 @@ mod draft;
 mod follower;
 mod headers;
 mod lane;
+mod matching;
 mod quota;
 mod rate;
 mod tenant;
@@ -29,7 +30,6 @@ mod tenant;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use imbl::ordmap::DiffItem;
@@ -45,7 +45,8 @@ pub use configuration::{Configuration, Late};
 pub use follower::{Follower, FollowerOptions};
 pub use headers::FixedHeaders;
 pub use lane::Lane;
-pub use tenant::{Matching, TenantEntry};
+pub use matching::{Matched, Matching};
+pub use tenant::TenantEntry;
 
 /// Labels of a resource, shared by whoever shows them to contracts and filters.
 pub type Labels = Arc<BTreeMap<String, String>>;
@@ -122,8 +123,6 @@ pub struct Snapshot {
     lanes: OrdMap<LaneNo, Arc<Lane>>,
     callbacks: HashMap<CallbackName, Arc<CallbackEntry>>,
     gaps: Gaps,
-    /// Filters that had no answer for an event, over all snapshots of the node.
-    unevaluable: Arc<AtomicU64>,
 }
 
 impl Snapshot {
@@ -177,12 +176,12 @@ impl Snapshot {
             .collect()
     }
 
-    /// The lanes of subscriptions that want an event, in ascending order. A filter without an
-    /// answer counts as no. Suspended tenants' subscriptions match: their deliveries wait.
-    pub fn matching(&self, event: &Event) -> Vec<Arc<Lane>> {
-        let Some(mut matching) = self.begin_matching(event) else { return Vec::new() };
+    /// Which subscriptions want an event. Suspended tenants' subscriptions match: their deliveries
+    /// wait.
+    pub fn matching(&self, event: &Event) -> Matched {
+        let Some(mut matching) = self.begin_matching(event) else { return Matched::default() };
         matching.step(event, || false);
-        self.matched(matching)
+        matching.found()
     }
 
     /// Whether matching an event of this tenant is a matter of microseconds.
@@ -194,14 +193,5 @@ impl Snapshot {
     pub fn begin_matching(&self, event: &Event) -> Option<Matching> {
         let tenant = self.tenants.get(&event.tenant)?;
         Some(Matching::of(Arc::clone(tenant), event))
-    }
-
-    /// What a matching found whose steps are done; see [`Self::matching`].
-    pub fn matched(&self, matching: Matching) -> Vec<Arc<Lane>> {
-        let (found, unevaluable) = matching.found();
-        if unevaluable > 0 {
-            self.unevaluable.fetch_add(unevaluable, Ordering::Relaxed);
-        }
-        found
     }
 }

@@ -351,7 +351,7 @@ fn succeed(batch: &Batch, attempts: u32) -> Result<Settlement> {
         let to = settle(&open.event, key, 1, Transition::Succeeded);
         let outcome = EventOutcome::Matched(vec![to]);
         let tenant = open.event.tenant.clone();
-        result.events.push(EventSettle { position: open.event.position, tenant, outcome });
+        result.events.push(EventSettle::new(open.event.position, tenant, outcome));
     }
     for held in &batch.deliveries {
         let attempt = record(&held.event, held.key, attempts + 1)?;
@@ -370,7 +370,7 @@ fn wait(batch: &Batch) -> Result<Settlement> {
         let key = DeliveryKey { position, lane: LaneNo(position.n % 500 + 1), replay: None };
         let to = settle(&open.event, key, 0, Transition::Waiting(PendingReason::LaneFull));
         let outcome = EventOutcome::Matched(vec![to]);
-        EventSettle { position, tenant: open.event.tenant.clone(), outcome }
+        EventSettle::new(position, open.event.tenant.clone(), outcome)
     });
     let events = events.collect();
     let result = BatchSettle { token: batch.token, events, deliveries: Vec::new() };

@@ -183,7 +183,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                     to,
                 };
                 let outcome = EventOutcome::Matched(vec![delivery]);
-                events.push(EventSettle { position, tenant, outcome });
+                events.push(EventSettle::new(position, tenant, outcome));
             }
             let (token, deliveries) = (batch.token, Vec::new());
             settlement.batches.push(BatchSettle { token, events, deliveries });

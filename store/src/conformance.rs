@@ -298,6 +298,10 @@ macro_rules! conformance_queue {
                 ends_without_an_attempt_hide_no_attempts
                 a_look_says_how_far_back_it_reached
                 attempts_of_an_event_are_told_by_delivery
+                filters_without_an_answer_are_counted
+                a_filter_error_is_counted_once
+                filter_errors_of_two_processes_add_up
+                filter_errors_survive_a_restart
             ]
             backlog [
                 nothing_waits

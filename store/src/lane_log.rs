@@ -37,6 +37,30 @@ pub struct LaneReport {
     pub oldest: Option<Timestamp>,
     /// It hands nothing out before this, and why.
     pub closed: Option<(Timestamp, PendingReason)>,
+    /// Events that its filter had no answer for.
+    pub unanswered: Unanswered,
+}
+
+/// Events for which a subscription's filter had no answer, since it was created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// How many.
+    pub count: u64,
+    /// When the last one was settled; none: there was none.
+    pub last: Option<Timestamp>,
+    /// Why there was no answer for the last one.
+    pub reason: String,
+}
+
+impl Unanswered {
+    /// Adds what another partition has counted.
+    fn add(&mut self, other: &Unanswered) {
+        self.count += other.count;
+        if other.last > self.last {
+            self.last = other.last;
+            self.reason.clone_from(&other.reason);
+        }
+    }
 }
 
 /// What a lane's receiver was asked lately.
@@ -80,6 +104,7 @@ impl LaneReport {
         self.oldest = earliest(self.oldest, other.oldest);
         // Partitions close by themselves: where one is open, something goes out.
         self.closed = self.closed.max(other.closed);
+        self.unanswered.add(&other.unanswered);
     }
 }
 

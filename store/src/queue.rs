@@ -16,8 +16,8 @@ use crate::StoreError;
 mod settlement;
 
 pub use settlement::{
-    BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settled, Settlement,
-    Transition,
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, FILTER_REASON_MAX, FilterError,
+    LaneClose, Settled, Settlement, Transition,
 };
 
 /// Events in one take, and successes in one settle.

@@ -158,6 +158,8 @@ metrics! {
         "Events refused at publish.";
     events_unmatched: counter "pregon.events.unmatched" "{event}" []
         "Events that no subscription wanted.";
+    filter_errors: counter "pregon.filter.errors" "{error}" []
+        "Filters that had no answer for an event, which counts as no.";
     lanes: gauge "pregon.lanes" "{lane}" ["state"]
         "Lanes with work in this node, by state.";
     leases_lost: counter "pregon.leases.lost" "{lease}" []

@@ -24,6 +24,7 @@ mod demo;
 mod drain;
 mod egress;
 mod explain;
+mod filters;
 mod full;
 mod greedy;
 mod health;

@@ -16,7 +16,7 @@ use pregon_core::model::{Subscription, SubscriptionState, Tenant};
 use pregon_core::outcome::{AttemptOutcome, ErrorClass};
 use pregon_proto::v1;
 use pregon_rpc::time;
-use pregon_store::lane_log::LaneReport;
+use pregon_store::lane_log::{LaneReport, Unanswered};
 
 use super::Control;
 use crate::{map, parse};
@@ -51,6 +51,7 @@ impl Control {
             backlog: Some(backlog(&lane, now)),
             covered_from: map::moment(log.since),
             as_of: map::moment(now),
+            filter_errors: filter_errors(&lane.unanswered),
             ..Default::default()
         };
         lane_state(&subscription, &tenant, &lane, &mut answer);
@@ -70,6 +71,13 @@ fn backlog(lane: &LaneReport, now: Timestamp) -> v1::LaneBacklog {
         oldest_age: lane.oldest.map(age),
         next_due_time: lane.next_due.and_then(map::moment),
     }
+}
+
+/// Events that the filter had no answer for; none of none.
+fn filter_errors(counted: &Unanswered) -> Option<v1::FilterErrors> {
+    let last_time = map::moment(counted.last?);
+    let last_reason = counted.reason.clone();
+    Some(v1::FilterErrors { count: map::count(counted.count), last_time, last_reason })
 }
 
 /// Whether deliveries go out, and why not.

@@ -115,6 +115,26 @@ async fn a_lane_that_gives_nothing_says_why() {
     assert_eq!(it.lane_reason, "the subscription is DISABLED: moved away");
 }
 
+/// Counted by nodes as they settle, whatever the window; the sum and the last reason are shown.
+#[tokio::test]
+async fn events_that_the_filter_had_no_answer_for_are_counted() {
+    let world = World::with_subscription().await;
+    let lane = world.lane(ERP).await;
+    assert_eq!(health(&world, None).await.filter_errors, None);
+    for reason in ["event.data.amount is absent", "the result is string, not bool"] {
+        world.publish("acme", None, "{}").await;
+        world.publish("acme", None, "{}").await;
+        world.settle_unanswered(lane, reason).await;
+        world.clock.advance(Duration::from_secs(7200));
+    }
+    let errors = v1::FilterErrors {
+        count: 4,
+        last_time: at(7200),
+        last_reason: "the result is string, not bool".into(),
+    };
+    assert_eq!(health(&world, Some(1)).await.filter_errors, Some(errors));
+}
+
 #[tokio::test]
 async fn name_and_window_are_checked() {
     let world = World::with_subscription().await;

@@ -31,8 +31,8 @@ use pregon_store::Store;
 use pregon_store::config::Commit;
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 use pregon_store::queue::{
-    BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
-    Settlement, Transition,
+    BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, FilterError,
+    OpenEvent, Published, Settlement, Transition,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -285,13 +285,30 @@ impl World {
                     true => EventOutcome::Unmatched,
                     false => EventOutcome::Matched(moves),
                 };
-                events.push(EventSettle { position, tenant, outcome });
+                events.push(EventSettle::new(position, tenant, outcome));
             }
             let token = batch.token;
             settlement.batches.push(BatchSettle { token, events, deliveries: Vec::new() });
             self.store.queue.settle(settlement).await.unwrap();
         }
         keys
+    }
+
+    /// Takes all new events, for none of which the lane's filter had an answer.
+    pub async fn settle_unanswered(&self, lane: LaneNo, reason: &str) {
+        while let Some(batch) = self.store.queue.take(0, &claim(), 256, usize::MAX).await.unwrap() {
+            let event = |open: &OpenEvent| {
+                let (position, tenant) = (open.event.position, open.event.tenant.clone());
+                let mut event = EventSettle::new(position, tenant, EventOutcome::Unmatched);
+                let error = FilterError { reason: reason.into(), lanes: vec![lane] };
+                event.filter_errors.push(error);
+                event
+            };
+            let (token, events) = (batch.token, batch.events.iter().map(event).collect());
+            let batch = BatchSettle { token, events, deliveries: Vec::new() };
+            let settlement = Settlement { batches: vec![batch], ..Settlement::default() };
+            self.store.queue.settle(settlement).await.unwrap();
+        }
     }
 
     /// The record of a first attempt that led there.

@@ -29,7 +29,6 @@ pub struct Configuration(Arc<Shared>);
 pub(super) struct Shared {
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     refused: Mutex<VecDeque<RefusedDocument>>,
-    unevaluable: Arc<AtomicU64>,
     store: Arc<dyn ConfigStore>,
     /// Reads of the latest revision that began.
     begun: AtomicU64,
@@ -59,7 +58,6 @@ impl Configuration {
         Self(Arc::new(Shared {
             snapshot: watch::Sender::new(None),
             refused: Mutex::default(),
-            unevaluable: Arc::default(),
             store,
             begun: AtomicU64::new(0),
             latest: AsyncMutex::default(),
@@ -143,11 +141,6 @@ impl Configuration {
         self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// How often a filter had no answer for an event, since the start.
-    pub fn unevaluable(&self) -> u64 {
-        self.0.unevaluable.load(Ordering::Relaxed)
-    }
-
     /// Waits for a snapshot of `revision` or later.
     async fn served(&self, revision: i64) -> Arc<Snapshot> {
         let mut snapshots = self.watch();
@@ -180,10 +173,6 @@ impl Configuration {
         latest.number = number;
         latest.revision = head.revision;
         Ok(head.revision)
-    }
-
-    pub(super) fn unevaluable_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.unevaluable)
     }
 
     pub(super) fn store(&self) -> &dyn ConfigStore {

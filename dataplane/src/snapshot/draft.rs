@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use pregon_core::contract::{Contract, SigningKeys, builtins};
 use pregon_core::id::{CallbackName, ContractId, LaneNo, SignerName, SubscriptionName, TenantId};
@@ -60,10 +59,10 @@ pub(super) struct Draft {
 
 impl Draft {
     /// An empty draft, with the contracts that come with Pregón.
-    pub(super) fn new(ring: Arc<KeyRing>, unevaluable: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(ring: Arc<KeyRing>) -> Self {
         let built_in = builtins().iter().map(|it| &it.contract);
         Self {
-            snapshot: Snapshot { unevaluable, ..Snapshot::default() },
+            snapshot: Snapshot::default(),
             ring,
             contracts: built_in.map(|it| (it.id().clone(), Arc::clone(it))).collect(),
             numbers: HashMap::new(),
@@ -77,7 +76,7 @@ impl Draft {
 
     /// An empty draft with the same keys.
     pub(super) fn anew(&self) -> Self {
-        Self::new(Arc::clone(&self.ring), Arc::clone(&self.snapshot.unevaluable))
+        Self::new(Arc::clone(&self.ring))
     }
 
     /// What was refused since the last call, and what is kept aside since then.

@@ -76,7 +76,7 @@ impl Follower {
     /// A follower, to be run, and the handle on what it serves.
     pub fn new(options: FollowerOptions) -> (Self, Configuration) {
         let configuration = Configuration::new(options.store);
-        let draft = Draft::new(options.ring, configuration.unevaluable_counter());
+        let draft = Draft::new(options.ring);
         let follower = Self {
             configuration: configuration.clone(),
             clock: options.clock,

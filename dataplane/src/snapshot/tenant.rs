@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::filter::Verdict;
 use pregon_core::id::{LaneNo, TenantId};
 use pregon_core::model::{Tenant, TenantLimits};
 use pregon_core::pattern::PatternKind;
@@ -187,7 +186,7 @@ impl TenantEntry {
     }
 
     /// Places of the lanes that may want an event, ascending.
-    fn candidates(&self, event: &Event) -> Vec<usize> {
+    pub(super) fn candidates(&self, event: &Event) -> Vec<usize> {
         if self.lanes.len() <= SCANNED {
             return (0..self.lanes.len()).collect();
         }
@@ -196,48 +195,6 @@ impl TenantEntry {
         let mut places: Vec<usize> = exact.iter().chain(&index.wild).copied().collect();
         places.sort_unstable();
         places
-    }
-}
-
-/// An event of a tenant that is being matched, lane by lane.
-#[derive(Debug)]
-pub struct Matching {
-    tenant: Arc<TenantEntry>,
-    /// Places of lanes that are still to be looked at, the next one last.
-    places: Vec<usize>,
-    found: Vec<Arc<Lane>>,
-    /// Filters that had no answer for the event.
-    unevaluable: u64,
-}
-
-impl Matching {
-    /// Nothing looked at yet.
-    pub(super) fn of(tenant: Arc<TenantEntry>, event: &Event) -> Self {
-        let mut places = tenant.candidates(event);
-        places.reverse();
-        Self { tenant, places, found: Vec::new(), unevaluable: 0 }
-    }
-
-    /// Looks at lanes until all are done or `enough` says so, which is asked after each; whether all
-    /// are done. `event` is the one that this was begun with.
-    pub fn step(&mut self, event: &Event, mut enough: impl FnMut() -> bool) -> bool {
-        while let Some(place) = self.places.pop() {
-            let lane = &self.tenant.lanes[place];
-            match lane.wants(event) {
-                Verdict::True => self.found.push(Arc::clone(lane)),
-                Verdict::False => {}
-                Verdict::Unevaluable(_) => self.unevaluable += 1,
-            }
-            if enough() {
-                break;
-            }
-        }
-        self.places.is_empty()
-    }
-
-    /// The lanes found, in ascending order, and how many filters had no answer, which counts as no.
-    pub(super) fn found(self) -> (Vec<Arc<Lane>>, u64) {
-        (self.found, self.unevaluable)
     }
 }
 

@@ -17,6 +17,7 @@ struct Sums {
     created: u64,
     succeeded: u64,
     retried: u64,
+    filter_errors: u64,
     ended: [u64; EndReason::ALL.len()],
     results: u64,
 }
@@ -27,6 +28,7 @@ pub(super) fn settled(metrics: &Metrics, settlement: &Settlement, settled: &Sett
     for batch in settlement.batches.iter().filter(|it| !settled.lost.contains(&it.token)) {
         for event in &batch.events {
             sums.event(&event.outcome);
+            sums.filter_errors += event.unanswered() as u64;
         }
         for delivery in &batch.deliveries {
             sums.moved(delivery.to);
@@ -100,6 +102,7 @@ impl Sums {
             (&metrics.deliveries_created, self.created),
             (&metrics.deliveries_succeeded, self.succeeded),
             (&metrics.deliveries_retried, self.retried),
+            (&metrics.filter_errors, self.filter_errors),
         ] {
             if sum > 0 {
                 counter.add(sum, &[]);

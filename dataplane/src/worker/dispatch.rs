@@ -18,8 +18,8 @@ use pregon_core::event::Event;
 use pregon_core::id::{LaneNo, NodeId, PartitionNo, SubscriptionName};
 use pregon_core::limits;
 use pregon_store::queue::{
-    BATCH_MAX, Batch, DeliverySettle, DueRequest, LANE_QUANTUM, LaneClose, LaneEnd, SUSPECT_AT,
-    Token,
+    BATCH_MAX, Batch, DeliverySettle, DueRequest, FilterError, LANE_QUANTUM, LaneClose, LaneEnd,
+    SUSPECT_AT, Token,
 };
 use pregon_telemetry::Telemetry;
 use rand::SeedableRng;
@@ -113,6 +113,8 @@ enum Item {
         records: Vec<AttemptRecord>,
         /// Lanes whose delivery is in flight or waits in memory.
         open: Vec<Arc<Lane>>,
+        /// Filters that had no answer for it.
+        filter_errors: Vec<FilterError>,
     },
     /// An event that is being matched off the loop.
     Matching,

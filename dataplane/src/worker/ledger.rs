@@ -17,6 +17,8 @@ use tokio::time::Instant;
 /// Results that one settle carries at most. While one is under way the next gathers, so this is
 /// what a group of the store's writer can take in of one node.
 pub(super) const SETTLE_MAX: usize = 1024;
+/// Filters without an answer that weigh what a delivery weighs.
+const ERRORS_FOR_ONE: usize = 4;
 /// Results after which a settle goes out without waiting for company.
 const SETTLE_FULL: usize = 256;
 /// Results that may wait here before nothing new is claimed: the store is behind.
@@ -139,16 +141,21 @@ impl Ledger {
 }
 
 impl Entry {
-    /// How much of a settle it takes: its deliveries, and itself at least.
+    /// How much of a settle it takes: its deliveries, a share for filters without an answer, and
+    /// itself at least.
     fn weight(&self) -> usize {
         match &self.moved {
             Moved::Delivery(_) => 1,
-            Moved::Event(event) => match &event.outcome {
-                EventOutcome::Matched(deliveries) | EventOutcome::FannedOut { deliveries, .. } => {
-                    deliveries.len().max(1)
-                }
-                EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => 1,
-            },
+            Moved::Event(event) => {
+                let deliveries = match &event.outcome {
+                    EventOutcome::Matched(deliveries)
+                    | EventOutcome::FannedOut { deliveries, .. } => deliveries.len(),
+                    EventOutcome::Unmatched
+                    | EventOutcome::Postponed(_)
+                    | EventOutcome::SetAside => 0,
+                };
+                (deliveries + event.unanswered() / ERRORS_FOR_ONE).max(1)
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use pregon_core::id::{LaneNo, NodeId, TenantId};
 use tokio::sync::mpsc;
 
 use super::job::Place;
-use crate::snapshot::{Lane, Matching, Snapshot};
+use crate::snapshot::{Matched, Matching, Snapshot};
 
 /// How long one tenant's events are matched before the next tenant has its turn.
 const SLICE: Duration = Duration::from_millis(2);
@@ -43,8 +43,8 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) question: Question,
-    /// The lanes that want it; none: matching it panicked.
-    pub(super) lanes: Option<Vec<Arc<Lane>>>,
+    /// Which lanes want it; none: matching it panicked.
+    pub(super) matched: Option<Matched>,
     /// How long the thread worked on it.
     pub(super) took: Duration,
 }
@@ -187,9 +187,8 @@ impl Task {
     }
 
     fn answer(self) -> Answer {
-        let snapshot = Arc::clone(&self.question.snapshot);
-        let found = || self.matching.map_or_else(Vec::new, |matching| snapshot.matched(matching));
-        let lanes = (!self.panicked).then(found);
-        Answer { question: self.question, lanes, took: self.took }
+        let found = || self.matching.map(Matching::found).unwrap_or_default();
+        let matched = (!self.panicked).then(found);
+        Answer { question: self.question, matched, took: self.took }
     }
 }

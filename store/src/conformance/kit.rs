@@ -17,8 +17,8 @@ use pregon_core::id::{
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 
 use crate::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, HeldDelivery,
-    LaneClose, OpenEvent, Settlement, Token, Transition,
+    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, FilterError,
+    HeldDelivery, LaneClose, OpenEvent, Settlement, Token, Transition,
 };
 
 /// The lease of every claim, unless a case is about leases.
@@ -191,7 +191,15 @@ impl Results {
     /// This event went that way.
     pub(super) fn event(mut self, event: &Event, outcome: EventOutcome) -> Self {
         let (position, tenant) = (event.position, event.tenant.clone());
-        self.batch.events.push(EventSettle { position, tenant, outcome });
+        self.batch.events.push(EventSettle::new(position, tenant, outcome));
+        self
+    }
+
+    /// These filters had no answer for the event that was named last.
+    pub(super) fn unanswered(mut self, reason: &str, lanes: &[u64]) -> Self {
+        let lanes = lanes.iter().map(|number| lane(*number)).collect();
+        let last = self.batch.events.last_mut().expect("an event");
+        last.filter_errors.push(FilterError { reason: reason.into(), lanes });
         self
     }
 

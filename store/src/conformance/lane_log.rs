@@ -10,8 +10,8 @@ use super::kit::{
     EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, event, events, key, lane,
 };
 use super::rig::eventually;
-use crate::lane_log::{LaneAttempts, LaneReport};
-use crate::queue::{Cancelled, LaneEnd, Transition};
+use crate::lane_log::{LaneAttempts, LaneReport, Unanswered};
+use crate::queue::{Batch, Cancelled, LaneEnd, OpenEvent, Transition};
 
 async fn look(rig: &Rig, number: u64) -> LaneReport {
     rig.store.lanes.lane(lane(number)).await.expect("a lane")
@@ -148,5 +148,112 @@ pub async fn attempts_of_an_event_are_told_by_delivery(rig: &mut Rig) {
     assert_eq!(numbers, [(key(position, 1), vec![1]), (key(position, 2), vec![1, 2])].into());
     for (key, records) in &told {
         assert_eq!(&rig.store.log.attempts(*key).await.expect("attempts"), records);
+    }
+}
+
+/// What is counted of a lane's filter: how many events, and why the last one had no answer.
+async fn unanswered(rig: &Rig, number: u64) -> (u64, String) {
+    let Unanswered { count, last, reason } = look(rig, number).await.unanswered;
+    assert_eq!(last.is_some(), count > 0);
+    if let Some(last) = last {
+        let now = rig.now().await;
+        assert!(now.minus(MINUTE) <= last && last <= now, "{last:?} of {now:?}");
+    }
+    (count, reason)
+}
+
+fn told(count: u64, reason: &str) -> (u64, String) {
+    (count, reason.to_owned())
+}
+
+/// Whatever becomes of the events: of each lane by itself, with the latest reason.
+pub async fn filters_without_an_answer_are_counted(rig: &mut Rig) {
+    assert_eq!(unanswered(rig, 1).await, told(0, ""));
+    rig.accept(events(6)).await;
+    for batch in rig.take_all("n1").await {
+        let mut results = Results::of("n1", &batch);
+        for open in &batch.events {
+            results = results.unmatched(open).unanswered("a is absent", &[1, 2]);
+        }
+        rig.settle(results).await;
+    }
+    assert_eq!(unanswered(rig, 1).await, told(6, "a is absent"));
+    rig.advance(HOUR).await;
+    for to in [Transition::Succeeded, RETRY, WAITING, EXHAUSTED, Transition::Held] {
+        let batch = rig.take_new("n1").await;
+        let results = Results::of("n1", &batch).matched(&batch.events[0], &[(9, to)]);
+        rig.settle(results.unanswered("b is absent", &[2]).unanswered("no bool", &[3])).await;
+    }
+    assert_eq!(unanswered(rig, 2).await, told(11, "b is absent"));
+    assert_eq!(unanswered(rig, 3).await, told(5, "no bool"));
+    assert_eq!(look(rig, 1).await.unanswered.count, 6);
+    assert_eq!(unanswered(rig, 9).await, told(0, ""));
+}
+
+/// A fan-out counts with its last step, and an event that is put off not yet. A repeat counts
+/// nothing, and neither does who lost the lease.
+pub async fn a_filter_error_is_counted_once(rig: &mut Rig) {
+    const WHY: &str = "a is absent";
+    let batch = rig.take_new("n1").await;
+    let fan_out = |done| {
+        let to = if done { 101..=150 } else { 1..=100 };
+        let results = Results::of("n1", &batch).fanned_out(&batch.events[0], to, done);
+        results.unanswered(WHY, &[7]).settlement()
+    };
+    rig.settle_as_is(fan_out(false)).await;
+    assert_eq!(unanswered(rig, 7).await.0, 0);
+    for _ in 0..2 {
+        rig.settle_as_is(fan_out(true)).await;
+        assert_eq!(unanswered(rig, 7).await, told(1, WHY));
+    }
+
+    let nobody = |batch: &Batch, open: &OpenEvent| {
+        Results::of("n1", batch).unmatched(open).unanswered(WHY, &[8])
+    };
+    rig.accept(events(9)).await;
+    for batch in rig.take_all("n1").await {
+        for open in &batch.events {
+            // Of all but the last, the batch is still there for the repeat.
+            rig.settle_as_is(nobody(&batch, open).settlement()).await;
+            rig.settle_as_is(nobody(&batch, open).settlement()).await;
+        }
+    }
+    assert_eq!(unanswered(rig, 8).await, told(9, WHY));
+    let batch = rig.take_new("n1").await;
+    let put_off = Results::of("n1", &batch).postponed(&batch.events[0], MINUTE);
+    rig.settle(put_off.unanswered(WHY, &[8])).await;
+    assert_eq!(unanswered(rig, 8).await, told(9, WHY));
+    rig.advance(2 * MINUTE).await;
+    let with_it = |batches: Vec<Batch>| batches.into_iter().find(|it| !it.events.is_empty());
+    let batch = with_it(rig.due("n1").await).expect("the event that was put off");
+    rig.lapse().await;
+    let taken = with_it(rig.take_over("n2").await).expect("the same");
+    rig.settle_in_vain(nobody(&batch, &batch.events[0])).await;
+    assert_eq!(look(rig, 8).await.unanswered.count, 9);
+    rig.settle(nobody(&taken, &taken.events[0])).await;
+    assert_eq!(unanswered(rig, 8).await, told(10, WHY));
+}
+
+/// What nodes count is one sum, and whoever asks sees all of it.
+pub async fn filter_errors_of_two_processes_add_up(rig: &mut Rig) {
+    let Some(second) = rig.second().await else { return };
+    for queue in [rig.store.queue.clone(), second.queue.clone()] {
+        let batch = rig.take_new("n1").await;
+        let results = Results::of("n1", &batch).unmatched(&batch.events[0]);
+        let results = results.unanswered("a is absent", &[1]).settlement();
+        assert!(queue.settle(results).await.expect("a settle").lost.is_empty());
+    }
+    let seen = second.lanes.lane(lane(1)).await.expect("a lane").unanswered;
+    assert_eq!((seen.count, seen.reason.as_str()), (2, "a is absent"));
+    assert_eq!(unanswered(rig, 1).await, told(2, "a is absent"));
+}
+
+/// As all books do.
+pub async fn filter_errors_survive_a_restart(rig: &mut Rig) {
+    let batch = rig.take_new("n1").await;
+    let results = Results::of("n1", &batch).unmatched(&batch.events[0]);
+    rig.settle(results.unanswered("a is absent", &[1])).await;
+    if rig.reopen().await {
+        assert_eq!(unanswered(rig, 1).await, told(1, "a is absent"));
     }
 }

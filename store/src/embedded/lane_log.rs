@@ -13,7 +13,9 @@ use super::codec::{self, len, uint};
 use super::executor::Handle;
 use super::fault::Result;
 use crate::StoreError;
-use crate::lane_log::{LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, together};
+use crate::lane_log::{
+    LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
+};
 
 fn closed(
     db: &Connection,
@@ -26,6 +28,18 @@ fn closed(
         .query_row([lane, now.millis()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     row.map(|(till, why)| Ok((Timestamp::from_millis(till), codec::pending_of(why)?))).transpose()
+}
+
+fn unanswered(db: &Connection, lane: i64) -> Result<Unanswered> {
+    let sql = "SELECT count, ms, reason FROM filter_error WHERE lane = ?1";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Unanswered {
+            count: uint(row.get(0)?),
+            last: Some(Timestamp::from_millis(row.get(1)?)),
+            reason: row.get(2)?,
+        })
+    };
+    Ok(db.prepare_cached(sql)?.query_row([lane], read).optional()?.unwrap_or_default())
 }
 
 fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
@@ -50,6 +64,7 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
         next_due: due.map(Timestamp::from_millis),
         oldest: oldest.map(Timestamp::from_millis),
         closed: closed(db, lane, now)?,
+        unanswered: unanswered(db, lane)?,
     })
 }
 

@@ -12,6 +12,7 @@
 //! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off |
 //! | `partial` | how far the fan-out of an event got |
 //! | `lane` | a lane with waiting deliveries, or a closed one |
+//! | `filter_error` | a lane whose filter had no answer for some events: how many, and the last reason |
 //! | `backlog` | how many deliveries of some event numbers are pending |
 //! | `killed` | a delivery that was cancelled while it was attempted |
 //! | `chunk` | attempts of one settle, packed; or ends that none tells of (`watch`) |
@@ -43,6 +44,12 @@ const BACKLOG: &str = "
 CREATE TABLE backlog(
   level INTEGER NOT NULL, page INTEGER NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY(level, page)) WITHOUT ROWID;
+";
+/// What a release that does not know it may leave alone, so that it makes no other schema: how often
+/// filters had no answer.
+const ERRORS: &str = "
+CREATE TABLE IF NOT EXISTS filter_error(
+  lane INTEGER PRIMARY KEY, count INTEGER NOT NULL, ms INTEGER NOT NULL, reason TEXT NOT NULL);
 ";
 /// Marks a file as ours ("prgn").
 const APPLICATION: i64 = 0x7072_676e;
@@ -155,10 +162,11 @@ pub(super) fn prepare(
         return Err(OpenError::Newer { found, known: VERSION });
     }
     match found {
-        0 => create(db, epoch).map_err(wrong),
-        1 => upgrade(db).map_err(wrong),
-        _ => Ok(()),
+        0 => create(db, epoch).map_err(wrong)?,
+        1 => upgrade(db).map_err(wrong)?,
+        _ => {}
     }
+    db.execute_batch(ERRORS).map_err(wrong)
 }
 
 /// Whether a commit waits for the disk. Takes effect with the next transaction.

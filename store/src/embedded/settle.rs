@@ -158,6 +158,9 @@ fn settle_event(
             return postpone(tx, batch, place, n, tenant, due);
         }
     }
+    for error in event.counted_errors() {
+        error.lanes.iter().for_each(|lane| tx.st.unanswered(codec::lane(*lane), &error.reason));
+    }
     if tx.st.kills > 0 {
         moves::unmark_event(tx, n)?;
     }

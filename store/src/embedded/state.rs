@@ -7,6 +7,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
@@ -114,6 +115,8 @@ pub(super) struct State {
     counts: HashMap<i64, Counts>,
     /// Changes of how many deliveries are pending, by stretch of event numbers.
     backlog: HashMap<i64, i64>,
+    /// Events that filters had no answer for, by lane: how many more, and why the last one.
+    filter_errors: HashMap<i64, (i64, Arc<str>)>,
     lanes: HashMap<i64, Lane>,
 }
 
@@ -203,6 +206,13 @@ impl State {
             self.loose.insert(n);
         }
         *self.backlog.entry(n / STRETCH).or_insert(0) += by;
+    }
+
+    /// A lane's filter had no answer for an event.
+    pub fn unanswered(&mut self, lane: i64, reason: &Arc<str>) {
+        let (count, last) = self.filter_errors.entry(lane).or_insert_with(|| (0, reason.clone()));
+        *count += 1;
+        last.clone_from(reason);
     }
 
     /// A lane, to look at.
@@ -301,6 +311,9 @@ impl State {
         if !self.backlog.is_empty() {
             backlog::flush(db, &mut self.backlog)?;
         }
+        if !self.filter_errors.is_empty() {
+            self.flush_filter_errors(db, now)?;
+        }
         if !self.ends.is_empty() {
             self.chunk += 1;
             self.dirty = true;
@@ -328,6 +341,17 @@ impl State {
             self.nonce
         ])?;
         self.dirty = false;
+        Ok(())
+    }
+
+    fn flush_filter_errors(&mut self, db: &Connection, now: i64) -> Result<()> {
+        let mut add = db.prepare_cached(
+            "INSERT INTO filter_error(lane, count, ms, reason) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT(lane) DO UPDATE SET count = count + ?2, ms = ?3, reason = ?4",
+        )?;
+        for (lane, (count, reason)) in self.filter_errors.drain() {
+            add.execute(params![lane, count, now, &*reason])?;
+        }
         Ok(())
     }
 

@@ -158,7 +158,7 @@ fn move_to(position: Position, lane: u64, attempts: u32, to: Transition) -> Deli
 }
 
 fn event_settle(position: Position, outcome: EventOutcome) -> EventSettle {
-    EventSettle { position, tenant: tenant(), outcome }
+    EventSettle::new(position, tenant(), outcome)
 }
 
 fn settlement(

@@ -1,6 +1,7 @@
 //! What nodes settle: where events and deliveries go, and the attempts behind it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
@@ -108,7 +109,39 @@ pub struct EventSettle {
     pub tenant: TenantId,
     /// What became of it.
     pub outcome: EventOutcome,
+    /// Subscriptions whose filter had no answer for it. They are counted by the settle that says
+    /// that the event is matched: never by one that puts it off, nor twice.
+    pub filter_errors: Vec<FilterError>,
 }
+
+impl EventSettle {
+    /// Of an event that no filter failed on, or of which that is not said yet.
+    pub fn new(position: Position, tenant: TenantId, outcome: EventOutcome) -> Self {
+        Self { position, tenant, outcome, filter_errors: Vec::new() }
+    }
+
+    /// Filters that had no answer, where this says that the event is matched.
+    pub fn counted_errors(&self) -> &[FilterError] {
+        if self.outcome.is_last() { &self.filter_errors } else { &[] }
+    }
+
+    /// How many filters those are.
+    pub fn unanswered(&self) -> usize {
+        self.counted_errors().iter().map(|error| error.lanes.len()).sum()
+    }
+}
+
+/// Filters that had no answer for an event, for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterError {
+    /// Why, in words that hold no event data; cut after [`FILTER_REASON_MAX`] bytes.
+    pub reason: Arc<str>,
+    /// The subscriptions' lanes: as many as a tenant may have, at most.
+    pub lanes: Vec<LaneNo>,
+}
+
+/// Bytes of a reason for which a filter had no answer: a path that it names, and what is wrong with it.
+pub const FILTER_REASON_MAX: usize = 256;
 
 /// Where matching an event led.
 #[derive(Clone, Debug)]
@@ -132,6 +165,17 @@ pub enum EventOutcome {
     /// It cannot be decoded or matched at all: counted as unmatched, kept, and named in the log
     /// of the node.
     SetAside,
+}
+
+impl EventOutcome {
+    /// Whether it says that the event is matched, to the last lane.
+    fn is_last(&self) -> bool {
+        match self {
+            EventOutcome::Unmatched | EventOutcome::Matched(_) | EventOutcome::SetAside => true,
+            EventOutcome::FannedOut { done, .. } => *done,
+            EventOutcome::Postponed(_) => false,
+        }
+    }
 }
 
 /// Where a delivery goes.
@@ -196,11 +240,10 @@ mod tests {
         let mut settlement = Settlement::default();
         for batch in 0..3 {
             let numbers = (0..items).filter(|n| n % 3 == batch);
-            let events = numbers.map(|n| EventSettle {
-                position: position(n),
-                tenant: TenantId::parse("t").unwrap(),
-                outcome: EventOutcome::Unmatched,
-            });
+            let tenant = TenantId::parse("t").unwrap();
+            let unmatched = EventOutcome::Unmatched;
+            let events =
+                numbers.map(|n| EventSettle::new(position(n), tenant.clone(), unmatched.clone()));
             let events = events.collect();
             let part = BatchSettle { token: token(batch), events, deliveries: Vec::new() };
             settlement.batches.push(part);

@@ -86,6 +86,8 @@ pub(super) enum Key {
     Owners,
     /// Hash: closed lanes.
     Shut,
+    /// Hash: lane → how many events its filter had no answer for, when the last, and why.
+    FilterErrors,
     /// Hash: deliveries to be cancelled at their settle.
     Kill,
     /// Stream: chunks of attempts that went well at once.
@@ -150,6 +152,7 @@ impl Keys {
             Key::Lanes => format!("{tag}:lanes"),
             Key::Owners => format!("{tag}:own"),
             Key::Shut => format!("{tag}:shut"),
+            Key::FilterErrors => format!("{tag}:fe"),
             Key::Kill => format!("{tag}:kill"),
             Key::Log => format!("{tag}:log"),
             Key::TroubleLog => format!("{tag}:elog"),
@@ -253,6 +256,7 @@ mod tests {
             Key::Lanes,
             Key::Owners,
             Key::Shut,
+            Key::FilterErrors,
             Key::Kill,
             Key::Log,
             Key::TroubleLog,

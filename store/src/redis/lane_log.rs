@@ -16,7 +16,9 @@ use super::keys::Key;
 use super::log::{self, texts};
 use super::queue::Handle;
 use super::{bodies, read};
-use crate::lane_log::{LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, together};
+use crate::lane_log::{
+    LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
+};
 use crate::{StoreError, stored};
 
 /// Members at either end of a lane that are looked at for the oldest: 1,000 of them cost 1 ms.
@@ -38,9 +40,10 @@ async fn report(
     pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(ENDS - 1);
     pipeline.cmd("ZRANGE").arg(&key).arg(-ENDS).arg(-1);
     pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(lane.0);
+    pipeline.cmd("HGET").arg(keys.key(Key::FilterErrors)).arg(lane.0);
     let answers = engine.main.pipeline(&pipeline).await?;
-    let [waiting, first, head, tail, shut] =
-        <[Value; 5]>::try_from(answers).map_err(|answers| bad("a lane", answers))?;
+    let [waiting, first, head, tail, shut, errors] =
+        <[Value; 6]>::try_from(answers).map_err(|answers| bad("a lane", answers))?;
     let waiting = match waiting.extract_error()? {
         Value::Int(count) => u64::try_from(count).unwrap_or(0),
         other => return Err(bad("a lane's size", other)),
@@ -69,6 +72,7 @@ async fn report(
             Timestamp::from_millis(i64::try_from(found.position().ms).unwrap_or(i64::MAX))
         }),
         closed: closed(shut.extract_error()?)?.filter(|(until, _)| *until > now),
+        unanswered: unanswered(errors.extract_error()?)?,
     })
 }
 
@@ -81,6 +85,21 @@ fn closed(value: Value) -> Result<Option<(Timestamp, PendingReason)>> {
     let (till, why): (i64, i64) = parts.ok_or_else(|| bad("a closed lane", &text))?;
     let why = stored::pending_of(why).ok_or_else(|| bad("pending reason", why))?;
     Ok(Some((Timestamp::from_millis(till), why)))
+}
+
+/// How often a lane's filter had no answer, as its field says it: `count ms reason`.
+fn unanswered(value: Value) -> Result<Unanswered> {
+    let Value::BulkString(text) = value else { return Ok(Unanswered::default()) };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut parts = text.splitn(3, ' ');
+    let count = parts.next().and_then(|count| count.parse().ok());
+    let last = parts.next().and_then(|ms| ms.parse().ok()).map(Timestamp::from_millis);
+    match (count, last, parts.next()) {
+        (Some(count), Some(_), Some(reason)) => {
+            Ok(Unanswered { count, last, reason: reason.to_owned() })
+        }
+        _ => Err(bad("a filter's errors", &text)),
+    }
 }
 
 async fn closed_lanes(

@@ -5,10 +5,11 @@
 //! log tells of, is told as sums, and vanishes without a look at its items.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
-use pregon_core::id::DeliveryKey;
+use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason};
 use serde::{Serialize, Serializer};
 
@@ -26,6 +27,8 @@ use crate::stored;
 const STEP_COST: usize = 256;
 /// What a delivery that moves by itself costs, where an event in a sum costs 1.
 const MOVE_COST: usize = 2;
+/// Filters without an answer that cost what an event in a sum costs.
+const ERRORS_FOR_ONE: usize = 4;
 
 /// Records results.
 pub(super) async fn settle(engine: &Engine, settlement: Settlement) -> Result<Settled> {
@@ -102,8 +105,10 @@ pub(super) async fn give_up(
             age: 0,
         })
         .collect();
-    let step =
-        Step { batches: vec![(head(token, 0, None, &[]), (Vec::new(), items))], ..Step::default() };
+    let step = Step {
+        batches: vec![(head(token, 0), (Vec::new(), items, Vec::new()))],
+        ..Step::default()
+    };
     let (_, name) = step.run(engine, partition).await?;
     engine.settled(partition, &[name]).await;
     Ok(())
@@ -264,14 +269,20 @@ fn runs(chunk: &Packed) -> Vec<(String, usize, Vec<u64>)> {
     runs.into_iter().map(|(token, count, numbers)| (token::print(token), count, numbers)).collect()
 }
 
-/// What is said of a batch item by item: of events, and of deliveries that it holds.
-type Told = (Vec<Val>, Vec<Wish>);
+/// What is said of a batch item by item: of events, of deliveries that it holds, and of filters that
+/// had no answer for an event, by its place in the list: reasons, each with its lanes.
+type Told = (Vec<Val>, Vec<Wish>, Vec<(usize, Vec<Reason>)>);
 
-/// What is said of a batch ahead of its items.
-type Head = (String, usize, Option<Vec<Val>>, Vec<u64>);
+/// Why filters had no answer, and numbers of their lanes.
+type Reason = (String, Vec<u64>);
 
-fn head(token: Token, events: usize, simple: Option<Vec<Val>>, unmatched: &[u64]) -> Head {
-    (token::print(token), events, simple, unmatched.to_vec())
+/// What is said of a batch ahead of its items: its name, different events, sums by tenant, events that
+/// nobody wanted, and filters that had no answer: the last reason, and lanes with how many events.
+type Head = (String, usize, Option<Vec<Val>>, Vec<u64>, Vec<Reason>);
+
+/// Of a batch of which nothing is said ahead.
+fn head(token: Token, events: usize) -> Head {
+    (token::print(token), events, None, Vec::new(), Vec::new())
 }
 
 /// Results of one batch in one step.
@@ -283,6 +294,9 @@ struct Items {
     deliveries: Vec<Wish>,
     unmatched: Vec<u64>,
     sums: BTreeMap<String, [u64; 4]>,
+    /// Filters without an answer: of each event, and over all of them by lane.
+    unanswered: Vec<(usize, Vec<Reason>)>,
+    by_lane: BTreeMap<u64, (u64, Arc<str>)>,
     complex: bool,
 }
 
@@ -334,6 +348,27 @@ impl Items {
         }
         self.cost += 1;
         self.events.push(Val::List(item));
+        self.unanswered(event);
+    }
+
+    /// Adds the filters that had no answer for the event that was added last.
+    fn unanswered(&mut self, event: &EventSettle) {
+        let errors = event.counted_errors();
+        if errors.is_empty() {
+            return;
+        }
+        for error in errors {
+            self.cost += error.lanes.len() / ERRORS_FOR_ONE;
+            for lane in &error.lanes {
+                let (count, last) =
+                    self.by_lane.entry(lane.0).or_insert_with(|| (0, error.reason.clone()));
+                *count += 1;
+                last.clone_from(&error.reason);
+            }
+        }
+        let lanes = |lanes: &[LaneNo]| lanes.iter().map(|lane| lane.0).collect();
+        let errors = errors.iter().map(|it| (it.reason.to_string(), lanes(&it.lanes))).collect();
+        self.unanswered.push((self.events.len(), errors));
     }
 
     fn delivery(&mut self, delivery: &DeliverySettle) {
@@ -354,8 +389,13 @@ impl Items {
             }
             flat
         });
-        let head = head(token, self.numbers.len(), simple, &self.unmatched);
-        (head, (self.events, self.deliveries))
+        let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for (lane, (count, reason)) in &self.by_lane {
+            by_reason.entry(reason).or_default().extend([*lane, *count]);
+        }
+        let errors = by_reason.into_iter().map(|(why, lanes)| (why.to_owned(), lanes)).collect();
+        let head = (token::print(token), self.numbers.len(), simple, self.unmatched, errors);
+        (head, (self.events, self.deliveries, self.unanswered))
     }
 }
 

@@ -115,10 +115,9 @@ pub fn results(batch: &Batch, to: &[(u64, Transition)]) -> Settlement {
         };
         to.iter().map(lane).collect()
     };
-    let events = batch.events.iter().map(|open| EventSettle {
-        position: open.event.position,
-        tenant: open.event.tenant.clone(),
-        outcome: EventOutcome::Matched(lanes(open.event.position)),
+    let events = batch.events.iter().map(|open| {
+        let (position, tenant) = (open.event.position, open.event.tenant.clone());
+        EventSettle::new(position, tenant, EventOutcome::Matched(lanes(position)))
     });
     let deliveries = batch.deliveries.iter().map(|held| moved(held.key, to[0].1));
     let settle = BatchSettle {

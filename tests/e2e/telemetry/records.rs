@@ -302,12 +302,13 @@ async fn call_off(shop: &Shop) {
 }
 
 /// Metrics that nothing in the story brings about: each needs a fault, or a callback.
-const ABSENT: [&str; 8] = [
+const ABSENT: [&str; 9] = [
     "pregon.attempts.late",
     "pregon.check.duration",
     "pregon.checks",
     "pregon.configuration.documents.refused",
     "pregon.egress.denied",
+    "pregon.filter.errors",
     "pregon.leases.lost",
     "pregon.leases.taken_over",
     "pregon.store.errors",

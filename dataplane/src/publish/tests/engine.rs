@@ -72,7 +72,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     while let Some(batch) = store.queue.take(0, &claim, 256, 1 << 20).await.unwrap() {
         let snapshot = configuration.current().unwrap();
         for open in &batch.events {
-            let lanes = snapshot.matching(&open.event);
+            let lanes = snapshot.matching(&open.event).lanes;
             assert_eq!(lanes.len(), 1);
             assert_eq!(lanes[0].lane.0, 5);
             assert_eq!(lanes[0].keys.iter().count(), 1);

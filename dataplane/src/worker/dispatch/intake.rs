@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::records::Ends;
 use super::{Dispatcher, Effect, Item, OPENING, PAUSE_PROBE, REVISION_PROBE, SUSPECT_HOLD, Work};
-use crate::snapshot::Lane;
+use crate::snapshot::{Lane, Matched};
 use crate::worker::job::{Job, Place, Share};
 use crate::worker::lane::Admission;
 use crate::worker::traced;
@@ -73,7 +73,7 @@ impl Dispatcher {
             // For whom it was published only the store knows; it does not look at this.
             let Ok(tenant) = TenantId::parse("unknown") else { continue };
             tracing::error!(%position, "an event cannot be decoded and is set aside");
-            let event = EventSettle { position, tenant, outcome: EventOutcome::SetAside };
+            let event = EventSettle::new(position, tenant, EventOutcome::SetAside);
             self.settle_event(token, event, Vec::new(), now);
         }
         if let Some(work) = self.work.get_mut(&token) {
@@ -87,8 +87,8 @@ impl Dispatcher {
             event = %event.name(),
             "node after node went down with this event in hand; it waits unmatched"
         );
-        let outcome = EventOutcome::Postponed(SUSPECT_HOLD);
-        self.event_done(token, event, outcome, Vec::new(), now)
+        let put_off = told(event, EventOutcome::Postponed(SUSPECT_HOLD));
+        self.event_done(token, put_off, Vec::new(), now)
     }
 
     /// Leaves receivers alone that asked another node for it, as the store knew at `asked`. An
@@ -105,8 +105,8 @@ impl Dispatcher {
     fn on_event(&mut self, place: Place, open: &OpenEvent, intake: Intake<'_>) -> Item {
         let event = &open.event;
         if event.min_revision > self.snapshot.revision() {
-            let outcome = EventOutcome::Postponed(REVISION_PROBE);
-            return self.event_done(place.token, event, outcome, Vec::new(), intake.now);
+            let put_off = told(event, EventOutcome::Postponed(REVISION_PROBE));
+            return self.event_done(place.token, put_off, Vec::new(), intake.now);
         }
         if !self.snapshot.matches_quickly(&event.tenant) {
             return self.match_elsewhere(place, open, intake);
@@ -115,47 +115,38 @@ impl Dispatcher {
         let timed = self.telemetry.recorded(event).map(|_| Instant::now());
         let matched = catch_unwind(AssertUnwindSafe(|| snapshot.matching(event)));
         if let Some(begun) = timed {
-            let count = matched.as_ref().map_or(0, Vec::len);
+            let count = matched.as_ref().map_or(0, |matched| matched.lanes.len());
             traced::matched(&self.telemetry, event, place.token, begun, count);
         }
         self.on_lanes(place, open, matched.ok(), intake)
     }
 
-    /// An event was matched; without lanes: matching it panicked.
+    /// An event was matched; none: matching it panicked.
     pub(super) fn on_lanes(
         &mut self,
         place: Place,
         open: &OpenEvent,
-        lanes: Option<Vec<Arc<Lane>>>,
+        matched: Option<Matched>,
         intake: Intake<'_>,
     ) -> Item {
         let event = &open.event;
-        let Some(mut lanes) = lanes else {
+        let Some(mut matched) = matched else {
             tracing::error!(event = %event.name(), "matching an event panicked; it is set aside");
-            return self.event_done(
-                place.token,
-                event,
-                EventOutcome::SetAside,
-                Vec::new(),
-                intake.now,
-            );
+            let aside = told(event, EventOutcome::SetAside);
+            return self.event_done(place.token, aside, Vec::new(), intake.now);
         };
         if let Some(cursor) = open.cursor {
-            lanes.retain(|lane| lane.lane > cursor);
+            matched.lanes.retain(|lane| lane.lane > cursor);
         }
-        if lanes.len() > FAN_OUT_DIRECT || open.cursor.is_some() {
-            return self.fan_out(place.token, open, &lanes, intake.now);
+        if matched.lanes.len() > FAN_OUT_DIRECT || open.cursor.is_some() {
+            return self.fan_out(place.token, open, matched, intake.now);
         }
-        if lanes.is_empty() {
-            return self.event_done(
-                place.token,
-                event,
-                EventOutcome::Unmatched,
-                Vec::new(),
-                intake.now,
-            );
+        if matched.lanes.is_empty() {
+            let nobody = told(event, EventOutcome::Unmatched);
+            let nobody = EventSettle { filter_errors: matched.filter_errors, ..nobody };
+            return self.event_done(place.token, nobody, Vec::new(), intake.now);
         }
-        self.attempt_directly(place, event, &lanes, intake)
+        self.attempt_directly(place, event, matched, intake)
     }
 
     /// Attempts the deliveries of an event from memory, as far as lanes allow.
@@ -163,14 +154,15 @@ impl Dispatcher {
         &mut self,
         place: Place,
         event: &Arc<Event>,
-        lanes: &[Arc<Lane>],
+        matched: Matched,
         intake: Intake<'_>,
     ) -> Item {
+        let Matched { lanes, filter_errors } = matched;
         let share = (lanes.len() > 1).then(|| Arc::new(Share::default()));
         let mut done = Vec::with_capacity(lanes.len());
         let mut records = Vec::new();
         let mut open = Vec::new();
-        for lane in lanes {
+        for lane in &lanes {
             let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
             if let Some(node) = intake.lost_by {
                 let record = self.lost_record(key, event, lane, 1, node, intake.wall);
@@ -190,15 +182,11 @@ impl Dispatcher {
             }
         }
         if open.is_empty() {
-            return self.event_done(
-                place.token,
-                event,
-                EventOutcome::Matched(done),
-                records,
-                intake.now,
-            );
+            let matched = told(event, EventOutcome::Matched(done));
+            let matched = EventSettle { filter_errors, ..matched };
+            return self.event_done(place.token, matched, records, intake.now);
         }
-        Item::Event { event: Arc::clone(event), done, records, open }
+        Item::Event { event: Arc::clone(event), done, records, open, filter_errors }
     }
 
     /// Starts or queues a new delivery, or says why it goes into its lane in the store.
@@ -275,20 +263,16 @@ impl Dispatcher {
     }
 
     /// Puts a large fan-out into the lanes, step by step.
-    fn fan_out(
-        &mut self,
-        token: Token,
-        open: &OpenEvent,
-        lanes: &[Arc<Lane>],
-        now: Instant,
-    ) -> Item {
+    fn fan_out(&mut self, token: Token, open: &OpenEvent, matched: Matched, now: Instant) -> Item {
         let event = &open.event;
+        let Matched { lanes, mut filter_errors } = matched;
         let mut steps = lanes.chunks(FAN_OUT_STEP).peekable();
         if steps.peek().is_none() {
             // The step that reached the last lane was settled, but not as the last one.
             let cursor = open.cursor.unwrap_or_default();
             let outcome = EventOutcome::FannedOut { deliveries: Vec::new(), cursor, done: true };
-            return self.event_done(token, event, outcome, Vec::new(), now);
+            let last = EventSettle { filter_errors, ..told(event, outcome) };
+            return self.event_done(token, last, Vec::new(), now);
         }
         while let Some(step) = steps.next() {
             let deliveries = step
@@ -301,10 +285,9 @@ impl Dispatcher {
                 .collect();
             let cursor = step.last().map(|lane| lane.lane).unwrap_or_default();
             let done = steps.peek().is_none();
-            let outcome = EventOutcome::FannedOut { deliveries, cursor, done };
-            let settle =
-                EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
+            let mut settle = told(event, EventOutcome::FannedOut { deliveries, cursor, done });
             if done {
+                settle.filter_errors = std::mem::take(&mut filter_errors);
                 self.settle_event(token, settle, Vec::new(), now);
             } else {
                 self.ledger.event(token, settle, Vec::new(), now);
@@ -397,16 +380,18 @@ impl Dispatcher {
     pub(super) fn event_done(
         &mut self,
         token: Token,
-        event: &Event,
-        outcome: EventOutcome,
+        settle: EventSettle,
         records: Vec<AttemptRecord>,
         now: Instant,
     ) -> Item {
-        let settle =
-            EventSettle { position: event.position, tenant: event.tenant.clone(), outcome };
         self.settle_event(token, settle, records, now);
         Item::Apart
     }
+}
+
+/// What is settled of an event that no filter failed on.
+pub(super) fn told(event: &Event, outcome: EventOutcome) -> EventSettle {
+    EventSettle::new(event.position, event.tenant.clone(), outcome)
 }
 
 /// Somebody should look at what nodes seem to die over.

@@ -14,7 +14,7 @@ use pregon_core::id::TenantId;
 use pregon_store::queue::{EventOutcome, OpenEvent};
 use tokio::time::Instant;
 
-use super::intake::Intake;
+use super::intake::{Intake, told};
 use super::{Dispatcher, Effect, Item};
 use crate::worker::job::Place;
 use crate::worker::matcher::{Answer, Question};
@@ -82,8 +82,8 @@ impl Dispatcher {
     ) -> Item {
         let event = &open.event;
         if let Err(wait) = self.matching.enter(&event.tenant, self.limits.max_claimed / 2) {
-            let outcome = EventOutcome::Postponed(wait);
-            return self.event_done(place.token, event, outcome, Vec::new(), intake.now);
+            let put_off = told(event, EventOutcome::Postponed(wait));
+            return self.event_done(place.token, put_off, Vec::new(), intake.now);
         }
         self.effects.push(Effect::Match(Question {
             place,
@@ -100,7 +100,7 @@ impl Dispatcher {
     /// An event was matched off the loop. Its lanes are those of the present configuration: one that
     /// went meanwhile wants nothing any more.
     pub(in crate::worker) fn on_matched(&mut self, answer: Answer, now: Instant, wall: Timestamp) {
-        let Answer { question, lanes, took } = answer;
+        let Answer { question, matched, took } = answer;
         let Question { place, event, cursor, held_back, lost_by, asked, .. } = question;
         self.matching.leave(&event.tenant, took);
         let Some(work) = self.work.get_mut(&place.token) else { return };
@@ -115,12 +115,15 @@ impl Dispatcher {
             let lane = self.snapshot.lane(lane.lane)?;
             lane.state.matches().then(|| Arc::clone(lane))
         };
-        let lanes = lanes.map(|lanes| lanes.iter().filter_map(|lane| present(lane)).collect());
-        let count = lanes.as_ref().map_or(0, Vec::len);
+        let matched = matched.map(|mut matched| {
+            matched.lanes = matched.lanes.iter().filter_map(|lane| present(lane)).collect();
+            matched
+        });
+        let count = matched.as_ref().map_or(0, |matched| matched.lanes.len());
         traced::matched(&self.telemetry, &event, place.token, asked, count);
         let open = OpenEvent { event, cursor };
         let intake = Intake { now, wall, held_back, lost_by: lost_by.as_ref() };
-        let item = self.on_lanes(place, &open, lanes, intake);
+        let item = self.on_lanes(place, &open, matched, intake);
         if let Some(work) = self.work.get_mut(&place.token)
             && let Some(known) = work.items.get_mut(place.item)
         {

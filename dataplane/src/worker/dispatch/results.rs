@@ -14,6 +14,7 @@ use pregon_store::queue::{
 use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 
+use super::intake::told;
 use super::records::Ends;
 use super::{Dispatcher, Effect, Item};
 use crate::worker::job::{Job, Report};
@@ -94,7 +95,7 @@ impl Dispatcher {
         let Some(item) = work.items.get_mut(place.item) else { return };
         match item {
             Item::Apart | Item::Matching => self.settle_delivery(place.token, moved, new, now),
-            Item::Event { event, done, records, open } => {
+            Item::Event { event, done, records, open, filter_errors } => {
                 open.retain(|lane| lane.lane != moved.key.lane);
                 done.push(moved);
                 records.append(&mut new);
@@ -102,11 +103,8 @@ impl Dispatcher {
                     return;
                 }
                 aged(done, now.saturating_duration_since(work.taken));
-                let settle = EventSettle {
-                    position: event.position,
-                    tenant: event.tenant.clone(),
-                    outcome: EventOutcome::Matched(std::mem::take(done)),
-                };
+                let mut settle = told(event, EventOutcome::Matched(std::mem::take(done)));
+                settle.filter_errors = std::mem::take(filter_errors);
                 let records = std::mem::take(records);
                 *item = Item::Apart;
                 self.settle_event(place.token, settle, records, now);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::PendingReason;
-use pregon_store::queue::{EventOutcome, EventSettle, Token, Transition};
+use pregon_store::queue::{EventOutcome, Token, Transition};
 use tokio::time::Instant;
 
+use super::intake::told;
 use super::results::aged;
 use super::{Dispatcher, Item, LANE_KEPT, SPLIT_AFTER};
 use crate::worker::job::Job;
@@ -78,7 +79,7 @@ impl Dispatcher {
         let age = now.saturating_duration_since(work.taken);
         let mut items = std::mem::take(&mut work.items);
         for item in &mut items {
-            let Item::Event { event, done, records, open } = item else { continue };
+            let Item::Event { event, done, records, open, filter_errors } = item else { continue };
             let mut deliveries = std::mem::take(done);
             for lane in &*open {
                 let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
@@ -86,11 +87,8 @@ impl Dispatcher {
             }
             aged(&mut deliveries, age);
             let open = open.len();
-            let settle = EventSettle {
-                position: event.position,
-                tenant: event.tenant.clone(),
-                outcome: EventOutcome::Matched(deliveries),
-            };
+            let mut settle = told(event, EventOutcome::Matched(deliveries));
+            settle.filter_errors = std::mem::take(filter_errors);
             self.ledger.event(token, settle, std::mem::take(records), now);
             // The event is settled, and each delivery in flight is an item of its own now.
             self.claimed = self.claimed + open - 1;

@@ -4,6 +4,7 @@ use pregon_core::outcome::PendingReason;
 
 use super::*;
 use crate::config::{Commit, Committed, Head};
+use crate::queue::FilterError;
 
 fn directory(dir: &tempfile::TempDir) -> Location {
     Location::Directory(dir.path().join("store"))
@@ -89,12 +90,31 @@ async fn an_earlier_schema_is_brought_up_to_date() {
     };
     assert_eq!(before.pending(), 300);
     let db = rusqlite::Connection::open(dir.path().join("store/pregon.db")).unwrap();
-    db.execute_batch("DROP TABLE backlog; PRAGMA user_version = 1").unwrap();
+    db.execute_batch("DROP TABLE backlog; DROP TABLE filter_error; PRAGMA user_version = 1")
+        .unwrap();
     drop(db);
     let bench = Bench::with(directory(&dir), |_| {});
     let after = bench.store.backlog.backlog().await.unwrap();
     assert_eq!((after.deliveries, after.oldest), (before.deliveries, before.oldest));
     bench.check().await;
+}
+
+/// A store of the release before filters without an answer were counted: the schema is the same.
+#[tokio::test]
+async fn a_store_that_counted_no_filter_errors_does_so_from_now_on() {
+    let dir = tempfile::tempdir().unwrap();
+    Bench::with(directory(&dir), |_| {}).embedded.close();
+    let db = rusqlite::Connection::open(dir.path().join("store/pregon.db")).unwrap();
+    db.execute_batch("DROP TABLE filter_error").unwrap();
+    drop(db);
+    let bench = Bench::with(directory(&dir), |_| {});
+    bench.publish(1).await;
+    let batch = bench.take(1).await.unwrap();
+    let mut event = event_settle(batch.events[0].event.position, EventOutcome::Unmatched);
+    let error = FilterError { reason: "a is absent".into(), lanes: vec![LaneNo(1)] };
+    event.filter_errors.push(error);
+    bench.settle(settlement(batch.token, vec![event], Vec::new())).await;
+    assert_eq!(bench.store.lanes.lane(LaneNo(1)).await.unwrap().unanswered.count, 1);
 }
 
 #[tokio::test]

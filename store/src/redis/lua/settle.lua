@@ -2,10 +2,12 @@
 --
 -- ARGV: 5 [lane, ms, why, ...] to close; 6 how many batches; for each its head and its items;
 -- then for each chunk its stream (l or e), its highest number, its runs and its data.
--- A head is [token, events, simple, unmatched]: how many different events of its range settle,
--- whether each of them went nowhere or to nothing but successes that the log tells of, as
--- [tenant, what, by, ...] if so, and the numbers that nobody wanted. Items say the same one by one
--- and are only read where that is not all there is to it.
+-- A head is [token, events, simple, unmatched, errors]: how many different events of its range
+-- settle, whether each of them went nowhere or to nothing but successes that the log tells of, as
+-- [tenant, what, by, ...] if so, the numbers that nobody wanted, and filters that had no answer, as
+-- [reason, [lane, events, ...]]. Items say the same one by one and are only read where that is not
+-- all there is to it: events, deliveries, and errors by the place of their event as
+-- [place, [[reason, [lane, ...]], ...]].
 -- Whether a batch exists is the fence. What of it was settled before is passed over.
 local before = answered()
 if before then return before end
@@ -154,7 +156,32 @@ local kinds = {
   end,
 }
 
-local function settle_events(b, events)
+-- Events that filters had no answer for, gathered over the call, by lane.
+local unanswered = {}
+local function unanswer(lane, by, reason)
+  local name = text(lane)
+  local known = unanswered[name]
+  unanswered[name] = { (known and known[1] or 0) + by, reason }
+end
+local function write_unanswered()
+  local lanes, STRIDE = {}, 500
+  for lane in pairs(unanswered) do lanes[#lanes + 1] = lane end
+  for from = 1, #lanes, STRIDE do
+    local to, flat = math.min(from + STRIDE - 1, #lanes), {}
+    local found = redis.call('HMGET', base .. 'fe', unpack(lanes, from, to))
+    for i = from, to do
+      local more = unanswered[lanes[i]]
+      local count = tonumber(string.match(found[i - from + 1] or '', '^%d+') or '0') + more[1]
+      flat[#flat + 1] = lanes[i]
+      flat[#flat + 1] = text(count) .. ' ' .. text(now) .. ' ' .. more[2]
+    end
+    redis.call('HSET', base .. 'fe', unpack(flat))
+  end
+end
+
+local function settle_events(b, events, errors)
+  local why = {}
+  for _, error in ipairs(errors) do why[error[1]] = error[2] end
   local offsets, done, ranged = {}, {}, {}
   for i, e in ipairs(events) do
     if b.first > 0 and b.first <= e[1] and e[1] <= b.last then
@@ -175,7 +202,12 @@ local function settle_events(b, events)
     if free then
       local stays, postponed = kinds[e[3]](b, n, e)
       if not stays then
-        if not postponed then unmark_event(b, n) end
+        if not postponed then
+          unmark_event(b, n)
+          for _, group in ipairs(why[i] or {}) do
+            for _, lane in ipairs(group[2]) do unanswer(lane, 1, group[1]) end
+          end
+        end
         if from_lane then
           redis.call('HDEL', b.key, n .. '.0')
           if not postponed then redis.call('HDEL', base .. 'x:' .. n, '0') end
@@ -207,10 +239,13 @@ for _ = 1, tonumber(ARGV[6]) do
     for _, n in ipairs(head[4]) do
       redis.call('SETBIT', base .. 'un:' .. math.floor(n / 65536), n % 65536, 1)
     end
+    for _, group in ipairs(head[5]) do
+      for i = 1, #group[2], 2 do unanswer(group[2][i], group[2][i + 1], group[1]) end
+    end
     b.open = 0
   else
     local parts = cmsgpack.unpack(items)
-    settle_events(b, parts[1])
+    settle_events(b, parts[1], parts[3])
     for _, wish in ipairs(parts[2]) do advance(b, text(wish[6]), wish) end
   end
   if b then order[head[1]] = b end
@@ -269,6 +304,7 @@ for token, b in pairs(order) do
   end
 end
 write_counts()
+write_unanswered()
 write_lanes()
 local close = cmsgpack.unpack(ARGV[5])
 for i = 1, #close, 3 do close_lane(text(close[i]), now + close[i + 1], close[i + 2]) end

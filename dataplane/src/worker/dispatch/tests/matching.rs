@@ -1,5 +1,7 @@
 //! Events of tenants with filters, which are matched off the loop.
 
+use pregon_store::queue::EventSettle;
+
 use super::*;
 use crate::worker::matcher::Answer;
 
@@ -14,8 +16,8 @@ impl Rig {
     /// Answers the question that was asked first.
     fn matched(&mut self) -> Vec<Job> {
         let question = self.questions.remove(0);
-        let lanes = Some(question.snapshot.matching(&question.event));
-        let answer = Answer { question, lanes, took: Duration::from_millis(10) };
+        let matched = Some(question.snapshot.matching(&question.event));
+        let answer = Answer { question, matched, took: Duration::from_millis(10) };
         self.machine.on_matched(answer, self.now, WALL);
         self.started()
     }
@@ -94,4 +96,56 @@ async fn a_tenant_has_so_many_events_in_hand_and_others_are_put_off() {
     let batch = rig.batch(1);
     rig.take(batch);
     assert_eq!(rig.questions.len(), 256, "one was matched, so another may be");
+}
+
+/// The lanes whose filters had no answer for the events of the last settlement, event by event.
+fn unanswered(settlement: &Settlement) -> Vec<Vec<u64>> {
+    let events = settlement.batches.iter().flat_map(|batch| &batch.events);
+    let lanes = |error: &FilterError| error.lanes.iter().map(|lane| lane.0).collect::<Vec<_>>();
+    let of = |event: &EventSettle| {
+        assert!(event.filter_errors.iter().all(|it| &*it.reason == "event.data.a is absent"));
+        event.filter_errors.iter().flat_map(lanes).collect()
+    };
+    events.map(of).collect()
+}
+
+/// Whichever way an event goes: to nobody, from memory, into lanes, or step by step.
+#[tokio::test]
+async fn filters_without_an_answer_are_told_where_the_event_went() {
+    let cannot_say =
+        |subscription: &mut Subscription| subscription.filter = "event.data.a > 1".into();
+    let mut rig = Rig::new(1).await;
+    rig.change(1, cannot_say).await;
+    let batch = rig.batch(2);
+    rig.take(batch);
+    assert!(rig.matched().is_empty());
+    assert_eq!(unanswered(&rig.settle()), [[1]], "nobody wants it");
+
+    let mut rig = Rig::new(3).await;
+    rig.change(2, cannot_say).await;
+    let batch = rig.batch(1);
+    rig.take(batch);
+    for job in rig.matched() {
+        rig.report(job, Outcome::Succeeded);
+    }
+    assert_eq!(unanswered(&rig.settle()), [[2]], "attempted from memory");
+    let batch = rig.batch(1);
+    rig.take(batch);
+    let jobs = rig.matched();
+    rig.pass(2 * SPLIT_AFTER);
+    assert_eq!(unanswered(&rig.settle()), [[2]], "split");
+    drop(jobs);
+    rig.machine.drain(rig.now);
+    let batch = rig.batch(1);
+    rig.take(batch);
+    assert!(rig.matched().is_empty());
+    assert_eq!(unanswered(&rig.settle()), [[2]], "put into the lanes");
+
+    let mut rig = Rig::new(FAN_OUT_STEP as u64 + 20).await;
+    rig.change(3, cannot_say).await;
+    rig.change(115, cannot_say).await;
+    let batch = rig.batch(1);
+    rig.take(batch);
+    rig.matched();
+    assert_eq!(unanswered(&rig.settle()), [vec![], vec![3, 115]], "with the last step");
 }
