@@ -19,7 +19,7 @@ use pregon_store::backlog::BacklogReport;
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
 use pregon_store::lane_log::{LaneAttempts, LaneReport};
 use pregon_store::log::{
-    Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
+    Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 use pregon_store::node::NodeStatus;
 use pregon_store::queue::{
@@ -189,7 +189,7 @@ measured! {
     DeliveryLog {
         find(name: &EventName) -> Option<Position>;
         event(position: Position) -> Option<(Event, EventStage)>;
-        events(query: &EventQuery, from: Option<&str>, limit: usize) -> Page<Event>;
+        events(query: &EventQuery, from: Option<&str>, most: Most) -> Page<Event>;
         delivery(key: DeliveryKey) -> Option<DeliveryRecord>;
         deliveries(query: &DeliveryQuery, from: Option<&str>, limit: usize) -> Page<DeliveryRecord>;
         attempts(key: DeliveryKey) -> Vec<AttemptRecord>;

@@ -21,7 +21,7 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService;
 use pregon_rpc::caller::Caller;
-use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery, EventStage};
+use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most};
 use pregon_store::queue::Cancelled;
 use tokio::time::Instant;
 
@@ -159,8 +159,8 @@ impl Control {
         let name = wrong.check("name", EventName::parse(&request.name));
         let name = parse::done(wrong, name)?;
         let (event, _) = self.event(&name).await?;
-        let event = show::event(&self.redacted(&event).await?);
-        Ok(v1::GetEventResponse { event: Some(event) })
+        let event = self.redacted(event).await?;
+        Ok(v1::GetEventResponse { event: Some(show::event(event)) })
     }
 
     pub(crate) async fn list_events(
@@ -183,7 +183,7 @@ impl Control {
         query.from = query.from.max(self.check_scope(&scope).await?);
         query.tenant = scope.tenant().cloned();
         let (events, next) = self.events(&query, &paging).await?;
-        let events = self.all_redacted(&events).await?.iter().map(show::event).collect();
+        let events = self.all_redacted(events).await?.into_iter().map(show::event).collect();
         let next_page_token = self.next_page(&paging, next.as_deref());
         Ok(v1::ListEventsResponse { events, next_page_token })
     }
@@ -194,27 +194,19 @@ impl Control {
         query: &EventQuery,
         paging: &Paging,
     ) -> Result<(Vec<Event>, Option<String>), Refusal> {
-        let (mut place, mut limit) = (paging.from.clone(), EVENTS);
-        let (mut items, mut bytes) = (Vec::new(), 0);
+        let (mut place, mut items, mut bytes) = (paging.from.clone(), Vec::new(), 0);
         let mut looks = Looks::begin();
         while looks.goes_on(items.len()) {
-            let want = limit.min(paging.size - items.len());
-            let page = self.store.log.events(query, place.as_deref(), want).await?;
-            let more: usize = page.items.iter().map(event_size).sum();
-            if bytes + more > PAGE_BYTES && !items.is_empty() {
-                break; // the next page begins with these
-            }
-            if more > PAGE_BYTES && want > 1 {
-                limit = want.div_ceil(4);
-                continue;
-            }
-            bytes += more;
+            let most =
+                Most { items: EVENTS.min(paging.size - items.len()), bytes: PAGE_BYTES - bytes };
+            let page = self.store.log.events(query, place.as_deref(), most).await?;
+            bytes += page.items.iter().map(event_size).sum::<usize>();
             match query.tenant {
                 Some(_) => items.extend(page.items),
                 None => items.extend(self.of_tenants(page.items, |event| event).await?),
             }
             place = page.next;
-            if place.is_none() || items.len() >= paging.size {
+            if place.is_none() || items.len() >= paging.size || bytes >= PAGE_BYTES {
                 break;
             }
         }

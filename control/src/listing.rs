@@ -1,7 +1,6 @@
 //! Pages: of configuration by name, and what all lists have in common.
 
 use pregon_core::error::{Refusal, Violations};
-use pregon_core::limits;
 use pregon_rpc::page;
 
 use crate::Control;
@@ -12,9 +11,10 @@ use crate::repeat::{self, Canonical};
 const SCAN: usize = 2000;
 /// Documents that one call to the store lists.
 const CHUNK: usize = 500;
-/// Bytes of items in one page: clients take 4 MiB, and an item is no larger on the wire than in
-/// the store, but for what the page itself adds.
-pub(crate) const PAGE_BYTES: usize = limits::MESSAGE_LEN - 256 * 1024;
+/// Bytes of items in one page: clients take 4 MiB, but a page is in memory several times while it
+/// is made, and some callers' pages are made at the same time. An item is no larger on the wire than
+/// in the store, but for what the page itself adds; one that is larger than this is a page alone.
+pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Which page of a list is wanted.
 #[derive(Clone, Debug)]

@@ -92,21 +92,21 @@ impl Rules {
         paths(event, own, wishes).unwrap_or_else(|| Vec::from_iter(SensitivePath::parse(ALL).ok()))
     }
 
-    fn redacted(&self, event: &Event) -> Event {
-        let data = redact(&event.data, SensitiveRoot::Event, &self.paths(event));
-        Event { data, ..event.clone() }
+    fn redacted(&self, event: Event) -> Event {
+        let data = redact(&event.data, SensitiveRoot::Event, &self.paths(&event));
+        Event { data, ..event }
     }
 }
 
 impl Control {
     /// An event without what nobody is shown.
-    pub(crate) async fn redacted(&self, event: &Event) -> Result<Event, Refusal> {
-        Ok(self.rules([event]).await?.redacted(event))
+    pub(crate) async fn redacted(&self, event: Event) -> Result<Event, Refusal> {
+        Ok(self.rules([&event]).await?.redacted(event))
     }
 
     /// The same of several.
-    pub(crate) async fn all_redacted(&self, events: &[Event]) -> Result<Vec<Event>, Refusal> {
-        let (rules, mut shown) = (self.rules(events).await?, Vec::with_capacity(events.len()));
+    pub(crate) async fn all_redacted(&self, events: Vec<Event>) -> Result<Vec<Event>, Refusal> {
+        let (rules, mut shown) = (self.rules(&events).await?, Vec::with_capacity(events.len()));
         for event in events {
             shown.push(rules.redacted(event));
             // Long texts and many paths take their time.

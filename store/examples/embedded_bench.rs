@@ -20,6 +20,7 @@ use pregon_core::id::{ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, Nod
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, PendingReason};
 use pregon_store::Store;
 use pregon_store::embedded::{EmbeddedOptions, Location, SyncMode, open};
+use pregon_store::log::Most;
 use pregon_store::queue::{
     Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
     Settlement, Transition,
@@ -151,7 +152,8 @@ impl Bench {
         while let Some(batch) = self.take().await? {
             self.store.queue.settle(succeed(&batch, 0)?).await?;
         }
-        let mut first = self.store.log.events(&Default::default(), None, 1000).await?.items;
+        let mut first =
+            self.store.log.events(&Default::default(), None, Most::items(1000)).await?.items;
         first.truncate(1000);
         measure("delivery by id, from the log", first.len(), async {
             for event in &first {

@@ -274,6 +274,7 @@ macro_rules! conformance_queue {
             events [
                 events_are_listed_newest_first
                 event_pages_neither_lose_nor_repeat
+                event_pages_are_bounded_in_bytes
                 events_are_filtered
                 unmatched_events_are_found
                 events_are_found_by_name

@@ -62,6 +62,27 @@ pub struct DeliveryQuery {
     pub to: Option<Timestamp>,
 }
 
+/// Where a page of events ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// With so many of them.
+    pub items: usize,
+    /// With so many bytes of their data and attributes.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// So many, whatever their size.
+    pub fn items(items: usize) -> Self {
+        Self { items, bytes: usize::MAX }
+    }
+
+    /// Whether a page with so much is full. A page with one event may be.
+    pub(crate) fn is_reached(self, items: usize, bytes: usize) -> bool {
+        items >= self.items.max(1) || bytes >= self.bytes
+    }
+}
+
 /// One page, and where the next begins. A page may be short or empty while there is a next one:
 /// the work of a call is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +98,7 @@ pub struct Page<T> {
 pub struct DeliveryRecord {
     /// Which.
     pub key: DeliveryKey,
-    /// Its event, without having to ask again.
+    /// Its event, without having to ask again; without data in a list.
     pub event: Event,
     /// Its state.
     pub state: DeliveryState,
@@ -183,18 +204,20 @@ pub trait DeliveryLog: Send + Sync {
     /// An event and where it stands.
     async fn event(&self, position: Position) -> Result<Option<(Event, EventStage)>, StoreError>;
 
-    /// Events, newest first, from the place that an earlier page gave.
+    /// Events, newest first, from the place that an earlier page gave. The page ends with the
+    /// event that reaches one of the bounds.
     async fn events(
         &self,
         query: &EventQuery,
         from: Option<&str>,
-        limit: usize,
+        most: Most,
     ) -> Result<Page<Event>, StoreError>;
 
     /// A delivery. One of an event that is still being matched is not recorded yet.
     async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryRecord>, StoreError>;
 
-    /// Deliveries, newest event first, from the place that an earlier page gave.
+    /// Deliveries, newest event first, from the place that an earlier page gave. Their events are
+    /// without data.
     async fn deliveries(
         &self,
         query: &DeliveryQuery,

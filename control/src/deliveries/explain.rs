@@ -95,9 +95,9 @@ impl Control {
             async { Ok(self.store.log.event_attempts(position).await?) },
             self.closed(position, &records),
         )?;
-        let shown = self.redacted(&event).await?;
+        let shown = self.redacted(event.clone()).await?;
         let mut answer = v1::ExplainEventResponse {
-            event: Some(show::event(&shown)),
+            event: Some(show::event(shown)),
             stage: wire_stage(&stage).into(),
             node: match &stage {
                 EventStage::Claimed(node) => node.name(),

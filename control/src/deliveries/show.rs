@@ -8,9 +8,10 @@ use pregon_store::log::DeliveryRecord;
 
 use crate::map;
 
-/// An event with its data.
-pub(crate) fn event(event: &Event) -> v1::Event {
-    let json = String::from_utf8_lossy(&event.data).into_owned();
+/// An event with its data, which is not there twice where nobody else holds it.
+pub(crate) fn event(mut event: Event) -> v1::Event {
+    let json = String::from_utf8(std::mem::take(&mut event.data).into())
+        .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
     v1::Event {
         name: event.name().to_string(),
         id: event.id.to_string(),
@@ -20,7 +21,7 @@ pub(crate) fn event(event: &Event) -> v1::Event {
         data: Some(v1::event::Data::Json(json)),
         occur_time: map::moment(event.occur_time()),
         accept_time: map::moment(event.accept_time()),
-        attributes: event.attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        attributes: event.attributes.into_iter().collect(),
         ..Default::default()
     }
 }

@@ -90,7 +90,7 @@ impl Control {
                     return Err(Refusal::not_found("event", event.to_string()));
                 }
                 let (event, _) = self.event(&event).await?;
-                let shown = self.redacted(&event).await?;
+                let shown = self.redacted(event.clone()).await?;
                 (event, shown)
             }
             Shown::Given(given) => {

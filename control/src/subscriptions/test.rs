@@ -214,7 +214,7 @@ fn answer(
         ..Default::default()
     };
     v1::TestSubscriptionResponse {
-        event: Some(show::event(&test.event)),
+        event: Some(show::event(test.event.clone())),
         event_type: Some(event_types::to_wire(&test.kind)),
         delivery: Some(delivery),
         attempt: Some(v1::Attempt { name: format!("{name}/attempts/1"), ..attempt }),

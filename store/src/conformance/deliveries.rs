@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::NewEvent;
+use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, Position};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
@@ -24,6 +25,12 @@ fn everything() -> DeliveryQuery {
     DeliveryQuery::default()
 }
 
+/// A delivery as lists have it: its event is without data.
+fn listed(record: DeliveryRecord) -> DeliveryRecord {
+    let event = Event { data: Bytes::new(), ..record.event };
+    DeliveryRecord { event, ..record }
+}
+
 /// A success costs no record of its own, and yet everything about it is found.
 pub async fn a_success_without_a_record_is_found(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, SUCCEEDED)]).await;
@@ -36,7 +43,7 @@ pub async fn a_success_without_a_record_is_found(rig: &mut Rig) {
     assert!(record.create_time >= found.accept_time());
     assert!(record.end_time.is_some());
     assert_eq!(rig.find_delivery(key(position, 2)).await, None, "another lane has none");
-    assert_eq!(rig.list(&everything(), 10).await, [record]);
+    assert_eq!(rig.list(&everything(), 10).await, [listed(record)]);
 }
 
 /// Every state, alone and in a list, with the same record.
@@ -56,7 +63,7 @@ pub async fn every_state_is_found(rig: &mut Rig) {
             (state != DeliveryState::Pending).then_some((state, end_reason))
         });
         let query = DeliveryQuery { state: Some(state), ..everything() };
-        let one = [record];
+        let one = [listed(record)];
         assert_eq!(rig.list(&query, 10).await, one);
         if end_reason.is_some() {
             let query = DeliveryQuery { end_reason, ..everything() };
@@ -115,12 +122,12 @@ pub async fn deliveries_are_listed_newest_event_first(rig: &mut Rig) {
     let to = [(1, SUCCEEDED), (2, FAILED), (3, RETRY), (4, SUCCEEDED)];
     let mut expected = in_turn(rig, 6, &to).await;
     expected.reverse();
-    let listed = rig.list(&everything(), 100).await;
-    let order: Vec<_> = listed.iter().map(|record| record.key.position).collect();
+    let all = rig.list(&everything(), 100).await;
+    let order: Vec<_> = all.iter().map(|record| record.key.position).collect();
     assert_eq!(order, expected.iter().flat_map(|at| [*at; 4]).collect::<Vec<_>>());
-    assert_eq!(listed.iter().map(|record| record.key).collect::<BTreeSet<_>>().len(), 24);
-    for record in listed {
-        assert_eq!(rig.delivery(record.key).await, record, "listed and read alike");
+    assert_eq!(all.iter().map(|record| record.key).collect::<BTreeSet<_>>().len(), 24);
+    for record in all {
+        assert_eq!(listed(rig.delivery(record.key).await), record, "listed and read alike");
     }
 }
 

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::event::{Environment, Event, NewEvent};
 use pregon_core::id::{EventId, EventName, Position};
 
 use super::Rig;
 use super::kit::{Results, event, event_type, events, given, tenant};
-use crate::log::{EventQuery, Page};
+use crate::log::{EventQuery, Most, Page};
 use crate::queue::Transition;
 
 async fn page(rig: &Rig, query: &EventQuery, from: Option<&str>, limit: usize) -> Page<Event> {
-    let page = rig.store.log.events(query, from, limit).await.expect("a page of events");
+    let most = Most::items(limit);
+    let page = rig.store.log.events(query, from, most).await.expect("a page of events");
     assert!(page.items.len() <= limit, "a page of {} where {limit} is the limit", page.items.len());
     page
 }
@@ -68,6 +70,30 @@ pub async fn event_pages_neither_lose_nor_repeat(rig: &mut Rig) {
         next = page(rig, &EventQuery::default(), Some(&from), 4).await;
     }
     assert_eq!(all, expected, "what came later is not in later pages");
+}
+
+/// A page ends with the event that makes it as large as is wanted, and the next one goes on there.
+pub async fn event_pages_are_bounded_in_bytes(rig: &mut Rig) {
+    let data = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
+    let mut expected = Vec::new();
+    for _ in 0..12 {
+        expected.push(rig.accept_one(NewEvent { data: data.clone(), ..event() }).await);
+        rig.advance(Duration::from_millis(5)).await;
+    }
+    expected.reverse();
+    let (mut all, mut place) = (Vec::new(), None);
+    let most = Most { items: 100, bytes: 25_000 };
+    loop {
+        let query = EventQuery::default();
+        let page = rig.store.log.events(&query, place.as_deref(), most).await.expect("a page");
+        assert!(page.items.len() <= 3, "a page of {} events", page.items.len());
+        all.extend(page.items.iter().map(|event| event.position));
+        place = page.next;
+        if place.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all, expected);
 }
 
 /// By tenant, type, environment and time, and by several of them.

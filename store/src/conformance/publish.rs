@@ -19,7 +19,7 @@ use super::kit::{
     HOUR, MINUTE, PAST_MEMORY, RETRY, accept_ms, event, event_type, events, given, key, tenant,
 };
 use super::rig::positions;
-use crate::log::{Books, EventQuery};
+use crate::log::{Books, EventQuery, Most};
 use crate::queue::{Former, Published, Transition};
 
 /// The answer to a repeat of the event there.
@@ -181,7 +181,8 @@ pub async fn other_attributes_are_refused(rig: &mut Rig) {
     let described = NewEvent { attributes: attributes(&[("a", "1")]), ..given("b") };
     assert_eq!(rig.publish(vec![described]).await, [Published::IdReused]);
     assert_eq!(rig.publish(vec![given("b")]).await, [duplicate(plain)]);
-    let listed = rig.store.log.events(&EventQuery::default(), None, 10).await.expect("a page");
+    let listed =
+        rig.store.log.events(&EventQuery::default(), None, Most::items(10)).await.expect("a page");
     let listed: Vec<_> = listed.items.into_iter().map(|event| event.attributes).collect();
     assert_eq!(listed.len(), 2);
     assert!(listed.contains(&attributes(&[])), "{listed:?}");

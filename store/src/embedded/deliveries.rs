@@ -20,7 +20,7 @@ use super::attempts::Log;
 use super::codec::{self, PENDING, int, uint};
 use super::events::{self, SCAN};
 use super::fault::Result;
-use super::rows::{self, Events};
+use super::rows::{self, Heads};
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
 
 macro_rules! delivery_columns {
@@ -224,7 +224,7 @@ pub(super) fn deliveries(
         tenant,
         limit: limit.max(1),
         now,
-        events: Events::default(),
+        events: Heads::default(),
         page: Page { items: Vec::new(), next: None },
     };
     let recorded = query.state.is_some_and(|state| state != DeliveryState::Succeeded);
@@ -243,7 +243,7 @@ struct List<'a> {
     tenant: Option<i64>,
     limit: usize,
     now: i64,
-    events: Events,
+    events: Heads,
     page: Page<DeliveryRecord>,
 }
 

@@ -1,5 +1,7 @@
 //! Reading events: by name, by place, in lists.
 
+use std::sync::Arc;
+
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
 use pregon_core::id::{EventName, Position};
@@ -9,7 +11,7 @@ use super::codec::{self, int};
 use super::fault::Result;
 use super::rows::{self, Found, event_columns};
 use super::{lanes, schema};
-use crate::log::{EventQuery, EventStage, Page};
+use crate::log::{EventQuery, EventStage, Most, Page};
 
 /// Events that one page looks at, whatever it finds.
 pub(super) const SCAN: i64 = 2000;
@@ -80,7 +82,7 @@ pub(super) fn events(
     db: &Connection,
     query: &EventQuery,
     from: Option<&str>,
-    limit: usize,
+    most: Most,
 ) -> Result<Page<Event>> {
     let (low, high) = numbers(db, query.from, query.to)?;
     let mut below = match from {
@@ -111,16 +113,17 @@ pub(super) fn events(
         ))?,
     };
     let mut rows = select.query(params![low, below, SCAN, tenant])?;
-    let mut seen = 0;
+    let (mut seen, mut bytes) = (0, 0);
     while let Some(row) = rows.next()? {
         seen += 1;
         let n: i64 = row.get(0)?;
         if let Found::Event(event) = rows::found(row)?
             && wanted(db, query, &event)?
         {
-            page.items.push((*event).clone());
+            bytes += event.size();
+            page.items.push(Arc::unwrap_or_clone(event));
         }
-        if page.items.len() >= limit || seen == SCAN {
+        if most.is_reached(page.items.len(), bytes) || seen == SCAN {
             page.next = (n > low).then(|| n.to_string());
             break;
         }

@@ -11,7 +11,7 @@ use super::executor::Handle;
 use super::{attempts, audit, books, codec, deliveries, events};
 use crate::StoreError;
 use crate::log::{
-    Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
+    Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 
 #[async_trait]
@@ -29,10 +29,10 @@ impl DeliveryLog for Handle {
         &self,
         query: &EventQuery,
         from: Option<&str>,
-        limit: usize,
+        most: Most,
     ) -> Result<Page<Event>, StoreError> {
         let (query, from) = (query.clone(), from.map(str::to_owned));
-        self.read(move |db| events::events(db, &query, from.as_deref(), limit)).await
+        self.read(move |db| events::events(db, &query, from.as_deref(), most)).await
     }
 
     async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryRecord>, StoreError> {

@@ -16,9 +16,13 @@ use crate::log::EventStage;
 /// the left: an event without one is spoiled, not missing.
 macro_rules! event_columns {
     ($rest:literal) => {
+        event_columns!("event.data", $rest)
+    };
+    ($data:literal, $rest:literal) => {
         concat!(
-            "SELECT event.n, event.ms, tenant.name, event.head, event.data FROM event LEFT JOIN \
-             tenant ON tenant.t = event.tenant ",
+            "SELECT event.n, event.ms, tenant.name, event.head, ",
+            $data,
+            " FROM event LEFT JOIN tenant ON tenant.t = event.tenant ",
             $rest
         )
     };
@@ -59,6 +63,29 @@ pub(super) fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
 pub(super) fn event_at(db: &Connection, n: i64) -> Result<Option<Found>> {
     let mut select = db.prepare_cached(event_columns!("WHERE event.n = ?1"))?;
     Ok(select.query_row([n], found).optional()?)
+}
+
+/// The event of a number, without its data.
+fn head_at(db: &Connection, n: i64) -> Result<Option<Found>> {
+    let mut select = db.prepare_cached(event_columns!("x''", "WHERE event.n = ?1"))?;
+    Ok(select.query_row([n], found).optional()?)
+}
+
+/// Events of a list of deliveries, each read once, all without their data: a list names its events,
+/// and their data may be a thousand times as much.
+#[derive(Default)]
+pub(super) struct Heads(HashMap<i64, Option<Arc<Event>>>);
+
+impl Heads {
+    /// The event of a number; none: it is gone or cannot be decoded.
+    pub fn get(&mut self, db: &Connection, n: i64) -> Result<Option<Arc<Event>>> {
+        if let Some(event) = self.0.get(&n) {
+            return Ok(event.clone());
+        }
+        let event = head_at(db, n)?.and_then(Found::event);
+        self.0.insert(n, event.clone());
+        Ok(event)
+    }
 }
 
 /// Events of a call, each read once.

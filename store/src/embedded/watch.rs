@@ -138,7 +138,7 @@ fn named(db: &Connection, wanted: Vec<Wanted>) -> Result<Vec<Seen>> {
     let mut seen = Vec::with_capacity(wanted.len());
     let mut wanted = wanted.into_iter().peekable();
     while wanted.peek().is_some() {
-        let mut events = rows::Events::default();
+        let mut events = rows::Heads::default();
         for one in wanted.by_ref().take(EVENTS_AT_ONCE) {
             match one {
                 Wanted::Attempt(record) => seen.push(Seen::Attempt(record)),
@@ -166,8 +166,7 @@ fn delivery(
         )?
         .query_row(params![int(moved.n), codec::lane(moved.lane), tag], |row| row.get(0))
         .optional()?;
-    let head = pregon_core::event::Event { data: Default::default(), ..event.clone() };
-    Ok(moved.record(&head, recorded.map(Timestamp::from_millis)))
+    Ok(moved.record(event, recorded.map(Timestamp::from_millis)))
 }
 
 #[async_trait]

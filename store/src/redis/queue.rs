@@ -16,7 +16,7 @@ use super::publish::Publisher;
 use super::{books, claim, link, log, read, settle, single};
 use crate::StoreError;
 use crate::log::{
-    Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Orphan, Page,
+    Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 use crate::queue::{
     Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
@@ -143,9 +143,9 @@ impl DeliveryLog for Handle {
         &self,
         query: &EventQuery,
         from: Option<&str>,
-        limit: usize,
+        most: Most,
     ) -> Result<Page<Event>, StoreError> {
-        Ok(read::events(&self.engine, query, from, limit).await?)
+        Ok(read::events(&self.engine, query, from, most).await?)
     }
 
     async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryRecord>, StoreError> {

@@ -17,7 +17,7 @@ use super::fault::{Fault, Result, bad};
 use super::keys::Key;
 use super::log::texts;
 use super::steps::STEPS;
-use crate::log::{EventQuery, EventStage, Page};
+use crate::log::{EventQuery, EventStage, Most, Page};
 
 mod deliveries;
 mod structure;
@@ -27,6 +27,9 @@ pub(super) use deliveries::{deliveries, delivery};
 pub(super) use structure::{batches, owners};
 pub(super) use walk::first_since;
 use walk::{Among, Place, SCAN, STRIDE, Walk};
+
+/// Bytes of events that are held while it is asked whether nobody wanted them.
+const TOGETHER_BYTES: usize = 1 << 20;
 
 /// The place of an event.
 pub(super) async fn find(engine: &Engine, name: &EventName) -> Result<Option<Position>> {
@@ -95,21 +98,26 @@ pub(super) async fn events(
     engine: &Engine,
     query: &EventQuery,
     from: Option<&str>,
-    limit: usize,
+    most: Most,
 ) -> Result<Page<Event>> {
     let mut place = Place::of(from, engine).await?;
     let mut walk = Walk::new(engine, &place.below, (query.from, query.to), Among::All).await?;
     let mut page = Page { items: Vec::new(), next: None };
+    let mut bytes = 0;
     // Whether nobody wanted an event is asked for many at once.
     let together = if query.unmatched_only { STRIDE } else { 1 };
     loop {
-        let mut some = Vec::with_capacity(together);
-        while some.len() < together {
-            let Some((i, found)) = walk.next().await? else { break };
+        let (mut some, mut held, mut last) = (Vec::new(), 0, false);
+        while some.len() < together && held < TOGETHER_BYTES {
+            let Some((i, found)) = walk.next().await? else {
+                last = true;
+                break;
+            };
             let position = found.position();
-            some.push((i, position, found.event().filter(|event| suits_event(query, event))));
+            let event = found.event().filter(|event| suits_event(query, event));
+            held += event.as_ref().map_or(0, Event::size);
+            some.push((i, position, event));
         }
-        let last = some.len() < together;
         let suits: Vec<_> = some.iter().map(|(i, at, event)| (*i, at.n, event.is_some())).collect();
         let unwanted = match query.unmatched_only {
             true => nobody_wanted(engine, &suits).await?,
@@ -117,8 +125,11 @@ pub(super) async fn events(
         };
         for ((i, position, event), unwanted) in some.into_iter().zip(unwanted) {
             place.below[i] = position.n;
-            page.items.extend(event.filter(|_| unwanted));
-            if page.items.len() >= limit.max(1) {
+            if let Some(event) = event.filter(|_| unwanted) {
+                bytes += event.size();
+                page.items.push(event);
+            }
+            if most.is_reached(page.items.len(), bytes) {
                 page.next = Some(place.print());
                 return Ok(page);
             }

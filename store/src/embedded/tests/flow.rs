@@ -1,7 +1,7 @@
 //! Short walks: an event on each of its ways.
 
 use super::*;
-use crate::log::{DeliveryQuery, EventQuery, EventStage};
+use crate::log::{DeliveryQuery, EventQuery, EventStage, Most};
 use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed};
 use pregon_core::id::ReplayTag;
 use pregon_core::outcome::{EndReason, PendingReason};
@@ -309,7 +309,7 @@ async fn unmatched_events_can_be_listed() {
     bench.check().await;
     for tenant in [None, Some(tenant())] {
         let query = EventQuery { tenant, unmatched_only: true, ..EventQuery::default() };
-        let page = bench.store.log.events(&query, None, 10).await.unwrap();
+        let page = bench.store.log.events(&query, None, Most::items(10)).await.unwrap();
         let found: Vec<_> = page.items.iter().map(|event| event.position).collect();
         assert_eq!(found, [positions[1], positions[0]]);
     }

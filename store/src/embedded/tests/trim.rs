@@ -1,6 +1,7 @@
 //! History goes, work stays.
 
 use super::*;
+use crate::log::{EventQuery, Most};
 use pregon_core::outcome::EndReason;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,7 +89,8 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
     bench.match_all(&batch, Transition::Succeeded).await;
     bench.trim();
     assert_eq!(bench.store.log.event(first).await.unwrap(), None);
-    let page = bench.store.log.events(&crate::log::EventQuery::default(), None, 500).await.unwrap();
+    let page =
+        bench.store.log.events(&EventQuery::default(), None, Most::items(500)).await.unwrap();
     assert_eq!(page.items.len(), 100);
     // Its id is remembered for its day all the same.
     let again = bench.store.queue.publish(given.clone()).await.unwrap();

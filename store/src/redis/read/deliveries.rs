@@ -99,7 +99,8 @@ impl List<'_> {
             return Ok(());
         }
         if let Some(event) = event_at(self.engine, position).await? {
-            self.add_events(vec![(i, event)]).await?;
+            let head = Event { data: Default::default(), ..event };
+            self.add_events(vec![(i, head)]).await?;
         }
         Ok(())
     }
@@ -119,8 +120,9 @@ impl List<'_> {
             let mut some = Vec::new();
             while some.len() < STRIDE {
                 let Some((i, found)) = walk.next().await? else { break };
+                // A list names its events; their data may be a thousand times as much.
                 if let Some(event) = found.event() {
-                    some.push((i, event));
+                    some.push((i, Event { data: Default::default(), ..event }));
                 }
             }
             let last = some.len() < STRIDE;

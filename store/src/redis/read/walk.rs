@@ -18,8 +18,16 @@ use crate::log::DeliveryQuery;
 
 /// Events that one page looks at, whatever it finds.
 pub(super) const SCAN: usize = 2000;
-/// Events that are read together.
+/// Events that are looked at together.
 pub(super) const STRIDE: usize = 250;
+/// Events that the first steps of all partitions read, with their bodies, before their size is
+/// known; one of each at least.
+const STEP_FIRST: usize = 8;
+/// Events of one partition that one step reads at most: should they be large after many small ones,
+/// they are no more than that.
+const STEP_MOST: usize = 64;
+/// Bytes of bodies that the steps of all partitions are to have, judged by what was read before.
+const STEP_BYTES: usize = 1 << 20;
 /// Spared events that a list can show, of one partition: their numbers are sorted here.
 const SPARED: usize = 100_000;
 /// Places that one step of a bisection looks at: a million events take five steps.
@@ -103,6 +111,8 @@ pub(super) struct Walk<'a> {
     /// Numbers of spared events that are still to be read, ascending.
     saved: Vec<Vec<u64>>,
     pub looked_at: usize,
+    /// Events that the next step reads.
+    step: usize,
     among: Among,
 }
 
@@ -125,7 +135,8 @@ impl<'a> Walk<'a> {
     ) -> Result<Self> {
         let (ready, next) = (Vec::new(), Vec::new());
         let saved = vec![Vec::new(); engine.partitions.len()];
-        let mut walk = Self { engine, low: Vec::new(), ready, next, saved, looked_at: 0, among };
+        let (low, step) = (Vec::new(), (STEP_FIRST / engine.partitions.len().max(1)).max(1));
+        let mut walk = Self { engine, low, ready, next, saved, looked_at: 0, step, among };
         for (partition, below) in engine.partitions.iter().zip(below) {
             let low = match from {
                 None => 0,
@@ -161,30 +172,31 @@ impl<'a> Walk<'a> {
 
     async fn read_on(&mut self, i: usize) -> Result<()> {
         let Some(below) = self.next[i] else { return Ok(()) };
+        let step = self.step;
         let partition = &self.engine.partitions[i];
         let numbers = match &self.among {
             Among::All => None,
             Among::Failed(lanes) => {
-                Some(failed_below(self.engine, partition, lanes, below, self.low[i]).await?)
+                Some(failed_below(self.engine, partition, lanes, (self.low[i], below), step).await?)
             }
             Among::Numbers(all) => {
                 let own = all[i].iter().filter(|n| **n < below && **n >= self.low[i]);
-                Some(own.copied().take(STRIDE).collect())
+                Some(own.copied().take(step).collect())
             }
         };
         if let Some(numbers) = numbers {
-            self.next[i] = numbers.last().copied().filter(|_| numbers.len() == STRIDE);
+            self.next[i] = numbers.last().copied().filter(|_| numbers.len() == step);
             let found = bodies::read_some(self.engine, partition, numbers).await?;
-            self.ready[i].extend(found.into_values().rev());
+            self.has_read(i, found.into_values().rev());
             return Ok(());
         }
         let mut cmd = redis::cmd("XREVRANGE");
         cmd.arg(partition.keys.key(Key::Events)).arg(below - 1).arg(self.low[i].max(1));
-        cmd.arg("COUNT").arg(STRIDE);
+        cmd.arg("COUNT").arg(step);
         let found = entry::decode_range(partition.no, self.engine.main.query(&cmd).await?)?;
         let last = found.last().map(|found| found.position().n);
-        self.next[i] = last.filter(|n| found.len() == STRIDE && *n > self.low[i].max(1));
-        self.ready[i].extend(found);
+        self.next[i] = last.filter(|n| found.len() == step && *n > self.low[i].max(1));
+        self.has_read(i, found);
         if self.next[i].is_none() {
             self.saved[i] = self.spared(i, last.unwrap_or(below)).await?;
         }
@@ -207,12 +219,23 @@ impl<'a> Walk<'a> {
     /// Reads the next of the spared events, if some are left.
     async fn read_saved(&mut self, i: usize) -> Result<()> {
         while self.ready[i].is_empty() && !self.saved[i].is_empty() {
-            let first = self.saved[i].len().saturating_sub(STRIDE);
+            let first = self.saved[i].len().saturating_sub(self.step);
             let numbers = self.saved[i].split_off(first);
             let found = bodies::read_some(self.engine, &self.engine.partitions[i], numbers).await?;
-            self.ready[i].extend(found.into_values().rev());
+            self.has_read(i, found.into_values().rev());
         }
         Ok(())
+    }
+
+    /// Takes what a step has read, and judges by it how many the next one reads.
+    fn has_read(&mut self, i: usize, found: impl IntoIterator<Item = Found>) {
+        let (before, mut bytes) = (self.ready[i].len(), 0);
+        self.ready[i].extend(found.into_iter().inspect(|found| bytes += found.len()));
+        let read = self.ready[i].len() - before;
+        if let Some(mean) = bytes.checked_div(read) {
+            let room = STEP_BYTES / self.engine.partitions.len().max(1);
+            self.step = (room / mean.max(1)).clamp(1, STEP_MOST);
+        }
     }
 }
 
@@ -265,20 +288,20 @@ async fn failed_below(
     engine: &Engine,
     partition: &Partition,
     lanes: &[LaneNo],
-    below: u64,
-    low: u64,
+    (low, below): (u64, u64),
+    most: usize,
 ) -> Result<Vec<u64>> {
     let mut pipeline = redis::pipe();
     for lane in lanes {
         pipeline.cmd("ZREVRANGEBYSCORE").arg(partition.keys.key(Key::Failed(*lane)));
-        pipeline.arg(below - 1).arg(low).arg("LIMIT").arg(0).arg(STRIDE);
+        pipeline.arg(below - 1).arg(low).arg("LIMIT").arg(0).arg(most);
     }
     let mut numbers = Vec::new();
     for answer in engine.main.pipeline(&pipeline).await? {
         numbers.extend(numbers_in(&texts(answer)?));
     }
     sort_down(&mut numbers);
-    numbers.truncate(STRIDE);
+    numbers.truncate(most);
     Ok(numbers)
 }
 
