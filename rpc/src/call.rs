@@ -28,6 +28,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::arriving::{Arriving, Kept};
 use crate::auth::{Guard, Lapse};
 use crate::caller::ANONYMOUS;
 use crate::health::{self, Health};
@@ -36,7 +37,7 @@ use crate::revision::{self, Revision};
 use crate::server::{Limits, Peer};
 use crate::share::{Share, Shares};
 use crate::status::status;
-use crate::unsent::{Rooms, Size, Taking};
+use crate::unsent::{Room, Rooms, Size, Taking};
 use body::{StreamBody, Whole};
 use told::Told;
 use unreadable::unreadable;
@@ -82,6 +83,7 @@ struct Shared {
     calls_max: usize,
     shares: Shares,
     rooms: Rooms,
+    arriving: Room,
     telemetry: Telemetry,
     here: Here,
 }
@@ -122,15 +124,16 @@ impl CallLayer {
         telemetry: Telemetry,
         here: Here,
     ) -> Self {
-        let (calls_max, unsent) = (limits.calls, limits.unsent);
+        let (calls_max, unsent, arriving) = (limits.calls, limits.unsent, limits.arriving);
         Self(Arc::new(Shared {
             methods,
             guard,
             revision,
             calls: Arc::new(Semaphore::new(calls_max)),
             calls_max,
-            shares: Shares::new(calls_max, unsent),
+            shares: Shares::new(calls_max, unsent, arriving),
             rooms: Rooms::new(unsent),
+            arriving: Room::new(arriving),
             telemetry,
             here,
         }))
@@ -184,12 +187,14 @@ where
         Box::pin(async move {
             let kind = call.kind;
             let mut taking = call.taking();
+            let (request, kept) = call.arriving(request);
             let handler = told::within(trace, async move {
                 taking.reserve().await;
                 let response = match inner.call(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
                 };
+                drop(kept);
                 if kind == Kind::Stream {
                     return Ok(response);
                 }
@@ -296,6 +301,16 @@ impl Call {
         let own = self.share.as_ref().map(|share| &share.rooms);
         let shared: Vec<_> = own.into_iter().chain([&self.shared.rooms]).collect();
         Taking::new(self.size, self.peer.as_ref().map(Peer::room), &shared)
+    }
+
+    /// The request with a body that is read as far as there is room for it, and that room.
+    fn arriving(&self, request: Request<Body>) -> (Request<Body>, Kept) {
+        let own = self.share.as_ref().map(|share| &share.arriving);
+        let rooms = self.peer.as_ref().map(Peer::arriving).into_iter().chain(own);
+        let rooms = rooms.chain([&self.shared.arriving]).cloned().collect();
+        let (kept, stream) = (Kept::default(), self.kind == Kind::Stream);
+        let body = |inner| Body::new(Arriving::new(inner, rooms, kept.clone(), stream));
+        (request.map(body), kept)
     }
 
     /// Lets the call through to its handler, which learns who calls.

@@ -8,6 +8,7 @@
 //! drains.
 
 pub mod access;
+mod arriving;
 mod auth;
 pub mod call;
 pub mod caller;

@@ -35,6 +35,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Table;
+use crate::arriving::WINDOW;
 use crate::auth::Guard;
 use crate::call::{CallLayer, Here};
 use crate::health::Health;
@@ -58,6 +59,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// HTTP/2 frames received: the least that the protocol allows; larger ones save nothing here.
 const FRAME_LEN: u32 = 16 * 1024;
+/// A window at most (RFC 9113 section 6.9.1).
+const WINDOW_MOST: u32 = (1 << 31) - 1;
 /// Header block of a request: credentials and trace context, several times over.
 const HEADERS_LEN: u32 = 16 * 1024;
 /// Streams that a peer may reset before they are accepted (CVE-2023-44487).
@@ -81,6 +84,11 @@ pub struct Limits {
     pub unsent_per_connection: usize,
     /// Bytes of answers that nobody has taken yet, on all connections.
     pub unsent: usize,
+    /// Bytes of large messages that one connection's peer has begun, and that are not answered yet;
+    /// one more is not read. Beside them, 64 KiB of each call may lie unread.
+    pub arriving_per_connection: usize,
+    /// The same, on all connections.
+    pub arriving: usize,
     /// How long calls under way may go on when the server is to end.
     pub drain: Duration,
 }
@@ -91,8 +99,10 @@ impl Default for Limits {
             connections: 1024,
             calls_per_connection: 128,
             calls: 4096,
-            unsent_per_connection: 24 << 20,
+            unsent_per_connection: 16 << 20,
             unsent: 256 << 20,
+            arriving_per_connection: 16 << 20,
+            arriving: 256 << 20,
             drain: Duration::from_secs(20),
         }
     }
@@ -263,11 +273,15 @@ impl Ready {
         let places = Places::new(self.limits.connections, !self.listener.has_tokens());
         let tls = self.listener.tls();
         let (tcp, _following) = self.listener.follow();
-        let room = self.limits.unsent_per_connection;
+        let room = (self.limits.unsent_per_connection, self.limits.arriving_per_connection);
         let incoming = Incoming::new(tcp, tls, places.clone(), room, cut.clone());
+        let calls = self.limits.calls_per_connection;
 
         let serving = tonic::transport::Server::builder()
-            .max_concurrent_streams(self.limits.calls_per_connection)
+            .max_concurrent_streams(calls)
+            .initial_stream_window_size(WINDOW)
+            // Streams whose messages wait for room leave the others their windows.
+            .initial_connection_window_size(calls.saturating_mul(WINDOW).clamp(WINDOW, WINDOW_MOST))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))

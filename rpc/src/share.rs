@@ -1,6 +1,6 @@
 //! Shares: what one caller's name may have of what all callers have together.
 //!
-//! A name has calls under way, room for answers and connections of its own, all out of what
+//! A name has calls under way, room for answers and requests, and connections of its own, all out of what
 //! everybody shares, so that one credential cannot use up what others need. Where nobody is
 //! authenticated all callers are one, and there is nothing to share out.
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::{Caller, Role};
-use crate::unsent::Rooms;
+use crate::unsent::{Room, Rooms};
 
 /// Of everything, the part of one name.
 const PART: usize = 4;
@@ -24,7 +24,8 @@ const NAMES: usize = 8192;
 #[derive(Debug)]
 pub(crate) struct Shares {
     calls: usize,
-    bytes: usize,
+    unsent: usize,
+    arriving: usize,
     names: Mutex<HashMap<(Arc<str>, Role), Share>>,
 }
 
@@ -37,12 +38,14 @@ pub(crate) struct Share {
     pub(crate) part: usize,
     /// Room for its answers.
     pub(crate) rooms: Rooms,
+    /// Room for its requests.
+    pub(crate) arriving: Room,
 }
 
 impl Shares {
-    /// Shares of so many calls and bytes of answers.
-    pub(crate) fn new(calls: usize, bytes: usize) -> Self {
-        Self { calls, bytes, names: Mutex::default() }
+    /// Shares of so many calls, bytes of answers and bytes of requests.
+    pub(crate) fn new(calls: usize, unsent: usize, arriving: usize) -> Self {
+        Self { calls, unsent, arriving, names: Mutex::default() }
     }
 
     /// The share of a caller; none where nobody is authenticated.
@@ -65,7 +68,8 @@ impl Shares {
             calls: Arc::new(Semaphore::new(calls_max)),
             calls_max,
             part,
-            rooms: Rooms::new(self.bytes / part),
+            rooms: Rooms::new(self.unsent / part),
+            arriving: Room::new(self.arriving / part),
         };
         names.insert(key, share.clone());
         Some(share)
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_name_has_its_part_and_leaves_the_rest() {
-        let shares = Shares::new(16, 1 << 20);
+        let shares = Shares::new(16, 1 << 20, 1 << 20);
         let of = |name: &str, role| shares.of(&Caller::new(name, role, None)).unwrap();
         let viewer = of("viewer", Role::Viewer);
         let held: Vec<_> = (0..4).map(|_| viewer.call().unwrap()).collect();
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn names_with_nothing_under_way_are_forgotten() {
-        let shares = Shares::new(16, 1 << 20);
+        let shares = Shares::new(16, 1 << 20, 1 << 20);
         let caller = |n: usize| Caller::new(&n.to_string(), Role::Viewer, None);
         let kept = shares.of(&caller(0)).unwrap().call().unwrap();
         for n in 1..=NAMES {

@@ -8,7 +8,9 @@
 //! deadline. Other calls have small answers, and room of their own, so that nobody who reads keeps
 //! those who publish waiting.
 //!
-//! A connection with an answer that its peer does not take whole within two turns is cut.
+//! A connection with an answer that its peer does not take whole within two turns is cut. So is one
+//! with a stream of whose last message it takes nothing for as long; a stream has one message on its
+//! way, and makes the next when that is taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,10 +25,14 @@ pub(crate) const TURN: Duration = Duration::from_secs(30);
 /// What one permit is.
 const UNIT: usize = 1024;
 
+/// What a page takes while it is made. It has a MiB, and a little more by its last item: once as
+/// what was read, four times while it is encoded into bytes that grow, and once as it leaves.
+const PAGE_MADE: usize = 5 << 20;
+
 /// How large answers are thought to be before they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// A page of what is stored: as large as a message may be.
+    /// A page of what is stored.
     Page,
     /// One stored thing, with its bodies.
     One,
@@ -35,10 +41,10 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    /// Bytes for which room is taken before there is an answer.
+    /// Bytes for which room is taken while there is no answer yet.
     fn reserve(self) -> usize {
         match self {
-            Size::Page => crate::MESSAGE_LEN,
+            Size::Page => PAGE_MADE,
             Size::One => 1024 * UNIT,
             Size::Small => 0,
         }
@@ -52,10 +58,11 @@ pub(crate) struct Room(Arc<Semaphore>);
 impl Room {
     /// Room for so many bytes, but one page at least.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(units(bytes.max(crate::MESSAGE_LEN)))))
+        Self(Arc::new(Semaphore::new(units(bytes.max(PAGE_MADE)))))
     }
 
-    async fn take(&self, units: usize) -> Option<OwnedSemaphorePermit> {
+    /// Waits for so many units of it.
+    pub(crate) async fn take(&self, units: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(units).ok()?;
         // It is never closed.
         Arc::clone(&self.0).acquire_many_owned(units).await.ok()
@@ -151,7 +158,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Permits for so many bytes, rounded up.
-fn units(bytes: usize) -> usize {
+pub(crate) fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT)
 }
 
@@ -205,7 +212,7 @@ mod tests {
         let (own, all) = (Room::new(8 * MIB), Rooms::new(32 * MIB));
         let mut taking = Taking::new(Size::Page, Some(&own), &[&all]);
         taking.reserve().await;
-        assert_eq!((own.left(), all.large.left()), (4 * MIB, 20 * MIB));
+        assert_eq!((own.left(), all.large.left()), (3 * MIB, 19 * MIB));
         taking.settle(MIB + 1).await;
         assert_eq!(own.left(), 7 * MIB - UNIT);
         let mut bytes = taking.hold(Bytes::from(vec![0; MIB + 1]), None);
@@ -218,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_reads_does_not_keep_others_waiting() {
-        let all = Rooms::new(16 * MIB);
+        let all = Rooms::new(20 * MIB);
         let mut pages: Vec<_> = (0..3).map(|_| Taking::new(Size::Page, None, &[&all])).collect();
         for page in &mut pages {
             page.reserve().await;
@@ -229,7 +236,7 @@ mod tests {
         let mut small = Taking::new(Size::Small, None, &[&all]);
         small.reserve().await;
         small.settle(100).await;
-        assert_eq!(all.small.left(), 4 * MIB - UNIT);
+        assert_eq!(all.small.left(), 5 * MIB - UNIT);
     }
 
     #[tokio::test]
@@ -238,7 +245,7 @@ mod tests {
         let mut taking = Taking::new(Size::One, Some(&own), &[]);
         taking.reserve().await;
         taking.settle(100 * MIB).await;
-        assert_eq!(own.left(), 0);
+        assert_eq!(own.left(), PAGE_MADE - crate::MESSAGE_LEN);
     }
 
     #[test]

@@ -13,7 +13,12 @@ use tonic::{Code, Status};
 
 use super::unreadable::unreadable;
 use super::{Call, code};
+use crate::server::Peer;
 use crate::status::status;
+use crate::unsent::Waiting;
+
+/// Answers from this size on are copied to just as many bytes as they have.
+const COPIED: usize = 64 * 1024;
 
 /// What a handler answered, encoded.
 #[derive(Debug, Default)]
@@ -32,6 +37,11 @@ impl Whole {
                 Err(frame) => whole.trailers = frame.into_trailers().ok(),
             }
         }
+        // What it was encoded into may be twice as large, and what waits is counted as it is.
+        whole.data = whole.data.map(|data| match data.len() {
+            ..COPIED => data,
+            _ => Bytes::copy_from_slice(&data),
+        });
         Ok(whole)
     }
 
@@ -82,6 +92,9 @@ pub(super) struct StreamBody {
     inner: Body,
     call: Call,
     state: State,
+    /// The transport has not asked for more since the last frame: it does when the peer has taken
+    /// that, so that a reader who has stalled is found although nothing is asked of the handler.
+    owed: Option<Waiting>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +106,8 @@ enum State {
 impl StreamBody {
     /// The answer of a call whose handler has begun it.
     pub(super) fn new(inner: Body, call: Call) -> Self {
-        Self { inner, call, state: State::Open }
+        let owed = call.peer.as_ref().map(Peer::wait);
+        Self { inner, call, state: State::Open, owed }
     }
 
     /// Ends the stream in its handler's place.
@@ -105,6 +119,7 @@ impl StreamBody {
 
     /// Passes a frame on; the last one says how the call ended.
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.owed = self.call.peer.as_ref().map(Peer::wait);
         match frame.into_trailers() {
             Err(data) => data,
             Ok(trailers) => {
@@ -126,6 +141,7 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.owed = None;
         if self.state == State::Ended {
             return Poll::Ready(None);
         }

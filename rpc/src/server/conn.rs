@@ -56,16 +56,18 @@ struct State {
     place: Weak<Place>,
     known: AtomicBool,
     room: Room,
+    arriving: Room,
     answers: Arc<Answers>,
     probes: Arc<Semaphore>,
 }
 
 impl Peer {
-    fn new(place: &Arc<Place>, room: usize) -> Self {
+    fn new(place: &Arc<Place>, (unsent, arriving): (usize, usize)) -> Self {
         Self(Arc::new(State {
             place: Arc::downgrade(place),
             known: AtomicBool::new(false),
-            room: Room::new(room),
+            room: Room::new(unsent),
+            arriving: Room::new(arriving),
             answers: Arc::default(),
             probes: Arc::new(Semaphore::new(PROBES)),
         }))
@@ -92,6 +94,11 @@ impl Peer {
         &self.0.room
     }
 
+    /// Room for messages that the connection's peer has begun.
+    pub(crate) fn arriving(&self) -> &Room {
+        &self.0.arriving
+    }
+
     /// An answer is there for the peer to take.
     pub(crate) fn wait(&self) -> Waiting {
         self.0.answers.wait()
@@ -113,12 +120,13 @@ struct Hello {
 
 impl Conn {
     /// A connection in its place; it begins with a handshake if there is who accepts one. `room` is
-    /// how many bytes of answers may wait for its peer.
+    /// how many bytes of answers may
+    /// wait for its peer, and of requests for their end.
     pub(super) fn new(
         tcp: TcpStream,
         acceptor: Option<TlsAcceptor>,
         place: Place,
-        room: usize,
+        room: (usize, usize),
     ) -> Self {
         let io = match acceptor {
             None => Io::Plain(tcp),

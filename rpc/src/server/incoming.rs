@@ -30,8 +30,8 @@ pub(super) struct Incoming {
     tcp: TcpListener,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     places: Places,
-    /// Bytes of answers that may wait on one connection.
-    room: usize,
+    /// Bytes of answers, and of requests, that may wait on one connection.
+    room: (usize, usize),
     full: bool,
     cut: CancellationToken,
     pause: Option<Pin<Box<Sleep>>>,
@@ -43,7 +43,7 @@ impl Incoming {
         tcp: TcpListener,
         tls: Option<watch::Receiver<Arc<ServerConfig>>>,
         places: Places,
-        room: usize,
+        room: (usize, usize),
         cut: CancellationToken,
     ) -> Self {
         Self { tcp, tls, places, room, full: false, cut, pause: None }

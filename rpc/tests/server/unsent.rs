@@ -51,7 +51,7 @@ async fn ask(grpc: &mut Client, path: &'static str, what: &str, time: &str) -> R
 
 #[tokio::test]
 async fn a_peer_that_takes_nothing_has_a_few_answers_made() {
-    let limits = Limits { unsent_per_connection: 12 * MIB, ..Limits::default() };
+    let limits = Limits { unsent_per_connection: 14 * MIB, ..Limits::default() };
     let server = Running::start(limits).await;
     let greedy = greedy(server.addr).await;
     let mut calls = JoinSet::new();
@@ -87,4 +87,40 @@ async fn a_connection_whose_answer_is_not_taken_is_cut() {
     cut.await.expect("it is cut").unwrap_err();
     let waited = started.elapsed().as_secs();
     assert!(waited <= 100, "{waited} s");
+}
+
+/// The same of a stream whose handler has nothing more to say, and of one that was never read.
+#[tokio::test]
+async fn a_connection_with_a_stream_that_is_not_read_is_cut() {
+    let server = Running::start(Limits::default()).await;
+    let mut greedy = greedy(server.addr).await;
+    greedy.ready().await.unwrap();
+    let request = tonic::Request::new(Ask { service: "hang".to_owned() });
+    let codec: ProstCodec<Ask, Answer> = ProstCodec::default();
+    let answers = greedy.server_streaming(request, STREAM.parse().unwrap(), codec).await;
+    let mut answers = answers.unwrap().into_inner();
+    tokio::time::pause();
+    let started = Instant::now();
+    let cut = timeout(Duration::from_secs(600), answers.message());
+    cut.await.expect("it is cut").unwrap_err();
+    let waited = started.elapsed().as_secs();
+    assert!(waited <= 100, "{waited} s");
+}
+
+/// A quiet stream is not a stalled one.
+#[tokio::test]
+async fn a_stream_whose_messages_are_taken_stays() {
+    let server = Running::start(Limits::default()).await;
+    let client = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{}", server.addr).parse().unwrap();
+    let mut modest: Client = tonic::client::Grpc::with_origin(client, origin);
+    modest.ready().await.unwrap();
+    let request = tonic::Request::new(Ask { service: "hang".to_owned() });
+    let codec: ProstCodec<Ask, Answer> = ProstCodec::default();
+    let answers = modest.server_streaming(request, STREAM.parse().unwrap(), codec).await;
+    let mut answers = answers.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap(), Some(Answer { status: 1 }));
+    tokio::time::pause();
+    let more = timeout(Duration::from_secs(600), answers.message()).await;
+    assert!(more.is_err(), "{more:?}");
 }

@@ -132,6 +132,16 @@ impl Planes {
         self.nodes.iter().map(|node| node.addr).collect()
     }
 
+    /// Memory of the process at an address that is resident, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When no process is there.
+    pub fn resident(&self, addr: SocketAddr) -> u64 {
+        let plane = self.nodes.iter().chain([&self.control]).find(|plane| plane.addr == addr);
+        plane.expect("a process at this address").process.resident()
+    }
+
     /// Every process of ours; not Redis.
     pub fn every(&mut self) -> impl Iterator<Item = &mut Plane> {
         std::iter::once(&mut self.control).chain(&mut self.nodes)

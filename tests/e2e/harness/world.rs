@@ -38,6 +38,9 @@ pub trait World: Sized {
     /// What its processes have said.
     fn output(&self) -> String;
 
+    /// Memory of the process at an address that is resident, in bytes.
+    fn resident(&self, addr: SocketAddr) -> u64;
+
     /// Cuts its processes off with SIGKILL.
     async fn kill(&mut self);
 
@@ -86,6 +89,10 @@ impl World for Standalone {
 
     fn output(&self) -> String {
         Standalone::output(self)
+    }
+
+    fn resident(&self, _: SocketAddr) -> u64 {
+        Standalone::resident(self)
     }
 
     async fn kill(&mut self) {
@@ -137,6 +144,10 @@ impl World for Planes {
 
     fn output(&self) -> String {
         Planes::output(self)
+    }
+
+    fn resident(&self, addr: SocketAddr) -> u64 {
+        Planes::resident(self, addr)
     }
 
     async fn kill(&mut self) {
