@@ -17,6 +17,7 @@ use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Posit
 use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_store::backlog::BacklogReport;
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
+use pregon_store::erase::{Erase, ErasePlace, Erased};
 use pregon_store::lane_log::{LaneAttempts, LaneReport};
 use pregon_store::log::{
     Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
@@ -135,6 +136,7 @@ measured! {
     Queue {
         outstanding(tenant: &TenantId) -> u64;
         supersede(tenant: &TenantId) -> Former;
+        erase(erase: &Erase, from: ErasePlace) -> Erased;
         publish(events: Vec<NewEvent>) -> Vec<Published>;
         take(partition: PartitionNo, claim: &Claim, want: usize, bytes: usize) -> Option<Batch>;
         due(partition: PartitionNo, claim: &Claim, request: DueRequest) -> Due;

@@ -94,7 +94,8 @@ fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// A control plane that follows its store until the server is to end.
+/// A control plane that follows its store, and erases what deleted tenants left, until the server is to
+/// end.
 pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
     let policy = parts.policy;
     let control = Control::new(ControlOptions {
@@ -116,6 +117,8 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
     });
     let following = Arc::clone(&control);
     tokio::spawn(async move { following.follow().await });
+    let erasing = Arc::clone(&control);
+    tokio::spawn(async move { erasing.erase().await });
     control
 }
 

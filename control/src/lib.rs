@@ -35,6 +35,7 @@ mod options;
 mod parse;
 mod reach;
 mod receiver;
+mod remains;
 mod repeat;
 mod secrets;
 mod sensitive;

@@ -3,8 +3,10 @@
 //! A tenant is deleted with its children or not at all: [`family`](crate::family) sees to it that
 //! none slips in between.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::id::{ContractId, TenantId};
 use pregon_core::limits;
@@ -19,6 +21,7 @@ use crate::catalog::{Kind, Stored};
 use crate::commit::{How, Plan, until_settled};
 use crate::family::Children;
 use crate::mask::{Fields, Mask};
+use crate::remains;
 use crate::service::service;
 use crate::{etag, map, parse};
 
@@ -150,7 +153,8 @@ impl Control {
             given.map(|given| Edit::parse(given, &with_fields(given, Mask::all), &mut wrong));
         let (id, edit) = parse::done(wrong, id.zip(edit))?;
         let _turn = self.turns.take(&id).await;
-        until_settled(|| self.try_create_tenant(&id, &edit, &how)).await
+        let since = Mutex::default();
+        until_settled(|| self.try_create_tenant(&id, &edit, &how, &since)).await
     }
 
     async fn try_create_tenant(
@@ -158,6 +162,7 @@ impl Control {
         id: &TenantId,
         edit: &Edit,
         how: &How,
+        since: &Mutex<Option<Timestamp>>,
     ) -> Result<Option<v1::CreateTenantResponse>, Refusal> {
         if let Some(answer) = self.recall(how).await? {
             return Ok(Some(answer));
@@ -165,34 +170,44 @@ impl Control {
         if self.find::<Tenant>(&id.name()).await?.is_some() {
             return Err(Refusal::exists(Tenant::WORD, id.name()));
         }
-        let tenant = self.new_tenant(id, edit, how.validate_only).await?;
+        let (tenant, plan) = self.new_tenant(id, edit, how.validate_only, since).await?;
         let answer =
             v1::CreateTenantResponse { tenant: Some(to_wire(&tenant)), ..Default::default() };
-        self.commit(Plan::new().put(&Resource::Tenant(tenant.value), 0), answer, how).await
+        self.commit(plan.put(&Resource::Tenant(tenant.value), 0), answer, how).await
     }
 
-    /// A tenant that inherits nothing from an earlier one of the same name.
+    /// A tenant that inherits nothing from an earlier one of the same name, and a plan in which what
+    /// it will have is not erased with what that one left.
     async fn new_tenant(
         &self,
         id: &TenantId,
         edit: &Edit,
         validate_only: bool,
-    ) -> Result<Stored<Tenant>, Refusal> {
+        known: &Mutex<Option<Timestamp>>,
+    ) -> Result<(Stored<Tenant>, Plan), Refusal> {
+        let remains = self.remains(id).await?;
         let former = match validate_only {
             true => Former::Nobody,
             false => self.store.queue.supersede(id).await?,
         };
         let since = match former {
+            Former::Nobody if remains.is_some() => Some(self.store.queue.now().await?),
             Former::Nobody => None,
             Former::Gone(since) => Some(since),
             Former::Busy => return Err(busy(id)),
         };
+        // Decided again, it is told of nobody: what was accepted is counted anew.
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = since.max(*known);
+        *known = since;
+        drop(known);
         let now = self.clock.now();
         let common = Common { create_time: now, update_time: now, ..Common::default() };
         let (id, limits) = (id.clone(), TenantLimits::default());
         let mut tenant = Tenant { id, common, suspended: false, limits, since };
         edit.apply(&mut tenant);
-        Ok(Stored::new(tenant))
+        let plan = remains::spare(Plan::new(), &tenant.id, remains, since);
+        Ok((Stored::new(tenant), plan))
     }
 
     pub(crate) async fn get_tenant(
@@ -233,7 +248,8 @@ impl Control {
         });
         let edit = Edit::parse(given, &mask, &mut wrong);
         let id = parse::done(wrong, id)?;
-        until_settled(|| self.try_update_tenant(&id, given, &edit, &request)).await
+        let since = Mutex::default();
+        until_settled(|| self.try_update_tenant(&id, given, &edit, (&request, &since))).await
     }
 
     async fn try_update_tenant(
@@ -241,25 +257,27 @@ impl Control {
         id: &TenantId,
         given: &v1::Tenant,
         edit: &Edit,
-        request: &v1::UpdateTenantRequest,
+        (request, since): (&v1::UpdateTenantRequest, &Mutex<Option<Timestamp>>),
     ) -> Result<Option<v1::UpdateTenantResponse>, Refusal> {
-        let (tenant, read) = match self.find::<Tenant>(&id.name()).await? {
+        let (tenant, read, plan) = match self.find::<Tenant>(&id.name()).await? {
             Some(mut stored) => {
                 etag::check(&given.etag, stored.revision, Tenant::WORD, &id.name())?;
                 edit.apply(&mut stored.value);
                 stored.value.common.update_time = self.clock.now();
-                (stored.value, stored.revision)
+                (stored.value, stored.revision, Plan::new())
             }
             None if request.allow_missing => {
                 etag::check(&given.etag, 0, Tenant::WORD, &id.name())?;
                 let mut wrong = Violations::new();
                 let all = Edit::parse(given, &with_fields(given, Mask::all), &mut wrong);
                 wrong.finish()?;
-                (self.new_tenant(id, &all, request.validate_only).await?.value, 0)
+                let made = self.new_tenant(id, &all, request.validate_only, since);
+                let (tenant, plan) = made.await?;
+                (tenant.value, 0, plan)
             }
             None => return Err(Refusal::not_found(Tenant::WORD, id.name())),
         };
-        let plan = Plan::new().put(&Resource::Tenant(tenant.clone()), read);
+        let plan = plan.put(&Resource::Tenant(tenant.clone()), read);
         let tenant = Some(to_wire(&Stored::new(tenant)));
         let answer = v1::UpdateTenantResponse { tenant, ..Default::default() };
         self.commit(plan, answer, &How::plain(request.validate_only)).await
@@ -291,6 +309,7 @@ impl Control {
         let read = family.tenant.revision;
         etag::check(&request.etag, read, Tenant::WORD, &id.name())?;
         let mut plan = family.end(Plan::new().remove(id.name(), read));
+        plan = remains::left(plan, id);
         let (subscriptions, callbacks) =
             (format!("{}/subscriptions/", id.name()), format!("{}/callbacks/", id.name()));
         let children = self.all_below::<Subscription>(&subscriptions, |it| it.name().to_string());

@@ -25,6 +25,7 @@ use pregon_core::outcome::EndReason;
 use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
 use pregon_store::config::{Change, Changes, Commit, Committed, Document, Head, ListRange};
+use pregon_store::erase::{Erase, ErasePlace, Erased};
 use pregon_store::queue::{
     Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
     Replay, Replayed, Settled, Settlement, Token,
@@ -244,6 +245,10 @@ impl Queue for FakeQueue {
     }
 
     async fn supersede(&self, _: &TenantId) -> Result<Former, StoreError> {
+        panic!("not used")
+    }
+
+    async fn erase(&self, _: &Erase, _: ErasePlace) -> Result<Erased, StoreError> {
         panic!("not used")
     }
 

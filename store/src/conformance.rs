@@ -25,6 +25,7 @@ pub mod changes;
 pub mod config;
 pub mod deliveries;
 pub mod ends;
+pub mod erase;
 pub mod events;
 pub mod fan_out;
 pub mod histories;
@@ -65,6 +66,9 @@ pub trait Engine: Send + Sync {
     fn restart_frees_leases(&self) -> bool {
         false
     }
+
+    /// All that is stored, value by value, as a reader of the store itself finds it.
+    async fn everything(&self) -> Vec<Vec<u8>>;
 
     /// The handles of another process on the same data, if the engine can have one.
     async fn second(&self) -> Option<Store> {
@@ -259,6 +263,13 @@ macro_rules! conformance_queue {
                 a_young_delivery_of_an_old_event_is_spared
                 other_lanes_go_on
                 a_closed_lane_ends_too
+            ]
+            erase [
+                what_a_tenant_left_is_erased
+                chunks_are_written_anew_again
+                what_is_still_to_be_done_is_erased_later
+                a_name_that_is_taken_again_keeps_its_own
+                who_watches_sees_what_was_written_anew
             ]
             replay [
                 a_success_is_replayed

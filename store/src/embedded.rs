@@ -42,6 +42,7 @@ mod config;
 mod deliveries;
 mod due;
 mod engine;
+mod erase;
 mod events;
 mod executor;
 mod fault;
@@ -191,6 +192,12 @@ impl Embedded {
             tests: self.handle.clone(),
             watch: self.handle.clone(),
         }
+    }
+
+    /// All that is stored, value by value.
+    #[cfg(any(test, feature = "conformance"))]
+    pub async fn everything(&self) -> Result<Vec<Vec<u8>>, crate::StoreError> {
+        self.handle.read_all(erase::everything).await
     }
 
     /// Why new events cannot be written, as far as that is known: the last write of any failed, within

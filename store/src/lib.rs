@@ -23,6 +23,7 @@ pub mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+pub mod erase;
 pub mod error;
 pub mod lane_log;
 pub mod log;

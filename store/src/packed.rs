@@ -62,6 +62,11 @@ pub(crate) fn pack(
     Ok(chunks)
 }
 
+/// Packs what is left of a chunk: as one, however few or none there are.
+pub(crate) fn pack_again(rest: &[(Token, AttemptRecord)]) -> Result<Vec<u8>, postcard::Error> {
+    pack_one(rest).map(|packed| packed.data)
+}
+
 fn pack_one(attempts: &[(Token, AttemptRecord)]) -> Result<Packed, postcard::Error> {
     let smooth = |record: &AttemptRecord| {
         record.kind == RecordKind::Attempt

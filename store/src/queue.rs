@@ -12,6 +12,7 @@ use pregon_core::id::{DeliveryKey, LaneNo, NodeId, PartitionNo, Position, Replay
 use pregon_core::outcome::{DeliveryState, EndReason};
 
 use crate::StoreError;
+use crate::erase::{Erase, ErasePlace, Erased};
 
 mod settlement;
 
@@ -263,6 +264,9 @@ pub trait Queue: Send + Sync {
     /// Begins a tenant's counters anew, for another tenant of the same name, unless something of the
     /// earlier one is outstanding.
     async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError>;
+
+    /// Erases some of what a tenant left, from a place on: one bounded step, which may be repeated.
+    async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError>;
 
     /// How long a publish may take until it is given up: longer where it waits for a disk that is
     /// synced once a second.

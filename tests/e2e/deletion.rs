@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::planes::{Plan, Planes};
+use crate::harness::redis::Redis;
 use crate::harness::shop::{Shop, subscription};
 use crate::harness::{Receiver, World, eventually};
 use crate::on_both;
@@ -128,6 +130,50 @@ async fn a_deleted_tenant_is_gone_and_its_name_begins_anew<W: World>() {
     let report = shop.settled().await;
     assert_eq!(report["events"]["accepted"], "1", "{report}");
     assert_eq!(receiver.requests("/hook").len(), 0);
+}
+
+/// Whether a text stands in what Redis has of events and attempts.
+async fn holds(redis: &Redis, text: &str) -> bool {
+    let keys = redis.run("KEYS {pg*").await.expect("it runs");
+    let mut found = false;
+    for key in keys.lines().filter(|line| line.starts_with('{')) {
+        let command = match key.rsplit(':').next() {
+            Some("ev" | "log" | "elog") => format!("XRANGE {key} - +"),
+            Some("re") => format!("HGETALL {key}"),
+            _ => continue,
+        };
+        found |= redis.run(&command).await.expect("it runs").contains(text);
+    }
+    found
+}
+
+/// In the background, and also where the control plane dies meanwhile: the next one goes on.
+#[tokio::test]
+async fn what_a_deleted_tenant_left_is_erased() {
+    const MARKER: &str = "XyZ-7-secret-of-acme";
+    let mut planes = Planes::start(Plan { nodes: 2, ..Plan::default() }).await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = Shop::open(planes.grpcurl()).await;
+    shop.subscribe("erp", &receiver, "/hook").await;
+    for n in 0..5 {
+        shop.publish(&format!("e{n}"), &format!("{{\"text\":\"{MARKER}\"}}")).await;
+    }
+    receiver.expect("/hook", 5).await;
+    shop.turn("Pause", "erp").await;
+    shop.publish("waits", &format!("{{\"text\":\"{MARKER}\"}}")).await;
+    shop.delivery("waits", "erp", "PENDING").await;
+    assert!(holds(&planes.redis, MARKER).await);
+    let request = json!({"name": "tenants/acme", "force": true});
+    shop.write("TenantService/DeleteTenant", request).await;
+    planes.control.kill().await;
+    planes.control.start_again().await;
+    let redis = &planes.redis;
+    eventually("the erasing is over", || async {
+        let marked = redis.run("HEXISTS {pgc}:doc erasures/acme").await;
+        if marked.is_ok_and(|it| it == ":0\r\n") { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    assert!(!holds(redis, MARKER).await);
 }
 
 async fn one_delivery_is_cancelled_by_hand<W: World>() {

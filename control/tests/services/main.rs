@@ -9,6 +9,7 @@ mod callers;
 mod contract_users;
 mod contracts;
 mod deliveries;
+mod erasing;
 mod event_types;
 mod explain;
 mod explain_cost;

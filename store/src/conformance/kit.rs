@@ -195,6 +195,18 @@ impl Results {
         self
     }
 
+    /// What the receiver answered to the attempt that was named last, if there was one; of a success, its
+    /// reason.
+    pub(super) fn answered(mut self, text: &str) -> Self {
+        if let Some((_, last)) = self.attempts.last_mut() {
+            match &mut last.response {
+                Some(response) => response.body = text.into(),
+                None => last.reason = text.to_owned(),
+            }
+        }
+        self
+    }
+
     /// These filters had no answer for the event that was named last.
     pub(super) fn unanswered(mut self, reason: &str, lanes: &[u64]) -> Self {
         let lanes = lanes.iter().map(|number| lane(*number)).collect();

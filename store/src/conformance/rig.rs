@@ -91,6 +91,11 @@ impl Rig {
         self.advance(kit::LEASE + Duration::from_secs(1)).await;
     }
 
+    /// All that is stored, value by value.
+    pub(super) async fn everything(&self) -> Vec<Vec<u8>> {
+        self.engine.everything().await
+    }
+
     /// The store's present time.
     pub(super) async fn now(&self) -> Timestamp {
         self.store.nodes.nodes().await.expect("the nodes").1

@@ -8,6 +8,7 @@ const MODULES: &[(&str, &str)] = &[
     ("config", include_str!("config.rs")),
     ("deliveries", include_str!("deliveries.rs")),
     ("ends", include_str!("ends.rs")),
+    ("erase", include_str!("erase.rs")),
     ("events", include_str!("events.rs")),
     ("fan_out", include_str!("fan_out.rs")),
     ("histories", include_str!("histories.rs")),

@@ -11,8 +11,9 @@ use pregon_core::outcome::EndReason;
 use super::codec::PARTITION;
 use super::engine::Class;
 use super::executor::{DEADLINE_SETTLE, Handle};
-use super::{books, due, lanes, publish, settle, single, take, takeover};
+use super::{books, due, erase, lanes, publish, settle, single, take, takeover};
 use crate::StoreError;
+use crate::erase::{Erase, ErasePlace, Erased};
 use crate::queue::{
     Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
     Queue, Replay, Replayed, Settled, Settlement, Token,
@@ -98,6 +99,11 @@ impl Queue for Handle {
     async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
         let tenant = tenant.clone();
         self.write(Class::Decide, 1, move |tx| publish::supersede(tx, &tenant)).await
+    }
+
+    async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        let erase = erase.clone();
+        self.write(Class::Finish, 1, move |tx| erase::step(tx, &erase, from)).await
     }
 
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Token>, StoreError> {

@@ -18,8 +18,8 @@ use super::engine::{Args, Engine, Partition};
 use super::entry;
 use super::fault::{Result, bad};
 use super::keys::Key;
-use super::log;
 use super::steps::STEPS;
+use super::{log, rewritten};
 
 /// How often there is a look at each partition.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,13 +42,12 @@ const BUCKETS: usize = 500;
 
 /// Looks after the partitions until the engine is gone.
 pub(super) async fn run(engine: Weak<Engine>) {
-    // Where the next look at chunks that tell of trouble begins, by partition.
-    let mut trouble = HashMap::new();
+    let mut places: HashMap<_, Places> = HashMap::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(engine) = engine.upgrade() else { return };
         for partition in &engine.partitions {
-            let from = trouble.entry(partition.no).or_insert(0);
+            let from = places.entry(partition.no).or_default();
             if let Err(fault) = look(&engine, partition, from).await {
                 tracing::debug!(partition = partition.no, ?fault, "history was not trimmed");
             }
@@ -56,7 +55,16 @@ pub(super) async fn run(engine: Weak<Engine>) {
     }
 }
 
-async fn look(engine: &Arc<Engine>, partition: &Partition, trouble: &mut u64) -> Result<()> {
+/// Where the next look at chunks of a partition begins that are not removed in their order.
+#[derive(Default)]
+struct Places {
+    /// At those that tell of trouble.
+    trouble: u64,
+    /// At those that were written anew.
+    rewritten: u64,
+}
+
+async fn look(engine: &Arc<Engine>, partition: &Partition, from: &mut Places) -> Result<()> {
     if !mine(engine, partition).await? {
         return Ok(());
     }
@@ -64,7 +72,7 @@ async fn look(engine: &Arc<Engine>, partition: &Partition, trouble: &mut u64) ->
     let bound = bound(engine, partition, now).await?;
     for _ in 0..ROUNDS {
         let more = trim(engine, partition, bound, now).await?;
-        let more_chunks = chunks(engine, partition, trouble).await?;
+        let more_chunks = chunks(engine, partition, from).await?;
         if !more && !more_chunks {
             break;
         }
@@ -125,7 +133,7 @@ async fn trim(engine: &Engine, partition: &Partition, bound: u64, now: Timestamp
 }
 
 /// Removes chunks whose events are gone; says whether there may be more.
-async fn chunks(engine: &Engine, partition: &Partition, trouble: &mut u64) -> Result<bool> {
+async fn chunks(engine: &Engine, partition: &Partition, from: &mut Places) -> Result<bool> {
     let mut cmd = redis::cmd("HGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("trim");
     let trim = match engine.main.query(&cmd).await? {
@@ -136,7 +144,8 @@ async fn chunks(engine: &Engine, partition: &Partition, trouble: &mut u64) -> Re
         return Ok(false);
     }
     let smooth = smooth(engine, partition, trim).await?;
-    Ok(of_trouble(engine, partition, trim, trouble).await? || smooth)
+    let anew = of_rewritten(engine, partition, trim, &mut from.rewritten).await?;
+    Ok(of_trouble(engine, partition, trim, &mut from.trouble).await? || smooth || anew)
 }
 
 /// Chunks of a stream from a number on.
@@ -180,19 +189,7 @@ async fn of_trouble(
     if behind.is_empty() {
         return Ok(false);
     }
-    let mut spared = redis::pipe();
-    for old in &behind {
-        let told: BTreeSet<u64> =
-            old.records()?.iter().map(|record| record.key.position.n).collect();
-        let bodies: Vec<_> = told.into_iter().map(|n| partition.keys.key(Key::Body(n))).collect();
-        spared.cmd("EXISTS").arg(bodies);
-    }
-    let mut old = Vec::new();
-    for (chunk, spared) in behind.into_iter().zip(engine.main.pipeline(&spared).await?) {
-        if spared == Value::Int(0) {
-            old.push(chunk);
-        }
-    }
+    let old = without_spared(engine, partition, behind).await?;
     if old.is_empty() {
         return Ok(false);
     }
@@ -201,6 +198,60 @@ async fn of_trouble(
     pipeline.cmd("XDEL").arg(partition.keys.key(Key::TroubleLog)).arg(ids);
     run_all(engine, &pipeline).await?;
     Ok(true)
+}
+
+/// Those of which no event is spared.
+async fn without_spared(
+    engine: &Engine,
+    partition: &Partition,
+    chunks: Vec<Old>,
+) -> Result<Vec<Old>> {
+    let mut old = Vec::new();
+    for chunk in chunks {
+        let told: BTreeSet<u64> =
+            chunk.records()?.iter().map(|record| record.key.position.n).collect();
+        let mut bodies = redis::cmd("EXISTS");
+        for n in &told {
+            bodies.arg(partition.keys.key(Key::Body(*n)));
+        }
+        if told.is_empty() || engine.main.query(&bodies).await? == Value::Int(0) {
+            old.push(chunk);
+        }
+    }
+    Ok(old)
+}
+
+/// Removes chunks that were written anew as those in their streams; goes round.
+async fn of_rewritten(
+    engine: &Engine,
+    partition: &Partition,
+    trim: u64,
+    from: &mut u64,
+) -> Result<bool> {
+    if !rewritten::any(engine, partition).await? {
+        return Ok(false);
+    }
+    let (next, found) = rewritten::scan(engine, partition, *from, CHUNKS).await?;
+    *from = next;
+    let (mut smooth, mut trouble) = (Vec::new(), Vec::new());
+    for chunk in found {
+        let letter = if chunk.stream == rewritten::SMOOTH { &mut smooth } else { &mut trouble };
+        let old = Old::read(chunk.row, chunk.stream.letter)?;
+        if old.max_n <= trim {
+            letter.push(old);
+        }
+    }
+    let trouble = without_spared(engine, partition, trouble).await?;
+    for (old, letter) in [(smooth, 'l'), (trouble, 'e')] {
+        if old.is_empty() {
+            continue;
+        }
+        let mut pipeline = unlead(partition, &old);
+        let names: Vec<_> = old.iter().map(|old| format!("{letter}{}", old.k)).collect();
+        pipeline.cmd("HDEL").arg(partition.keys.key(Key::Rewritten)).arg(names);
+        run_all(engine, &pipeline).await?;
+    }
+    Ok(next != 0)
 }
 
 /// Removes what leads to chunks. It goes first: a cut in between leaves a chunk that nothing leads

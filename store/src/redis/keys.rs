@@ -94,6 +94,8 @@ pub(super) enum Key {
     Log,
     /// Stream: chunks of all other attempts.
     TroubleLog,
+    /// Hash: chunk → the same, written anew without what was erased from it.
+    Rewritten,
     /// Stream: ends that no attempt tells of, the latest of them.
     Ends,
     /// Zset: chunk → first number of a batch that it tells of.
@@ -156,6 +158,7 @@ impl Keys {
             Key::Kill => format!("{tag}:kill"),
             Key::Log => format!("{tag}:log"),
             Key::TroubleLog => format!("{tag}:elog"),
+            Key::Rewritten => format!("{tag}:re"),
             Key::Ends => format!("{tag}:end"),
             Key::Map => format!("{tag}:map"),
             Key::Trail => format!("{tag}:trail"),
@@ -260,6 +263,7 @@ mod tests {
             Key::Kill,
             Key::Log,
             Key::TroubleLog,
+            Key::Rewritten,
             Key::Ends,
             Key::Map,
             Key::Trail,

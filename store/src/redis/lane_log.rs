@@ -15,7 +15,8 @@ use super::fault::{Result, bad};
 use super::keys::Key;
 use super::log::{self, texts};
 use super::queue::Handle;
-use super::{bodies, read};
+use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
+use super::{bodies, read, value};
 use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
 };
@@ -130,20 +131,20 @@ struct Share {
 /// One stream's records of a lane, newest first, and how far back it was read.
 async fn of_stream(
     engine: &Engine,
-    key: String,
+    partition: &Partition,
+    stream: Stream,
     lane: LaneNo,
     share: &Share,
 ) -> Result<(Vec<(Timestamp, AttemptRecord)>, Timestamp)> {
     let (mut found, mut seen, mut chunks) = (Vec::new(), 0, 0);
     let mut below = "+".to_owned();
+    let mut anew = rewritten::Down::begin(engine, partition, stream, share.chunks).await?;
     loop {
         let mut cmd = redis::cmd("XREVRANGE");
-        cmd.arg(&key).arg(&below).arg("-").arg("COUNT").arg(STRIDE);
-        let Value::Array(rows) = engine.main.query(&cmd).await? else {
-            return Err(bad("chunks", key));
-        };
+        cmd.arg(partition.keys.key(stream.key)).arg(&below).arg("-").arg("COUNT").arg(STRIDE);
+        let rows = value::array(engine.main.query(&cmd).await?)?;
         let last = rows.len() < STRIDE;
-        for row in rows {
+        for row in anew.fill(rows, last).await? {
             let (id, logged, records) = log::chunk_of(row)?;
             if logged < share.since {
                 return Ok((found, share.since));
@@ -174,9 +175,8 @@ async fn attempts(
         Share { since, records: SCAN_RECORDS / streams, chunks: (SCAN_CHUNKS / streams).max(1) };
     let (mut all, mut reached) = (Vec::new(), since);
     for partition in &engine.partitions {
-        for key in [Key::Log, Key::TroubleLog] {
-            let key = partition.keys.key(key);
-            let (found, back) = of_stream(engine, key, lane, &share).await?;
+        for stream in [SMOOTH, TROUBLE] {
+            let (found, back) = of_stream(engine, partition, stream, lane, &share).await?;
             all.extend(found);
             reached = reached.max(back);
         }

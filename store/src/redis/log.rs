@@ -11,6 +11,8 @@ use super::engine::{Engine, Partition};
 use super::entry;
 use super::fault::{Fault, Result, bad};
 use super::keys::Key;
+use super::rewritten::{self, SMOOTH, TROUBLE};
+use super::value;
 use crate::{packed, told};
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
@@ -107,15 +109,17 @@ impl<'a> Log<'a> {
         if let Some(known) = self.chunks.get(&chunk) {
             return Ok(known.clone());
         }
-        let key = if chunk.stream == b'l' { Key::Log } else { Key::TroubleLog };
+        let stream = if chunk.stream == b'l' { SMOOTH } else { TROUBLE };
         let mut cmd = redis::cmd("XRANGE");
-        cmd.arg(self.partition.keys.key(key)).arg(chunk.k).arg(chunk.k);
+        cmd.arg(self.partition.keys.key(stream.key)).arg(chunk.k).arg(chunk.k);
+        let mut rows = value::array(self.engine.main.query(&cmd).await?)?;
+        if rows.is_empty() {
+            rows = rewritten::rows(self.engine, self.partition, stream, [chunk.k]).await?;
+        }
         let mut records = ByEvent::new();
-        if let Value::Array(rows) = self.engine.main.query(&cmd).await? {
-            for row in rows {
-                for record in unpack(row)? {
-                    records.entry(record.key.position.n).or_default().push(record);
-                }
+        for row in rows {
+            for record in unpack(row)? {
+                records.entry(record.key.position.n).or_default().push(record);
             }
         }
         if self.chunks.len() >= CHUNKS_KEPT {

@@ -13,8 +13,9 @@ use pregon_core::outcome::EndReason;
 
 use super::engine::Engine;
 use super::publish::Publisher;
-use super::{books, claim, link, log, read, settle, single};
+use super::{books, claim, erase, link, log, read, settle, single};
 use crate::StoreError;
+use crate::erase::{Erase, ErasePlace, Erased};
 use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
@@ -42,6 +43,10 @@ impl Queue for Handle {
 
     async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
         Ok(books::outstanding(&self.engine, tenant).await?)
+    }
+
+    async fn erase(&self, what: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        Ok(erase::step(&self.engine, what, from).await?)
     }
 
     async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {

@@ -27,7 +27,7 @@ use super::entry::{self, Record};
 use super::fault::{Result, bad};
 use super::keys::Key;
 use super::queue::Handle;
-use super::{log, value};
+use super::{log, rewritten, value};
 use crate::StoreError;
 use crate::log::DeliveryRecord;
 use crate::stored;
@@ -111,7 +111,11 @@ async fn read_on(
     for ((stream, key), answer) in ORDER.into_iter().zip(engine.main.pipeline(&pipeline).await?) {
         let lacks = own[stream] < last[stream];
         // An empty range may be written the wrong way round, which Redis answers with nothing.
-        let rows = if lacks { value::array(answer)? } else { Vec::new() };
+        let mut rows = if lacks { value::array(answer)? } else { Vec::new() };
+        if lacks && let Some(log) = rewritten::stream(key) {
+            let read = own[stream]..last[stream];
+            rows = rewritten::fill_up(engine, partition, log, rows, read, STRETCH).await?;
+        }
         let entries = rows.into_iter().map(|row| read(row, key)).collect::<Result<Entries>>()?;
         let dense = entries.iter().zip(own[stream] + 1..).all(|((k, _), wanted)| *k == wanted);
         if !dense || (lacks && entries.is_empty()) {

@@ -11,6 +11,7 @@ use pregon_core::id::{
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_store::Store;
+use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
 use pregon_store::queue::Transition;
 use pregon_store::redis::RedisOptions;
@@ -133,4 +134,42 @@ async fn history_goes_and_work_stays() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(server.run(&["XLEN", "{pg0}:log"]), redis::Value::Int(0));
+}
+
+/// Chunks that something was erased from go as those in their streams do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_anew_goes_with_history() {
+    let server = Server::start();
+    let options = RedisOptions::new(&server.url(0));
+    let store = store(&options).await;
+    publish(&store, 2).await;
+    let batch = take(&store).await;
+    let mut settlement = results(&batch, &[(1, Transition::Succeeded)]);
+    let keys = [0, 1].map(|i: usize| DeliveryKey {
+        position: batch.events[i].event.position,
+        lane: LaneNo(1),
+        replay: None,
+    });
+    let globex = TenantId::parse("globex").expect("an id");
+    let other = AttemptRecord { tenant: globex.clone(), ..acknowledged(keys[0]) };
+    settlement.attempts.extend([other, acknowledged(keys[1])].map(|it| (batch.token, it)));
+    store.queue.settle(settlement).await.expect("a settle");
+    let before = store.queue.now().await.expect("the time").plus(Duration::from_secs(1));
+    let (erase, mut place) = (Erase { tenant: globex, before }, Some(ErasePlace::default()));
+    while let Some(from) = place {
+        place = store.queue.erase(&erase, from).await.expect("a step").next;
+    }
+    assert_eq!(server.run(&["XLEN", "{pg0}:log"]), redis::Value::Int(0));
+    assert_eq!(server.run(&["HLEN", "{pg0}:re"]), redis::Value::Int(1));
+    for (key, count) in keys.into_iter().zip([0, 1]) {
+        assert_eq!(store.log.attempts(key).await.expect("the attempts").len(), count);
+    }
+
+    options.ahead.advance(Duration::from_secs(8 * 24 * 3600));
+    gone(&store, keys[1].position).await;
+    let until = Instant::now() + Duration::from_secs(30);
+    while server.run(&["EXISTS", "{pg0}:re", "{pg0}:map"]) != redis::Value::Int(0) {
+        assert!(Instant::now() < until, "a chunk is left, or what leads to it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -63,8 +63,47 @@ impl Engine for Tested {
         true
     }
 
+    async fn everything(&self) -> Vec<Vec<u8>> {
+        let client = redis::Client::open(self.options.url.as_str()).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        everything(&mut connection)
+    }
+
     async fn second(&self) -> Option<Store> {
         Some(open(&self.options).await.store())
+    }
+}
+
+/// Every value of every key, as its type is read.
+fn everything(connection: &mut redis::Connection) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(connection).expect("keys");
+    for key in keys {
+        let kind: String = redis::cmd("TYPE").arg(&key).query(connection).expect("a type");
+        let (command, rest): (_, &[&str]) = match kind.as_str() {
+            "string" => ("GET", &[]),
+            "hash" => ("HGETALL", &[]),
+            "stream" => ("XRANGE", &["-", "+"]),
+            "zset" => ("ZRANGE", &["0", "-1"]),
+            "list" => ("LRANGE", &["0", "-1"]),
+            other => panic!("a key of type {other}"),
+        };
+        let value = redis::cmd(command).arg(&key).arg(rest).query(connection).expect("a value");
+        flatten(value, &mut all);
+        all.push(key);
+    }
+    all
+}
+
+fn flatten(value: redis::Value, all: &mut Vec<Vec<u8>>) {
+    match value {
+        redis::Value::BulkString(bytes) => all.push(bytes),
+        redis::Value::Array(values) => values.into_iter().for_each(|it| flatten(it, all)),
+        redis::Value::Map(pairs) => pairs.into_iter().for_each(|(name, value)| {
+            flatten(name, all);
+            flatten(value, all);
+        }),
+        _ => {}
     }
 }
 

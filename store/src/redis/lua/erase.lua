@@ -1,0 +1,64 @@
+-- Erases events of a tenant. ARGV: 5 the tenant, 6 only those accepted before this (ms), 7 events
+-- above this number, in their stream; or 8 these numbers, if there are any; 9 how many at most, and
+-- 10 how many bytes of them, to look at.
+-- Answers [how many were erased, how many have something to be done yet, the last number looked at,
+-- whether that was the last of all].
+local m = marks('cur')
+if not m then return EPOCH end
+local tenant, before, from = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local numbers, most, room = cmsgpack.unpack(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+-- What is below all leases' ranges is matched, or put off.
+local bound = m[1]
+for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
+  local first = tonumber(redis.call('HGET', base .. 'b:' .. token, 'f') or '0')
+  if first > 0 then bound = math.min(bound, first - 1) end
+end
+
+local erased, left = 0, 0
+-- An event with its entry, its number and its time.
+local function look(entry, n, ms)
+  if tonumber(ms) >= before or tenant_of(entry) ~= tenant then return end
+  local x = base .. 'x:' .. n
+  local flat = redis.call('HGETALL', x)
+  local open = tonumber(n) > bound
+  for i = 1, #flat, 2 do
+    local letter = parse(flat[i + 1])
+    if not letter or letter == 'P' then open = true end
+  end
+  if open then
+    left = left + 1
+    return
+  end
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i + 1], 1, 1) == 'F' then
+      redis.call('ZREM', base .. 'fail:' .. lane_of(flat[i]), member(n, flat[i]))
+    end
+  end
+  redis.call('DEL', x, base .. 'body:' .. n)
+  redis.call('ZREM', base .. 'old', n)
+  redis.call('XDEL', base .. 'ev', n .. '-' .. ms)
+  local page = base .. 'un:' .. math.floor(n / 65536)
+  if redis.call('EXISTS', page) == 1 then redis.call('SETBIT', page, n % 65536, 0) end
+  erased = erased + 1
+end
+
+for _, number in ipairs(numbers) do
+  local n = text(number)
+  local entry, id = entry_of(n)
+  if entry then look(entry, n, string.match(id, '%d+$')) end
+end
+if #numbers > 0 then return cmsgpack.pack({ erased, left, text(from), true }) end
+
+local at, seen, bytes, last = from, 0, 0, false
+-- Few at a time: one may be large.
+while seen < most and bytes < room and not last do
+  local rows = redis.call('XRANGE', base .. 'ev', text(at + 1), '+', 'COUNT', 10)
+  last = #rows < 10
+  for _, row in ipairs(rows) do
+    local n, ms = string.match(row[1], '^(%d+)-(%d+)$')
+    at, seen, bytes = tonumber(n), seen + 1, bytes + #row[2][2]
+    if tonumber(ms) >= before then last = true end
+    look(row[2][2], n, ms)
+  end
+end
+return cmsgpack.pack({ erased, left, text(at), last })
