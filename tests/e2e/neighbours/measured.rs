@@ -1,0 +1,110 @@
+//! How much slower a modest tenant's deliveries become beside each kind of neighbour, by turns:
+//! printed, not asserted. `cargo test --release --test e2e -- --ignored --nocapture --test-threads 1
+//! neighbours::measured`
+
+use super::*;
+use crate::harness::{Planes, Standalone};
+
+macro_rules! measured {
+    ($world:ident as $module:ident: $($story:ident),+) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "it measures for minutes"]
+                async fn $story() {
+                    Box::pin(super::$story::<super::$world>()).await;
+                }
+            )+
+        }
+    };
+}
+
+measured!(Standalone as standalone: beside_costly_filters, beside_receivers_that_hang, beside_a_flood);
+measured!(Planes as planes: beside_costly_filters, beside_receivers_that_hang, beside_a_flood);
+
+/// Turns alone and beside, each with so many events of the modest tenant.
+const TURNS: usize = 6;
+const TURN: usize = 250;
+
+/// Prints p50 and p99 of both, and how they compare.
+fn compare(name: &str, mut alone: Vec<Duration>, mut beside: Vec<Duration>) {
+    alone.sort();
+    beside.sort();
+    let at = |times: &[Duration], percent: usize| times[(times.len() - 1) * percent / 100];
+    let ratio = at(&beside, 99).as_secs_f64() / at(&alone, 99).as_secs_f64();
+    println!(
+        "{name}: alone p50 {:?}, p99 {:?}; beside p50 {:?}, p99 {:?}: {ratio:.2} of p99",
+        at(&alone, 50),
+        at(&alone, 99),
+        at(&beside, 50),
+        at(&beside, 99),
+    );
+}
+
+/// Waits until what the other tenant has published is matched.
+async fn idle<W: World>(town: &Town<W>) {
+    within(Duration::from_secs(300), "the other tenant's events are matched", || async {
+        let report = town.shop.grpc.report("tenants/greedy").await;
+        let awaits = report["events"]["awaitingMatch"].clone();
+        if awaits == "0" { Ok(()) } else { Err(awaits) }
+    })
+    .await;
+}
+
+async fn beside_costly_filters<W: World>() {
+    let mut town = Town::<W>::open().await;
+    let clause = "event.data.s.matches(\"^(a|aa|b)*c$\")";
+    let filter = [clause; 8].join(" || ");
+    for n in 0..60 {
+        let url = town.receiver.url("/greedy");
+        town.subscribe(n, json!({"url": url, "filter": filter.clone()})).await;
+    }
+    town.shop.served().await;
+    let data = format!(r#"{{"s":"{}"}}"#, "a".repeat(200_000));
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        alone.extend(town.modest(&format!("alone-{turn}"), TURN).await);
+        // More than a turn's work; what is left is waited for.
+        town.publish((0..10).map(|n| format!("costly-{turn}-{n}")), &data).await;
+        beside.extend(town.modest(&format!("beside-{turn}"), TURN).await);
+        let report = town.shop.grpc.report("tenants/greedy").await;
+        println!("still {} to match after the turn", report["events"]["awaitingMatch"]);
+        idle(&town).await;
+    }
+    compare("costly filters", alone, beside);
+    town.check_end(2 * TURNS * TURN).await;
+}
+
+async fn beside_receivers_that_hang<W: World>() {
+    let mut town = Town::<W>::open().await;
+    let mut alone = Vec::new();
+    for turn in 0..TURNS {
+        alone.extend(town.modest(&format!("alone-{turn}"), TURN).await);
+    }
+    for n in 0..SUBSCRIPTIONS {
+        let url = town.receiver.url(&format!("/hang/{n}"));
+        town.subscribe(n, json!({"url": url})).await;
+    }
+    town.shop.served().await;
+    town.publish((0..20).map(|n| format!("hang-{n}")), "{}").await;
+    let mut beside = Vec::new();
+    for turn in 0..TURNS {
+        beside.extend(town.modest(&format!("beside-{turn}"), TURN).await);
+    }
+    compare("receivers that hang", alone, beside);
+    town.check_end(2 * TURNS * TURN).await;
+}
+
+async fn beside_a_flood<W: World>() {
+    let town = Town::<W>::open().await;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        alone.extend(town.modest(&format!("alone-{turn}"), TURN).await);
+        let flood = Flood::start(&town.pregon).await;
+        beside.extend(town.modest(&format!("beside-{turn}"), TURN).await);
+        println!("{} calls of the flood were answered", flood.end().await);
+        idle(&town).await;
+    }
+    compare("a flood of calls", alone, beside);
+    town.check_end(2 * TURNS * TURN).await;
+}
