@@ -30,6 +30,7 @@ mod greedy;
 mod health;
 mod isolation;
 mod kill;
+mod lateness;
 mod neighbours;
 mod outcomes;
 mod pages;
