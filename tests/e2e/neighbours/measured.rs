@@ -25,6 +25,8 @@ measured!(Planes as planes: beside_costly_filters, beside_receivers_that_hang, b
 /// Turns alone and beside, each with so many events of the modest tenant.
 const TURNS: usize = 6;
 const TURN: usize = 250;
+/// Costly events of a turn: more than the nodes match while it lasts.
+const COSTLY: usize = 40;
 
 /// Prints p50 and p99 of both, and how they compare.
 fn compare(name: &str, mut alone: Vec<Duration>, mut beside: Vec<Duration>) {
@@ -64,8 +66,7 @@ async fn beside_costly_filters<W: World>() {
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
         alone.extend(town.modest(&format!("alone-{turn}"), TURN).await);
-        // More than a turn's work; what is left is waited for.
-        town.publish((0..10).map(|n| format!("costly-{turn}-{n}")), &data).await;
+        town.publish((0..COSTLY).map(|n| format!("costly-{turn}-{n}")), &data).await;
         beside.extend(town.modest(&format!("beside-{turn}"), TURN).await);
         let report = town.shop.grpc.report("tenants/greedy").await;
         println!("still {} to match after the turn", report["events"]["awaitingMatch"]);
