@@ -473,20 +473,3 @@ async fn a_deleted_tenant_is_gone() {
     ask!(world.tenants, create_tenant, request).unwrap();
     assert_eq!(seen().await, (false, false, 0, 0, 0));
 }
-
-/// However few of the events a filter chooses, a page has some of them while there is time.
-#[tokio::test]
-async fn a_page_is_not_empty_while_there_is_more() {
-    let world = World::with_subscription().await;
-    let lane = world.lane(ERP).await;
-    world.publish("acme", None, "{}").await;
-    let wanted = world.settle_new(&[lane], Transition::Succeeded).await.remove(0);
-    for _ in 0..45 {
-        world.publish_many("acme", 1000).await;
-        world.settle_new(&[], Transition::Succeeded).await;
-    }
-    let request = v1::ListDeliveriesRequest { subscription: ERP.into(), ..of_acme() };
-    let found = ask!(world.deliveries, list_deliveries, request).unwrap().deliveries;
-    let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, [format!("tenants/acme/deliveries/{wanted}")]);
-}

@@ -18,6 +18,7 @@ mod health;
 mod input;
 mod jwks;
 mod nodes;
+mod pages;
 mod previews;
 mod races;
 mod repeats;

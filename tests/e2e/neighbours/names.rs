@@ -1,13 +1,7 @@
 //! A tenant whose receivers have names that no name server answers for.
 //!
-//! The name server is on port 53 and has to stand in `/etc/resolv.conf`, so this needs root and a
-//! mount namespace of its own, and runs on request:
-//!
-//! ```sh
-//! echo "nameserver 127.0.0.153" > /tmp/resolv.conf
-//! unshare --mount sh -c "mount --bind /tmp/resolv.conf /etc/resolv.conf &&
-//!     cargo test --test e2e -- --ignored --test-threads 1 neighbours::names"
-//! ```
+//! The name server is on port 53 and has to stand in `/etc/resolv.conf`, so this needs namespaces of
+//! its own: `scripts/test.sh` makes them and runs it.
 
 use tokio::net::UdpSocket;
 
@@ -17,13 +11,13 @@ use crate::harness::{Planes, Standalone};
 const SERVER: &str = "127.0.0.153";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a name server on port 53: see above"]
+#[ignore = "needs a name server on port 53: scripts/test.sh runs it"]
 async fn silent_names_cost_their_own_tenant_only_standalone() {
     Box::pin(silent_names_cost_their_own_tenant_only::<Standalone>()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a name server on port 53: see above"]
+#[ignore = "needs a name server on port 53: scripts/test.sh runs it"]
 async fn silent_names_cost_their_own_tenant_only_planes() {
     Box::pin(silent_names_cost_their_own_tenant_only::<Planes>()).await;
 }
