@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// The server's binary. Default: `pregon` beside this one.
     #[arg(long, value_name = "PATH")]
     pub pregon: Option<PathBuf>,
+    /// Another server's binary, measured by turns with this one; prints how they compare.
+    #[arg(long, value_name = "PATH")]
+    pub against: Option<PathBuf>,
     /// Redis's binary, 7.0 or later.
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     pub redis_server: PathBuf,
@@ -98,6 +101,8 @@ pub struct Report {
     pub ceilings: Vec<Ceiling>,
     /// The scenarios, in the order measured.
     pub outcomes: Vec<Outcome>,
+    /// The same of the other binary, if there is one.
+    pub against: Vec<Outcome>,
     /// What things take of Redis's memory.
     pub sizings: Vec<Sizing>,
 }
@@ -126,7 +131,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
     } else {
         println!("{}", table::markdown(&report));
     }
-    let faults = report.outcomes.iter().flat_map(|outcome| {
+    let outcomes = report.outcomes.iter().chain(&report.against);
+    let faults = outcomes.flat_map(|outcome| {
         outcome.faults.iter().map(|fault| format!("{}: {fault}", outcome.scenario))
     });
     let faults = faults.chain(report.sizings.iter().flat_map(|sizing| sizing.faults.clone()));
@@ -136,12 +142,14 @@ pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
 async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report> {
     let (scenarios, sizing) = wanted(&args.only, &args.store)?;
     let pregon = pregon(args)?;
+    let other = args.against.clone().map(is_server).transpose()?;
     let size = Size::of(args);
     let mut report = Report {
         machine: Machine::look(directory, &pregon).await?,
         size: args.size,
         ceilings: Vec::new(),
         outcomes: Vec::new(),
+        against: Vec::new(),
         sizings: Vec::new(),
     };
     let sink = Part::sink(directory, "sink", &[]).await?;
@@ -149,21 +157,33 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
     report.ceilings.push(measure::ceiling(&sink, &size, phase).await?);
     for round in 0..size.rounds {
         for scenario in &scenarios {
-            eprintln!("round {} of {}: {}", round + 1, size.rounds, scenario.title);
-            let directory = directory.join(format!("{}-{round}", scenario.key));
-            std::fs::create_dir(&directory)?;
-            let bench =
-                measure::Bench { pregon: &pregon, args, size: &size, directory: &directory };
-            let mut outcome = measure::scenario(&bench, scenario, &sink, phase + 1).await?;
-            phase += 4;
-            let after = measure::ceiling(&sink, &size, phase).await?;
-            let before = report.ceilings.last().map_or(after.per_second, |last| last.per_second);
-            outcome.set_ceiling(round, (before + after.per_second) / 2.0);
-            eprintln!("  {}", outcome.line());
-            report.ceilings.push(after);
-            report.outcomes.push(outcome);
-            if !args.keep {
-                std::fs::remove_dir_all(&directory)?;
+            let mut turns = vec![(Build::This, pregon.as_path())];
+            turns.extend(other.as_deref().map(|other| (Build::Other, other)));
+            if round % 2 == 1 {
+                turns.reverse(); // so that neither is always the later
+            }
+            for (build, pregon) in turns {
+                let title = scenario.title;
+                eprintln!("round {} of {}: {title}{}", round + 1, size.rounds, build.suffix());
+                let directory =
+                    directory.join(format!("{}-{round}{}", scenario.key, build.suffix()));
+                std::fs::create_dir(&directory)?;
+                let bench = measure::Bench { pregon, args, size: &size, directory: &directory };
+                let mut outcome = measure::scenario(&bench, scenario, &sink, phase + 1).await?;
+                phase += 4;
+                let after = measure::ceiling(&sink, &size, phase).await?;
+                let before =
+                    report.ceilings.last().map_or(after.per_second, |last| last.per_second);
+                outcome.set_ceiling(round, (before + after.per_second) / 2.0);
+                eprintln!("  {}", outcome.line());
+                report.ceilings.push(after);
+                match build {
+                    Build::This => report.outcomes.push(outcome),
+                    Build::Other => report.against.push(outcome),
+                }
+                if !args.keep {
+                    std::fs::remove_dir_all(&directory)?;
+                }
             }
         }
     }
@@ -176,6 +196,25 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
         report.sizings = sizing::measure(&bench).await?;
     }
     Ok(report)
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    /// The binary that is measured.
+    This,
+    /// The one that it is compared to.
+    Other,
+}
+
+impl Build {
+    /// What tells its files and lines from the first one's.
+    fn suffix(self) -> &'static str {
+        match self {
+            Build::This => "",
+            Build::Other => "-against",
+        }
+    }
 }
 
 /// Which scenarios are to be measured, and whether what things take of Redis's memory.
@@ -201,6 +240,10 @@ fn pregon(args: &RunArgs) -> anyhow::Result<PathBuf> {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("pregon"),
     };
-    ensure!(path.is_file(), "no server at {}: build it, or give --pregon PATH", path.display());
+    is_server(path)
+}
+
+fn is_server(path: PathBuf) -> anyhow::Result<PathBuf> {
+    ensure!(path.is_file(), "no server at {}: build it, or say where it is", path.display());
     Ok(path)
 }

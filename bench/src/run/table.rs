@@ -32,6 +32,7 @@ pub fn markdown(report: &Report) -> String {
             let _ = writeln!(out, "\nIsolation, {store}: {isolation}");
         }
     }
+    out.push_str(&compared(&report.outcomes, &report.against));
     out.push_str(&redis::costs(&report.outcomes));
     out.push_str(&redis::sizings(&report.sizings, report.size));
     out
@@ -103,6 +104,45 @@ fn row(title: &str, rounds: &[&Outcome]) -> String {
         figure(|outcome| outcome.peak_memory as f64 / f64::from(1 << 20)),
         figure(|outcome| outcome.others) * 100.0,
     )
+}
+
+/// How this build compares to the other: ratios of medians, and of each round's share of the ceiling
+/// the least and the most. Nothing where there was no other.
+fn compared(these: &[Outcome], others: &[Outcome]) -> String {
+    let mut out = String::new();
+    for scenario in scenario::ALL {
+        let of = |all: &[Outcome]| -> Vec<Outcome> {
+            all.iter().filter(|outcome| outcome.scenario == scenario.key).cloned().collect()
+        };
+        let (these, others) = (of(these), of(others));
+        if these.is_empty() || others.is_empty() {
+            continue;
+        }
+        if out.is_empty() {
+            out.push_str(
+                "\nThis build over the other, by turns:\n\n| scenario | deliveries/s | share of the \
+                 ceiling | server's CPU | received p50 | received p99 | server memory |\n\
+                 |---|--:|--:|--:|--:|--:|--:|\n",
+            );
+        }
+        let ratio =
+            |of: fn(&Outcome) -> f64| median(these.iter().map(of)) / median(others.iter().map(of));
+        let rounds = these.iter().zip(&others).map(|(this, other)| this.ratio / other.ratio);
+        let (least, most) =
+            rounds.fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
+        let _ = writeln!(
+            out,
+            "| {} | {:.3} | {:.3} ({least:.2}–{most:.2}) | {:.3} | {:.2} | {:.2} | {:.2} |",
+            scenario.title,
+            ratio(|it| it.per_second),
+            ratio(|it| it.ratio),
+            ratio(|it| it.cpu.server),
+            ratio(|it| it.sink.latency.p50_us),
+            ratio(|it| it.sink.latency.p99_us),
+            ratio(|it| it.peak_memory as f64),
+        );
+    }
+    out
 }
 
 /// How much longer the healthy receiver waits beside one that never answers.
