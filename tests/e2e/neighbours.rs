@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pregon_proto::v1::PublishRequest;
 use pregon_proto::v1::event_service_client::EventServiceClient;
+use pregon_proto::v1::{Environment, PublishRequest};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -79,9 +79,22 @@ impl<W: World> Town<W> {
 
     /// Publishes events of the other tenant.
     async fn publish(&self, ids: impl Iterator<Item = String>, data: &str) {
+        self.publish_in(Environment::Live, ids, data).await;
+    }
+
+    /// The same, in an environment.
+    async fn publish_in(
+        &self,
+        environment: Environment,
+        ids: impl Iterator<Item = String>,
+        data: &str,
+    ) {
         let mut publisher = Publisher::new(self.pregon.target());
         for id in ids {
-            publisher.publish(vec![greedy(id, data)]).await;
+            let mut request = greedy(id, data);
+            let event = request.event.as_mut().expect("it has one");
+            event.environment = environment.into();
+            publisher.publish(vec![request]).await;
         }
     }
 
