@@ -120,8 +120,7 @@ struct Hello {
 
 impl Conn {
     /// A connection in its place; it begins with a handshake if there is who accepts one. `room` is
-    /// how many bytes of answers may
-    /// wait for its peer, and of requests for their end.
+    /// how many bytes of answers may wait for its peer, and of requests for their end.
     pub(super) fn new(
         tcp: TcpStream,
         acceptor: Option<TlsAcceptor>,
