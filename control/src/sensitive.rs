@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pregon_core::error::Refusal;
+use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::{Environment, Event};
 use pregon_core::id::{ContractId, EventTypeId, TenantId};
 use pregon_core::model::{EventType, Subscription};
@@ -190,8 +190,14 @@ impl Control {
             subscriptions.iter().flatten().map(|it| &it.contract).collect();
         let mut contracts = HashMap::new();
         for id in ids {
-            // One that cannot be read hides what its subscriptions get, and no more.
-            contracts.insert(id, self.find_contract(id).await.ok().flatten());
+            let found = match self.find_contract(id).await {
+                Ok(found) => found,
+                // One that cannot be read hides what its subscriptions get, and no more. A store
+                // that does not answer says nothing that may be kept.
+                Err(refusal) if refusal.reason == Reason::Internal => None,
+                Err(refusal) => return Err(refusal),
+            };
+            contracts.insert(id, found);
         }
         for it in subscriptions {
             let Some(it) = it else {

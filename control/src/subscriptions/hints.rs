@@ -5,12 +5,14 @@ use pregon_core::error::Refusal;
 use pregon_core::id::EventTypeId;
 use pregon_core::model::{EventType, Subscription};
 use pregon_core::pattern::{Pattern, PatternKind};
+use pregon_store::config::ListRange;
 
 use crate::Control;
+use crate::catalog::Kind as _;
 
 impl Control {
     /// Hints for whoever wrote a subscription: event types that do not exist, and patterns that no
-    /// event type matches.
+    /// event type matches. Types are not read: one that cannot be read is no reason to refuse a write.
     pub(super) async fn hints(&self, subscription: &Subscription) -> Result<Vec<String>, Refusal> {
         let hints = subscription.event_types.iter().map(|text| self.hint(text));
         Ok(try_join_all(hints).await?.into_iter().flatten().collect())
@@ -22,11 +24,14 @@ impl Control {
             PatternKind::Every => Ok(None),
             PatternKind::Exactly(id) => {
                 let Ok(id) = EventTypeId::parse(id) else { return Ok(None) };
-                let found = self.find::<EventType>(&id.name()).await?;
+                let found = self.store.config.get(&[id.name()]).await?.pop().flatten();
                 Ok(found.is_none().then(|| format!("{} does not exist yet", id.name())))
             }
             PatternKind::Under(start) => {
-                let found = self.list::<EventType>(&format!("eventTypes/{start}"), "", 1).await?;
+                let prefix = format!("eventTypes/{start}");
+                let collections = EventType::collections(&prefix);
+                let range = ListRange { collections, prefix, after: String::new(), limit: 1 };
+                let found = self.store.config.list(range).await?;
                 Ok(found.is_empty().then(|| format!("no event type matches {text} yet")))
             }
         }

@@ -158,6 +158,13 @@ async fn where_it_cannot_be_told_nothing_is_shown() {
     let write = vec![(name, None)];
     world.store.config.commit(Commit { write, ..Commit::default() }).await.unwrap();
     assert_eq!(by_get(&world).await, SHOWN);
+    // A contract that it cannot read, and the event may go out under.
+    let contract = world.stored("contracts/mine").await.unwrap();
+    let write = vec![("contracts/mine".to_owned(), Some("{}".into()))];
+    world.store.config.commit(Commit { write, ..Commit::default() }).await.unwrap();
+    assert_eq!(by_get(&world).await, hidden);
+    world.put(&contract).await;
+    assert_eq!(by_get(&world).await, SHOWN);
     // More paths than an event is searched for.
     for n in 0..16 {
         let path = |i| format!("event.data.p{n}.q{i}");

@@ -420,3 +420,22 @@ async fn a_type_that_does_not_exist_is_hinted_at() {
     let updated = ask!(world.subscriptions, update_subscription, request).unwrap();
     assert_eq!(updated.hints, Vec::<String>::new());
 }
+
+/// Hints look at names only.
+#[tokio::test]
+async fn a_type_that_cannot_be_read_is_no_reason_to_refuse_a_subscription() {
+    let world = World::with_tenant().await;
+    let write = vec![("eventTypes/order.spoilt".to_owned(), Some("{".into()))];
+    let commit = pregon_store::config::Commit { write, ..Default::default() };
+    world.store.config.commit(commit).await.unwrap();
+    let request = v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription: Some(v1::Subscription {
+            event_types: vec!["order.spoilt".into(), "order.*".into()],
+            ..crate::world::subscription()
+        }),
+        ..Default::default()
+    };
+    let created = ask!(world.subscriptions, create_subscription, request).unwrap();
+    assert_eq!(created.hints, Vec::<String>::new());
+}
