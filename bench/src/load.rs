@@ -31,6 +31,8 @@ pub use report::LoadReport;
 use report::Tally;
 use source::{Source, Work};
 
+/// The tenant of all events, unless told otherwise.
+pub const TENANT: &str = "tenants/bench";
 /// A call that has no answer after this long counts as cut off.
 const CALL_TIME: Duration = Duration::from_secs(10);
 /// How long after the last event is due repeats may still be tried.
@@ -45,8 +47,11 @@ pub struct LoadArgs {
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::loopback, required = true, value_delimiter = ',')]
     pub target: Vec<std::net::SocketAddr>,
     /// Resource name of the tenant.
-    #[arg(long, default_value = "tenants/bench")]
+    #[arg(long, default_value = TENANT)]
     pub tenant: String,
+    /// Go round so many tenants, whose names are --tenant with -0, -1 and so on after it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub tenants: u16,
     /// Type of the events.
     #[arg(long, value_name = "TYPE", default_value = "bench.event")]
     pub event_type: String,
@@ -117,6 +122,7 @@ pub enum Ids {
 /// One run of the generator, shared by its callers.
 struct Load {
     args: LoadArgs,
+    tenants: Vec<String>,
     maker: DataMaker,
     source: Source,
     tally: Tally,
@@ -155,6 +161,7 @@ pub async fn publish(args: LoadArgs) -> anyhow::Result<LoadReport> {
         source: Source::start(&args, start, until),
         tally: Tally::default(),
         give_up: until.plus(GRACE),
+        tenants: tenants(&args.tenant, args.tenants),
         args,
     });
     let mut callers = tokio::task::JoinSet::new();
@@ -189,7 +196,22 @@ async fn connect(args: &LoadArgs) -> anyhow::Result<Vec<EventServiceClient<Chann
     Ok(shared.cloned().map(EventServiceClient::new).collect())
 }
 
+/// The names of so many tenants: the given one, or with numbers after it.
+pub fn tenants(name: &str, count: u16) -> Vec<String> {
+    match count {
+        1 => vec![name.to_owned()],
+        count => (0..count).map(|number| format!("{name}-{number}")).collect(),
+    }
+}
+
 impl Load {
+    /// Whose event that is: neighbours are of different tenants.
+    fn tenant(&self, sequence: u64) -> &str {
+        let round = sequence % (self.tenants.len().max(1) as u64);
+        let tenant = usize::try_from(round).ok().and_then(|round| self.tenants.get(round));
+        tenant.map_or("", String::as_str)
+    }
+
     fn request(&self, work: &Work) -> PublishRequest {
         let mut json = String::new();
         self.maker.write(work.sequence, work.due, &mut json);
@@ -198,7 +220,7 @@ impl Load {
             Ids::Assigned => String::new(),
         };
         PublishRequest {
-            tenant: self.args.tenant.clone(),
+            tenant: self.tenant(work.sequence).to_owned(),
             event: Some(Event {
                 id,
                 r#type: self.args.event_type.clone(),

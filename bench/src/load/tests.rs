@@ -222,3 +222,9 @@ async fn numbers_begin_where_told_and_ids_are_made_of_them() {
     let ids: Vec<_> = fake.seen.lock().unwrap().1.keys().cloned().collect();
     assert_eq!(ids, ["x:0000000041", "x:0000000042"]);
 }
+
+#[test]
+fn one_tenant_has_the_name_and_several_have_numbers() {
+    assert_eq!(super::tenants("tenants/x", 1), ["tenants/x"]);
+    assert_eq!(super::tenants("tenants/x", 2), ["tenants/x-0", "tenants/x-1"]);
+}

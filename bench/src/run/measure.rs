@@ -3,25 +3,34 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use super::child::{self, Part};
 use super::deployment::{Deployment, Used};
-use super::redis::{Info, RedisCost};
-use super::scenario::{Scenario, Size};
-use super::setup::{Books, Server};
+use super::outcome::{Outcome, Seen};
+use super::redis::Info;
+use super::scenario::{Answers, Scenario, Size};
+use super::setup::{self, Server};
 use super::{RunArgs, sink_client};
 use crate::clock::Moment;
 use crate::direct::DirectReport;
 use crate::histogram::Summary;
 use crate::load::{LoadReport, Mode};
-use crate::proc;
-use crate::sink::SinkReport;
+use crate::{proc, sink};
 
 /// Connections of the ceiling, and as many requests at once.
 const CEILING_CONNECTIONS: u16 = 64;
 /// A flat-out scenario stops publishing after this long, whatever is left.
 const FLAT_OUT_SECONDS: f64 = 120.0;
+/// How old a subscription is that has had no event before the measurement.
+const COLD_AGE: Duration = Duration::from_secs(1);
+/// Connections that a sink of a scenario's own takes: more than a node has in flight at most.
+const SINK_CONNECTIONS: &str = "16384";
+/// Routes of such a sink: as many as the table's scenarios need.
+const SINK_ROUTES: &str = "64";
+
 /// How much longer than its own limit a load may take: it tries again for a minute.
 const LOAD_GRACE: Duration = Duration::from_secs(90);
 
@@ -32,7 +41,7 @@ pub struct Bench<'a> {
     pub pregon: &'a Path,
     /// What was asked for.
     pub args: &'a RunArgs,
-    /// How much of it is measured.
+    /// How much of this scenario is measured.
     pub size: &'a Size,
     /// Where the server has its store and log.
     pub directory: &'a Path,
@@ -41,6 +50,8 @@ pub struct Bench<'a> {
 /// The load generator straight against the sink.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ceiling {
+    /// Bytes of data of each event.
+    pub data: u32,
     /// Requests per second.
     pub per_second: f64,
     /// From request to answer.
@@ -64,58 +75,28 @@ pub struct Cpu {
     pub sink: f64,
 }
 
-/// What one scenario came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Key of the scenario.
-    pub scenario: &'static str,
-    /// Which of the rounds this is, from 0.
-    pub round: u32,
-    /// Deliveries that every acknowledged event should have led to.
-    pub expected: u64,
-    /// Different deliveries that the sink received.
-    pub delivered: u64,
-    /// Of these, per second from the start of the load to the last receipt.
-    pub per_second: f64,
-    /// The mean of the ceiling before and after, in requests per second.
-    pub ceiling: f64,
-    /// `per_second` as a share of it.
-    pub ratio: f64,
-    /// CPU from the start of the load until everything was settled.
-    pub cpu: Cpu,
-    /// Share of the machine's CPU that others took meanwhile.
-    pub others: f64,
-    /// Growth of the store's directory, in bytes per event.
-    pub stored_per_event: f64,
-    /// Bytes that the server, or Redis, caused to be written to storage, per event.
-    pub written_per_event: f64,
-    /// Most memory that the server, or control plane and nodes, held, in bytes.
-    pub peak_memory: u64,
-    /// What Redis spent on each event, if there is one.
-    pub redis: Option<RedisCost>,
-    /// How publishing went.
-    pub load: LoadReport,
-    /// What the sink counted.
-    pub sink: SinkReport,
-    /// Requests that the receiver which never answers was sent.
-    pub hanging: Option<u64>,
-    /// The server's own books.
-    pub books: Books,
-    /// Whatever did not add up.
-    pub faults: Vec<String>,
-}
-
 /// What processes and machine have used at one moment.
-struct Usage {
-    at: Moment,
-    sink: Duration,
-    machine: Duration,
-    own: Duration,
-    deployment: Used,
-    redis: Option<Info>,
+#[derive(Debug)]
+pub struct Usage {
+    /// When that was.
+    pub at: Moment,
+    /// CPU of the sink.
+    pub sink: Duration,
+    /// CPU of everything on the machine.
+    pub machine: Duration,
+    /// CPU of this process.
+    pub own: Duration,
+    /// The deployment.
+    pub deployment: Used,
+    /// What Redis says of itself, if there is one.
+    pub redis: Option<Info>,
 }
 
 impl Usage {
+    /// Now, with a deployment and a sink.
+    ///
+    /// # Errors
+    /// When one of their processes is gone.
     async fn now(deployment: Option<&Deployment>, sink: &Part) -> anyhow::Result<Self> {
         let redis = match deployment.and_then(|deployment| deployment.redis.as_ref()) {
             Some(redis) => Some(redis.info().await?),
@@ -133,7 +114,10 @@ impl Usage {
 
     /// Share of the machine's CPU that nobody of ours took since `before`, when the load took
     /// `load`.
-    fn others_since(&self, before: &Usage, load: Duration) -> anyhow::Result<f64> {
+    ///
+    /// # Errors
+    /// When nobody can say how many cores there are.
+    pub fn others_since(&self, before: &Usage, load: Duration) -> anyhow::Result<f64> {
         let (now, then) = (&self.deployment, &before.deployment);
         let ours = (now.server - then.server) + (now.redis - then.redis);
         let ours = ours + (self.sink - before.sink) + (self.own - before.own) + load;
@@ -163,6 +147,7 @@ pub async fn ceiling(sink: &Part, size: &Size, phase: u64) -> anyhow::Result<Cei
     let after = Usage::now(None, sink).await?;
     let per_1000 = |cpu: f64| per(cpu * 1000.0, direct.requests);
     Ok(Ceiling {
+        data: size.data,
         per_second: direct.requests_per_second,
         latency: direct.latency,
         cpu: Cpu {
@@ -175,43 +160,65 @@ pub async fn ceiling(sink: &Part, size: &Size, phase: u64) -> anyhow::Result<Cei
     })
 }
 
-/// Measures one scenario, as the phases `phase` and `phase + 1`.
+/// Measures one scenario, as the phases `phase` and `phase + 1`. `common` is the sink of those whose
+/// receivers are fast and good.
 ///
 /// # Errors
 /// When a part does not start, or ends before its time.
 pub async fn scenario(
     bench: &Bench<'_>,
     scenario: &Scenario,
-    sink: &Part,
+    common: &Part,
     phase: u64,
 ) -> anyhow::Result<Outcome> {
-    let deployment = Deployment::start(bench, scenario.store, scenario.telemetry, &[]).await?;
-    let api = Server::connect(deployment.api).await?;
-    api.create_tenant().await?;
-    let urls = (0..scenario.fan_out).map(|route| format!("http://{}/r/{route}", sink.address));
-    api.subscribe(&urls.collect::<Vec<_>>()).await?;
-    let warm_up = warm_up(bench, scenario, &deployment, sink, phase).await?;
-    api.books(false, async || Ok(())).await?;
+    let (own, trust) = receiver(bench, scenario).await?;
+    let sink = own.as_ref().unwrap_or(common);
+    let trust: Vec<&str> = trust.iter().map(String::as_str).collect();
+    let deployment = Deployment::start(bench, scenario.store, scenario.telemetry, &trust).await?;
+    let api = Server::connect(deployment.api, scenario.tenants).await?;
+    prepare(&api, scenario, sink).await?;
+    let warm_up = match scenario.warm_up {
+        true => warm_up(bench, scenario, &deployment, sink, phase).await?,
+        false => 0,
+    };
+    if scenario.warm_up {
+        api.books(false, async || Ok(())).await?;
+    } else {
+        sleep(COLD_AGE).await;
+    }
     let hanging = match scenario.hanging {
         true => {
             let hanging = Part::sink(bench.directory, "hanging", &["--hang"]).await?;
-            api.subscribe(&[format!("http://{}/r/0", hanging.address)]).await?;
+            api.subscribe(setup::CONTRACT, |_| vec![format!("http://{}/r/0", hanging.address)])
+                .await?;
             sink_client::reset(hanging.address, phase + 1).await?;
             Some(hanging)
         }
         false => None,
     };
 
+    let look = async || Usage::now(Some(&deployment), sink).await;
     sink_client::reset(sink.address, phase + 1).await?;
-    let before = Usage::now(Some(&deployment), sink).await?;
+    let down = scenario.receiver.answers == Answers::Down;
+    if down {
+        sink_client::turn_to(sink.address, StatusCode::SERVICE_UNAVAILABLE).await?;
+    }
+    let mut before = look().await?;
     let (args, limit) = load_args(bench, scenario, &deployment, phase + 1);
     let load: LoadReport = child::report(&args, limit).await?;
     let expected = load.acked * scenario.fan_out;
+    let (mut start, mut waiting) = (load.start, None);
+    if down {
+        waiting = Some(api.waiting(expected).await?);
+        before = look().await?;
+        start = Moment::now();
+        sink_client::turn_to(sink.address, StatusCode::OK).await?;
+    }
     let received = sink_client::arrived(sink.address, expected).await?;
-    let look = async || Usage::now(Some(&deployment), sink).await;
     let (books, after) = api.books(scenario.hanging, look).await?;
 
-    let mut outcome = Outcome::new(scenario, &before, &after, load, received, books)?;
+    let seen = Seen { start, before, after, waiting, load, sink: received, books };
+    let mut outcome = Outcome::new(scenario, seen)?;
     outcome.peak_memory = deployment.peak_memory()?;
     outcome.check(warm_up, scenario);
     outcome.faults.extend(deployment.stop().await);
@@ -219,7 +226,63 @@ pub async fn scenario(
         outcome.hanging = Some(sink_client::stats(hanging.address).await?.received);
         hanging.stop().await?;
     }
+    if let Some(own) = own {
+        own.stop().await?;
+    }
     Ok(outcome)
+}
+
+/// Starts a sink for a scenario whose receivers are not what the common one is. With it what a
+/// server is told so that it trusts them.
+async fn receiver(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+) -> anyhow::Result<(Option<Part>, Vec<String>)> {
+    let receiver = &scenario.receiver;
+    let mut args: Vec<String> = Vec::new();
+    let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+    let mut trust = Vec::new();
+    if receiver.delay_ms > 0 {
+        option("delay", receiver.delay_ms.to_string());
+    }
+    if receiver.hosts > 1 {
+        option("hosts", receiver.hosts.to_string());
+    }
+    match receiver.answers {
+        Answers::Good => {}
+        Answers::Retried => option("refuse-every", Answers::REFUSE_EVERY.to_string()),
+        Answers::Down => option("status", StatusCode::OK.as_str().to_owned()),
+    }
+    if receiver.tls {
+        let file = bench.directory.join("receivers.pem").display().to_string();
+        option("tls-ca-file", file.clone());
+        trust = vec!["--egress-ca-file".to_owned(), file];
+    }
+    if args.is_empty() {
+        return Ok((None, trust));
+    }
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    args.extend(["--connections", SINK_CONNECTIONS, "--routes", SINK_ROUTES]);
+    Ok((Some(Part::sink(bench.directory, "receiver", &args).await?), trust))
+}
+
+/// Makes tenants and subscriptions.
+async fn prepare(api: &Server, scenario: &Scenario, sink: &Part) -> anyhow::Result<()> {
+    api.create_tenants().await?;
+    let contract = match scenario.retries() {
+        true => api.create_contract().await?,
+        false => setup::CONTRACT.to_owned(),
+    };
+    let scheme = if scenario.receiver.tls { "https" } else { "http" };
+    let url = |route| {
+        let host = sink::host(sink.address.ip(), scenario.host(route))?;
+        Ok(format!("{scheme}://{host}:{}/r/{route}", sink.address.port()))
+    };
+    let routes = (0..scenario.tenants)
+        .map(|tenant| (0..scenario.fan_out).map(|it| url(scenario.route(tenant, it))).collect());
+    let urls: Vec<Vec<String>> = routes.collect::<anyhow::Result<_>>()?;
+    api.subscribe(&contract, |tenant| urls[tenant].clone()).await?;
+    Ok(())
 }
 
 /// Publishes some events in batches and waits until they are delivered: connections are open then,
@@ -260,97 +323,20 @@ fn load_args(
     option("connections", scenario.connections.to_string());
     option("seconds", seconds.to_string());
     option("size", bench.size.data.to_string());
+    option("batch", bench.size.batch().to_string());
+    if scenario.tenants > 1 {
+        option("tenants", scenario.tenants.to_string());
+    }
     option("phase", phase.to_string());
     option("id-prefix", format!("p{phase}-"));
     match scenario.rate {
         Some(rate) => option("rate", rate.to_string()),
-        None => option("events", (bench.size.events / scenario.fan_out).max(1).to_string()),
+        None => option("events", bench.size.events.to_string()),
     }
     (args, Duration::from_secs_f64(seconds) + LOAD_GRACE)
 }
 
-impl Outcome {
-    fn new(
-        scenario: &Scenario,
-        before: &Usage,
-        after: &Usage,
-        load: LoadReport,
-        sink: SinkReport,
-        books: Books,
-    ) -> anyhow::Result<Self> {
-        let delivered = sink.unique();
-        let per_1000 = |cpu: f64| per(cpu * 1000.0, delivered);
-        let per_event = |bytes: u64| per(bytes as f64, load.acked);
-        let (used, then) = (&after.deployment, &before.deployment);
-        let redis = before.redis.as_ref().zip(after.redis.as_ref());
-        let load_cpu = Duration::from_secs_f64(load.cpu_seconds);
-        Ok(Self {
-            scenario: scenario.key,
-            round: 0,
-            expected: load.acked * scenario.fan_out,
-            delivered,
-            per_second: crate::per_second(delivered, sink.last.since(load.start)),
-            ceiling: 0.0,
-            ratio: 0.0,
-            cpu: Cpu {
-                load: per_1000(load.cpu_seconds),
-                server: per_1000((used.server - then.server).as_secs_f64()),
-                redis: per_1000((used.redis - then.redis).as_secs_f64()),
-                sink: per_1000((after.sink - before.sink).as_secs_f64()),
-            },
-            others: after.others_since(before, load_cpu)?,
-            stored_per_event: per_event(used.stored.saturating_sub(then.stored)),
-            written_per_event: per_event(used.written.saturating_sub(then.written)),
-            peak_memory: 0,
-            redis: redis.map(|(before, after)| RedisCost::between(before, after, load.acked)),
-            load,
-            sink,
-            hanging: None,
-            books,
-            faults: Vec::new(),
-        })
-    }
-
-    /// Says which round this was, and what the ceiling was meanwhile.
-    pub fn set_ceiling(&mut self, round: u32, ceiling: f64) {
-        self.round = round;
-        self.ceiling = ceiling;
-        self.ratio = if ceiling > 0.0 { self.per_second / ceiling } else { 0.0 };
-    }
-
-    /// Whatever did not go as it should.
-    fn check(&mut self, warm_up: u64, scenario: &Scenario) {
-        let mut faults =
-            self.books.faults(warm_up + self.load.acked, scenario.fan_out, scenario.hanging);
-        if self.delivered != self.expected {
-            faults.push(format!("{} of {} deliveries arrived", self.delivered, self.expected));
-        }
-        if self.load.acked == 0 {
-            faults.push("nothing was acknowledged".to_owned());
-        }
-        for (error, count) in &self.load.errors {
-            faults.push(format!("{count} events not published: {error}"));
-        }
-        self.faults = faults;
-    }
-
-    /// The outcome in a line.
-    pub fn line(&self) -> String {
-        format!(
-            "{:.0} deliveries/s, {:.1} % of {:.0}; received p50 {:.1} ms, p99 {:.1} ms; \
-             server {:.3} CPU s per 1,000; others took {:.0} %{}",
-            self.per_second,
-            self.ratio * 100.0,
-            self.ceiling,
-            self.sink.latency.p50_us / 1000.0,
-            self.sink.latency.p99_us / 1000.0,
-            self.cpu.server,
-            self.others * 100.0,
-            if self.faults.is_empty() { "" } else { "; FAULTY" },
-        )
-    }
-}
-
-fn per(amount: f64, count: u64) -> f64 {
+/// So much for each; nothing where there is none.
+pub fn per(amount: f64, count: u64) -> f64 {
     if count == 0 { 0.0 } else { amount / count as f64 }
 }

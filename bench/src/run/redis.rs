@@ -154,11 +154,13 @@ impl Info {
     }
 }
 
-/// What Redis spent on each event of a measurement.
+/// What Redis spent on each event of a measurement, and on each delivery where that is said.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RedisCost {
     /// CPU of the main thread, in microseconds: what limits it.
     pub main_us: f64,
+    /// The same on each delivery instead.
+    pub delivery_us: f64,
     /// CPU of the process, in microseconds: the thread that syncs the file included.
     pub process_us: f64,
     /// Commands, also those that scripts called.
@@ -185,8 +187,9 @@ pub struct RedisCost {
 }
 
 impl RedisCost {
-    /// What happened between two replies, per event.
-    pub fn between(before: &Info, after: &Info, events: u64) -> Self {
+    /// What happened between two replies, while so many events led to so many deliveries.
+    pub fn between(before: &Info, after: &Info, events: u64, deliveries: u64) -> Self {
+        let main_us = after.main_us - before.main_us;
         let share = |amount: f64| if events == 0 { 0.0 } else { amount / events as f64 };
         let grown = |of: fn(&Info) -> u64| share(of(after) as f64 - of(before) as f64);
         let by_command: BTreeMap<String, (f64, f64)> = after
@@ -201,7 +204,8 @@ impl RedisCost {
             .collect();
         let scripts = || ["evalsha", "eval"].iter().filter_map(|name| by_command.get(*name));
         Self {
-            main_us: share(after.main_us - before.main_us),
+            main_us: share(main_us),
+            delivery_us: if deliveries == 0 { 0.0 } else { main_us / deliveries as f64 },
             process_us: share(after.process_us - before.process_us),
             commands: grown(|info| info.commands),
             scripts: scripts().map(|(calls, _)| calls).sum(),
@@ -248,11 +252,12 @@ mod tests {
             .replace("main_thread:0.000200", "main_thread:0.000300")
             .replace("calls=2,usec=40", "calls=7,usec=140")
             .replace("used_memory:5000", "used_memory:6000");
-        let cost = RedisCost::between(&before, &Info::parse(&later).unwrap(), 10);
+        let cost = RedisCost::between(&before, &Info::parse(&later).unwrap(), 10, 50);
         assert!((cost.main_us - 10.0).abs() < 0.001, "{cost:?}");
+        assert!((cost.delivery_us - 2.0).abs() < 0.001, "{cost:?}");
         assert_eq!((cost.scripts, cost.scripts_us, cost.memory), (0.5, 10.0, 100.0));
         assert_eq!(cost.by_command.keys().collect::<Vec<_>>(), ["evalsha"]);
-        let none = RedisCost::between(&before, &before, 0);
+        let none = RedisCost::between(&before, &before, 0, 0);
         assert_eq!((none.main_us, none.commands), (0.0, 0.0));
     }
 

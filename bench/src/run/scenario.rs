@@ -1,11 +1,20 @@
 //! What is measured.
 
+mod all;
+
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
 
 use super::RunArgs;
 use crate::load::{Ids, Mode};
+
+pub use all::ALL;
+
+/// Attempts that are in flight at most to one subscription, as every scenario leaves it.
+const SLOTS: u32 = 64;
+/// The most data in a call in batch mode: half of what a server takes.
+const BATCH_BYTES: u32 = 2 * 1024 * 1024;
 
 /// One way to publish and to receive.
 #[derive(Clone, Debug)]
@@ -22,8 +31,19 @@ pub struct Scenario {
     pub connections: u16,
     /// Events per second; flat out when absent.
     pub rate: Option<u32>,
+    /// Deliveries of a scenario without a rate, in percent of --events.
+    pub share: u64,
+    /// Bytes of data of each event; as --size says when absent.
+    pub data: Option<u32>,
+    /// Tenants, which events go round; each has the same subscriptions.
+    pub tenants: u16,
     /// Subscriptions that match each event.
     pub fan_out: u64,
+    /// How their receivers are.
+    pub receiver: Receiver,
+    /// Whether connections are opened and lanes grown before. If not, the subscriptions are a
+    /// second old when the first event comes.
+    pub warm_up: bool,
     /// Beside them, one whose receiver never answers.
     pub hanging: bool,
     /// Who names the events.
@@ -48,6 +68,34 @@ pub enum Store {
         /// Nodes; publishers are spread over them.
         nodes: u16,
     },
+}
+
+/// How receivers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Milliseconds from a request to its answer.
+    pub delay_ms: u16,
+    /// Hosts that subscriptions are spread over; connections are kept for each.
+    pub hosts: u8,
+    /// What they answer.
+    pub answers: Answers,
+    /// Whether they want https.
+    pub tls: bool,
+}
+
+/// What receivers answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// 200.
+    Good,
+    /// 500 to the first request with each tenth event, else 200; what failed is due a second later.
+    Retried,
+    /// 503 until all events are matched and wait, then 200; what failed is due a second later.
+    ///
+    /// Measured is the backlog: deliveries per second from the moment that the receiver is up until
+    /// the last one arrives, and what was used from that moment on. The second between two attempts
+    /// does not hold that up where there is more to deliver than a second's worth.
+    Down,
 }
 
 /// What the server tells a collector, which runs on the same cores.
@@ -84,7 +132,7 @@ pub enum StoreKind {
 pub struct Size {
     /// Times that everything is measured.
     pub rounds: u32,
-    /// Events of a flat-out scenario, over all its subscriptions.
+    /// Deliveries of a flat-out scenario whose share is 100 %.
     pub events: u64,
     /// Seconds of a scenario with a rate.
     pub seconds: f64,
@@ -95,151 +143,6 @@ pub struct Size {
     /// Bytes of data of each event.
     pub data: u32,
 }
-
-/// A starting point for the table below: flat out in batches to one subscription.
-const BASE: Scenario = Scenario {
-    key: "",
-    title: "",
-    mode: Mode::Batch,
-    concurrency: 4,
-    connections: 1,
-    rate: None,
-    fan_out: 1,
-    hanging: false,
-    ids: Ids::Given,
-    store: Store::Embedded(&[]),
-    telemetry: Telemetry::Off,
-    optional: false,
-};
-/// The same while a collector is told of it.
-const TOLD: Scenario = Scenario { telemetry: Telemetry::Sampled, optional: true, ..BASE };
-/// The same over Redis, which syncs every second, and one node.
-const REDIS: Scenario =
-    Scenario { store: Store::Redis { sync: Sync::EverySecond, nodes: 1 }, ..BASE };
-/// Over Redis that syncs before each reply.
-const ALWAYS: Scenario = Scenario { store: Store::Redis { sync: Sync::Always, nodes: 1 }, ..BASE };
-/// One event a call, from many callers.
-const UNARY: Scenario = Scenario { mode: Mode::Unary, concurrency: 64, connections: 4, ..BASE };
-/// A few events a second, so that only waiting counts.
-const FEW: Scenario = Scenario { rate: Some(200), connections: 1, ..UNARY };
-
-/// All scenarios, in the order in which they are measured.
-pub const ALL: &[Scenario] = &[
-    Scenario { key: "batch", title: "batches of 100, 4 callers", ..BASE },
-    Scenario {
-        key: "stream",
-        title: "2 streams",
-        mode: Mode::Stream,
-        concurrency: 2,
-        connections: 2,
-        ..BASE
-    },
-    Scenario { key: "unary", title: "unary, 64 callers", ..UNARY },
-    Scenario { key: "fan-out", title: "fan-out 1→10, batches", fan_out: 10, ..BASE },
-    Scenario { key: "rate", title: "1,000 events/s, unary", rate: Some(1000), ..UNARY },
-    Scenario { key: "alone", title: "200 events/s, healthy receiver alone", ..FEW },
-    Scenario {
-        key: "beside",
-        title: "200 events/s, beside one that never answers",
-        hanging: true,
-        ..FEW
-    },
-    Scenario {
-        key: "unsynced",
-        title: "batches of 100, durability `memory`",
-        store: Store::Embedded(&["--durability", "memory"]),
-        optional: true,
-        ..BASE
-    },
-    Scenario {
-        key: "memory",
-        title: "batches of 100, store in memory",
-        store: Store::Embedded(&["--in-memory"]),
-        optional: true,
-        ..BASE
-    },
-    Scenario { key: "batch-told", title: "batches, telemetry at 1 %", ..TOLD },
-    Scenario {
-        key: "batch-told-all",
-        title: "batches, telemetry at 1 % and every attempt",
-        telemetry: Telemetry::Attempts,
-        ..TOLD
-    },
-    Scenario {
-        key: "unary-told",
-        title: "unary, telemetry at 1 %",
-        telemetry: Telemetry::Sampled,
-        optional: true,
-        ..UNARY
-    },
-    Scenario { key: "redis-batch", title: "Redis: batches of 100, 4 callers", ..REDIS },
-    Scenario {
-        key: "redis-assigned",
-        title: "Redis: the same, ids assigned",
-        ids: Ids::Assigned,
-        ..REDIS
-    },
-    Scenario {
-        key: "redis-stream",
-        title: "Redis: 2 streams",
-        mode: Mode::Stream,
-        concurrency: 2,
-        connections: 2,
-        ..REDIS
-    },
-    Scenario { key: "redis-unary", title: "Redis: unary, 64 callers", store: REDIS.store, ..UNARY },
-    Scenario {
-        key: "redis-fan-out", title: "Redis: fan-out 1→10, batches", fan_out: 10, ..REDIS
-    },
-    Scenario {
-        key: "redis-two-nodes",
-        title: "Redis: two nodes, batches of 100, 4 callers",
-        store: Store::Redis { sync: Sync::EverySecond, nodes: 2 },
-        connections: 2,
-        ..REDIS
-    },
-    Scenario {
-        key: "redis-rate",
-        title: "Redis: 1,000 events/s, unary",
-        rate: Some(1000),
-        store: REDIS.store,
-        ..UNARY
-    },
-    Scenario {
-        key: "redis-alone",
-        title: "Redis: 200 events/s, healthy receiver alone",
-        store: REDIS.store,
-        ..FEW
-    },
-    Scenario {
-        key: "redis-beside",
-        title: "Redis: 200 events/s, beside one that never answers",
-        hanging: true,
-        store: REDIS.store,
-        ..FEW
-    },
-    Scenario { key: "redis-always", title: "Redis `always`: batches of 100, 4 callers", ..ALWAYS },
-    Scenario {
-        key: "redis-always-unary",
-        title: "Redis `always`: unary, 64 callers",
-        store: ALWAYS.store,
-        ..UNARY
-    },
-    Scenario {
-        key: "redis-always-two-nodes",
-        title: "Redis `always`: two nodes, batches of 100, 4 callers",
-        store: Store::Redis { sync: Sync::Always, nodes: 2 },
-        connections: 2,
-        ..ALWAYS
-    },
-    Scenario {
-        key: "redis-always-rate",
-        title: "Redis `always`: 1,000 events/s, unary",
-        rate: Some(1000),
-        store: ALWAYS.store,
-        ..UNARY
-    },
-];
 
 impl Size {
     /// As much as the arguments say.
@@ -269,6 +172,64 @@ impl Size {
             ..usual
         }
     }
+}
+
+impl Scenario {
+    /// How much of this one is measured.
+    pub fn size(&self, size: &Size) -> Size {
+        // Lanes grow with each answer, so a few events for each are enough.
+        let warm_up = (size.warm_up / self.fan_out).max(size.warm_up / 10);
+        Size {
+            events: (size.events * self.share / 100 / self.fan_out).max(1),
+            warm_up: (warm_up * self.share.clamp(10, 100) / 100).max(1),
+            data: self.data.unwrap_or(size.data),
+            ..*size
+        }
+    }
+
+    /// Route of a tenant's subscription at the sink: no two of one tenant have the same, so that no
+    /// event comes to a route twice.
+    pub fn route(&self, tenant: u16, subscription: u64) -> u64 {
+        (u64::from(tenant) * self.fan_out + subscription)
+            % self.fan_out.max(self.receiver.hosts.into())
+    }
+
+    /// The host that a route is on, counted from the sink's first.
+    pub fn host(&self, route: u64) -> u8 {
+        u8::try_from(route % u64::from(self.receiver.hosts)).unwrap_or(0)
+    }
+
+    /// Deliveries per second that its slots allow, where receivers take their time.
+    pub fn slots_allow(&self) -> Option<f64> {
+        let lanes = u64::from(self.tenants) * self.fan_out;
+        let slots = f64::from(SLOTS) * lanes as f64;
+        (self.receiver.delay_ms > 0).then(|| slots * 1000.0 / f64::from(self.receiver.delay_ms))
+    }
+
+    /// Whether its deliveries are tried again by a schedule of the benchmark's own.
+    pub fn retries(&self) -> bool {
+        match self.receiver.answers {
+            Answers::Good => false,
+            Answers::Retried | Answers::Down => true,
+        }
+    }
+}
+
+impl Answers {
+    /// The first request with each event whose number this divides is refused under `Retried`.
+    pub const REFUSE_EVERY: u64 = 10;
+}
+
+impl Size {
+    /// Events of this size in a call in batch mode.
+    pub fn batch(&self) -> u32 {
+        (BATCH_BYTES / self.data.max(1)).clamp(1, 100)
+    }
+}
+
+impl Receiver {
+    /// At once, with 200, in clear.
+    pub const FAST: Self = Self { delay_ms: 0, hosts: 1, answers: Answers::Good, tls: false };
 }
 
 impl Store {

@@ -4,35 +4,49 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use pregon_proto::v1::contract_service_client::ContractServiceClient;
 use pregon_proto::v1::delivery_service_client::DeliveryServiceClient;
 use pregon_proto::v1::event_type_service_client::EventTypeServiceClient;
 use pregon_proto::v1::node_service_client::NodeServiceClient;
 use pregon_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use pregon_proto::v1::tenant_service_client::TenantServiceClient;
 use pregon_proto::v1::{
-    CreateEventTypeRequest, CreateSubscriptionRequest, CreateTenantRequest, EventType,
-    GetReconciliationReportRequest, PauseSubscriptionRequest, Subscription, Tenant,
-    WaitForRevisionRequest,
+    Contract, CreateContractRequest, CreateEventTypeRequest, CreateSubscriptionRequest,
+    CreateTenantRequest, EventType, GetReconciliationReportRequest, PauseSubscriptionRequest,
+    Subscription, Tenant, WaitForRevisionRequest,
 };
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
-/// The tenant of all events.
-const TENANT: &str = "bench";
+use crate::load;
+
+/// The contract of subscriptions for which nothing else is said.
+pub const CONTRACT: &str = "contracts/standard_webhooks";
+/// The one that tries again every second, and else says what the other says.
+const RETRIES: &str = "bench_retries";
+/// What is sent under it, and when again.
+const RETRIES_DOCUMENT: &str = include_str!("retries.yaml");
 /// The type of all events.
 const EVENT_TYPE: &str = "bench.event";
 /// How long the last deliveries may take to be settled after they were received.
 const SETTLE_TIME: Duration = Duration::from_secs(30);
+/// How long it may take until a receiver that is down has refused, or made wait, all there is.
+const WAIT_TIME: Duration = Duration::from_secs(120);
+/// How often it is looked whether that is so.
+const WAIT_LOOK: Duration = Duration::from_millis(250);
 
 /// The last result is written down within this time after its delivery: usually 5 ms.
 const FLUSH_TIME: Duration = Duration::from_millis(100);
 
-/// The server's management API.
+/// The server's management API, and the tenants whose events are published.
 #[derive(Clone, Debug)]
-pub struct Server(Channel);
+pub struct Server {
+    channel: Channel,
+    tenants: Vec<String>,
+}
 
-/// The counts of a reconciliation report.
+/// The counts of the tenants' reconciliation reports.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Books {
     /// Events accepted.
@@ -62,24 +76,27 @@ impl Server {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn connect(address: SocketAddr, tenants: u16) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        Ok(Self(endpoint.connect().await.context("cannot reach the server")?))
+        let channel = endpoint.connect().await.context("cannot reach the server")?;
+        Ok(Self { channel, tenants: load::tenants(load::TENANT, tenants) })
     }
 
-    /// Creates the tenant and the event type.
+    /// Creates the tenants and the event type.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn create_tenant(&self) -> anyhow::Result<()> {
-        let mut tenants = TenantServiceClient::new(self.0.clone());
-        let request = CreateTenantRequest {
-            tenant_id: TENANT.to_owned(),
-            tenant: Some(Tenant::default()),
-            ..CreateTenantRequest::default()
-        };
-        tenants.create_tenant(request).await.context("CreateTenant")?;
-        let mut types = EventTypeServiceClient::new(self.0.clone());
+    pub async fn create_tenants(&self) -> anyhow::Result<()> {
+        let mut tenants = TenantServiceClient::new(self.channel.clone());
+        for name in &self.tenants {
+            let request = CreateTenantRequest {
+                tenant_id: name.trim_start_matches("tenants/").to_owned(),
+                tenant: Some(Tenant::default()),
+                ..CreateTenantRequest::default()
+            };
+            tenants.create_tenant(request).await.context("CreateTenant")?;
+        }
+        let mut types = EventTypeServiceClient::new(self.channel.clone());
         let request = CreateEventTypeRequest {
             event_type_id: EVENT_TYPE.to_owned(),
             event_type: Some(EventType::default()),
@@ -89,19 +106,46 @@ impl Server {
         Ok(())
     }
 
-    /// Creates a subscription for each URL and waits until they are served. Returns their names.
+    /// Creates the contract under which is tried again every second. Returns its name.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_contract(&self) -> anyhow::Result<String> {
+        let mut contracts = ContractServiceClient::new(self.channel.clone());
+        let request = CreateContractRequest {
+            contract_id: RETRIES.to_owned(),
+            contract: Some(Contract {
+                document: RETRIES_DOCUMENT.to_owned(),
+                ..Contract::default()
+            }),
+            ..CreateContractRequest::default()
+        };
+        contracts.create_contract(request).await.context("CreateContract")?;
+        Ok(format!("contracts/{RETRIES}"))
+    }
+
+    /// Creates a subscription for each URL that `urls` has for the tenant of that number, and waits
+    /// until they are served. Returns their names.
     ///
     /// # Errors
     /// When the server refuses, or no node serves them.
-    pub async fn subscribe(&self, urls: &[String]) -> anyhow::Result<Vec<String>> {
-        let mut subscriptions = SubscriptionServiceClient::new(self.0.clone());
+    pub async fn subscribe(
+        &self,
+        contract: &str,
+        urls: impl Fn(usize) -> Vec<String>,
+    ) -> anyhow::Result<Vec<String>> {
+        let mut subscriptions = SubscriptionServiceClient::new(self.channel.clone());
         let (mut revision, mut names) = (0, Vec::new());
-        for url in urls {
+        let tenants = self.tenants.iter().enumerate();
+        for (tenant, url) in
+            tenants.flat_map(|(number, name)| urls(number).into_iter().map(move |url| (name, url)))
+        {
             let request = CreateSubscriptionRequest {
-                parent: format!("tenants/{TENANT}"),
+                parent: tenant.clone(),
                 subscription: Some(Subscription {
-                    url: url.clone(),
+                    url,
                     event_types: vec![EVENT_TYPE.to_owned()],
+                    contract: contract.to_owned(),
                     ..Subscription::default()
                 }),
                 ..CreateSubscriptionRequest::default()
@@ -120,7 +164,7 @@ impl Server {
     /// # Errors
     /// When the server refuses, or no node knows it in time.
     pub async fn pause(&self, names: &[String]) -> anyhow::Result<()> {
-        let mut subscriptions = SubscriptionServiceClient::new(self.0.clone());
+        let mut subscriptions = SubscriptionServiceClient::new(self.channel.clone());
         let mut revision = 0;
         for name in names {
             let request = PauseSubscriptionRequest { name: name.clone(), validate_only: false };
@@ -131,7 +175,7 @@ impl Server {
     }
 
     async fn served(&self, revision: i64) -> anyhow::Result<()> {
-        let mut nodes = NodeServiceClient::new(self.0.clone());
+        let mut nodes = NodeServiceClient::new(self.channel.clone());
         let request = WaitForRevisionRequest { revision, timeout: None };
         let answer = nodes.wait_for_revision(request).await.context("WaitForRevision")?;
         ensure!(answer.get_ref().served, "no node serves revision {revision}");
@@ -153,22 +197,58 @@ impl Server {
         loop {
             sleep(FLUSH_TIME).await;
             let seen = look().await?;
-            let books = self.report().await?;
-            let settled = books.awaiting_match == 0 && (books.pending == 0 || may_remain);
-            if settled || Instant::now() > until {
+            let late = Instant::now() > until;
+            if let Some(books) = self.settled(may_remain, late).await? {
                 return Ok((books, seen));
             }
         }
     }
 
-    /// The server's books as they are.
+    /// The books of all tenants, unless those of one are not settled: most need not be read then.
+    /// `anyway`: as they are.
+    async fn settled(&self, may_remain: bool, anyway: bool) -> anyhow::Result<Option<Books>> {
+        let mut all = Books::default();
+        for tenant in &self.tenants {
+            let books = self.report_of(tenant).await?;
+            let settled = books.awaiting_match == 0 && (books.pending == 0 || may_remain);
+            if !settled && !anyway {
+                return Ok(None);
+            }
+            all.add(&books);
+        }
+        Ok(Some(all))
+    }
+
+    /// Waits until every event is matched and so many deliveries wait, but not for ever; how many do.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn waiting(&self, deliveries: u64) -> anyhow::Result<u64> {
+        let until = Instant::now() + WAIT_TIME;
+        loop {
+            let books = self.report().await?;
+            let pending = u64::try_from(books.pending).unwrap_or(0);
+            let all = books.awaiting_match == 0 && pending >= deliveries;
+            if all || Instant::now() > until {
+                return Ok(pending);
+            }
+            sleep(WAIT_LOOK).await;
+        }
+    }
+
+    /// The books of all tenants as they are.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn report(&self) -> anyhow::Result<Books> {
-        let mut deliveries = DeliveryServiceClient::new(self.0.clone());
+        let books = self.settled(true, true).await?;
+        Ok(books.unwrap_or_default())
+    }
+
+    async fn report_of(&self, tenant: &str) -> anyhow::Result<Books> {
+        let mut deliveries = DeliveryServiceClient::new(self.channel.clone());
         let request = GetReconciliationReportRequest {
-            parent: format!("tenants/{TENANT}"),
+            parent: tenant.to_owned(),
             ..GetReconciliationReportRequest::default()
         };
         let answer = deliveries.get_reconciliation_report(request).await;
@@ -191,6 +271,20 @@ impl Server {
 }
 
 impl Books {
+    /// Adds another tenant's.
+    fn add(&mut self, other: &Books) {
+        self.accepted += other.accepted;
+        self.matched += other.matched;
+        self.unmatched += other.unmatched;
+        self.awaiting_match += other.awaiting_match;
+        self.created += other.created;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.pending += other.pending;
+        self.orphans += other.orphans;
+    }
+
     /// What does not add up, when `events` were acknowledged and each had `fan_out` deliveries
     /// that all succeed, and `remain` says whether others may be pending beside them.
     pub fn faults(&self, events: u64, fan_out: u64, remain: bool) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use crate::direct::connect;
@@ -33,6 +33,14 @@ pub async fn stats(sink: SocketAddr) -> anyhow::Result<SinkReport> {
 /// When it does not answer.
 pub async fn reset(sink: SocketAddr, phase: u64) -> anyhow::Result<()> {
     ask(sink, Method::POST, &format!("/reset?phase={phase}")).await.map(drop)
+}
+
+/// Makes a sink answer with another status from now on.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn turn_to(sink: SocketAddr, status: StatusCode) -> anyhow::Result<()> {
+    ask(sink, Method::POST, &format!("/answer?status={}", status.as_u16())).await.map(drop)
 }
 
 /// Waits until a sink has received so many different events, or gets nothing new any more.

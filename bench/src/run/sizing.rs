@@ -14,7 +14,7 @@ use super::child::{self, Part};
 use super::deployment::Deployment;
 use super::measure::Bench;
 use super::scenario::{Store, Sync, Telemetry};
-use super::setup::{Books, Server};
+use super::setup::{self, Books, Server};
 use super::sink_client;
 use crate::load::{Ids, LoadReport};
 
@@ -110,9 +110,10 @@ impl Case {
         let store = Store::Redis { sync: Sync::EverySecond, nodes: 1 };
         let deployment = Deployment::start(bench, store, Telemetry::Off, node_args).await?;
         let redis = deployment.redis.as_ref().context("a deployment without Redis")?;
-        let api = Server::connect(deployment.api).await?;
-        api.create_tenant().await?;
-        let names = api.subscribe(&[format!("http://{}/r/0", sink.address)]).await?;
+        let api = Server::connect(deployment.api, 1).await?;
+        api.create_tenants().await?;
+        let url = format!("http://{}/r/0", sink.address);
+        let names = api.subscribe(setup::CONTRACT, |_| vec![url.clone()]).await?;
         match self.state {
             State::Paused => api.pause(&names).await?,
             // The one attempt is taken before anything is counted.
@@ -139,11 +140,12 @@ impl Case {
         let books = self.arrive(&api, expected).await?;
         sleep(CALM_TIME).await;
         let after = redis.info().await?.memory;
+        let requests = sink_client::stats(sink.address).await?;
         let mut sizing = Sizing {
             title: self.title,
             events: load.acked,
             bytes: (after as f64 - before as f64) / load.acked.max(1) as f64,
-            attempts: sink_client::stats(sink.address).await?.received,
+            attempts: requests.received + requests.refused,
             faults: Vec::new(),
         };
         if load.acked != events || self.there(&books) != expected {

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::Report;
-use super::measure::{Ceiling, Outcome};
+use super::measure::Ceiling;
+use super::outcome::Outcome;
 use super::scenario;
 
 /// The table with the facts about the machine above it, each figure the median over the rounds.
@@ -15,9 +16,9 @@ pub fn markdown(report: &Report) -> String {
     out.push_str(
         "| scenario | events/s published | deliveries/s | of the ceiling | ack p50 / p99 | \
          received p50 / p99 | CPU s per 1,000: load / server / sink | stored / written B per event \
-         | server memory | others' CPU |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+         | written B per delivery | server memory | others' CPU |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
-    out.push_str(&ceiling_row(&report.ceilings));
+    out.push_str(&ceiling_rows(&report.ceilings, report.size));
     for scenario in scenario::ALL {
         let rounds: Vec<&Outcome> =
             report.outcomes.iter().filter(|outcome| outcome.scenario == scenario.key).collect();
@@ -32,6 +33,8 @@ pub fn markdown(report: &Report) -> String {
             let _ = writeln!(out, "\nIsolation, {store}: {isolation}");
         }
     }
+    out.push_str(&slots(&report.outcomes));
+    out.push_str(&backlogs(&report.outcomes));
     out.push_str(&compared(&report.outcomes, &report.against));
     out.push_str(&redis::costs(&report.outcomes));
     out.push_str(&redis::sizings(&report.sizings, report.size));
@@ -65,10 +68,26 @@ fn facts(report: &Report) -> String {
     out
 }
 
-fn ceiling_row(ceilings: &[Ceiling]) -> String {
-    let figure = |of: fn(&Ceiling) -> f64| median(ceilings.iter().map(of));
+/// A row for each size of data: first that of most events.
+fn ceiling_rows(ceilings: &[Ceiling], usual: u32) -> String {
+    let mut sizes: Vec<u32> = ceilings.iter().map(|ceiling| ceiling.data).collect();
+    sizes.sort_unstable_by_key(|size| (*size != usual, *size));
+    sizes.dedup();
+    let rows = sizes.into_iter().map(|size| {
+        let of_size: Vec<&Ceiling> = ceilings.iter().filter(|it| it.data == size).collect();
+        let title = match size == usual {
+            true => "ceiling: straight to the sink".to_owned(),
+            false => format!("ceiling with {} B of data", count(size.into())),
+        };
+        ceiling_row(&title, &of_size)
+    });
+    rows.collect()
+}
+
+fn ceiling_row(title: &str, ceilings: &[&Ceiling]) -> String {
+    let figure = |of: fn(&Ceiling) -> f64| median(ceilings.iter().map(|ceiling| of(ceiling)));
     format!(
-        "| ceiling: straight to the sink | | {} | 100 % | | {} / {} ms | {:.4} / – / {:.4} | | | {:.0} % |\n",
+        "| {title} | | {} | 100 % | | {} / {} ms | {:.4} / – / {:.4} | | | | {:.0} % |\n",
         count(figure(|ceiling| ceiling.per_second)),
         ms(figure(|ceiling| ceiling.latency.p50_us)),
         ms(figure(|ceiling| ceiling.latency.p99_us)),
@@ -88,7 +107,7 @@ fn row(title: &str, rounds: &[&Outcome]) -> String {
     };
     format!(
         "| {title} | {} | {} | {:.1} %{spread} | {} / {} ms | {} / {} ms | {:.4} / {:.4} / {:.4} \
-         | {} / {} | {:.0} MiB | {:.0} % |\n",
+         | {} / {} | {} | {:.0} MiB | {:.0} % |\n",
         count(figure(|outcome| outcome.load.acks_per_second)),
         count(figure(|outcome| outcome.per_second)),
         median(ratios()),
@@ -101,9 +120,54 @@ fn row(title: &str, rounds: &[&Outcome]) -> String {
         figure(|outcome| outcome.cpu.sink),
         count(figure(|outcome| outcome.stored_per_event)),
         count(figure(|outcome| outcome.written_per_event)),
+        count(figure(|outcome| outcome.written_per_delivery)),
         figure(|outcome| outcome.peak_memory as f64 / f64::from(1 << 20)),
         figure(|outcome| outcome.others) * 100.0,
     )
+}
+
+/// How much of what the slots of their lanes allow scenarios reached whose receivers take their
+/// time. Nothing where that is far above the ceiling.
+fn slots(outcomes: &[Outcome]) -> String {
+    let mut out = String::new();
+    for scenario in scenario::ALL {
+        let rounds = outcomes.iter().filter(|outcome| outcome.scenario == scenario.key);
+        let rounds: Vec<&Outcome> = rounds.collect();
+        let (Some(allowed), false) = (scenario.slots_allow(), rounds.is_empty()) else { continue };
+        if allowed > median(rounds.iter().map(|outcome| outcome.ceiling)) {
+            continue;
+        }
+        let share = median(rounds.iter().filter_map(|outcome| outcome.of_slots));
+        let (title, allowed) = (scenario.title, count(allowed));
+        let _ = writeln!(
+            out,
+            "\n{title}: {:.1} % of the {allowed}/s that its slots allow.",
+            share * 100.0
+        );
+    }
+    out
+}
+
+/// What the figures of scenarios mean whose receiver was down.
+fn backlogs(outcomes: &[Outcome]) -> String {
+    let mut out = String::new();
+    for scenario in scenario::ALL {
+        let rounds = outcomes.iter().filter(|outcome| outcome.scenario == scenario.key);
+        let rounds: Vec<&Outcome> = rounds.filter(|outcome| outcome.waiting.is_some()).collect();
+        if rounds.is_empty() {
+            continue;
+        }
+        let figure = |of: fn(&Outcome) -> f64| median(rounds.iter().map(|outcome| of(outcome)));
+        let _ = writeln!(
+            out,
+            "\n{}: all figures but those of publishing and memory are from the moment that the \
+             receiver was up again; {} deliveries waited then, after {} refused attempts.",
+            scenario.title,
+            count(figure(|outcome| outcome.waiting.unwrap_or(0) as f64)),
+            count(figure(|outcome| outcome.sink.refused as f64)),
+        );
+    }
+    out
 }
 
 /// How this build compares to the other: ratios of medians, and of each round's share of the ceiling
@@ -121,22 +185,26 @@ fn compared(these: &[Outcome], others: &[Outcome]) -> String {
         if out.is_empty() {
             out.push_str(
                 "\nThis build over the other, by turns:\n\n| scenario | deliveries/s | share of the \
-                 ceiling | server's CPU | received p50 | received p99 | server memory |\n\
-                 |---|--:|--:|--:|--:|--:|--:|\n",
+                 ceiling | server's CPU | Redis's CPU | written B per delivery | received p50 | \
+                 received p99 | server memory |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             );
         }
         let ratio =
             |of: fn(&Outcome) -> f64| median(these.iter().map(of)) / median(others.iter().map(of));
+        let redis = ratio(|it| it.redis.as_ref().map_or(f64::NAN, |redis| redis.delivery_us));
+        let redis = if redis.is_nan() { String::new() } else { format!("{redis:.3}") };
         let rounds = these.iter().zip(&others).map(|(this, other)| this.ratio / other.ratio);
         let (least, most) =
             rounds.fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
         let _ = writeln!(
             out,
-            "| {} | {:.3} | {:.3} ({least:.2}–{most:.2}) | {:.3} | {:.2} | {:.2} | {:.2} |",
+            "| {} | {:.3} | {:.3} ({least:.2}–{most:.2}) | {:.3} | {redis} | {:.2} | {:.2} | {:.2} | \
+             {:.2} |",
             scenario.title,
             ratio(|it| it.per_second),
             ratio(|it| it.ratio),
             ratio(|it| it.cpu.server),
+            ratio(|it| it.written_per_delivery),
             ratio(|it| it.sink.latency.p50_us),
             ratio(|it| it.sink.latency.p99_us),
             ratio(|it| it.peak_memory as f64),

@@ -1,6 +1,8 @@
 //! What a run makes of its figures.
 
-use super::scenario::StoreKind;
+use std::collections::BTreeSet;
+
+use super::scenario::{Receiver, Scenario, Size, StoreKind};
 use super::setup::Books;
 use super::sizing::Sizing;
 use super::table::redis::{sizings, small};
@@ -35,7 +37,7 @@ fn memory_is_told_beside_the_data_and_not_at_all_when_it_was_not_measured() {
 
 #[test]
 fn scenarios_have_keys_of_their_own_and_optional_ones_must_be_named() {
-    let keys: std::collections::BTreeSet<_> = scenario::ALL.iter().map(|one| one.key).collect();
+    let keys: BTreeSet<_> = scenario::ALL.iter().map(|one| one.key).collect();
     assert_eq!(keys.len(), scenario::ALL.len());
     let (chosen, sizing) = wanted(&[], &[StoreKind::Embedded]).unwrap();
     assert!(!chosen.is_empty() && !sizing);
@@ -53,6 +55,63 @@ fn a_store_chooses_its_scenarios_and_a_name_chooses_whatever_the_store() {
     let only = ["redis-batch".to_owned(), sizing::KEY.to_owned()];
     let (chosen, sizing) = wanted(&only, &[StoreKind::Embedded]).unwrap();
     assert!(sizing && chosen.len() == 1);
+}
+
+#[test]
+fn every_kind_of_receiver_is_met_on_both_stores_and_by_the_same_load() {
+    let of = |key: &str| scenario::ALL.iter().find(|one| one.key == key).unwrap();
+    for one in scenario::ALL.iter().filter(|one| one.receiver != Receiver::FAST || !one.warm_up) {
+        let key = one.key.trim_start_matches("redis-");
+        let (here, there) = (of(key), of(&format!("redis-{key}")));
+        let load = |one: &Scenario| (one.share, one.data, one.tenants, one.fan_out, one.receiver);
+        assert_eq!(load(here), load(there), "{key}");
+        assert_eq!(format!("Redis: {}", here.title), there.title);
+    }
+}
+
+#[test]
+fn no_event_comes_to_a_route_twice_and_every_host_is_used() {
+    for one in scenario::ALL {
+        let mut hosts = BTreeSet::new();
+        for tenant in 0..one.tenants {
+            let routes: BTreeSet<_> = (0..one.fan_out).map(|it| one.route(tenant, it)).collect();
+            assert_eq!(routes.len() as u64, one.fan_out, "{}", one.key);
+            assert!(routes.last() < Some(&64), "{}: the sink has 64 routes", one.key);
+            hosts.extend(routes.into_iter().map(|route| one.host(route)));
+        }
+        assert_eq!(hosts.len(), usize::from(one.receiver.hosts), "{}", one.key);
+    }
+}
+
+#[test]
+fn a_scenario_has_its_share_of_events_and_batches_that_a_server_takes() {
+    let size = Size {
+        rounds: 1,
+        events: 100_000,
+        seconds: 1.0,
+        ceiling_seconds: 1.0,
+        warm_up: 2000,
+        data: 500,
+    };
+    let of = |key: &str| scenario::ALL.iter().find(|one| one.key == key).unwrap().size(&size);
+    let events = |key: &str| (of(key).events, of(key).warm_up);
+    assert_eq!(events("batch"), (100_000, 2000));
+    assert_eq!(events("fan-out"), (10_000, 200));
+    assert_eq!(events("cold").0, 40_000);
+    assert_eq!(events("slow-20ms").0, 20_000);
+    assert_eq!(events("fan-out-50"), (2000, 200));
+    for one in scenario::ALL {
+        let size = one.size(&size);
+        assert!(size.batch() * size.data <= 3 * 1024 * 1024 && size.batch() > 0, "{}", one.key);
+    }
+}
+
+#[test]
+fn slots_allow_what_a_receiver_that_takes_its_time_leaves() {
+    let of = |key: &str| scenario::ALL.iter().find(|one| one.key == key).unwrap().slots_allow();
+    assert_eq!(of("batch"), None);
+    assert_eq!(of("slow-20ms"), Some(3200.0));
+    assert_eq!(of("fan-out-50"), Some(64_000.0));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! HTTP/1.1 of the sink: connections within a bound, bodies within a bound.
+//!
+//! Where there is a certificate, https comes in by the same port: what begins a TLS handshake does
+//! not begin a request. Whoever reads the counts needs no certificate then.
 
 use std::convert::Infallible;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,71 +14,99 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::{Manner, Tally};
+use super::Sink;
+use super::tls::Tls;
 use crate::clock::Moment;
 use crate::stamp::{HEAD_LEN, Stamp};
 
 /// The longest body that is read, in bytes: four times the largest event.
 const MAX_BODY: usize = 1024 * 1024;
 
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 22;
+
 /// Accepts and serves connections; never returns.
-pub async fn accept(listener: TcpListener, tally: Tally, manner: Manner, connections: u16) {
+pub async fn accept(listener: TcpListener, sink: Arc<Sink>, tls: Option<Tls>, connections: u16) {
     let places = Arc::new(Semaphore::new(connections.into()));
     while let Ok(place) = places.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let tally = tally.clone();
+        let (sink, tls) = (sink.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(&tally, manner, request));
-            let served = http1::Builder::new()
-                .pipeline_flush(true)
-                .serve_connection(TokioIo::new(stream), service);
             // Whatever goes wrong is the sender's to notice.
-            let _ = served.await;
+            let _ = begin(stream, &sink, tls).await;
             drop(place);
         });
     }
 }
 
+async fn begin(stream: TcpStream, sink: &Sink, tls: Option<Tls>) -> anyhow::Result<()> {
+    let mut first = [0];
+    match tls {
+        Some(tls) if stream.peek(&mut first).await? == 1 && first == [HANDSHAKE] => {
+            serve(tls.accept(stream).await?, sink).await
+        }
+        Some(_) | None => serve(stream, sink).await,
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, sink: &Sink) -> anyhow::Result<()> {
+    let service = service_fn(|request| answer(sink, request));
+    let mut http = http1::Builder::new();
+    http.pipeline_flush(true);
+    Ok(http.serve_connection(TokioIo::new(stream), service).await?)
+}
+
 async fn answer(
-    tally: &Tally,
-    manner: Manner,
+    sink: &Sink,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path();
+    let (path, query) = (request.uri().path(), request.uri().query());
     if request.method() == Method::GET {
-        let stats = (path == "/stats").then(|| serde_json::to_vec(&tally.report()).ok());
+        let stats = (path == "/stats").then(|| serde_json::to_vec(&sink.tally.report()).ok());
         return Ok(match stats.flatten() {
             Some(stats) => Response::new(Full::from(stats)),
             None => empty(StatusCode::NOT_FOUND),
         });
     }
-    if path == "/reset" {
-        return Ok(reset(tally, request.uri().query()));
+    match path {
+        "/reset" => return Ok(told(value(query, "phase="), |phase| sink.tally.reset(phase))),
+        "/answer" => {
+            let status = value(query, "status=").and_then(|it| StatusCode::from_u16(it).ok());
+            return Ok(told(status, |status| sink.turn_to(status)));
+        }
+        _ => {}
     }
     let route = path.strip_prefix("/r/").and_then(|route| route.parse().ok()).unwrap_or(0);
     let Some((stamp, bytes)) = read(request.into_body()).await else {
         return Ok(empty(StatusCode::PAYLOAD_TOO_LARGE));
     };
-    tally.count(route, stamp, bytes, Moment::now());
-    if manner.hang {
+    let status = sink.status(route, stamp);
+    sink.tally.count(route, stamp, bytes, Moment::now(), status.is_success());
+    if sink.manner.hang {
         // hyper drops this when the sender hangs up.
         std::future::pending::<()>().await;
     }
-    if !manner.delay.is_zero() {
-        tokio::time::sleep(manner.delay).await;
+    if let Some(delay) = &sink.delay {
+        delay.wait().await;
     }
-    Ok(empty(manner.status))
+    Ok(empty(status))
 }
 
-fn reset(tally: &Tally, query: Option<&str>) -> Response<Full<Bytes>> {
-    let phase = query.and_then(|query| query.strip_prefix("phase=")?.parse().ok());
-    match phase {
-        Some(phase) => {
-            tally.reset(phase);
+/// What the query says after a name.
+fn value<T: FromStr>(query: Option<&str>, name: &str) -> Option<T> {
+    query?.strip_prefix(name)?.parse().ok()
+}
+
+/// Does what was asked for, if it could be read.
+fn told<T>(value: Option<T>, act: impl FnOnce(T)) -> Response<Full<Bytes>> {
+    match value {
+        Some(value) => {
+            act(value);
             empty(StatusCode::NO_CONTENT)
         }
         None => empty(StatusCode::BAD_REQUEST),

@@ -17,6 +17,7 @@ pub struct Tally(Arc<Counts>);
 struct Counts {
     phase: AtomicU64,
     stale: AtomicU64,
+    refused: AtomicU64,
     unstamped: AtomicU64,
     bytes: AtomicU64,
     first: AtomicU64,
@@ -30,17 +31,26 @@ struct Route {
     received: AtomicU64,
     repeats: AtomicU64,
     latency: Histogram,
-    /// One bit for each event number, set when it came.
-    seen: Vec<AtomicU64>,
+    /// The events that came and were acknowledged.
+    seen: Bits,
+    /// The events that came at all, where that is asked.
+    tried: Bits,
 }
+
+/// One bit for each event number.
+#[derive(Debug)]
+struct Bits(Vec<AtomicU64>);
 
 /// What a sink counted since it started or was reset.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SinkReport {
-    /// Requests with events of the expected phase.
+    /// Requests with events of the expected phase that were acknowledged, or never answered.
     pub received: u64,
     /// Those among them that had come before.
     pub repeats: u64,
+    /// Requests with events of the expected phase that were refused.
+    #[serde(default)]
+    pub refused: u64,
     /// Requests with events of another phase.
     pub stale: u64,
     /// Requests in which no stamp was found.
@@ -62,7 +72,7 @@ pub struct SinkReport {
 pub struct RouteReport {
     /// Number of the route.
     pub route: usize,
-    /// Requests with events of the expected phase.
+    /// Requests with events of the expected phase that were acknowledged, or never answered.
     pub received: u64,
     /// Those among them that had come before.
     pub repeats: u64,
@@ -78,11 +88,13 @@ impl Tally {
             received: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
             latency: Histogram::default(),
-            seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            seen: Bits::new(words),
+            tried: Bits::new(words),
         };
         Self(Arc::new(Counts {
             phase: AtomicU64::new(phase),
             stale: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             unstamped: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             first: AtomicU64::new(0),
@@ -91,22 +103,26 @@ impl Tally {
         }))
     }
 
-    /// Counts one request.
-    pub fn count(&self, route: usize, stamp: Option<Stamp>, bytes: u64, now: Moment) {
+    /// Counts one request, which is acknowledged or refused.
+    pub fn count(&self, route: usize, stamp: Option<Stamp>, bytes: u64, now: Moment, good: bool) {
         let counts = &*self.0;
         counts.bytes.fetch_add(bytes, Relaxed);
         let Some(stamp) = stamp else {
             counts.unstamped.fetch_add(1, Relaxed);
             return;
         };
-        let route = counts.routes.get(route).or(counts.routes.first());
-        let Some(route) = route.filter(|_| stamp.phase == counts.phase.load(Relaxed)) else {
+        let Some(route) = counts.expected(route, stamp) else {
             counts.stale.fetch_add(1, Relaxed);
             return;
         };
+        if !good {
+            counts.refused.fetch_add(1, Relaxed);
+            return;
+        }
         let _ = counts.first.compare_exchange(0, now.0, Relaxed, Relaxed);
         counts.last.fetch_max(now.0, Relaxed);
-        if route.mark(stamp.sequence) {
+        // What is beyond memory may be new.
+        if route.seen.mark(stamp.sequence).unwrap_or(true) {
             route.latency.record(stamp.age(now));
         } else {
             route.repeats.fetch_add(1, Relaxed);
@@ -114,23 +130,26 @@ impl Tally {
         route.received.fetch_add(1, Relaxed);
     }
 
+    /// Whether no request with this event was asked about before, as far as anybody can tell.
+    pub fn is_first(&self, route: usize, stamp: Stamp) -> bool {
+        let route = self.0.expected(route, stamp);
+        route.and_then(|route| route.tried.mark(stamp.sequence)).unwrap_or(false)
+    }
+
     /// Forgets everything, and expects events of another phase from now on.
     pub fn reset(&self, phase: u64) {
         let counts = &*self.0;
         counts.phase.store(phase, Relaxed);
-        let single = [&counts.stale, &counts.unstamped, &counts.bytes, &counts.first, &counts.last];
-        for counter in single {
+        let whole = [&counts.stale, &counts.refused, &counts.unstamped, &counts.bytes];
+        for counter in whole.into_iter().chain([&counts.first, &counts.last]) {
             counter.store(0, Relaxed);
         }
         for route in &counts.routes {
             route.received.store(0, Relaxed);
             route.repeats.store(0, Relaxed);
             route.latency.clear();
-            for word in &route.seen {
-                if word.load(Relaxed) != 0 {
-                    word.store(0, Relaxed);
-                }
-            }
+            route.seen.clear();
+            route.tried.clear();
         }
     }
 
@@ -154,6 +173,7 @@ impl Tally {
         SinkReport {
             received: routes.iter().map(|route| route.received).sum(),
             repeats: routes.iter().map(|route| route.repeats).sum(),
+            refused: counts.refused.load(Relaxed),
             stale: counts.stale.load(Relaxed),
             unstamped: counts.unstamped.load(Relaxed),
             bytes: counts.bytes.load(Relaxed),
@@ -172,11 +192,31 @@ impl SinkReport {
     }
 }
 
-impl Route {
-    /// Notes that an event came; true when it had not come before, or when nobody can tell.
-    fn mark(&self, sequence: u64) -> bool {
-        let word = usize::try_from(sequence / 64).ok().and_then(|word| self.seen.get(word));
+impl Counts {
+    /// The route of an event of the phase that is expected.
+    fn expected(&self, route: usize, stamp: Stamp) -> Option<&Route> {
+        let route = self.routes.get(route).or(self.routes.first());
+        route.filter(|_| stamp.phase == self.phase.load(Relaxed))
+    }
+}
+
+impl Bits {
+    fn new(words: usize) -> Self {
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Sets the bit of an event; whether it was not set before, unless nobody can tell.
+    fn mark(&self, sequence: u64) -> Option<bool> {
+        let word = self.0.get(usize::try_from(sequence / 64).ok()?)?;
         let bit = 1 << (sequence % 64);
-        word.is_none_or(|word| word.fetch_or(bit, Relaxed) & bit == 0)
+        Some(word.fetch_or(bit, Relaxed) & bit == 0)
+    }
+
+    fn clear(&self) {
+        for word in &self.0 {
+            if word.load(Relaxed) != 0 {
+                word.store(0, Relaxed);
+            }
+        }
     }
 }

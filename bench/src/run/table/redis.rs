@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{count, median};
-use crate::run::measure::Outcome;
+use crate::run::outcome::Outcome;
 use crate::run::redis::RedisCost;
 use crate::run::scenario;
 use crate::run::sizing::Sizing;
@@ -23,19 +23,20 @@ pub fn costs(outcomes: &[Outcome]) -> String {
     }
     format!(
         "\nRedis, per event:\n\n\
-         | scenario | CPU µs: main thread / process | µs in scripts | commands / scripts \
+         | scenario | CPU µs: main thread / process | main thread's CPU µs per delivery | µs in scripts | commands / scripts \
          | socket reads / writes | bytes in / out | AOF B | memory B |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|\n{rows}"
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n{rows}"
     )
 }
 
 fn row(title: &str, rounds: &[&RedisCost]) -> String {
     let figure = |of: fn(&RedisCost) -> f64| median(rounds.iter().map(|cost| of(cost)));
     format!(
-        "| {title} | {}{} / {} | {} | {} / {} | {} / {} | {} / {} | {} | {} |\n",
+        "| {title} | {}{} / {} | {} | {} | {} / {} | {} / {} | {} / {} | {} | {} |\n",
         small(figure(|cost| cost.main_us)),
         spread(rounds.iter().map(|cost| cost.main_us)),
         small(figure(|cost| cost.process_us)),
+        small(figure(|cost| cost.delivery_us)),
         small(figure(|cost| cost.scripts_us)),
         small(figure(|cost| cost.commands)),
         small(figure(|cost| cost.scripts)),
