@@ -39,6 +39,9 @@ pub use tally::{SinkReport, Tally};
 /// Hosts at most: the last byte of their addresses counts them.
 const MAX_HOSTS: i64 = 250;
 
+/// Ports that are tried until one is free on every host.
+const PORT_TRIES: u32 = 10;
+
 /// Counts the requests that it receives, and measures how long their events took.
 ///
 /// GET /stats answers with the counts as JSON, POST /reset?phase=N forgets them and expects phase
@@ -119,14 +122,15 @@ impl Sink {
         self.status.store(status.as_u16(), Relaxed);
     }
 
-    /// What to answer a request with this stamp. It is taken to be answered so.
+    /// What to answer a request with this stamp.
     pub fn status(&self, route: usize, stamp: Option<Stamp>) -> StatusCode {
-        let chosen = |stamp: &Stamp| {
+        let chosen = |stamp: Stamp| {
             self.manner.refuse_every.is_some_and(|every| stamp.sequence.is_multiple_of(every))
+                && self.tally.never_refused(route, stamp)
         };
-        match stamp.filter(chosen) {
-            Some(stamp) if self.tally.is_first(route, stamp) => StatusCode::INTERNAL_SERVER_ERROR,
-            Some(_) | None => StatusCode::from_u16(self.status.load(Relaxed)).unwrap_or_default(),
+        match stamp {
+            Some(stamp) if chosen(stamp) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::from_u16(self.status.load(Relaxed)).unwrap_or_default(),
         }
     }
 }
@@ -183,10 +187,23 @@ pub fn host(first: IpAddr, number: u8) -> anyhow::Result<IpAddr> {
 
 /// Listens on every host, all with the port of the first.
 async fn listen(args: &SinkArgs) -> anyhow::Result<Vec<TcpListener>> {
+    let hosts = hosts(args)?;
+    // A port that is free on the first host may be taken on another: then another one is.
+    let tries = if args.listen.port() == 0 { PORT_TRIES } else { 1 };
+    let mut tried = 1;
+    loop {
+        match listen_once(&hosts, args.listen.port()).await {
+            Err(error) if tried == tries => return Err(error),
+            Err(_) => tried += 1,
+            Ok(listeners) => return Ok(listeners),
+        }
+    }
+}
+
+async fn listen_once(hosts: &[IpAddr], mut port: u16) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    let mut port = args.listen.port();
-    for host in hosts(args)? {
-        let listener = TcpListener::bind((host, port)).await;
+    for host in hosts {
+        let listener = TcpListener::bind((*host, port)).await;
         let listener = listener.with_context(|| format!("cannot listen on {host}:{port}"))?;
         port = listener.local_addr()?.port();
         listeners.push(listener);

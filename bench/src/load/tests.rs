@@ -25,11 +25,12 @@ struct Fake {
     trouble: Option<Code>,
     cut: bool,
     seen: Arc<Mutex<(u64, BTreeMap<String, u32>)>>,
+    tenants: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl Fake {
     fn new(trouble: Option<Code>, cut: bool) -> Self {
-        Self { trouble, cut, seen: Arc::default() }
+        Self { trouble, cut, seen: Arc::default(), tenants: Arc::default() }
     }
 
     fn accept(&self, request: &PublishRequest) -> Result<PublishResponse, Status> {
@@ -38,6 +39,7 @@ impl Fake {
         if let Some(code) = self.trouble.filter(|_| seen.0.is_multiple_of(7)) {
             return Err(Status::new(code, "as told"));
         }
+        *self.tenants.lock().unwrap().entry(request.tenant.clone()).or_default() += 1;
         let number = seen.0;
         let id = request.event.as_ref().map(|event| event.id.clone()).unwrap_or_default();
         let id = if id.is_empty() { format!("assigned-{number}") } else { id };
@@ -221,6 +223,17 @@ async fn numbers_begin_where_told_and_ids_are_made_of_them() {
     load(&fake, "--events 2 --first 41 --id-prefix x:").await;
     let ids: Vec<_> = fake.seen.lock().unwrap().1.keys().cloned().collect();
     assert_eq!(ids, ["x:0000000041", "x:0000000042"]);
+}
+
+#[tokio::test]
+async fn events_go_round_the_tenants() {
+    for mode in ["unary", "batch --batch 7", "stream"] {
+        let fake = Fake::new(None, false);
+        load(&fake, &format!("--mode {mode} --events 30 --tenants 3")).await;
+        let tenants = ["tenants/bench-0", "tenants/bench-1", "tenants/bench-2"];
+        let expected = BTreeMap::from(tenants.map(|tenant| (tenant.to_owned(), 10)));
+        assert_eq!(*fake.tenants.lock().unwrap(), expected, "{mode}");
+    }
 }
 
 #[test]

@@ -26,6 +26,9 @@ const CEILING_CONNECTIONS: u16 = 64;
 const FLAT_OUT_SECONDS: f64 = 120.0;
 /// How old a subscription is that has had no event before the measurement.
 const COLD_AGE: Duration = Duration::from_secs(1);
+/// How long a receiver stays down once all is published: long enough that a server which attempts
+/// what it can has attempted everything once, and short beside the life of a delivery.
+const OUTAGE: Duration = Duration::from_secs(5);
 /// Connections that a sink of a scenario's own takes: more than a node has in flight at most.
 const SINK_CONNECTIONS: &str = "16384";
 /// Routes of such a sink: as many as the table's scenarios need.
@@ -209,7 +212,8 @@ pub async fn scenario(
     let expected = load.acked * scenario.fan_out;
     let (mut start, mut waiting) = (load.start, None);
     if down {
-        waiting = Some(api.waiting(expected).await?);
+        sleep(OUTAGE).await;
+        waiting = Some(api.report().await?.waiting(scenario.fan_out));
         before = look().await?;
         start = Moment::now();
         sink_client::turn_to(sink.address, StatusCode::OK).await?;

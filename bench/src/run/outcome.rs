@@ -173,9 +173,11 @@ impl Outcome {
 
     /// The outcome in a line.
     pub fn line(&self) -> String {
+        let backlog = self.waiting.map(|waiting| format!("backlog of {waiting} at "));
         format!(
-            "{:.0} deliveries/s, {:.1} % of {:.0}; received p50 {:.1} ms, p99 {:.1} ms; \
+            "{}{:.0} deliveries/s, {:.1} % of {:.0}; received p50 {:.1} ms, p99 {:.1} ms; \
              server {:.3} CPU s per 1,000; others took {:.0} %{}",
+            backlog.unwrap_or_default(),
             self.per_second,
             self.ratio * 100.0,
             self.ceiling,

@@ -90,7 +90,8 @@ pub enum Answers {
     Good,
     /// 500 to the first request with each tenth event, else 200; what failed is due a second later.
     Retried,
-    /// 503 until all events are matched and wait, then 200; what failed is due a second later.
+    /// 503 until some seconds after all events are published, then 200; what failed is due a second
+    /// later.
     ///
     /// Measured is the backlog: deliveries per second from the moment that the receiver is up until
     /// the last one arrives, and what was used from that moment on. The second between two attempts

@@ -31,10 +31,6 @@ const RETRIES_DOCUMENT: &str = include_str!("retries.yaml");
 const EVENT_TYPE: &str = "bench.event";
 /// How long the last deliveries may take to be settled after they were received.
 const SETTLE_TIME: Duration = Duration::from_secs(30);
-/// How long it may take until a receiver that is down has refused, or made wait, all there is.
-const WAIT_TIME: Duration = Duration::from_secs(120);
-/// How often it is looked whether that is so.
-const WAIT_LOOK: Duration = Duration::from_millis(250);
 
 /// The last result is written down within this time after its delivery: usually 5 ms.
 const FLUSH_TIME: Duration = Duration::from_millis(100);
@@ -219,23 +215,6 @@ impl Server {
         Ok(Some(all))
     }
 
-    /// Waits until every event is matched and so many deliveries wait, but not for ever; how many do.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn waiting(&self, deliveries: u64) -> anyhow::Result<u64> {
-        let until = Instant::now() + WAIT_TIME;
-        loop {
-            let books = self.report().await?;
-            let pending = u64::try_from(books.pending).unwrap_or(0);
-            let all = books.awaiting_match == 0 && pending >= deliveries;
-            if all || Instant::now() > until {
-                return Ok(pending);
-            }
-            sleep(WAIT_LOOK).await;
-        }
-    }
-
     /// The books of all tenants as they are.
     ///
     /// # Errors
@@ -283,6 +262,12 @@ impl Books {
         self.cancelled += other.cancelled;
         self.pending += other.pending;
         self.orphans += other.orphans;
+    }
+
+    /// Deliveries that wait, those of events that nothing was made of yet among them.
+    pub fn waiting(&self, fan_out: u64) -> u64 {
+        let whole = |count: i64| u64::try_from(count).unwrap_or(0);
+        whole(self.pending) + whole(self.awaiting_match) * fan_out
     }
 
     /// What does not add up, when `events` were acknowledged and each had `fan_out` deliveries

@@ -161,9 +161,13 @@ fn backlogs(outcomes: &[Outcome]) -> String {
         let _ = writeln!(
             out,
             "\n{}: all figures but those of publishing and memory are from the moment that the \
-             receiver was up again; {} deliveries waited then, after {} refused attempts.",
+             receiver was up again; {} deliveries waited then, {} of them never attempted, after {} \
+             refused attempts.",
             scenario.title,
             count(figure(|outcome| outcome.waiting.unwrap_or(0) as f64)),
+            count(figure(|outcome| {
+                outcome.expected.saturating_sub(outcome.sink.refused_events) as f64
+            })),
             count(figure(|outcome| outcome.sink.refused as f64)),
         );
     }

@@ -100,6 +100,8 @@ fn a_scenario_has_its_share_of_events_and_batches_that_a_server_takes() {
     assert_eq!(events("cold").0, 40_000);
     assert_eq!(events("slow-20ms").0, 20_000);
     assert_eq!(events("fan-out-50"), (2000, 200));
+    assert_eq!(events("big-100k"), (4000, 200));
+    assert_eq!((of("big-5k").batch(), of("big-100k").batch()), (100, 20));
     for one in scenario::ALL {
         let size = one.size(&size);
         assert!(size.batch() * size.data <= 3 * 1024 * 1024 && size.batch() > 0, "{}", one.key);
@@ -129,6 +131,8 @@ fn books_that_balance_have_no_fault_and_others_say_which() {
         ]
     );
     let waiting = Books { succeeded: 10, pending: 10, ..lost };
+    assert_eq!(waiting.waiting(2), 10);
+    assert_eq!(Books { awaiting_match: 3, ..Books::default() }.waiting(2), 6);
     assert_eq!(waiting.faults(10, 2, true), Vec::<String>::new());
     assert_eq!(waiting.faults(10, 2, false).len(), 1);
 }

@@ -18,6 +18,7 @@ struct Counts {
     phase: AtomicU64,
     stale: AtomicU64,
     refused: AtomicU64,
+    refused_events: AtomicU64,
     unstamped: AtomicU64,
     bytes: AtomicU64,
     first: AtomicU64,
@@ -33,8 +34,8 @@ struct Route {
     latency: Histogram,
     /// The events that came and were acknowledged.
     seen: Bits,
-    /// The events that came at all, where that is asked.
-    tried: Bits,
+    /// The events that were refused.
+    refused: Bits,
 }
 
 /// One bit for each event number.
@@ -51,6 +52,9 @@ pub struct SinkReport {
     /// Requests with events of the expected phase that were refused.
     #[serde(default)]
     pub refused: u64,
+    /// Different events in these; counted apart on each route.
+    #[serde(default)]
+    pub refused_events: u64,
     /// Requests with events of another phase.
     pub stale: u64,
     /// Requests in which no stamp was found.
@@ -89,12 +93,13 @@ impl Tally {
             repeats: AtomicU64::new(0),
             latency: Histogram::default(),
             seen: Bits::new(words),
-            tried: Bits::new(words),
+            refused: Bits::new(words),
         };
         Self(Arc::new(Counts {
             phase: AtomicU64::new(phase),
             stale: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_events: AtomicU64::new(0),
             unstamped: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             first: AtomicU64::new(0),
@@ -117,6 +122,9 @@ impl Tally {
         };
         if !good {
             counts.refused.fetch_add(1, Relaxed);
+            if route.refused.mark(stamp.sequence).unwrap_or(false) {
+                counts.refused_events.fetch_add(1, Relaxed);
+            }
             return;
         }
         let _ = counts.first.compare_exchange(0, now.0, Relaxed, Relaxed);
@@ -130,18 +138,18 @@ impl Tally {
         route.received.fetch_add(1, Relaxed);
     }
 
-    /// Whether no request with this event was asked about before, as far as anybody can tell.
-    pub fn is_first(&self, route: usize, stamp: Stamp) -> bool {
+    /// Whether this event was never refused on this route, as far as anybody can tell.
+    pub fn never_refused(&self, route: usize, stamp: Stamp) -> bool {
         let route = self.0.expected(route, stamp);
-        route.and_then(|route| route.tried.mark(stamp.sequence)).unwrap_or(false)
+        route.and_then(|route| route.refused.has(stamp.sequence)).is_some_and(|refused| !refused)
     }
 
     /// Forgets everything, and expects events of another phase from now on.
     pub fn reset(&self, phase: u64) {
         let counts = &*self.0;
         counts.phase.store(phase, Relaxed);
-        let whole = [&counts.stale, &counts.refused, &counts.unstamped, &counts.bytes];
-        for counter in whole.into_iter().chain([&counts.first, &counts.last]) {
+        let requests = [&counts.stale, &counts.refused, &counts.refused_events, &counts.unstamped];
+        for counter in requests.into_iter().chain([&counts.bytes, &counts.first, &counts.last]) {
             counter.store(0, Relaxed);
         }
         for route in &counts.routes {
@@ -149,7 +157,7 @@ impl Tally {
             route.repeats.store(0, Relaxed);
             route.latency.clear();
             route.seen.clear();
-            route.tried.clear();
+            route.refused.clear();
         }
     }
 
@@ -174,6 +182,7 @@ impl Tally {
             received: routes.iter().map(|route| route.received).sum(),
             repeats: routes.iter().map(|route| route.repeats).sum(),
             refused: counts.refused.load(Relaxed),
+            refused_events: counts.refused_events.load(Relaxed),
             stale: counts.stale.load(Relaxed),
             unstamped: counts.unstamped.load(Relaxed),
             bytes: counts.bytes.load(Relaxed),
@@ -210,6 +219,12 @@ impl Bits {
         let word = self.0.get(usize::try_from(sequence / 64).ok()?)?;
         let bit = 1 << (sequence % 64);
         Some(word.fetch_or(bit, Relaxed) & bit == 0)
+    }
+
+    /// Whether the bit of an event is set, unless nobody can tell.
+    fn has(&self, sequence: u64) -> Option<bool> {
+        let word = self.0.get(usize::try_from(sequence / 64).ok()?)?;
+        Some(word.load(Relaxed) & (1 << (sequence % 64)) != 0)
     }
 
     fn clear(&self) {

@@ -75,10 +75,12 @@ async fn one_that_was_down_takes_what_it_had_refused() {
     let (address, _) = serve(OK, StatusCode::OK, None).await;
     turn_to(address, StatusCode::SERVICE_UNAVAILABLE).await.unwrap();
     assert_eq!(send(address, 7).await.refused, 100);
+    assert_eq!(send(address, 7).await.refused, 100);
     turn_to(address, StatusCode::OK).await.unwrap();
     assert_eq!(send(address, 7).await.refused, 0);
     let report = stats(address).await.unwrap();
-    assert_eq!((report.refused, report.received, report.repeats), (100, 100, 0));
+    assert_eq!((report.refused, report.refused_events), (200, 100));
+    assert_eq!((report.received, report.repeats), (100, 0));
 }
 
 #[tokio::test]

@@ -69,6 +69,25 @@ const RETRIES: Scenario = Scenario {
     receiver: Receiver { answers: Answers::Retried, ..Receiver::FAST },
     ..BASE
 };
+/// https to a receiver with a certificate of its own. The ceiling is in clear.
+const TLS: Scenario = Scenario {
+    title: "https, batches",
+    receiver: Receiver { tls: true, ..Receiver::FAST },
+    ..BASE
+};
+/// Events ten times as large; the ceiling is of requests that are, too.
+const BIG_5K: Scenario =
+    Scenario { title: "5 KiB of data, batches", share: 20, data: Some(5 * 1024), ..BASE };
+/// Events 200 times as large, 20 a call; the ceiling is of requests that are, too.
+const BIG_100K: Scenario =
+    Scenario { title: "100 KiB of data, batches", share: 4, data: Some(100 * 1024), ..BASE };
+/// 100,000 deliveries wait for a receiver that was down. What is measured is the backlog: see
+/// [`Answers::Down`].
+const DOWN_UP: Scenario = Scenario {
+    title: "backlog after 503, once the receiver is up",
+    receiver: Receiver { answers: Answers::Down, ..Receiver::FAST },
+    ..BASE
+};
 
 /// All scenarios, in the order in which they are measured.
 pub const ALL: &[Scenario] = &[
@@ -95,7 +114,11 @@ pub const ALL: &[Scenario] = &[
     Scenario { key: "slow-20ms", ..SLOW },
     Scenario { key: "tenants", ..TENANTS },
     Scenario { key: "fan-out-50", ..FAN_OUT_50 },
+    Scenario { key: "down-up", ..DOWN_UP },
     Scenario { key: "retries", ..RETRIES },
+    Scenario { key: "tls", ..TLS },
+    Scenario { key: "big-5k", ..BIG_5K },
+    Scenario { key: "big-100k", ..BIG_100K },
     Scenario {
         key: "unsynced",
         title: "batches of 100, durability `memory`",
@@ -195,10 +218,29 @@ pub const ALL: &[Scenario] = &[
         ..FAN_OUT_50
     },
     Scenario {
+        key: "redis-down-up",
+        title: "Redis: backlog after 503, once the receiver is up",
+        store: REDIS.store,
+        ..DOWN_UP
+    },
+    Scenario {
         key: "redis-retries",
         title: "Redis: 10 % of answers are 500, batches",
         store: REDIS.store,
         ..RETRIES
+    },
+    Scenario { key: "redis-tls", title: "Redis: https, batches", store: REDIS.store, ..TLS },
+    Scenario {
+        key: "redis-big-5k",
+        title: "Redis: 5 KiB of data, batches",
+        store: REDIS.store,
+        ..BIG_5K
+    },
+    Scenario {
+        key: "redis-big-100k",
+        title: "Redis: 100 KiB of data, batches",
+        store: REDIS.store,
+        ..BIG_100K
     },
     Scenario { key: "redis-always", title: "Redis `always`: batches of 100, 4 callers", ..ALWAYS },
     Scenario {
