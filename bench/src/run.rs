@@ -77,7 +77,7 @@ pub struct RunArgs {
     /// Seconds that a scenario with a fixed rate lasts. Default: 20, with --quick 2.
     #[arg(long, value_parser = crate::seconds)]
     pub seconds: Option<f64>,
-    /// Bytes of data of each event.
+    /// Bytes of data of each event, where a scenario has no size of its own.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(crate::stamp::MIN_SIZE as i64..=30_000))]
     pub size: u32,
     /// A smoke test: seconds instead of minutes, and figures that mean little.
