@@ -40,6 +40,7 @@ pub use scope::{
     AttemptView, CheckView, DeliveryView, EventView, Labelled, RequestView, ResponseView, Scope,
     SubscriptionView,
 };
+pub use work::give_way;
 
 use crate::error::{Rule, Wrong};
 use cel::common::ast::Expr;
@@ -52,7 +53,7 @@ use std::sync::Arc;
 /// Longest source, in bytes: one condition or value, not a program.
 pub const MAX_SOURCE: usize = 2048;
 
-/// Most elements that a comprehension (`exists`, `all`, `map` …) runs over.
+/// Most elements that a comprehension (`exists`, `all`, `map` …) runs over, and parts of a `split`.
 pub const MAX_ELEMENTS: usize = 10_000;
 
 /// What is said of an evaluation in which the engine panicked.

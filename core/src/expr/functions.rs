@@ -19,6 +19,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
 const TOO_MANY_ELEMENTS: &str = "a comprehension runs over more than 10000 elements";
+const TOO_MANY_PARTS: &str = "a text is split into more than 10000 parts";
 
 /// Units per node of a loop's body and element.
 const NODE: usize = 16;
@@ -232,7 +233,8 @@ fn replace<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 }
 
 /// Splits into at most as many parts as the third argument says, the last holding the rest; an empty
-/// separator splits between code points.
+/// separator splits between code points. More parts than a comprehension may run over are none: to
+/// throw them away takes as long as to make them, and no budget counts that.
 fn split<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let limit = match args.get(2) {
         Some(_) => int(&args, 2).map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
@@ -245,6 +247,9 @@ fn split<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     charge(subject.len())?;
     let mut parts: Vec<Box<dyn Val + 'v>> = Vec::new();
     let mut push = |part: &str| {
+        if parts.len() == MAX_ELEMENTS {
+            return Err(refuse(TOO_MANY_PARTS));
+        }
         charge_growth(part.len())?;
         parts.push(Box::new(CelString::from(part.to_owned())));
         Ok::<(), ExecutionError>(())

@@ -20,6 +20,9 @@ const BUDGET: usize = 32 << 20;
 /// Units per byte of new text: at most 4 MiB are made in one evaluation.
 const GROWTH: usize = 8;
 
+/// Units after which a thread that [gives way](give_way) does so: some ten microseconds of work.
+const STRIDE: usize = 16 << 10;
+
 /// Bytes that any value counts for, beside its text.
 pub(super) const VALUE: usize = 16;
 
@@ -42,6 +45,15 @@ struct Meter {
 
 thread_local! {
     static METER: Cell<Meter> = const { Cell::new(Meter { left: 0, too_much: "", refusal: None }) };
+    /// Units since this thread last gave way; none: it does not.
+    static UNINTERRUPTED: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// From now on this thread offers its core to others after each bit of work of an evaluation. It is
+/// meant for a thread of low priority: where kernels let a thread run until its time slice is over,
+/// whoever was woken meanwhile waits for some milliseconds behind it.
+pub fn give_way() {
+    UNINTERRUPTED.set(Some(0));
 }
 
 /// Starts an evaluation on this thread; `too_much` is what is said when its budget is gone.
@@ -56,6 +68,13 @@ pub(super) fn refusal() -> Option<&'static str> {
 
 /// Pays for reading `units` bytes.
 pub(super) fn charge(units: usize) -> Result<(), ExecutionError> {
+    if let Some(done) = UNINTERRUPTED.get() {
+        let done = done.saturating_add(units);
+        UNINTERRUPTED.set(Some(if done < STRIDE { done } else { 0 }));
+        if done >= STRIDE {
+            std::thread::yield_now();
+        }
+    }
     let mut meter = METER.get();
     let outcome = match meter.left.checked_sub(units) {
         Some(left) if meter.refusal.is_none() => {

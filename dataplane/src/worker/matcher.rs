@@ -2,7 +2,9 @@
 //!
 //! One thread of low priority does it, tenant by tenant in turns of [`SLICE`]: a tenant whose filters
 //! are costly delays its own events and nobody else's. A turn ends between two filters, and one
-//! evaluation has a budget of its own, so a turn is over some ten milliseconds late at worst.
+//! evaluation has a budget of its own, so a turn is over some ten milliseconds late at worst. Within
+//! a turn and an evaluation the thread offers its core to others over and over: where all cores
+//! match, whoever is woken would wait for the end of a time slice otherwise.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +20,8 @@ use crate::snapshot::{Matched, Matching, Snapshot};
 
 /// How long one tenant's events are matched before the next tenant has its turn.
 const SLICE: Duration = Duration::from_millis(2);
+/// How long the thread runs before it offers its core to others.
+const STRETCH: Duration = Duration::from_micros(50);
 /// Results that wait for the loop.
 const RESULTS: usize = 256;
 /// Priority of the thread, as `nice` has it: attempts and publishes go before it.
@@ -118,6 +122,7 @@ impl Shared {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "matching has the priority of everything else");
         }
+        pregon_core::expr::give_way();
         while let Some((tenant, mut queue)) = self.next_turn() {
             let begun = Instant::now();
             while let Some(mut task) = queue.pop_front() {
@@ -178,7 +183,14 @@ impl Task {
             if matching.is_none() {
                 *matching = snapshot.begin_matching(event);
             }
-            let enough = || begun.elapsed() >= SLICE;
+            let mut stretch = Instant::now();
+            let enough = || {
+                if stretch.elapsed() >= STRETCH {
+                    std::thread::yield_now();
+                    stretch = Instant::now();
+                }
+                begun.elapsed() >= SLICE
+            };
             matching.as_mut().is_none_or(|matching| matching.step(event, enough))
         }));
         self.took += own.elapsed();

@@ -48,6 +48,11 @@ fn work_is_bounded() {
     assert_eq!(stopped(bounded("event.data.exists(x, x == 2)", &many)), elements);
     // Absorbed by `||`, it still does not count as an answer.
     assert_eq!(stopped(bounded("event.data.exists(x, x == 2) || true", &many)), elements);
+    let parts = "a text is split into more than 10000 parts";
+    let text = |n| format!("{{\"s\":\"{}\"}}", ",".repeat(n));
+    assert_eq!(stopped(bounded("event.data.s.split(\",\").size() > 1", &text(10_000))), parts);
+    assert_eq!(stopped(bounded("event.data.s.split(\"\").size() > 1", &text(10_001))), parts);
+    assert_eq!(bounded("event.data.s.split(\",\").size() == 10000", &text(9999)), Verdict::True);
     let fits = format!("[{}]", vec!["1"; 10_000].join(","));
     assert_eq!(bounded("event.data.exists(x, x == 2)", &fits), Verdict::False);
     assert_eq!(bounded("event.data.map(x, x + 1).all(y, y == 2)", &fits), Verdict::True);
