@@ -222,6 +222,7 @@ macro_rules! conformance_queue {
             ]
             lanes [
                 lanes_take_turns
+                a_lane_alone_fills_a_call
                 a_small_lane_is_not_held_up_by_a_large_one
                 slots_bound_what_a_lane_hands_out
                 a_full_lane_gives_nothing_and_holds_nobody_up

@@ -25,7 +25,7 @@ pub use settlement::{
 pub const BATCH_MAX: usize = 256;
 /// Deliveries that one step moves one by one: retries, cancels, replays.
 pub const STEP_MAX: usize = 200;
-/// Deliveries that one due call hands out of one lane, so that lanes take turns.
+/// Deliveries that a due call hands out of one lane before the next lane has its turn.
 pub const LANE_QUANTUM: usize = 16;
 /// Takes from which a batch is a suspect: nodes went down twice with it in hand, so one of its items
 /// may be what kills them. The first time is no sign: everything that a node had lapses with it.

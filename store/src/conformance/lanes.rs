@@ -24,14 +24,15 @@ fn full(lanes: &[u64]) -> DueRequest {
     DueRequest { slots: lanes.iter().map(|number| (lane(*number), 0)).collect(), ..everything() }
 }
 
-/// Each call gives each lane a quantum, so that no lane's backlog is before another's.
+/// A call goes round the lanes with a quantum each, so that no lane's backlog is before another's.
 pub async fn lanes_take_turns(rig: &mut Rig) {
     const BACKLOG: usize = 3 * LANE_QUANTUM;
     let expected = rig.backlog(&[1, 2, 3], BACKLOG).await;
     let mut batches = Vec::new();
+    let one_round = DueRequest { want: 3 * LANE_QUANTUM, ..everything() };
     for _ in 0..3 {
         rig.advance(Duration::from_secs(1)).await;
-        for due in rig.ask("n1", &everything()).await {
+        for due in rig.ask("n1", &one_round).await {
             let counts = by_lane(&due.batch);
             assert!(counts.values().all(|count| *count <= LANE_QUANTUM), "{counts:?}");
             let same: BTreeSet<_> = counts.values().collect();
@@ -55,6 +56,17 @@ pub async fn lanes_take_turns(rig: &mut Rig) {
         }
         assert!(seen.is_empty() || seen == BTreeSet::from([1, 2, 3]), "{seen:?}");
     }
+}
+
+/// Where there is nobody else, a lane has turn after turn in the same call.
+pub async fn a_lane_alone_fills_a_call(rig: &mut Rig) {
+    let expected = rig.backlog(&[1], 3 * LANE_QUANTUM).await;
+    rig.advance(Duration::from_secs(1)).await;
+    let request = DueRequest { default_slots: 1000, ..everything() };
+    let answers = rig.ask("n1", &request).await;
+    assert!(answers.iter().all(|due| !due.more), "{answers:?}");
+    let batches: Vec<_> = answers.into_iter().filter_map(|due| due.batch).collect();
+    assert_eq!(keys(&batches), expected);
 }
 
 /// Beside a lane with a long backlog, another's only delivery goes out in the same call.

@@ -1,10 +1,12 @@
 //! Due work: lanes are scheduled, not deliveries.
 //!
-//! A call walks the lanes whose `wake` has come, in the order of their turns, and lets each hand
-//! out a few deliveries; then it sets their `wake` anew: nothing when nothing is left; now, behind
-//! the others, when more is due; half a second on when the lane has no free slot (the node pulls
+//! A call walks the lanes whose `wake` has come, in the order of their turns, round after round, and
+//! lets each hand out a few deliveries; then it sets their `wake` anew: nothing when nothing is left;
+//! now, behind the others, when more is due; half a second on when the lane has no free slot (the node pulls
 //! it by name as soon as it has one). A closed lane is not looked into at all, whatever waits in
 //! it. Lane 0 hands out events that were put off.
+
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::params;
 
@@ -36,7 +38,8 @@ struct Round<'a> {
     batch: Batch,
     events: Events,
     request: &'a DueRequest,
-    more: bool,
+    /// How many each lane has handed out.
+    handed: HashMap<i64, usize>,
 }
 
 /// Leases due deliveries, lanes taking turns.
@@ -46,13 +49,17 @@ pub(super) fn due(tx: &mut Tx<'_>, claim: &Claim, request: &DueRequest) -> Resul
     let mut row = BatchRow::lanes(tx.st.new_batch(), claim.node.as_str());
     row.expiry = tx.now.plus(claim.lease).millis();
     let batch = take::empty(tx.boot, &row, None);
-    let mut round = Round { row, batch, events: Events::default(), request, more: false };
-    for lane in candidates(tx, request, &mut round.more)? {
+    let handed = HashMap::new();
+    let mut round = Round { row, batch, events: Events::default(), request, handed };
+    let (mut turns, mut more) = candidates(tx, request)?;
+    while let Some(lane) = turns.pop_front() {
         if round.batch.len() >= request.want {
-            round.more |= tx.st.lane(tx.db, lane)?.wake.is_some_and(|wake| wake <= now);
+            more |= tx.st.lane(tx.db, lane)?.wake.is_some_and(|wake| wake <= now);
             break;
         }
-        visit(tx, &mut round, lane)?;
+        if visit(tx, &mut round, lane)? {
+            turns.push_back(lane);
+        }
     }
     round.row.open = len(round.batch.len());
     if round.row.open > 0 {
@@ -65,14 +72,15 @@ pub(super) fn due(tx: &mut Tx<'_>, claim: &Claim, request: &DueRequest) -> Resul
         .query_row([], |row| row.get(0))?;
     let wait = |wake: i64| std::time::Duration::from_millis(codec::uint(wake - now));
     Ok(Due {
-        more: round.more,
+        more,
         next: next.map(wait),
         batch: Some(round.batch).filter(|batch| !batch.is_empty()),
     })
 }
 
-/// Lanes to visit: those that are pulled, then those that are due, longest waiting first.
-fn candidates(tx: &Tx<'_>, request: &DueRequest, more: &mut bool) -> Result<Vec<i64>> {
+/// Lanes to visit: those that are pulled, then those that are due, longest waiting first. With them
+/// whether there may be more.
+fn candidates(tx: &Tx<'_>, request: &DueRequest) -> Result<(VecDeque<i64>, bool)> {
     let mut lanes: Vec<i64> = Vec::new();
     for lane in request.pull.iter().map(|lane| codec::lane(*lane)).take(LOOK) {
         if !lanes.contains(&lane) {
@@ -90,12 +98,12 @@ fn candidates(tx: &Tx<'_>, request: &DueRequest, more: &mut bool) -> Result<Vec<
             lanes.push(lane);
         }
     }
-    *more = lanes.len() - pulled >= LOOK;
-    Ok(lanes)
+    let more = lanes.len() - pulled >= LOOK;
+    Ok((lanes.into(), more))
 }
 
-/// Lets one lane hand out its share, and sets its next look.
-fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<()> {
+/// Lets one lane hand out its share, and sets its next look; whether it is to have another turn.
+fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<bool> {
     let now = tx.now.millis();
     let slots = match lane {
         0 => u32::MAX, // events need no slot
@@ -109,32 +117,32 @@ fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<()> {
     state.turn = turn;
     if state.waiting <= 0 {
         state.wake = None;
-        return Ok(());
+        return Ok(false);
     }
     if state.shut_until > now {
         state.wake = Some(state.shut_until);
-        return Ok(());
+        return Ok(false);
     }
     if slots == 0 {
         put_off(state, now);
-        return Ok(());
+        return Ok(false);
     }
-    let slots = usize::try_from(slots).unwrap_or(usize::MAX);
+    let before = round.handed.get(&lane).copied().unwrap_or(0);
+    let slots = usize::try_from(slots).unwrap_or(usize::MAX).saturating_sub(before);
     let share = LANE_QUANTUM.min(slots).min(round.request.want - round.batch.len());
     let (handed, next) = hand_out(tx, round, lane, share)?;
     let state = tx.st.lane_mut(tx.db, lane)?;
     state.waiting -= len(handed);
     state.put_off = 0;
     state.wake = next;
-    if next.is_some_and(|due| due <= now) {
-        if handed >= slots {
-            put_off(state, now);
-        } else {
-            state.wake = Some(now);
-            round.more = true;
-        }
+    round.handed.insert(lane, before + handed);
+    let more = next.is_some_and(|due| due <= now);
+    if more && handed >= slots {
+        put_off(state, now);
+    } else if more {
+        state.wake = Some(now);
     }
-    Ok(())
+    Ok(more && handed < slots)
 }
 
 fn put_off(lane: &mut Lane, now: i64) {

@@ -75,7 +75,11 @@ impl Bench {
     }
 
     async fn due(&self) -> Due {
-        let request = DueRequest { want: 100, default_slots: 100, ..DueRequest::default() };
+        self.due_of(100).await
+    }
+
+    async fn due_of(&self, want: usize) -> Due {
+        let request = DueRequest { want, default_slots: 100, ..DueRequest::default() };
         self.store.queue.due(0, &claim("n1"), request).await.unwrap()
     }
 

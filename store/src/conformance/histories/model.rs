@@ -10,7 +10,7 @@ use pregon_core::id::{DeliveryKey, Position};
 use pregon_core::outcome::DeliveryState;
 
 use crate::log::Books;
-use crate::queue::{Batch, HeldDelivery, LANE_QUANTUM, SUSPECT_AT, Token, Transition};
+use crate::queue::{Batch, HeldDelivery, SUSPECT_AT, Token, Transition};
 
 /// A moment that lies between two looks at the store's clock.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +189,7 @@ impl Model {
             delivery.place = Place::Held(batch.token);
             *lanes.entry(key.lane.0).or_default() += 1;
         }
-        let most = LANE_QUANTUM.min(usize::try_from(slots).unwrap_or(usize::MAX));
+        let most = usize::try_from(slots).unwrap_or(usize::MAX);
         assert!(lanes.values().all(|count| *count <= most), "{lanes:?} of {most}");
         self.lease(batch, lapses);
     }

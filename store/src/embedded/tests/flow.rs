@@ -76,14 +76,20 @@ async fn lanes_take_turns_and_full_ones_are_put_off() {
     });
     bench.settle(settlement(batch.token, events.collect(), Vec::new())).await;
     bench.check().await;
-    let first = bench.due().await;
+    let ask = |want, slots| {
+        let request = DueRequest { want, default_slots: slots, ..DueRequest::default() };
+        let queue = std::sync::Arc::clone(&bench.store.queue);
+        async move { queue.due(0, &claim("n1"), request).await.unwrap() }
+    };
+    let first = ask(30, 100).await;
     let lanes = |due: &Due| {
         let batch = due.batch.as_ref().unwrap();
         let of = |lane| batch.deliveries.iter().filter(|d| d.key.lane.0 == lane).count();
         (of(1), of(2))
     };
-    assert_eq!((lanes(&first), first.more), ((16, 10), true));
-    assert_eq!(lanes(&bench.due().await), (16, 0));
+    assert_eq!((lanes(&first), first.more), ((20, 10), true));
+    let second = ask(100, 12).await;
+    assert_eq!((lanes(&second), second.more), ((12, 0), false));
     let none = DueRequest { want: 100, ..DueRequest::default() };
     let due = bench.store.queue.due(0, &claim("n1"), none).await.unwrap();
     assert!(due.batch.is_none() && !due.more);

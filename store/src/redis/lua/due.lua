@@ -1,4 +1,4 @@
--- Leases due deliveries; lanes take turns.
+-- Leases due deliveries; lanes take turns, round after round.
 --
 -- ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms, 9 what one lane hands out, 10 free
 -- slots as [lane, slots, ...], 11 free slots of every other lane, 12 lanes to look at even though
@@ -34,24 +34,25 @@ local function again_now()
   return string.format('%.3f', now - 0.999 + turn * 0.001)
 end
 
-local taken, handed, held = 0, {}, {}
+local taken, handed, held, given = 0, {}, {}, {}
+-- Lets a lane hand out its share; whether it is to have another turn.
 local function visit(lane)
   local until_ = shut_until(lane)
   if until_ > now then
     redis.call('ZADD', lanes, text(until_), lane)
-    return
+    return false
   elseif until_ > 0 then
     redis.call('HDEL', base .. 'shut', lane)
   end
   local key = base .. 'lane:' .. lane
-  local free = lane == '0' and want or slots[lane] or other
+  local free = (lane == '0' and want or slots[lane] or other) - (given[lane] or 0)
   if free <= 0 then
     if redis.call('EXISTS', key) == 1 then
       redis.call('ZADD', lanes, text(now + ARGV[14]), lane)
     else
       redis.call('ZREM', lanes, lane)
     end
-    return
+    return false
   end
   local share = math.min(quantum, free, want - taken)
   local members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, share)
@@ -73,6 +74,7 @@ local function visit(lane)
       end
     end
     handed[#handed + 1] = { lane, items }
+    given[lane] = (given[lane] or 0) + #members
   end
   local next = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if not next then
@@ -83,15 +85,19 @@ local function visit(lane)
     redis.call('ZADD', lanes, text(now + ARGV[14]), lane)
   else
     redis.call('ZADD', lanes, again_now(), lane)
-    more = true
+    return true
   end
+  return false
 end
-for i, lane in ipairs(found) do
+local i = 1
+while found[i] do
+  local lane = found[i]
   if taken >= want then
     more = more or i > pulled or redis.call('ZSCORE', lanes, lane) + 0 <= now
     break
   end
-  visit(lane)
+  if visit(lane) then found[#found + 1] = lane end
+  i = i + 1
 end
 if taken > 0 then
   local b = base .. 'b:' .. ARGV[5]
