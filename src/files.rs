@@ -56,6 +56,7 @@ impl Share {
             lookups,
             lookups_per_tenant: usual.lookups_per_tenant.min(lookups),
             idle_total: usual.idle_total.min(open),
+            burst_total: usual.burst_total.min(open),
             ..usual
         };
         Self { max_in_flight: max_in_flight.min(open), egress }
@@ -100,8 +101,8 @@ mod tests {
         assert_eq!(Share::of(1 << 20, 4096), Share { max_in_flight: 4096, egress: usual });
         for files in [0, 1, 64, 256, 1024, 4096] {
             let share = Share::of(files, 4096);
-            let EgressLimits { open, lookups, idle_total, .. } = share.egress;
-            assert!(share.max_in_flight <= open && idle_total <= open, "{share:?}");
+            let EgressLimits { open, lookups, burst_total, .. } = share.egress;
+            assert!(share.max_in_flight <= open && burst_total <= open, "{share:?}");
             let taken = open as u64 + PER_LOOKUP * lookups as u64;
             assert!(files < 128 || taken + files / 4 <= files, "{files}: {share:?}");
             assert!(open > 0 && lookups > 0 && share.max_in_flight > 0, "{files}: {share:?}");

@@ -89,10 +89,17 @@ pub struct EgressLimits {
     pub connect: Duration,
     /// TLS handshake. 5 s.
     pub tls: Duration,
-    /// Idle connections to one receiver of one tenant. 64, as many as are in flight by default.
+    /// Connections to one receiver of one tenant that are kept while they are idle. 64, as many as
+    /// are in flight by default.
     pub idle_per_receiver: usize,
-    /// Idle connections in all. 1,024, some 20 KiB each with TLS.
+    /// Of all receivers. 1,024, some 20 KiB each with TLS.
     pub idle_total: usize,
+    /// Idle connections to one receiver of one tenant at any moment. 512: what is more than is kept
+    /// goes after some seconds, so that a burst to several subscriptions of one receiver does not
+    /// open a connection for each request.
+    pub burst_per_receiver: usize,
+    /// Of all receivers. 4,096, as many as are in flight at most.
+    pub burst_total: usize,
     /// How long a connection may have been idle for a request that must not be sent twice. 2 s:
     /// below the shortest time after which common servers close idle connections, so that such a
     /// request does not cross the close.
@@ -120,6 +127,8 @@ impl Default for EgressLimits {
             tls: Duration::from_secs(5),
             idle_per_receiver: 64,
             idle_total: 1024,
+            burst_per_receiver: 512,
+            burst_total: 4096,
             idle_once: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(30),
             max_age: Duration::from_secs(300),
@@ -205,6 +214,8 @@ impl Egress {
         let pool = PoolLimits {
             per_key: limits.idle_per_receiver,
             total: limits.idle_total,
+            burst_per_key: limits.burst_per_receiver,
+            burst_total: limits.burst_total,
             idle: limits.idle_timeout,
             age: limits.max_age,
         };

@@ -1,7 +1,7 @@
 //! Idle connections, kept for the next request to the same receiver of the same tenant.
 //!
 //! Taken last in, first out, so that a burst's extra connections grow old and go. Bounded per
-//! receiver and in total. A policy change empties the pool, and a connection that was opened
+//! receiver and in total: by more for moments, and by less for longer. A policy change empties the pool, and a connection that was opened
 //! under an older policy does not come back into it. One sweep task runs while anything is idle.
 
 use std::collections::HashMap;
@@ -28,12 +28,18 @@ mod parking {
 /// How often idle connections are looked at: each costs well under a microsecond, and a
 /// connection that the receiver closed holds a descriptor until then.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long a connection may have been idle that is one more than is kept.
+const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 
 /// Bounds of the pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PoolLimits {
+    /// What is kept.
     pub per_key: usize,
     pub total: usize,
+    /// What there may be at any moment.
+    pub burst_per_key: usize,
+    pub burst_total: usize,
     pub idle: Duration,
     pub age: Duration,
 }
@@ -111,10 +117,10 @@ impl Pool {
         if connection.generation != shelves.generation {
             return;
         }
-        if shelves.by_key.get(key).is_some_and(|shelf| shelf.len() >= self.limits.per_key) {
+        if shelves.by_key.get(key).is_some_and(|shelf| shelf.len() >= self.limits.burst_per_key) {
             return;
         }
-        if shelves.idle >= self.limits.total {
+        if shelves.idle >= self.limits.burst_total {
             displaced = shelves.evict();
         }
         shelves.by_key.entry(Arc::clone(key)).or_default().push(connection);
@@ -144,7 +150,7 @@ impl Pool {
         drop(closed);
     }
 
-    /// Closes what is too old or was closed by its receiver. False when nothing is left.
+    /// Closes what is too old, was closed by its receiver, or is surplus. False when nothing is left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut closed = Vec::new();
@@ -154,9 +160,20 @@ impl Pool {
                 !(self.limits.allows(connection, now) && connection.is_alive())
             });
             closed.extend(gone);
+            let surplus = shelf.len().saturating_sub(self.limits.per_key);
+            closed.extend(shelf.drain(..surplus_of(shelf, surplus, now)));
             !shelf.is_empty()
         });
         shelves.idle -= closed.len();
+        let mut surplus = shelves.idle.saturating_sub(self.limits.total);
+        let mut over = Vec::new();
+        shelves.by_key.retain(|_, shelf| {
+            let gone = surplus_of(shelf, surplus, now);
+            surplus -= gone;
+            over.extend(shelf.drain(..gone));
+            !shelf.is_empty()
+        });
+        shelves.idle -= over.len();
         shelves.sweeping = !shelves.by_key.is_empty();
         shelves.sweeping
     }
@@ -171,6 +188,12 @@ impl Shelves {
         self.idle -= 1;
         Some(shelf.remove(0))
     }
+}
+
+/// How many of the first connections of a shelf go, `most` at most: those not used just now.
+fn surplus_of(shelf: &Shelf, most: usize, now: Instant) -> usize {
+    let old = shelf.iter().take(most);
+    old.take_while(|connection| now.duration_since(connection.idle_since) >= SURPLUS_IDLE).count()
 }
 
 /// Sweeps until nothing is idle or the pool is gone.

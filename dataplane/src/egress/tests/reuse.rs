@@ -230,12 +230,21 @@ async fn send_together(egress: &Egress, receivers: &[&Receiver], each: usize) {
 #[tokio::test]
 async fn idle_connections_are_bounded_per_receiver_and_in_total() {
     let (one, two) = (in_step(10).await, in_step(10).await);
-    let limits = EgressLimits { idle_per_receiver: 4, idle_total: 6, ..EgressLimits::default() };
+    let limits = EgressLimits {
+        idle_per_receiver: 3,
+        idle_total: 5,
+        burst_per_receiver: 7,
+        burst_total: 12,
+        ..EgressLimits::default()
+    };
     let egress = Egress::new(EgressOptions { limits, ..options() }).unwrap();
     send_together(&egress, &[&one], 10).await;
-    assert_eq!(egress.connections(), (4, 4));
+    assert_eq!(egress.connections(), (7, 7));
     send_together(&egress, &[&two], 10).await;
-    assert_eq!(egress.connections(), (6, 6));
+    assert_eq!(egress.connections(), (12, 12));
+    tokio::time::pause(); // the sweep's 5 s, and nothing else is waited for
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(egress.connections(), (5, 5), "fewer are kept for long");
 }
 
 /// A task that drives many requests uses up tokio's budget at any step of any of them; no wake-up
