@@ -36,6 +36,7 @@ mod dispatch;
 mod gates;
 mod job;
 mod lane;
+mod lanes;
 mod ledger;
 mod lifecycle;
 mod matcher;

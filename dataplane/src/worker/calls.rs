@@ -38,6 +38,8 @@ pub(super) enum Reply {
     Rang,
     Took {
         partition: usize,
+        /// How many were asked for at most.
+        want: usize,
         asked: Instant,
         result: Result<Option<Batch>, StoreError>,
     },
@@ -120,6 +122,8 @@ pub(super) struct Calls {
     test_sends: Arc<dyn TestSends>,
     claim: Claim,
     partitions: Vec<Partition>,
+    /// Events that takes under way may bring.
+    asked: usize,
     extend: Slot,
     settle: Slot,
     /// Parts of a settlement that the store did not take, the next one last.
@@ -154,6 +158,7 @@ impl Calls {
             test_sends: Arc::clone(&options.tests),
             claim: Claim { node: options.node.clone(), lease: options.lease },
             partitions: (0..options.queue.partitions()).map(partition).collect(),
+            asked: 0,
             extend: Slot { busy: false, at: None },
             settle: Slot { busy: false, at: None },
             parts: Vec::new(),
@@ -222,21 +227,23 @@ impl Calls {
         });
     }
 
-    /// Takes new events wherever that is due, `room` at most.
+    /// Takes new events wherever that is due: `room` at most, those of takes under way included.
     pub(super) fn take(&mut self, now: Instant, room: usize) {
         for index in 0..self.partitions.len() {
+            let want = room.saturating_sub(self.asked).min(BATCH_MAX);
             let partition = &mut self.partitions[index];
-            if room == 0 || !partition.take.ready(now) {
+            if want == 0 || !partition.take.ready(now) {
                 continue;
             }
             partition.takes += 1;
+            self.asked += want;
             // While takes bring full batches, more of them go out together.
             let more = partition.eager && partition.takes < TAKES_MAX;
             partition.take = Slot { busy: !more, at: more.then_some(now) };
             let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
             self.fly(async move {
-                let result = queue.take(no, &claim, room, TAKE_BYTES).await;
-                Reply::Took { partition: index, asked: now, result }
+                let result = queue.take(no, &claim, want, TAKE_BYTES).await;
+                Reply::Took { partition: index, want, asked: now, result }
             });
         }
     }
@@ -245,9 +252,11 @@ impl Calls {
     pub(super) fn took(
         &mut self,
         index: usize,
+        want: usize,
         result: &Result<Option<Batch>, StoreError>,
         now: Instant,
     ) {
+        self.asked = self.asked.saturating_sub(want);
         let partition = &mut self.partitions[index];
         partition.takes = partition.takes.saturating_sub(1);
         partition.take.busy = false;
@@ -455,8 +464,9 @@ impl Calls {
     /// but of test sends: room comes with a result, which turns the loop.
     pub(super) fn next_claim(&self, room: usize) -> Option<Instant> {
         let claims = self.partitions.iter().filter(|_| room > 0);
+        let take = |p: &Partition| p.take.next().filter(|_| room > self.asked);
         claims
-            .flat_map(|p| [p.take.next(), p.due.next(), p.over.next()])
+            .flat_map(|p| [take(p), p.due.next(), p.over.next()])
             .chain([self.tests.next().filter(|_| self.testing < AT_ONCE)])
             .flatten()
             .min()

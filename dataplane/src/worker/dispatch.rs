@@ -1,13 +1,15 @@
 //! What a node does with what it claimed: a machine without I/O.
 //!
 //! Batches, results, snapshots and the passing of time go in; attempts to start, lanes to close or
-//! empty, and settlements come out. The loop around it ([`super::Worker`]) only awaits.
+//! empty, and settlements come out. The loop around it ([`super::Driver`]) only awaits.
 //!
 //! An event of a batch is matched once, against the snapshot of that moment. Its deliveries are
 //! attempted from memory, and when the last one has somewhere to go the event is settled as a
-//! whole. An event that is still open after [`SPLIT_AFTER`] is split: what ended is settled, what
-//! is in flight gets a record of its own under the same lease. So a slow receiver holds nobody
-//! else's result, and a crash repeats what was in flight and little more.
+//! whole. An event that is still open [`SPLIT_AFTER`] the first of them was attempted or moved is
+//! split: what ended is settled, what is open gets a record of its own under the same lease. So a
+//! slow receiver holds nobody else's result, and a crash repeats what was in flight and little more.
+//! An event of which nothing was touched waits as it is: that costs nothing, and a crash repeats
+//! nothing of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use pregon_core::event::Event;
 use pregon_core::id::{LaneNo, NodeId, PartitionNo, SubscriptionName};
 use pregon_core::limits;
 use pregon_store::queue::{
-    BATCH_MAX, Batch, DeliverySettle, DueRequest, FilterError, LANE_QUANTUM, LaneClose, LaneEnd,
-    SUSPECT_AT, Token,
+    BATCH_MAX, Batch, DeliverySettle, Due, DueRequest, FilterError, LaneClose, LaneEnd, SUSPECT_AT,
+    Token,
 };
 use pregon_telemetry::Telemetry;
 use rand::SeedableRng;
@@ -27,7 +29,8 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::job::{Job, Place};
-use super::lane::LaneFlow;
+use super::lane::Means;
+use super::lanes::{Lanes, WAITING_MAX};
 use super::ledger::{LEDGER_MAX, Ledger};
 use super::matcher::Question;
 use crate::snapshot::{Lane, Snapshot};
@@ -44,7 +47,8 @@ mod tests;
 
 use matching::Queues;
 
-/// An event that is open for longer than this is split.
+/// How long after the first of its deliveries was attempted or moved an event is split that is
+/// still open.
 pub(super) const SPLIT_AFTER: Duration = Duration::from_secs(1);
 /// How long a paused lane stays closed in the store before a node looks at it again.
 const PAUSE_PROBE: Duration = Duration::from_secs(60);
@@ -52,10 +56,11 @@ const PAUSE_PROBE: Duration = Duration::from_secs(60);
 const OPENING: Duration = Duration::from_secs(5);
 /// How soon an event is looked at again that waits for configuration.
 const REVISION_PROBE: Duration = Duration::from_millis(100);
-/// Deliveries that may wait in memory for fast receivers before new events are left in the queue.
-/// There they cost nothing, and their turn comes within milliseconds; taken, they would overflow
-/// into the lanes of the store. Slow receivers do not count: nobody waits for them.
-const AHEAD: usize = 512;
+/// Deliveries that may wait in memory for this node before new events are left in the queue: some
+/// tens of milliseconds of work. What waits for receivers does not count: nobody waits for them.
+const AHEAD: usize = 2048;
+/// How much an event weighs in the average of subscriptions that an event has.
+const FAN_OUT_WEIGHT: f64 = 1.0 / 64.0;
 /// How long a suspect is the only one in hand: what kills a node does so when it is attempted.
 const TRIAL: Duration = Duration::from_secs(1);
 /// How long a delivery is held back that node after node went down with: long enough for somebody
@@ -77,9 +82,9 @@ pub struct WorkerLimits {
 
 impl Default for WorkerLimits {
     fn default() -> Self {
-        // In flight: a connection each, and most are idle receivers' patience. Claimed: a few
-        // takes ahead of the attempts; events are split after a second, so they do not pile up.
-        Self { max_in_flight: 4096, max_claimed: 6144 }
+        // In flight: a connection each, and most are idle receivers' patience. Claimed: what may
+        // wait in memory, and a few takes more.
+        Self { max_in_flight: 4096, max_claimed: WAITING_MAX + 4096 }
     }
 }
 
@@ -113,6 +118,8 @@ enum Item {
         records: Vec<AttemptRecord>,
         /// Lanes whose delivery is in flight or waits in memory.
         open: Vec<Arc<Lane>>,
+        /// When the first of its deliveries was attempted or moved.
+        touched: Option<Instant>,
         /// Filters that had no answer for it.
         filter_errors: Vec<FilterError>,
     },
@@ -130,7 +137,8 @@ struct Work {
     open: usize,
     taken: Instant,
     lease_until: Instant,
-    split: bool,
+    /// When its events are looked at next for one to be split.
+    look: Instant,
     suspect: bool,
 }
 
@@ -141,7 +149,7 @@ impl Work {
             open: batch.len(),
             taken: now,
             lease_until: now + lease,
-            split: false,
+            look: now + SPLIT_AFTER,
             suspect: batch.takes >= SUSPECT_AT,
         }
     }
@@ -154,7 +162,13 @@ pub(super) struct Dispatcher {
     lease: Duration,
     limits: WorkerLimits,
     snapshot: Arc<Snapshot>,
-    lanes: HashMap<LaneNo, LaneFlow<Job>>,
+    lanes: Lanes,
+    /// When lanes are looked at next for what waits too long.
+    look: Instant,
+    /// When idle lanes are forgotten next.
+    forget: Instant,
+    /// Subscriptions that an event has, on average.
+    fan_out: f64,
     work: HashMap<Token, Work>,
     ledger: Ledger,
     effects: Vec<Effect>,
@@ -185,7 +199,10 @@ impl Dispatcher {
             lease,
             limits,
             snapshot,
-            lanes: HashMap::new(),
+            lanes: Lanes::default(),
+            look: Instant::now(),
+            forget: Instant::now(),
+            fan_out: 1.0,
             work: HashMap::new(),
             ledger: Ledger::default(),
             effects: Vec::new(),
@@ -223,8 +240,8 @@ impl Dispatcher {
     /// are paused.
     pub(super) fn shut(&self, now: Instant) -> (usize, usize) {
         let mut shut = (0, 0);
-        for (no, flow) in &self.lanes {
-            if self.snapshot.lane(*no).is_some_and(|lane| lane.holds()) {
+        for (no, flow) in self.lanes.all() {
+            if self.snapshot.lane(no).is_some_and(|lane| lane.holds()) {
                 shut.1 += 1;
             } else if flow.closed(now) {
                 shut.0 += 1;
@@ -238,17 +255,27 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// New events that one take may bring: what there is room for, and a batch at most. None while
-    /// the configuration cannot be read whole.
+    /// New events that takes may bring: what there is room for. None while the configuration cannot
+    /// be read whole.
     pub(super) fn room(&self) -> usize {
+        let events = self.places() as f64 / self.fan_out;
+        // As many as there are places at most, so it is a small number.
+        (events.ceil() as usize).min(self.limits.max_claimed.saturating_sub(self.claimed))
+    }
+
+    /// Deliveries that there are places for.
+    fn places(&self) -> usize {
         let behind = self.ledger.len() >= LEDGER_MAX;
         let partial = self.snapshot.gaps().missing > 0;
         if self.draining || behind || partial || self.in_flight >= self.limits.max_in_flight {
             return 0;
         }
-        let waiting: usize = self.lanes.values().map(LaneFlow::waiting_fast).sum();
-        let claimable = self.limits.max_claimed.saturating_sub(self.claimed);
-        claimable.min(BATCH_MAX).min(AHEAD.saturating_sub(waiting))
+        AHEAD.saturating_sub(self.lanes.ahead())
+    }
+
+    /// So many subscriptions an event had.
+    fn note_fan_out(&mut self, lanes: usize) {
+        self.fan_out += (lanes.max(1) as f64 - self.fan_out) * FAN_OUT_WEIGHT;
     }
 
     /// Suspects that may be taken over now: one, and none while one is on trial here.
@@ -262,30 +289,29 @@ impl Dispatcher {
         if self.draining || self.room() == 0 {
             return BTreeSet::new();
         }
-        let tight = self.tight();
-        let waiting = self.lanes.values().filter(|lane| lane.stored().len() > 0);
-        let free = waiting.filter(|lane| lane.free_slots(now, tight) > 0);
-        free.flat_map(LaneFlow::stored).collect()
+        let means = self.means();
+        let free = self.lanes.stored().filter(|(_, lane)| lane.credit(now, means) > 0);
+        free.flat_map(|(_, lane)| lane.stored()).collect()
     }
 
-    /// Which due deliveries of a partition there are slots for. Where a lane has deliveries in
-    /// several partitions, each is offered its share of the slots, and one at least.
+    /// Which due deliveries of a partition there is use for. Where a lane has deliveries in several
+    /// partitions, each is offered its share of the credit, and one at least.
     pub(super) fn due_request(&mut self, partition: PartitionNo, now: Instant) -> DueRequest {
-        let tight = self.tight();
-        let free = self.limits.max_in_flight.saturating_sub(self.in_flight);
+        let means = self.means();
+        let claimable = self.limits.max_claimed.saturating_sub(self.claimed);
         let mut request = DueRequest {
-            want: self.room().min(free),
-            default_slots: if tight { 2 } else { limits::CONCURRENCY_START },
+            want: self.places().min(claimable).min(BATCH_MAX),
+            default_slots: if means.tight { 2 } else { limits::CONCURRENCY_START },
             ..DueRequest::default()
         };
-        for (no, lane) in &self.lanes {
+        for (no, lane) in self.lanes.all() {
             let stored = lane.stored_in(partition);
             let others = lane.stored().len() - usize::from(stored);
             let shares = u32::try_from(others + 1).unwrap_or(u32::MAX);
-            let slots = lane.free_slots(now, tight).div_ceil(shares);
-            request.slots.insert(*no, slots);
+            let slots = lane.credit(now, means).div_ceil(shares);
+            request.slots.insert(no, slots);
             if slots > 0 && stored {
-                request.pull.push(*no);
+                request.pull.push(no);
             }
         }
         // In turns, where more lanes want a look than one call takes.
@@ -304,30 +330,27 @@ impl Dispatcher {
         &mut self,
         partition: PartitionNo,
         request: &DueRequest,
-        batch: Option<&Batch>,
+        due: &Due,
         (asked, now): (Instant, Instant),
     ) {
+        let batch = due.batch.as_ref();
         let mut got: HashMap<LaneNo, u32> = HashMap::new();
         for delivery in batch.into_iter().flat_map(|batch| &batch.deliveries) {
             *got.entry(delivery.key.lane).or_default() += 1;
         }
-        let whole = batch.is_none_or(|batch| batch.len() < request.want);
+        // Each lane was looked into until it had no more, or no more slots.
+        let whole = !due.more && batch.is_none_or(|batch| batch.len() < request.want);
         for no in request.pull.iter().filter(|no| whole && !got.contains_key(no)) {
-            if let Some(flow) = self.lanes.get_mut(no) {
-                flow.found_none(partition, asked);
-            }
+            self.lanes.change_known(*no, now, |flow| flow.found_none(partition, asked));
         }
-        let quantum = u32::try_from(LANE_QUANTUM).unwrap_or(u32::MAX);
         for (no, count) in &got {
             let slots = request.slots.get(no).copied().unwrap_or(request.default_slots);
-            let more = !whole || *count >= slots.min(quantum);
+            let more = !whole || *count >= slots;
             let Some(lane) = self.snapshot.lane(*no).cloned() else { continue };
-            let flow = self.flow(&lane, now);
-            if more {
-                flow.note_stored(partition, now);
-            } else {
-                flow.found_none(partition, asked);
-            }
+            self.lanes.change(&lane, now, |flow| match more {
+                true => flow.note_stored(partition, now),
+                false => flow.found_none(partition, asked),
+            });
         }
     }
 
@@ -336,8 +359,9 @@ impl Dispatcher {
         batch.deliveries.iter().all(|held| self.snapshot.lane(held.key.lane).is_some())
     }
 
-    fn tight(&self) -> bool {
-        self.in_flight > self.limits.max_in_flight / 2
+    fn means(&self) -> Means {
+        let (used, all) = (self.in_flight, self.limits.max_in_flight);
+        self.lanes.means(used > all / 2, used >= all)
     }
 
     /// One more item of a batch has somewhere to go.
@@ -346,10 +370,5 @@ impl Dispatcher {
         if let Some(work) = self.work.get_mut(&token) {
             work.open = work.open.saturating_sub(count);
         }
-    }
-
-    /// The lane's flow, made when the lane is first met.
-    fn flow(&mut self, lane: &Lane, now: Instant) -> &mut LaneFlow<Job> {
-        self.lanes.entry(lane.lane).or_insert_with(|| LaneFlow::new(lane.max_concurrency, now))
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt to be made, and how it came out.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
@@ -11,7 +12,7 @@ use pregon_core::outcome::Decision;
 use pregon_store::queue::Token;
 use tokio::time::Instant;
 
-use super::lane::Pace;
+use super::lane::{Pace, Waits};
 use crate::snapshot::Lane;
 
 /// Where a result belongs: an item of a batch.
@@ -40,6 +41,12 @@ pub(super) struct Job {
     pub(super) chance: f64,
     /// What deliveries of one event have in common.
     pub(super) share: Option<Arc<Share>>,
+}
+
+impl Waits for Job {
+    fn bytes(&self) -> usize {
+        self.event.size()
+    }
 }
 
 /// A rendered request that deliveries of one event share, where contract and moment are the same.
@@ -92,4 +99,14 @@ pub(super) struct Report {
     pub(super) render: u32,
     /// When it ended, on the monotonic clock.
     pub(super) ended_at: Instant,
+}
+
+impl Report {
+    /// What the receiver took: from the first byte of the request to the head of the answer; where
+    /// there was none, the whole attempt. None where no request was made.
+    pub(super) fn receiver_took(&self) -> Option<Duration> {
+        let timing = &self.record.timing;
+        let micros = if timing.first_byte > 0 { timing.first_byte } else { timing.total };
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
 }

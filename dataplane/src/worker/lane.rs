@@ -1,12 +1,33 @@
-//! A lane's way out of this node: how many attempts it may have in flight, and what may wait for
-//! a slot in memory.
+//! A lane's way out of this node: how many attempts it may have in flight, what may wait for a slot
+//! in memory, and what goes into the store instead.
 //!
-//! The limit starts low, grows by one with each success while it is used up, and halves on a
-//! timeout, so a receiver is asked for what it bears. A delivery that finds no free slot may wait
-//! in memory only where the receiver's pace says that a slot comes free within [`PATIENCE`];
-//! otherwise it goes back into the lane in the store, from where it is taken for a free slot and
-//! for nothing else. So a receiver that hangs holds its own few slots and no claim, no memory and
-//! nobody else's delivery. While deliveries wait in the store, new ones queue up behind them.
+//! Signals:
+//! - The receiver's time: from the first byte of a request to the head of its answer. What this
+//!   node takes before and after is not in it, so a busy node does not look like a slow receiver.
+//! - Timeouts.
+//! - Progress: when an attempt last ended.
+//!
+//! Slots: a lane starts with few, gets one more with each success while all are used, and half of
+//! them after a timeout. So a receiver is asked for what it bears.
+//!
+//! Waiting in memory: a delivery that finds no slot waits here, for as long as the receiver's pace
+//! says that its turn comes within the node's patience ([`Means::patience`]). A delivery that was
+//! not attempted costs nothing but its place, and its event stays under the lease of its batch. The
+//! patience is long while memory is free, and short when it is not.
+//!
+//! Overflow: what would wait for longer goes into the lane in the store. That is so when
+//! - the lane makes no progress: what waited here goes, too, and a receiver that hangs keeps its few
+//!   slots, no memory and nobody else's delivery;
+//! - more waits than the patience allows.
+//!
+//! Recovery: deliveries come back out of the store ahead of free slots, for what the receiver
+//! answers within [`PATIENCE`], so that a lane drains at the receiver's pace and not at the store's.
+//! While some wait there, new ones get half of the slots and of the places here: those that waited
+//! longer go on, and what is new does not have to be stored as long as the lane keeps up.
+//!
+//! Who can starve whom: what waits for receivers that are slower than this node does not count
+//! against taking new events ([`LaneFlow::ahead`]), so nobody waits for another's receiver; what
+//! waits for the node itself does, so it takes no more than it can work on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,17 +37,39 @@ use pregon_core::limits;
 use pregon_core::outcome::PendingReason;
 use tokio::time::Instant;
 
-/// How long a delivery may wait in memory for a slot. Well below the second after which an open
-/// event gets a record of its own, so that waiting here is never what causes one.
+/// How long a delivery may wait in memory that came out of the store. Also how long a lane that has
+/// shown its pace may be without progress, where its receiver does not take longer.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
-/// Deliveries that one lane may keep waiting in memory, however fast it is.
-const QUEUE_MAX: usize = 2048;
-/// A receiver whose answers take less than this is fast: what waits for it waits for moments.
-const FAST: Duration = Duration::from_millis(20);
+/// How long a lane that has not shown its pace may be without progress. Receivers take up to half a
+/// second as a rule.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// How long a lane may be without progress, whatever its receiver takes.
+const STALL_MAX: Duration = Duration::from_secs(5);
 /// What a receiver is taken to need before it has shown its pace.
 const LATENCY_GUESS: Duration = Duration::from_millis(2);
+/// No receiver is taken to need less.
+const LATENCY_MIN: Duration = Duration::from_micros(100);
+/// Deliveries that one look into the store may bring for one lane, however fast it is.
+const CREDIT_MAX: usize = 2048;
 /// Slots of a lane without progress while the node is short of slots.
 const TIGHT_LIMIT: u32 = 2;
+
+/// What waits in a lane.
+pub(super) trait Waits {
+    /// Bytes of its event.
+    fn bytes(&self) -> usize;
+}
+
+/// What the node has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means {
+    /// It is short of slots.
+    pub(super) tight: bool,
+    /// It has none left.
+    pub(super) full: bool,
+    /// How long a delivery may wait in memory for a slot, at its receiver's pace.
+    pub(super) patience: Duration,
+}
 
 /// How an attempt went, as far as the lane's pace is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +87,7 @@ pub(super) enum Pace {
 pub(super) enum Admission {
     /// Attempt it now.
     Start,
-    /// Keep it in memory; a slot comes free soon.
+    /// Keep it in memory.
     Queue,
     /// Back into the lane in the store.
     PutBack(PendingReason),
@@ -57,7 +100,10 @@ pub(super) struct LaneFlow<J> {
     cap: u32,
     in_flight: u32,
     queue: VecDeque<J>,
-    latency: Duration,
+    /// Of the events of what waits here.
+    bytes: usize,
+    /// The receiver's time, on average; none: it has not answered yet.
+    latency: Option<Duration>,
     /// When an attempt last ended, or when the lane last went from idle to busy.
     progress: Instant,
     halved: Option<Instant>,
@@ -68,7 +114,7 @@ pub(super) struct LaneFlow<J> {
     stored: BTreeMap<PartitionNo, Instant>,
 }
 
-impl<J> LaneFlow<J> {
+impl<J: Waits> LaneFlow<J> {
     /// A lane that has shown nothing yet. `cap` is the subscription's.
     pub(super) fn new(cap: u32, now: Instant) -> Self {
         Self {
@@ -76,7 +122,8 @@ impl<J> LaneFlow<J> {
             cap: cap.max(1),
             in_flight: 0,
             queue: VecDeque::new(),
-            latency: LATENCY_GUESS,
+            bytes: 0,
+            latency: None,
             progress: now,
             halved: None,
             closed_until: None,
@@ -143,34 +190,66 @@ impl<J> LaneFlow<J> {
         self.stored.contains_key(&partition)
     }
 
-    /// Slots free for deliveries from the store. `tight`: the node is short of slots.
-    pub(super) fn free_slots(&self, now: Instant, tight: bool) -> u32 {
-        if self.closed(now) || !self.queue.is_empty() {
+    /// Deliveries from the store that there is use for: free slots, and what the receiver answers
+    /// within [`PATIENCE`] beside them.
+    pub(super) fn credit(&self, now: Instant, means: Means) -> u32 {
+        if self.closed(now) {
             return 0;
         }
-        self.effective_limit(now, tight).saturating_sub(self.in_flight)
+        let limit = self.effective_limit(now, means);
+        let places = self.ready(now, limit, means);
+        let slots = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
+        let places = places.saturating_sub(self.queue.len());
+        u32::try_from(places).unwrap_or(u32::MAX).saturating_add(slots)
     }
 
     /// Decides about a delivery of a new event; a `Start` takes the slot. `partition` is where the
     /// delivery goes when it is put back.
-    pub(super) fn admit(&mut self, now: Instant, tight: bool, partition: PartitionNo) -> Admission {
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        means: Means,
+        partition: PartitionNo,
+    ) -> Admission {
         if self.closed(now) {
             return Admission::PutBack(PendingReason::RateLimited);
         }
-        let limit = self.effective_limit(now, tight);
-        if !self.stored.is_empty() {
-            // Others wait already: leave at least half of the slots to them, and no queue here.
-            if self.in_flight < limit / 2 && self.queue.is_empty() {
-                self.start(now);
-                return Admission::Start;
-            }
-            return Admission::PutBack(PendingReason::LaneFull);
+        let whole = self.effective_limit(now, means);
+        let (limit, places) = if self.stored.is_empty() {
+            (whole, self.allowance(now, whole, means.patience))
+        } else {
+            (whole / 2, self.ready(now, whole, means) / 2)
+        };
+        self.place((limit, means), places, partition, now)
+    }
+
+    /// Decides about a delivery that came out of the store, which was asked for as many as there is
+    /// [`Self::credit`] for.
+    pub(super) fn admit_stored(
+        &mut self,
+        now: Instant,
+        means: Means,
+        partition: PartitionNo,
+    ) -> Admission {
+        if self.closed(now) {
+            return Admission::PutBack(PendingReason::RateLimited);
         }
-        if self.in_flight < limit && self.queue.is_empty() {
+        let limit = self.effective_limit(now, means);
+        let places = self.ready(now, limit, means);
+        self.place((limit, means), places, partition, now)
+    }
+
+    fn place(
+        &mut self,
+        (limit, means): (u32, Means),
+        places: usize,
+        partition: PartitionNo,
+        now: Instant,
+    ) -> Admission {
+        if self.in_flight < limit && self.queue.is_empty() && !means.full {
             self.start(now);
-            return Admission::Start;
-        }
-        if self.queue.len() < self.allowance(now, limit) {
+            Admission::Start
+        } else if self.queue.len() < places {
             Admission::Queue
         } else {
             self.note_stored(partition, now);
@@ -178,36 +257,25 @@ impl<J> LaneFlow<J> {
         }
     }
 
-    /// Decides about a delivery that came out of the store for a free slot.
-    pub(super) fn admit_stored(
-        &mut self,
-        now: Instant,
-        tight: bool,
-        partition: PartitionNo,
-    ) -> Admission {
-        if self.closed(now) {
-            Admission::PutBack(PendingReason::RateLimited)
-        } else if self.in_flight < self.effective_limit(now, tight) {
-            self.start(now);
-            Admission::Start
-        } else {
-            self.note_stored(partition, now);
-            Admission::PutBack(PendingReason::LaneFull)
-        }
-    }
-
-    /// Keeps a delivery for which [`Self::admit`] said `Queue`.
+    /// Keeps a delivery that is to be queued.
     pub(super) fn enqueue(&mut self, job: J) {
+        self.bytes += job.bytes();
         self.queue.push_back(job);
     }
 
-    /// An attempt that began at `started` ended.
-    pub(super) fn finish(&mut self, now: Instant, started: Instant, pace: Pace) {
+    /// An attempt that began at `started` ended; the receiver took so long, if it answered.
+    pub(super) fn finish(
+        &mut self,
+        now: Instant,
+        started: Instant,
+        took: Option<Duration>,
+        pace: Pace,
+    ) {
         let was_full = self.in_flight >= self.limit;
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.progress = now;
-        let took = now.saturating_duration_since(started);
-        self.latency = (self.latency * 7 + took) / 8;
+        self.give_up_slot(now);
+        if let Some(took) = took {
+            self.latency = Some(self.latency.map_or(took, |latency| (latency * 7 + took) / 8));
+        }
         match pace {
             Pace::Good if was_full => self.limit = (self.limit + 1).min(self.cap),
             Pace::Good | Pace::Other => {}
@@ -220,54 +288,62 @@ impl<J> LaneFlow<J> {
         }
     }
 
+    /// An attempt for which a slot was taken is not made.
+    pub(super) fn give_up_slot(&mut self, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.progress = now;
+    }
+
     /// The next delivery that waited here, if there is a slot for it; takes the slot.
-    pub(super) fn next_queued(&mut self, now: Instant, tight: bool) -> Option<J> {
-        if self.closed(now) || self.in_flight >= self.effective_limit(now, tight) {
+    pub(super) fn next_queued(&mut self, now: Instant, means: Means) -> Option<J> {
+        if self.closed(now) || self.in_flight >= self.effective_limit(now, means) {
             return None;
         }
         let job = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(job.bytes());
         self.start(now);
         Some(job)
     }
 
-    /// Takes out what waits here for longer than the receiver's pace allows, newest first. Whoever
+    /// Takes out what waits here for longer than the receiver's pace allows, the latest. Whoever
     /// puts it back notes with [`Self::note_stored`] where.
-    pub(super) fn overdue(&mut self, now: Instant, tight: bool) -> Vec<J> {
-        if self.queue.is_empty() {
-            return Vec::new();
-        }
-        let limit = self.effective_limit(now, tight);
-        let keep = if self.closed(now) { 0 } else { self.allowance(now, limit) };
+    pub(super) fn overdue(&mut self, now: Instant, means: Means) -> VecDeque<J> {
+        let limit = self.effective_limit(now, means);
+        let keep = if self.closed(now) { 0 } else { self.allowance(now, limit, means.patience) };
         if keep >= self.queue.len() {
-            return Vec::new();
+            return VecDeque::new();
         }
-        self.queue.split_off(keep).into_iter().collect()
+        let gone = self.queue.split_off(keep);
+        self.bytes = self.queue.iter().map(J::bytes).sum();
+        gone
     }
 
     /// Takes out everything that waits here.
     pub(super) fn take_queue(&mut self) -> VecDeque<J> {
+        self.bytes = 0;
         std::mem::take(&mut self.queue)
-    }
-
-    /// Takes out what waits here and is of this kind.
-    pub(super) fn take_queue_of(&mut self, of: impl Fn(&J) -> bool) -> Vec<J> {
-        if !self.queue.iter().any(&of) {
-            return Vec::new();
-        }
-        let (taken, kept): (VecDeque<J>, VecDeque<J>) =
-            self.take_queue().into_iter().partition(|job| of(job));
-        self.queue = kept;
-        taken.into()
-    }
-
-    /// How many wait here for a receiver that is fast.
-    pub(super) fn waiting_fast(&self) -> usize {
-        if self.latency < FAST { self.queue.len() } else { 0 }
     }
 
     /// How many wait here.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Bytes of the events of what waits here.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many wait here for this node rather than for the receiver, which would have answered all
+    /// within [`PATIENCE`].
+    pub(super) fn ahead(&self, now: Instant) -> usize {
+        let swift = self.queue.len() <= self.allowance(now, self.limit, PATIENCE);
+        if swift { self.queue.len() } else { 0 }
+    }
+
+    /// How many may wait that came out of the store.
+    fn ready(&self, now: Instant, limit: u32, means: Means) -> usize {
+        self.allowance(now, limit, PATIENCE.min(means.patience)).min(CREDIT_MAX)
     }
 
     fn start(&mut self, now: Instant) {
@@ -277,116 +353,26 @@ impl<J> LaneFlow<J> {
         self.in_flight += 1;
     }
 
-    fn effective_limit(&self, now: Instant, tight: bool) -> u32 {
+    fn effective_limit(&self, now: Instant, means: Means) -> u32 {
         let moving = now.saturating_duration_since(self.progress) < 2 * PATIENCE;
-        if tight && !moving { self.limit.min(TIGHT_LIMIT) } else { self.limit }
+        if means.tight && !moving { self.limit.min(TIGHT_LIMIT) } else { self.limit }
     }
 
-    /// How many may wait: as many as get a slot within [`PATIENCE`] at the present pace.
-    fn allowance(&self, now: Instant, limit: u32) -> usize {
-        let stalled = now.saturating_duration_since(self.progress);
-        if stalled >= PATIENCE {
+    /// How many may wait: as many as get a slot within `patience` at the present pace.
+    fn allowance(&self, now: Instant, limit: u32, patience: Duration) -> usize {
+        let stalled = match self.in_flight {
+            0 => Duration::ZERO, // the node has no slots left
+            _ => now.saturating_duration_since(self.progress),
+        };
+        let stall = self.latency.map_or(FIRST_ANSWER, |latency| latency * 4);
+        if stalled >= stall.clamp(PATIENCE, STALL_MAX) {
             return 0;
         }
-        let pace = self.latency.max(stalled).max(Duration::from_micros(100));
-        let rounds = PATIENCE.as_micros() / pace.as_micros().max(1);
-        usize::try_from(rounds)
-            .unwrap_or(QUEUE_MAX)
-            .saturating_mul(usize::try_from(limit).unwrap_or(QUEUE_MAX))
-            .min(QUEUE_MAX)
+        let pace = self.latency.unwrap_or(LATENCY_GUESS).max(stalled / 4).max(LATENCY_MIN);
+        let rounds = patience.as_micros() / pace.as_micros().max(1);
+        usize::try_from(rounds.saturating_mul(u128::from(limit))).unwrap_or(usize::MAX)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(start: Instant, ms: u64) -> Instant {
-        start + Duration::from_millis(ms)
-    }
-
-    #[tokio::test]
-    async fn starts_at_eight_and_grows_with_success_to_the_cap() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::<u32>::new(12, t);
-        let started = (0..100).filter(|_| lane.admit(t, false, 0) == Admission::Start).count();
-        assert_eq!(started, 8);
-        for _ in 0..100 {
-            lane.finish(at(t, 1), t, Pace::Good);
-            while lane.free_slots(at(t, 1), false) > 0 {
-                assert_eq!(lane.admit_stored(at(t, 1), false, 0), Admission::Start);
-            }
-        }
-        assert_eq!(lane.in_flight, 12);
-    }
-
-    #[tokio::test]
-    async fn a_burst_of_timeouts_halves_once() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::<u32>::new(64, t);
-        for _ in 0..8 {
-            assert_eq!(lane.admit(t, false, 0), Admission::Start);
-        }
-        for _ in 0..8 {
-            lane.finish(at(t, 15_000), t, Pace::Timeout);
-        }
-        assert_eq!(lane.free_slots(at(t, 15_000), false), 4);
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_hangs_keeps_nothing_waiting_in_memory() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::new(64, t);
-        for job in 0..50 {
-            match lane.admit(t, false, 0) {
-                Admission::Start => {}
-                Admission::Queue => lane.enqueue(job),
-                Admission::PutBack(reason) => panic!("put back: {reason}"),
-            }
-        }
-        assert!(lane.overdue(at(t, 10), false).is_empty(), "a pause of 10 ms is nothing");
-        assert_eq!(lane.overdue(at(t, 250), false).len(), 42);
-        assert_eq!(lane.admit(at(t, 250), false, 0), Admission::PutBack(PendingReason::LaneFull));
-    }
-
-    #[tokio::test]
-    async fn new_deliveries_leave_half_of_the_slots_to_those_that_wait_in_the_store() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::<u32>::new(64, t);
-        lane.note_stored(0, t);
-        let started = (0..8).filter(|_| lane.admit(t, false, 0) == Admission::Start).count();
-        assert_eq!(started, 4);
-        assert_eq!(lane.free_slots(t, false), 4);
-    }
-
-    #[tokio::test]
-    async fn a_closed_lane_starts_nothing_until_its_time() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::<u32>::new(64, t);
-        lane.close(at(t, 1000), t);
-        assert_eq!(lane.admit(t, false, 0), Admission::PutBack(PendingReason::RateLimited));
-        assert_eq!(lane.free_slots(t, false), 0);
-        assert_eq!(lane.admit(at(t, 1000), false, 0), Admission::Start);
-    }
-
-    #[tokio::test]
-    async fn an_operator_opens_a_lane_and_what_was_asked_before_closes_it_no_more() {
-        let t = Instant::now();
-        let mut lane = LaneFlow::<u32>::new(64, t);
-        lane.close(at(t, 86_400_000), t);
-        lane.open(at(t, 10));
-        assert_eq!(lane.admit(at(t, 10), false, 0), Admission::Start);
-        lane.close(at(t, 86_400_000), at(t, 5));
-        assert!(!lane.closed(at(t, 20)), "the answer to a request of before");
-        lane.close(at(t, 1000), at(t, 15));
-        assert!(lane.closed(at(t, 20)), "the receiver asks anew");
-    }
-
-    #[tokio::test]
-    async fn a_lane_without_progress_gets_two_slots_when_the_node_is_short() {
-        let t = Instant::now();
-        let lane = LaneFlow::<u32>::new(64, t);
-        assert_eq!(lane.free_slots(at(t, 1000), true), 2);
-        assert_eq!(lane.free_slots(at(t, 1000), false), 8);
-    }
-}
+mod tests;

@@ -44,6 +44,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: VecDeque<Entry>,
+    /// How many of them are of which batch.
+    batches: HashMap<Token, usize>,
     close: Vec<LaneClose>,
     oldest: Option<Instant>,
 }
@@ -73,7 +75,7 @@ impl Ledger {
 
     /// Whether results of this batch wait here.
     pub(super) fn names(&self, token: Token) -> bool {
-        self.entries.iter().any(|entry| entry.token == token)
+        self.batches.contains_key(&token)
     }
 
     /// A receiver asked to be left alone.
@@ -113,6 +115,7 @@ impl Ledger {
             }
             weight += more;
             let Some(entry) = self.entries.pop_front() else { break };
+            self.forget_one(entry.token);
             let place = *places.entry(entry.token).or_insert_with(|| {
                 settlement.batches.push(BatchSettle {
                     token: entry.token,
@@ -136,7 +139,17 @@ impl Ledger {
 
     fn push(&mut self, entry: Entry, now: Instant) {
         self.oldest.get_or_insert(now);
+        *self.batches.entry(entry.token).or_default() += 1;
         self.entries.push_back(entry);
+    }
+
+    fn forget_one(&mut self, token: Token) {
+        if let Some(count) = self.batches.get_mut(&token) {
+            *count -= 1;
+            if *count == 0 {
+                self.batches.remove(&token);
+            }
+        }
     }
 }
 

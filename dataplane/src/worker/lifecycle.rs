@@ -83,7 +83,7 @@ impl Driver {
         self.publish_load(now);
         let settle = self.machine.settle_due().filter(|_| self.calls.can_settle());
         let claim = self.calls.next_claim(self.machine.room());
-        [self.machine.next_tick(now), self.machine.lease_due(), settle, claim]
+        [self.machine.next_tick(), self.machine.lease_due(), settle, claim]
             .into_iter()
             .flatten()
             .min()
@@ -166,9 +166,9 @@ impl Driver {
         let now = Instant::now();
         match reply {
             Reply::Rang => self.calls.rang(now),
-            Reply::Took { partition, asked, result } => {
+            Reply::Took { partition, want, asked, result } => {
                 self.heard(&result);
-                self.calls.took(partition, &result, now);
+                self.calls.took(partition, want, &result, now);
                 let batch = said("take events", result).flatten();
                 self.take_up(batch, ClaimKind::Take, asked, now);
             }
@@ -177,7 +177,7 @@ impl Driver {
                 self.calls.came_due(partition, &result, now);
                 if let Some(due) = said("claim due deliveries", result) {
                     let partition = self.calls.partition(partition);
-                    self.machine.on_due(partition, &request, due.batch.as_ref(), (asked, now));
+                    self.machine.on_due(partition, &request, &due, (asked, now));
                     self.take_up(due.batch, ClaimKind::Due, asked, now);
                 }
             }

@@ -1,5 +1,6 @@
 //! Configuration changes: what they mean for lanes with work here or in the store.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pregon_core::clock::Timestamp;
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 
 use super::{Dispatcher, Effect, PAUSE_PROBE};
 use crate::snapshot::{Lane, LaneChange, Snapshot};
+use crate::worker::job::Job;
+use crate::worker::lane::LaneFlow;
 
 impl Dispatcher {
     /// Serves another snapshot from now on.
@@ -37,15 +40,13 @@ impl Dispatcher {
     }
 
     fn on_lane(&mut self, before: &Lane, after: &Arc<Lane>, now: Instant, wall: Timestamp) {
-        if let Some(flow) = self.lanes.get_mut(&after.lane) {
-            flow.set_cap(after.max_concurrency);
-        }
+        self.lanes.change_known(after.lane, now, |flow| flow.set_cap(after.max_concurrency));
         if after.state == SubscriptionState::Disabled {
             if before.state != SubscriptionState::Disabled {
                 self.call_off(after.lane, EndReason::SubscriptionDisabled, now, wall);
             }
         } else if after.holds() && !before.holds() {
-            for job in self.waiting_of(after.lane) {
+            for job in self.waiting_of(after.lane, now) {
                 self.put_back(&job, PendingReason::Paused, now);
             }
             self.effects.push(Effect::CloseLane(LaneClose {
@@ -59,9 +60,7 @@ impl Dispatcher {
                 || before.url.as_str() != after.url.as_str())
         {
             // An operator's word is later than the receiver's, and a new URL is another receiver.
-            if let Some(flow) = self.lanes.get_mut(&after.lane) {
-                flow.open(now);
-            }
+            self.lanes.change_known(after.lane, now, |flow| flow.open(now));
             // One that was paused before it was disabled is still closed in the store. Opening it
             // rings, so that what waits in it is looked at.
             self.effects.push(Effect::OpenLane(after.lane));
@@ -70,7 +69,7 @@ impl Dispatcher {
 
     /// Ends what waits of a lane, here and in the store; what is in flight ends with its attempt.
     fn call_off(&mut self, lane: LaneNo, reason: EndReason, now: Instant, wall: Timestamp) {
-        for job in self.waiting_of(lane) {
+        for job in self.waiting_of(lane, now) {
             let to = Transition::Cancelled(reason);
             let record = self.end_record(job.key, &job.event, job.number, to, wall);
             let moved = self.moved(job.key, &job.event, job.number - 1, to);
@@ -83,7 +82,7 @@ impl Dispatcher {
         }
     }
 
-    fn waiting_of(&mut self, lane: LaneNo) -> Vec<crate::worker::job::Job> {
-        self.lanes.get_mut(&lane).map(|flow| flow.take_queue().into()).unwrap_or_default()
+    fn waiting_of(&mut self, lane: LaneNo, now: Instant) -> VecDeque<Job> {
+        self.lanes.change_known(lane, now, LaneFlow::take_queue).unwrap_or_default()
     }
 }

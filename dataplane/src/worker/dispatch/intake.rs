@@ -7,7 +7,7 @@ use std::time::Duration;
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, LaneNo, NodeId, TenantId};
+use pregon_core::id::{DeliveryKey, LaneNo, NodeId, PartitionNo, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::queue::{
@@ -21,7 +21,7 @@ use super::records::Ends;
 use super::{Dispatcher, Effect, Item, OPENING, PAUSE_PROBE, REVISION_PROBE, SUSPECT_HOLD, Work};
 use crate::snapshot::{Lane, Matched};
 use crate::worker::job::{Job, Place, Share};
-use crate::worker::lane::Admission;
+use crate::worker::lane::{Admission, LaneFlow, Means};
 use crate::worker::traced;
 
 /// Where a delivery goes that node after node went down with.
@@ -97,7 +97,7 @@ impl Dispatcher {
         let asked = asked.checked_sub(OPENING).unwrap_or(asked);
         for close in closed.iter().filter(|close| close.reason == PendingReason::RateLimited) {
             if let Some(lane) = self.snapshot.lane(close.lane).cloned() {
-                self.flow(&lane, now).close(now + close.wait, asked);
+                self.lanes.change(&lane, now, |flow| flow.close(now + close.wait, asked));
             }
         }
     }
@@ -161,7 +161,8 @@ impl Dispatcher {
         let share = (lanes.len() > 1).then(|| Arc::new(Share::default()));
         let mut done = Vec::with_capacity(lanes.len());
         let mut records = Vec::new();
-        let mut open = Vec::new();
+        let (mut open, mut touched) = (Vec::new(), None);
+        self.note_fan_out(lanes.len());
         for lane in &lanes {
             let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
             if let Some(node) = intake.lost_by {
@@ -175,36 +176,57 @@ impl Dispatcher {
                 continue;
             }
             let job = self.job(place, key, lane, event, (1, event.accept_time()), share.clone());
-            if let Some(reason) = self.admit_new(job, intake.now) {
-                done.push(self.moved(key, event, 0, Transition::Waiting(reason)));
-            } else {
-                open.push(Arc::clone(lane));
+            match self.admit_new(job, intake.now) {
+                Admission::PutBack(reason) => {
+                    done.push(self.moved(key, event, 0, Transition::Waiting(reason)));
+                    touched = Some(intake.now);
+                    continue;
+                }
+                Admission::Start => touched = Some(intake.now),
+                Admission::Queue => {}
             }
+            open.push(Arc::clone(lane));
         }
         if open.is_empty() {
             let matched = told(event, EventOutcome::Matched(done));
             let matched = EventSettle { filter_errors, ..matched };
             return self.event_done(place.token, matched, records, intake.now);
         }
-        Item::Event { event: Arc::clone(event), done, records, open, filter_errors }
+        Item::Event { event: Arc::clone(event), done, records, open, touched, filter_errors }
     }
 
     /// Starts or queues a new delivery, or says why it goes into its lane in the store.
-    fn admit_new(&mut self, job: Job, now: Instant) -> Option<PendingReason> {
+    fn admit_new(&mut self, job: Job, now: Instant) -> Admission {
         if job.lane.holds() {
-            return Some(PendingReason::Paused);
+            return Admission::PutBack(PendingReason::Paused);
         }
-        if self.draining || self.in_flight >= self.limits.max_in_flight {
-            return Some(PendingReason::Queued);
+        if self.draining {
+            return Admission::PutBack(PendingReason::Queued);
         }
-        let tight = self.tight();
-        let lane = Arc::clone(&job.lane);
-        match self.flow(&lane, now).admit(now, tight, job.key.position.partition) {
-            Admission::Start => self.start(job),
-            Admission::Queue => self.flow(&lane, now).enqueue(job),
-            Admission::PutBack(reason) => return Some(reason),
+        self.admit(job, |flow, means, partition| flow.admit(now, means, partition), now)
+    }
+
+    /// Has the job's lane decide, and does it.
+    fn admit(
+        &mut self,
+        job: Job,
+        decide: impl FnOnce(&mut LaneFlow<Job>, Means, PartitionNo) -> Admission,
+        now: Instant,
+    ) -> Admission {
+        let (means, lane) = (self.means(), Arc::clone(&job.lane));
+        let partition = job.key.position.partition;
+        let (admission, job) = self.lanes.change(&lane, now, |flow| {
+            let admission = decide(flow, means, partition);
+            if admission != Admission::Queue {
+                return (admission, Some(job));
+            }
+            flow.enqueue(job);
+            (admission, None)
+        });
+        if let (Admission::Start, Some(job)) = (admission, job) {
+            self.start(job);
         }
-        None
+        admission
     }
 
     /// A delivery that came out of its lane, or that was split off and taken over.
@@ -225,23 +247,24 @@ impl Dispatcher {
         } else if lane.holds() {
             self.hold(&lane);
             Some(Transition::Waiting(PendingReason::Paused))
-        } else if self.draining || self.in_flight >= self.limits.max_in_flight {
+        } else if self.draining {
             Some(Transition::Waiting(PendingReason::Queued))
         } else {
-            let tight = self.tight();
-            match self.flow(&lane, now).admit_stored(now, tight, key.position.partition) {
+            // That an earlier attempt may have been sent, the store logged when the lease was lost.
+            let numbered = (held.attempts + 1, held.create_time);
+            let job = self.job(place, key, &lane, event, numbered, None);
+            let decide = |flow: &mut LaneFlow<Job>, means, partition| {
+                flow.admit_stored(now, means, partition)
+            };
+            match self.admit(job, decide, now) {
                 Admission::Start | Admission::Queue => None,
                 Admission::PutBack(reason) => Some(Transition::Waiting(reason)),
             }
         };
-        // That an earlier attempt may have been sent, the store logged when the lease was lost.
         let Some(to) = to else {
             if let Some(due) = held.due {
                 self.telemetry.metrics().began_after(intake.wall.since(due));
             }
-            let numbered = (held.attempts + 1, held.create_time);
-            let job = self.job(place, key, &lane, event, numbered, None);
-            self.start(job);
             return;
         };
         let ended =

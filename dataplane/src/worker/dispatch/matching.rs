@@ -103,13 +103,9 @@ impl Dispatcher {
         let Answer { question, matched, took } = answer;
         let Question { place, event, cursor, held_back, lost_by, asked, .. } = question;
         self.matching.leave(&event.tenant, took);
-        let Some(work) = self.work.get_mut(&place.token) else { return };
+        let Some(work) = self.work.get(&place.token) else { return };
         if !matches!(work.items.get(place.item), Some(Item::Matching)) {
             return;
-        }
-        if work.split {
-            // What is attempted from now on has a second of its own.
-            (work.split, work.taken) = (false, now);
         }
         let present = |lane: &crate::snapshot::Lane| {
             let lane = self.snapshot.lane(lane.lane)?;

@@ -1,6 +1,7 @@
 //! Results out: what an attempt's decision means for its delivery, its event and its lane.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
@@ -25,15 +26,18 @@ impl Dispatcher {
     pub(in crate::worker) fn on_report(&mut self, report: Report, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let job = &report.job;
-        let flow = self.flow(&job.lane, now);
-        flow.finish(now, report.started, report.pace);
-        if let Some(wait) = report.decision.slow_lane {
-            flow.close(now + wait, report.started);
-            let closed = flow.closed(now);
+        let slow = report.decision.slow_lane;
+        let took = report.receiver_took();
+        let closed = self.lanes.change(&job.lane, now, |flow| {
+            flow.finish(now, report.started, took, report.pace);
+            slow.is_some_and(|wait| {
+                flow.close(now + wait, report.started);
+                flow.closed(now)
+            })
+        });
+        if let Some(wait) = slow.filter(|_| closed) {
             let close = LaneClose { lane: job.key.lane, wait, reason: PendingReason::RateLimited };
-            if closed {
-                self.ledger.close(close, now);
-            }
+            self.ledger.close(close, now);
         }
         if report.decision.disable {
             self.effects.push(Effect::Disable(job.lane.name.clone(), report.record.status));
@@ -95,7 +99,8 @@ impl Dispatcher {
         let Some(item) = work.items.get_mut(place.item) else { return };
         match item {
             Item::Apart | Item::Matching => self.settle_delivery(place.token, moved, new, now),
-            Item::Event { event, done, records, open, filter_errors } => {
+            Item::Event { event, done, records, open, touched, filter_errors } => {
+                touched.get_or_insert(now);
                 open.retain(|lane| lane.lane != moved.key.lane);
                 done.push(moved);
                 records.append(&mut new);
@@ -139,16 +144,24 @@ impl Dispatcher {
     /// Uses free slots of a lane for what waits in memory.
     pub(super) fn start_queued(&mut self, lane: pregon_core::id::LaneNo, now: Instant) {
         while self.in_flight < self.limits.max_in_flight && !self.draining {
-            let tight = self.tight();
-            let Some(flow) = self.lanes.get_mut(&lane) else { return };
-            let Some(job) = flow.next_queued(now, tight) else { return };
-            let live = self.work.get(&job.place.token).is_some_and(|work| now < work.lease_until);
-            if live {
+            let means = self.means();
+            let next = self.lanes.change_known(lane, now, |flow| flow.next_queued(now, means));
+            let Some(mut job) = next.flatten() else { return };
+            let work = self.work.get_mut(&job.place.token);
+            if let Some(work) = work.filter(|work| now < work.lease_until) {
+                if let Some(Item::Event { touched, .. }) = work.items.get_mut(job.place.item) {
+                    touched.get_or_insert(now);
+                }
+                // It may have waited for a while: it is sent as the subscription is now.
+                if let Some(lane) = self.snapshot.lane(lane) {
+                    job.lane = Arc::clone(lane);
+                    job.revision = self.snapshot.revision();
+                }
                 self.start(job);
             } else {
                 // Somebody else may have it: nothing new starts from a lease that may be gone. Should it
                 // still be there, an extension revives it, and what was put back is not lost.
-                flow.finish(now, now, crate::worker::lane::Pace::Other);
+                self.lanes.change_known(lane, now, |flow| flow.give_up_slot(now));
                 self.put_back(&job, PendingReason::Queued, now);
             }
         }
@@ -209,9 +222,7 @@ impl Dispatcher {
         match delivery.to {
             Transition::Retry(after) | Transition::Later(after, _) => Some(after),
             Transition::Waiting(PendingReason::Queued | PendingReason::LaneFull) => {
-                if let Some(flow) = self.lanes.get_mut(&delivery.key.lane) {
-                    flow.note_stored(delivery.key.position.partition, now);
-                }
+                self.note_stored(delivery.key, now);
                 Some(Duration::ZERO)
             }
             Transition::Waiting(_)

@@ -11,75 +11,78 @@ use super::intake::told;
 use super::results::aged;
 use super::{Dispatcher, Item, LANE_KEPT, SPLIT_AFTER};
 use crate::worker::job::Job;
-use crate::worker::lane::PATIENCE;
+use crate::worker::lane::{LaneFlow, PATIENCE};
 
 impl Dispatcher {
     /// When [`Self::on_tick`] has something to do; none while nothing is under way.
-    pub(in crate::worker) fn next_tick(&self, now: Instant) -> Option<Instant> {
-        let split =
-            self.work.values().filter(|work| !work.split).map(|work| work.taken + SPLIT_AFTER);
-        let queued = self.lanes.values().any(|lane| lane.waiting() > 0).then(|| now + PATIENCE / 4);
-        let kept = self.lanes.values().map(|lane| lane.last_progress() + LANE_KEPT).min();
-        split.min().into_iter().chain(queued).chain(kept).min()
+    pub(in crate::worker) fn next_tick(&self) -> Option<Instant> {
+        let open = self.work.values().map(|work| work.look).min();
+        let queued = (self.lanes.queued().len() > 0).then_some(self.look);
+        let kept = (self.lanes.len() > 0).then_some(self.forget);
+        [open, queued, kept].into_iter().flatten().min()
     }
 
     /// Puts back what waits for too long, splits what is open for too long, forgets idle lanes.
     pub(in crate::worker) fn on_tick(&mut self, now: Instant) {
-        let tight = self.tight();
-        let mut back = Vec::new();
-        for lane in self.lanes.values_mut() {
-            back.extend(lane.overdue(now, tight));
+        if now >= self.look {
+            self.look = now + PATIENCE / 4;
+            self.put_back_overdue(now);
         }
-        for job in back {
-            self.put_back(&job, PendingReason::LaneFull, now);
-        }
-        let late: Vec<Token> = self
-            .work
-            .iter()
-            .filter(|(_, work)| !work.split && now >= work.taken + SPLIT_AFTER)
-            .map(|(token, _)| *token)
-            .collect();
-        for token in late {
+        let looks = self.work.iter().filter(|(_, work)| now >= work.look).map(|(token, _)| *token);
+        for token in looks.collect::<Vec<_>>() {
             self.split(token, now);
         }
-        self.lanes
-            .retain(|_, lane| !(lane.is_idle(now) && now >= lane.last_progress() + LANE_KEPT));
-        let waiting: Vec<_> =
-            self.lanes.iter().filter(|(_, lane)| lane.waiting() > 0).map(|(no, _)| *no).collect();
-        for lane in waiting {
+        if now >= self.forget {
+            self.forget = now + LANE_KEPT / 16;
+            self.lanes.forget(now, LANE_KEPT);
+        }
+    }
+
+    /// Puts back what waits for too long, and starts what there are slots for: the node may have
+    /// been short of them when they came free.
+    fn put_back_overdue(&mut self, now: Instant) {
+        let means = self.means();
+        for lane in self.lanes.queued().collect::<Vec<_>>() {
+            let overdue = self.lanes.change_known(lane, now, |flow| flow.overdue(now, means));
+            for job in overdue.into_iter().flatten() {
+                self.put_back(&job, PendingReason::LaneFull, now);
+            }
             self.start_queued(lane, now);
         }
     }
 
     /// A delivery goes back into its lane without an attempt.
     pub(super) fn put_back(&mut self, job: &Job, reason: PendingReason, now: Instant) {
-        if reason == PendingReason::LaneFull
-            && let Some(flow) = self.lanes.get_mut(&job.key.lane)
-        {
-            flow.note_stored(job.key.position.partition, now);
+        if reason == PendingReason::LaneFull {
+            self.note_stored(job.key, now);
         }
         let to = Transition::Waiting(reason);
         let moved = self.moved(job.key, &job.event, job.number - 1, to);
         self.on_moved(job.place, moved, Vec::new(), now);
     }
 
-    /// Settles what ended of a batch's events; what is in flight gets a record of its own.
+    /// A delivery waits in the store that is due.
+    pub(super) fn note_stored(&mut self, key: DeliveryKey, now: Instant) {
+        let partition = key.position.partition;
+        self.lanes.change_known(key.lane, now, |flow| flow.note_stored(partition, now));
+    }
+
+    /// Settles what ended of a batch's events that were touched a while ago; what is open gets a record
+    /// of its own.
     fn split(&mut self, token: Token, now: Instant) {
-        // What still waits in memory for a slot had its chance.
-        let queued: Vec<Job> = self
-            .lanes
-            .values_mut()
-            .flat_map(|lane| lane.take_queue_of(|job: &Job| job.place.token == token))
-            .collect();
-        for job in queued {
-            self.put_back(&job, PendingReason::LaneFull, now);
-        }
         let Some(work) = self.work.get_mut(&token) else { return };
-        work.split = true;
         let age = now.saturating_duration_since(work.taken);
         let mut items = std::mem::take(&mut work.items);
+        let mut next = now + SPLIT_AFTER;
         for item in &mut items {
-            let Item::Event { event, done, records, open, filter_errors } = item else { continue };
+            let Item::Event { event, done, records, open, touched, filter_errors } = item else {
+                continue;
+            };
+            let Some(touched) = *touched else { continue };
+            if now < touched + SPLIT_AFTER {
+                next = next.min(touched + SPLIT_AFTER);
+                continue;
+            }
             let mut deliveries = std::mem::take(done);
             for lane in &*open {
                 let key = DeliveryKey { position: event.position, lane: lane.lane, replay: None };
@@ -90,7 +93,7 @@ impl Dispatcher {
             let mut settle = told(event, EventOutcome::Matched(deliveries));
             settle.filter_errors = std::mem::take(filter_errors);
             self.ledger.event(token, settle, std::mem::take(records), now);
-            // The event is settled, and each delivery in flight is an item of its own now.
+            // The event is settled, and each delivery that is open is an item of its own now.
             self.claimed = self.claimed + open - 1;
             if let Some(work) = self.work.get_mut(&token) {
                 work.open = work.open + open - 1;
@@ -99,6 +102,7 @@ impl Dispatcher {
         }
         if let Some(work) = self.work.get_mut(&token) {
             work.items = items;
+            work.look = next;
         }
     }
 
@@ -140,13 +144,28 @@ impl Dispatcher {
         timeouts.max().unwrap_or_default() + Duration::from_secs(1)
     }
 
-    /// Going down: nothing new starts, and what waits in memory goes back.
+    /// Going down: nothing new starts, and what waits in memory goes back, with its batch or before.
     pub(in crate::worker) fn drain(&mut self, now: Instant) {
         self.draining = true;
-        let queued: Vec<Job> = self.lanes.values_mut().flat_map(|lane| lane.take_queue()).collect();
-        for job in queued {
-            self.put_back(&job, PendingReason::Queued, now);
+        for lane in self.lanes.queued().collect::<Vec<_>>() {
+            let queued = self.lanes.change_known(lane, now, LaneFlow::take_queue);
+            for job in queued.into_iter().flatten() {
+                if self.needs_record(&job) {
+                    self.put_back(&job, PendingReason::Queued, now);
+                }
+            }
         }
+    }
+
+    /// Whether others need to be told of a delivery that waits here. Of an event of which nothing was
+    /// touched they need not: it goes back with its batch, as it came.
+    fn needs_record(&self, job: &Job) -> bool {
+        let item = self.work.get(&job.place.token).and_then(|work| work.items.get(job.place.item));
+        let untouched = |item: &Item| match item {
+            Item::Event { touched: None, records, .. } => records.is_empty(),
+            Item::Event { .. } | Item::Matching | Item::Apart => false,
+        };
+        !item.is_some_and(untouched)
     }
 
     /// Every batch that is still leased; given back when the node goes.

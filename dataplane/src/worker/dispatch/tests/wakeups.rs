@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn found(batch: Batch) -> Due {
+    Due { batch: Some(batch), ..Due::default() }
+}
+
 const RETRY: Outcome = Outcome::Retry { after: Duration::from_secs(5) };
 
 #[tokio::test]
@@ -35,19 +39,17 @@ async fn who_puts_back_looks_again_at_once() {
 
 /// Nobody here ever put anything into the lane: its deliveries all failed once and came due together.
 #[tokio::test]
-async fn a_lane_that_filled_its_slots_is_pulled_when_one_comes_free() {
+async fn a_lane_that_filled_its_slots_is_pulled_ahead_of_them() {
     let mut rig = Rig::new(1).await;
     let request = rig.machine.due_request(0, rig.now);
-    let due = rig.due_batch(usize::try_from(request.default_slots).unwrap());
-    rig.machine.on_due(0, &request, Some(&due), (rig.now, rig.now));
-    let jobs = rig.take(due);
-    assert!(rig.machine.wanted(rig.now).is_empty(), "no slot is free");
-    rig.report(jobs.into_iter().next().unwrap(), Outcome::Succeeded);
+    let due = found(rig.due_batch(usize::try_from(request.default_slots).unwrap()));
+    rig.machine.on_due(0, &request, &due, (rig.now, rig.now));
+    assert_eq!(rig.take(due.batch.unwrap()).len(), 8);
     assert_eq!(rig.machine.wanted(rig.now), BTreeSet::from([0]));
 
     let request = rig.machine.due_request(0, rig.now);
     assert_eq!(request.pull, [LaneNo(1)]);
-    rig.machine.on_due(0, &request, None, (rig.now, rig.now));
+    rig.machine.on_due(0, &request, &Due::default(), (rig.now, rig.now));
     assert!(rig.machine.wanted(rig.now).is_empty(), "a look found nothing");
 }
 
@@ -61,7 +63,7 @@ async fn a_look_that_was_under_way_says_nothing_of_what_was_stored_since() {
     rig.pass(SPLIT_AFTER);
     rig.settle_all();
     let request = DueRequest { pull: vec![LaneNo(1)], ..request };
-    rig.machine.on_due(0, &request, None, (asked, rig.now));
+    rig.machine.on_due(0, &request, &Due::default(), (asked, rig.now));
     for job in jobs {
         rig.report(job, Outcome::Succeeded);
     }
@@ -74,12 +76,14 @@ async fn partitions_share_the_slots_of_a_lane_and_are_known_apart() {
     let lane = rig.machine.snapshot.lane(LaneNo(1)).cloned().unwrap();
     let now = rig.now;
     for partition in 0..4 {
-        rig.machine.flow(&lane, now).note_stored(partition, now);
+        rig.machine.lanes.change(&lane, now, |flow| flow.note_stored(partition, now));
     }
     let requests: Vec<_> = (0..4).map(|no| rig.machine.due_request(no, now)).collect();
     let slots: u32 = requests.iter().map(|request| request.slots[&LaneNo(1)]).sum();
-    assert_eq!(slots, limits::CONCURRENCY_START);
-    rig.machine.on_due(2, &requests[2], None, (now, now));
+    let means = rig.machine.means();
+    assert_eq!(slots, rig.machine.lanes.get(LaneNo(1)).unwrap().credit(now, means));
+    assert!(slots > limits::CONCURRENCY_START, "ahead of the slots");
+    rig.machine.on_due(2, &requests[2], &Due::default(), (now, now));
     assert_eq!(rig.machine.wanted(now), BTreeSet::from([0, 1, 3]));
 }
 
@@ -90,7 +94,7 @@ async fn lanes_are_pulled_in_turns_where_there_are_more_than_one_call_takes() {
     let now = rig.now;
     for no in 1..=lanes {
         let lane = rig.machine.snapshot.lane(LaneNo(no)).cloned().unwrap();
-        rig.machine.flow(&lane, now).note_stored(0, now);
+        rig.machine.lanes.change(&lane, now, |flow| flow.note_stored(0, now));
     }
     let mut pulled = BTreeSet::new();
     for _ in 0..2 {

@@ -1,0 +1,180 @@
+use super::*;
+
+impl Waits for u32 {
+    fn bytes(&self) -> usize {
+        100
+    }
+}
+
+const AMPLE: Means = Means { tight: false, full: false, patience: Duration::from_secs(10) };
+const SHORT: Means = Means { patience: PATIENCE, ..AMPLE };
+const MS: Duration = Duration::from_millis(1);
+
+fn lane(cap: u32) -> (LaneFlow<u32>, Instant) {
+    let t = Instant::now();
+    (LaneFlow::new(cap, t), t)
+}
+
+/// Admits so many new deliveries; how many were started, how many are kept and how many put back.
+fn admit(lane: &mut LaneFlow<u32>, now: Instant, means: Means, count: u32) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for job in 0..count {
+        counts[match lane.admit(now, means, 0) {
+            Admission::Start => 0,
+            Admission::Queue => {
+                lane.enqueue(job);
+                1
+            }
+            Admission::PutBack(_) => 2,
+        }] += 1;
+    }
+    counts
+}
+
+/// A lane that has grown to all its slots; its receiver takes so long. Nothing is in flight.
+fn grown(cap: u32, took: Duration) -> (LaneFlow<u32>, Instant) {
+    let (mut lane, t) = lane(cap);
+    for _ in 0..cap {
+        while lane.in_flight < lane.limit {
+            lane.start(t);
+        }
+        lane.finish(t, t, Some(took), Pace::Good);
+    }
+    while lane.in_flight > 0 {
+        lane.finish(t, t, Some(took), Pace::Good);
+    }
+    assert_eq!(lane.limit, cap);
+    (lane, t)
+}
+
+#[tokio::test]
+async fn starts_at_eight_and_grows_with_success_to_the_cap() {
+    let (mut lane, t) = lane(12);
+    assert_eq!(admit(&mut lane, t, AMPLE, 100)[0], 8);
+    lane.take_queue();
+    for _ in 0..100 {
+        lane.finish(t + MS, t, Some(MS), Pace::Good);
+        while lane.in_flight < lane.limit {
+            assert_eq!(lane.admit_stored(t + MS, AMPLE, 0), Admission::Start);
+        }
+    }
+    assert_eq!(lane.in_flight, 12);
+}
+
+#[tokio::test]
+async fn a_burst_of_timeouts_halves_once() {
+    let (mut lane, t) = lane(64);
+    assert_eq!(admit(&mut lane, t, AMPLE, 8)[0], 8);
+    let late = t + 15_000 * MS;
+    for _ in 0..8 {
+        lane.finish(late, t, None, Pace::Timeout);
+    }
+    assert_eq!(lane.limit, 4);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_keeps_nothing_waiting_in_memory() {
+    let (mut lane, t) = lane(64);
+    assert_eq!(admit(&mut lane, t, AMPLE, 50), [8, 42, 0]);
+    assert!(lane.overdue(t + 900 * MS, AMPLE).is_empty(), "a first answer may take its time");
+    assert_eq!(lane.overdue(t + 1000 * MS, AMPLE).len(), 42);
+    assert_eq!(lane.waiting_bytes(), 0);
+    let full = Admission::PutBack(PendingReason::LaneFull);
+    assert_eq!(lane.admit(t + 1000 * MS, AMPLE, 0), full);
+    assert_eq!(lane.credit(t + 1000 * MS, AMPLE), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_took_moments_hangs_after_two_hundred_of_them() {
+    let (mut lane, t) = grown(8, 2 * MS);
+    assert_eq!(admit(&mut lane, t, AMPLE, 50), [8, 42, 0]);
+    assert!(lane.overdue(t + 190 * MS, AMPLE).is_empty());
+    assert_eq!(lane.overdue(t + 200 * MS, AMPLE).len(), 42);
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_half_a_second_does_not_hang() {
+    let (mut lane, t) = grown(8, 500 * MS);
+    assert_eq!(admit(&mut lane, t, AMPLE, 50), [8, 42, 0]);
+    assert!(lane.overdue(t + 1900 * MS, AMPLE).is_empty());
+    assert_eq!(lane.overdue(t + 2000 * MS, AMPLE).len(), 42);
+}
+
+#[tokio::test]
+async fn what_a_receiver_answers_in_time_waits_in_memory_and_the_rest_does_not() {
+    // 64 slots of 20 ms: 3,200 a second.
+    let (mut lane, t) = grown(64, 20 * MS);
+    assert_eq!(admit(&mut lane, t, AMPLE, 40_000), [64, 32_000, 7_936]);
+    let (mut lane, t) = grown(64, 20 * MS);
+    assert_eq!(admit(&mut lane, t, SHORT, 40_000), [64, 640, 39_296]);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_receiver_does_not_wait_for_the_node() {
+    let (mut lane, t) = grown(64, 20 * MS);
+    admit(&mut lane, t, AMPLE, 64 + 640);
+    assert_eq!(lane.ahead(t), 640);
+    admit(&mut lane, t, AMPLE, 1);
+    assert_eq!(lane.ahead(t), 0);
+}
+
+#[tokio::test]
+async fn the_store_hands_out_ahead_of_slots() {
+    let (mut lane, t) = grown(64, 20 * MS);
+    lane.note_stored(0, t);
+    assert_eq!(lane.credit(t, AMPLE), 64 + 640);
+    let admitted = |lane: &mut LaneFlow<u32>| lane.admit_stored(t, AMPLE, 0);
+    assert!((0..64).all(|_| admitted(&mut lane) == Admission::Start));
+    assert_eq!(admitted(&mut lane), Admission::Queue);
+    lane.enqueue(0);
+    assert_eq!(lane.credit(t, AMPLE), 639);
+    assert_eq!(lane.credit(t, Means { full: true, ..AMPLE }), 639);
+}
+
+#[tokio::test]
+async fn new_deliveries_leave_half_to_those_that_wait_in_the_store() {
+    let (mut lane, t) = grown(64, 20 * MS);
+    lane.note_stored(0, t);
+    assert_eq!(admit(&mut lane, t, AMPLE, 1000), [32, 320, 648]);
+    assert_eq!(lane.credit(t, AMPLE), 32 + 320);
+}
+
+#[tokio::test]
+async fn a_closed_lane_starts_nothing_until_its_time() {
+    let (mut lane, t) = lane(64);
+    lane.close(t + 1000 * MS, t);
+    assert_eq!(lane.admit(t, AMPLE, 0), Admission::PutBack(PendingReason::RateLimited));
+    assert_eq!(lane.credit(t, AMPLE), 0);
+    assert_eq!(lane.admit(t + 1000 * MS, AMPLE, 0), Admission::Start);
+}
+
+#[tokio::test]
+async fn an_operator_opens_a_lane_and_what_was_asked_before_closes_it_no_more() {
+    let (mut lane, t) = lane(64);
+    lane.close(t + 86_400_000 * MS, t);
+    lane.open(t + 10 * MS);
+    assert_eq!(lane.admit(t + 10 * MS, AMPLE, 0), Admission::Start);
+    lane.close(t + 86_400_000 * MS, t + 5 * MS);
+    assert!(!lane.closed(t + 20 * MS), "the answer to a request of before");
+    lane.close(t + 1000 * MS, t + 15 * MS);
+    assert!(lane.closed(t + 20 * MS), "the receiver asks anew");
+}
+
+#[tokio::test]
+async fn a_lane_without_progress_gets_two_slots_when_the_node_is_short() {
+    let (mut lane, t) = lane(64);
+    let tight = Means { tight: true, ..AMPLE };
+    assert_eq!(admit(&mut lane, t + 1000 * MS, tight, 1)[0], 1);
+    let (mut lane, t) = self::lane(64);
+    lane.start(t);
+    assert_eq!(lane.effective_limit(t + 1000 * MS, tight), 2);
+    assert_eq!(lane.effective_limit(t + 1000 * MS, AMPLE), 8);
+}
+
+#[tokio::test]
+async fn a_node_without_slots_keeps_what_is_new_in_memory() {
+    let (mut lane, t) = lane(64);
+    let full = Means { full: true, ..AMPLE };
+    assert_eq!(admit(&mut lane, t, full, 100), [0, 100, 0]);
+    assert_eq!(lane.next_queued(t, AMPLE), Some(0));
+}
