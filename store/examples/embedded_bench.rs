@@ -349,7 +349,7 @@ fn succeed(batch: &Batch, attempts: u32) -> Result<Settlement> {
     let mut result = BatchSettle { token: batch.token, events: Vec::new(), deliveries: Vec::new() };
     for open in &batch.events {
         let key = DeliveryKey { position: open.event.position, lane: LaneNo(1), replay: None };
-        settlement.attempts.push((batch.token, record(&open.event, key, 1)?));
+        settlement.attempts.push((batch.token, record(&open.event, key, 1)?.into()));
         let to = settle(&open.event, key, 1, Transition::Succeeded);
         let outcome = EventOutcome::Matched(vec![to]);
         let tenant = open.event.tenant.clone();
@@ -357,7 +357,7 @@ fn succeed(batch: &Batch, attempts: u32) -> Result<Settlement> {
     }
     for held in &batch.deliveries {
         let attempt = record(&held.event, held.key, attempts + 1)?;
-        settlement.attempts.push((batch.token, attempt));
+        settlement.attempts.push((batch.token, attempt.into()));
         let to = settle(&held.event, held.key, attempts + 1, Transition::Succeeded);
         result.deliveries.push(to);
     }

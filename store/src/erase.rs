@@ -9,6 +9,8 @@
 //!
 //! Books stay as they are: they are numbers, and those of all are the sums of the tenants'.
 
+use std::sync::Arc;
+
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
@@ -64,6 +66,7 @@ impl Erase {
         }
         let token = Token { incarnation: 0, sequence: 0 };
         let rest = records.into_iter().filter(|record| !self.names(record));
-        packed::pack_again(&rest.map(|record| (token, record)).collect::<Vec<_>>()).map(Some)
+        packed::pack_again(&rest.map(|record| (token, Arc::new(record))).collect::<Vec<_>>())
+            .map(Some)
     }
 }

@@ -6,6 +6,8 @@
 //! A chunk begins with the length of its encoded records. The highest bit of that says that they
 //! have all fields that records have; without it, they were written before the last [`ADDED`] were.
 
+use std::sync::Arc;
+
 use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::outcome::AttemptOutcome;
 use serde::Deserialize;
@@ -51,29 +53,23 @@ impl Packed {
 
 /// Packs attempts.
 pub(crate) fn pack(
-    mut attempts: Vec<(Token, AttemptRecord)>,
+    attempts: &[(Token, Arc<AttemptRecord>)],
 ) -> Result<Vec<Packed>, postcard::Error> {
-    let mut chunks = Vec::with_capacity(attempts.len().div_ceil(RECORDS));
-    while !attempts.is_empty() {
-        let rest = attempts.split_off(attempts.len().min(RECORDS));
-        chunks.push(pack_one(&attempts)?);
-        attempts = rest;
-    }
-    Ok(chunks)
+    attempts.chunks(RECORDS).map(pack_one).collect()
 }
 
 /// Packs what is left of a chunk: as one, however few or none there are.
-pub(crate) fn pack_again(rest: &[(Token, AttemptRecord)]) -> Result<Vec<u8>, postcard::Error> {
+pub(crate) fn pack_again(rest: &[(Token, Arc<AttemptRecord>)]) -> Result<Vec<u8>, postcard::Error> {
     pack_one(rest).map(|packed| packed.data)
 }
 
-fn pack_one(attempts: &[(Token, AttemptRecord)]) -> Result<Packed, postcard::Error> {
+fn pack_one(attempts: &[(Token, Arc<AttemptRecord>)]) -> Result<Packed, postcard::Error> {
     let smooth = |record: &AttemptRecord| {
         record.kind == RecordKind::Attempt
             && record.outcome == Some(AttemptOutcome::Succeeded)
             && record.number == 1
     };
-    let records: Vec<&AttemptRecord> = attempts.iter().map(|(_, record)| record).collect();
+    let records: Vec<&AttemptRecord> = attempts.iter().map(|(_, record)| &**record).collect();
     let encoded = postcard::to_stdvec(&records)?;
     let kind =
         if records.iter().all(|record| smooth(record)) { Kind::Smooth } else { Kind::Trouble };
@@ -194,7 +190,9 @@ mod tests {
         let data = lz4_flex::compress_prepend_size(&encoded);
         assert_eq!(unpack(&data, []).unwrap(), all);
         let token = Token { incarnation: 1, sequence: 1 };
-        let packed = pack(all.iter().map(|record| (token, record.clone())).collect()).unwrap();
+        let packed =
+            pack(&all.iter().map(|record| (token, Arc::new(record.clone()))).collect::<Vec<_>>())
+                .unwrap();
         assert_eq!(unpack(&packed[0].data, []).unwrap(), all);
         for broken in [&data[..2], &data[..9], &[]] {
             assert!(unpack(broken, []).is_err());

@@ -400,7 +400,7 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     };
     let moved = DeliverySettle { key, tenant, attempts: 1, age: Duration::ZERO, to: refused };
     let settle = BatchSettle { token, events: Vec::new(), deliveries: vec![moved] };
-    let attempts = vec![(token, repeat)];
+    let attempts = vec![(token, repeat.into())];
     let settlement = Settlement { batches: vec![settle], attempts, close: Vec::new() };
     world.store.queue.settle(settlement).await.unwrap();
 

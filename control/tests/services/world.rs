@@ -239,7 +239,7 @@ impl World {
             let mut deliveries = Vec::new();
             for held in &batch.deliveries {
                 let tenant = held.event.tenant.clone();
-                settlement.attempts.push((batch.token, self.record(held.key, &tenant, to)));
+                settlement.attempts.push((batch.token, self.record(held.key, &tenant, to).into()));
                 let (key, attempts) = (held.key, held.attempts + 1);
                 let age = Duration::ZERO;
                 deliveries.push(DeliverySettle { key, tenant, attempts, age, to });
@@ -276,7 +276,7 @@ impl World {
                     let contract = contract.clone();
                     let record = self.record(key, &tenant, to);
                     let record = AttemptRecord { contract, contract_revision, ..record };
-                    settlement.attempts.push((batch.token, record));
+                    settlement.attempts.push((batch.token, record.into()));
                     let tenant = tenant.clone();
                     DeliverySettle { key, tenant, attempts: 1, age: Duration::ZERO, to }
                 });

@@ -77,7 +77,7 @@ pub(super) struct Fired {
     pub(super) decision: Decision,
     pub(super) pace: Pace,
     pub(super) ended: Timestamp,
-    pub(super) record: AttemptRecord,
+    pub(super) record: Arc<AttemptRecord>,
     /// What was sent; none where no request could be made.
     pub(super) request: Option<OutboundRequest>,
     /// How long rendering and signing took, in microseconds; 0 where nobody asks.
@@ -161,7 +161,11 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
                 decision,
                 pace: Pace::Other,
                 ended,
-                record: AttemptRecord { reason, error_class: decision.error_class, ..record },
+                record: Arc::new(AttemptRecord {
+                    reason,
+                    error_class: decision.error_class,
+                    ..record
+                }),
                 request: None,
                 render,
                 ended_at,
@@ -378,6 +382,7 @@ fn conclude(
         (false, timeout) if timeout || cut == Some(Cut::Time) => Pace::Timeout,
         (true | false, _) => Pace::Other,
     };
+    let record = Arc::new(record);
     Fired { decision, pace, ended, record, request: None, render: 0, ended_at }
 }
 

@@ -426,16 +426,22 @@ impl Calls {
         !self.settle.busy
     }
 
-    /// Settles, now or a little later.
+    /// Settles, now or a little later. A task of its own does it: a store packs the log first, which
+    /// takes its time.
     pub(super) fn settle(&mut self, settlement: Arc<Settlement>, after: Duration) {
         self.settle.busy = true;
-        let queue = Arc::clone(&self.queue);
-        self.fly(async move {
+        let (queue, its) = (Arc::clone(&self.queue), Arc::clone(&settlement));
+        let task = tokio::spawn(async move {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
-            let asked = Instant::now();
-            let result = queue.settle((*settlement).clone()).await;
+            (Instant::now(), queue.settle((*its).clone()).await)
+        });
+        self.fly(async move {
+            let (asked, result) = task.await.unwrap_or_else(|error| {
+                let why = format!("settling ended badly: {error}");
+                (Instant::now(), Err(StoreError::Unavailable(why)))
+            });
             Reply::Settled { settlement, asked, result }
         });
     }

@@ -115,7 +115,7 @@ enum Item {
     Event {
         event: Arc<Event>,
         done: Vec<DeliverySettle>,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         /// Lanes whose delivery is in flight or waits in memory.
         open: Vec<Arc<Lane>>,
         /// When the first of its deliveries was attempted or moved.

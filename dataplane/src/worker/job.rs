@@ -94,7 +94,7 @@ pub(super) struct Report {
     pub(super) decision: Decision,
     pub(super) pace: Pace,
     /// For the log; outcome, end and next attempt are filled in when it is settled.
-    pub(super) record: AttemptRecord,
+    pub(super) record: Arc<AttemptRecord>,
     /// How long rendering and signing took, in microseconds; 0 where nobody asks.
     pub(super) render: u32,
     /// When it ended, on the monotonic clock.

@@ -6,6 +6,7 @@
 //! kept up until then.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
@@ -37,7 +38,7 @@ enum Moved {
 struct Entry {
     token: Token,
     moved: Moved,
-    records: Vec<AttemptRecord>,
+    records: Vec<Arc<AttemptRecord>>,
 }
 
 /// Results that are not settled yet.
@@ -56,7 +57,7 @@ impl Ledger {
         &mut self,
         token: Token,
         event: EventSettle,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) {
         self.push(Entry { token, moved: Moved::Event(event), records }, now);
@@ -67,7 +68,7 @@ impl Ledger {
         &mut self,
         token: Token,
         delivery: DeliverySettle,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) {
         self.push(Entry { token, moved: Moved::Delivery(delivery), records }, now);

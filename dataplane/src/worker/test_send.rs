@@ -165,7 +165,7 @@ fn told(lane: &Lane, fired: Fired) -> TestReply {
             (lines.chain(kept).collect(), request.body.to_vec())
         }
     };
-    let record = ended(fired.record, outcome);
+    let record = ended(Arc::unwrap_or_clone(fired.record), outcome);
     TestReply { record, url: lane.url.as_str().to_owned(), headers, body, error }
 }
 

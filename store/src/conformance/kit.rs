@@ -230,7 +230,9 @@ impl Results {
 
     /// The settlement.
     pub(super) fn settlement(self) -> Settlement {
-        Settlement { batches: vec![self.batch], attempts: self.attempts, close: self.close }
+        let attempts = self.attempts.into_iter().map(|(token, record)| (token, Arc::new(record)));
+        let attempts = attempts.collect();
+        Settlement { batches: vec![self.batch], attempts, close: self.close }
     }
 
     fn moved(

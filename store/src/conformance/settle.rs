@@ -192,7 +192,8 @@ pub async fn attempts_are_logged_as_given(rig: &mut Rig) {
         record.contract_revision = i64::MAX;
         expected.push(record);
     }
-    settlement.attempts = expected.iter().map(|record| (batch.token, record.clone())).collect();
+    settlement.attempts =
+        expected.iter().map(|record| (batch.token, Arc::new(record.clone()))).collect();
     rig.settle_as_is(settlement).await;
     assert_eq!(rig.store.log.attempts(at).await.expect("the attempts"), expected);
     let other = key(open.event.position, 2);

@@ -44,7 +44,7 @@ impl Prepared {
             .filter(|(_, record)| succeeded(record))
             .map(|(_, record)| record.key)
             .collect();
-        let chunks = packed::pack(settlement.attempts)?;
+        let chunks = packed::pack(&settlement.attempts)?;
         Ok(Self { batches: settlement.batches, close: settlement.close, chunks, told })
     }
 

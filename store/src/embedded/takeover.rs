@@ -8,6 +8,7 @@
 //! Deliveries that were held get a `LOST` record: they may have been sent. (An event that was
 //! still being matched has no deliveries yet to say that of; `previous` tells the new owner.)
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
@@ -66,7 +67,7 @@ pub(super) fn take_over(
         suspects -= usize::from(suspect && taken.is_some());
         batches.extend(taken);
     }
-    for packed in packed::pack(lost)? {
+    for packed in packed::pack(&lost)? {
         chunk::store(tx, &packed, |_| chunk::Told::ByEvent)?;
     }
     let next: Option<i64> =
@@ -230,7 +231,11 @@ fn lease(
 }
 
 /// The record of an attempt whose end nobody saw; none where the row names no node.
-fn lost_record(tx: &Tx<'_>, old: &BatchRow, held: &HeldDelivery) -> Option<(Token, AttemptRecord)> {
+fn lost_record(
+    tx: &Tx<'_>,
+    old: &BatchRow,
+    held: &HeldDelivery,
+) -> Option<(Token, Arc<AttemptRecord>)> {
     let node = NodeId::parse(&old.node).ok()?;
-    Some((take::token(tx.boot, old.b), told::lost(held, node, tx.now)?))
+    Some((take::token(tx.boot, old.b), Arc::new(told::lost(held, node, tx.now)?)))
 }

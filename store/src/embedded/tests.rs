@@ -103,7 +103,7 @@ impl Bench {
             settlement.attempts = batch
                 .events
                 .iter()
-                .map(|open| (batch.token, success(open.event.position, 1)))
+                .map(|open| (batch.token, success(open.event.position, 1).into()))
                 .collect();
         }
         self.settle(settlement).await

@@ -16,7 +16,7 @@ pub struct Settlement {
     /// Results, by batch.
     pub batches: Vec<BatchSettle>,
     /// The attempts behind them; they are logged even where the lease is gone, as late ones.
-    pub attempts: Vec<(Token, AttemptRecord)>,
+    pub attempts: Vec<(Token, Arc<AttemptRecord>)>,
     /// Lanes that receivers asked to leave alone for a while.
     pub close: Vec<LaneClose>,
 }

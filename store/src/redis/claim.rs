@@ -50,6 +50,7 @@ pub(super) async fn take(
     if want == 0 {
         return Ok(None);
     }
+    let _turn = partition.turn_to_take().await;
     let cur = match partition.guess() {
         Some(guess) => guess.cur,
         None => read_cursor(engine, partition).await?,
@@ -390,7 +391,7 @@ async fn read_taken_over(
     }
     if !lost.is_empty() {
         let now = engine.now().await?;
-        let record = |(token, node, held)| Some((token, told::lost(&held, node, now)?));
+        let record = |(token, node, held)| Some((token, Arc::new(told::lost(&held, node, now)?)));
         settle::note(engine, partition, lost.into_iter().filter_map(record).collect()).await?;
     }
     Ok((batches, u64::try_from(*next).ok().map(Duration::from_millis)))

@@ -80,6 +80,8 @@ pub(super) struct Partition {
     /// The latest of each kind; held while a call is under way.
     operations: [tokio::sync::Mutex<Operations>; Kind::ALL.len()],
     guess: Mutex<Option<Guess>>,
+    /// Held by a take: the next one reads on behind it, and not the same events.
+    taking: tokio::sync::Mutex<()>,
     /// Bytes of the largest event of the last take.
     event_bytes: AtomicUsize,
 }
@@ -95,6 +97,7 @@ impl Partition {
             epoch: Mutex::default(),
             operations: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             guess: Mutex::default(),
+            taking: tokio::sync::Mutex::default(),
             event_bytes: AtomicUsize::new(EVENT_BYTES_GUESS),
         }
     }
@@ -120,6 +123,11 @@ impl Partition {
     /// Notes where the cursor stands.
     pub fn guessed(&self, cur: u64) {
         *locked(&self.guess) = Some(Guess { cur, at: Instant::now() });
+    }
+
+    /// A turn to take new events, once no other take is under way.
+    pub async fn turn_to_take(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.taking.lock().await
     }
 
     /// Operations of a kind, once none is under way.

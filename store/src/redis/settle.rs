@@ -76,7 +76,7 @@ pub(super) async fn settle(engine: &Engine, settlement: Settlement) -> Result<Se
 pub(super) async fn note(
     engine: &Engine,
     partition: &Partition,
-    attempts: Vec<(Token, AttemptRecord)>,
+    attempts: Vec<(Token, Arc<AttemptRecord>)>,
 ) -> Result<()> {
     let part = Part { attempts, ..Part::default() };
     let done = part.settle(engine, partition).await?;
@@ -126,7 +126,7 @@ struct Done {
 #[derive(Default)]
 struct Part {
     batches: Vec<BatchSettle>,
-    attempts: Vec<(Token, AttemptRecord)>,
+    attempts: Vec<(Token, Arc<AttemptRecord>)>,
     close: Vec<LaneClose>,
 }
 
@@ -151,7 +151,7 @@ impl Part {
             steps.push(Step::default());
         }
         // The log goes with the first step: whether a batch was lost shows before it vanishes.
-        steps[0].chunks = packed::pack(attempts)?;
+        steps[0].chunks = packed::pack(&attempts)?;
         steps[0].close = self.close;
         let mut done = Done::default();
         for step in steps {

@@ -75,7 +75,7 @@ async fn history_goes_and_work_stays() {
     let smooth = batch.events[0].event.position;
     let mut settlement = results(&batch, &[(1, Transition::Succeeded)]);
     let key = DeliveryKey { position: smooth, lane: LaneNo(1), replay: None };
-    settlement.attempts.push((batch.token, acknowledged(key)));
+    settlement.attempts.push((batch.token, acknowledged(key).into()));
     store.queue.settle(settlement).await.expect("a settle");
     publish(&store, 1).await;
     let batch = take(&store).await;
@@ -152,7 +152,7 @@ async fn what_was_written_anew_goes_with_history() {
     });
     let globex = TenantId::parse("globex").expect("an id");
     let other = AttemptRecord { tenant: globex.clone(), ..acknowledged(keys[0]) };
-    settlement.attempts.extend([other, acknowledged(keys[1])].map(|it| (batch.token, it)));
+    settlement.attempts.extend([other, acknowledged(keys[1])].map(|it| (batch.token, it.into())));
     store.queue.settle(settlement).await.expect("a settle");
     let before = store.queue.now().await.expect("the time").plus(Duration::from_secs(1));
     let (erase, mut place) = (Erase { tenant: globex, before }, Some(ErasePlace::default()));

@@ -404,7 +404,7 @@ impl Dispatcher {
         &mut self,
         token: Token,
         settle: EventSettle,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) -> Item {
         self.settle_event(token, settle, records, now);

@@ -36,13 +36,13 @@ impl Dispatcher {
         number: u32,
         node: &NodeId,
         wall: Timestamp,
-    ) -> AttemptRecord {
-        AttemptRecord {
+    ) -> Arc<AttemptRecord> {
+        Arc::new(AttemptRecord {
             node: node.clone(),
             url: Arc::clone(lane.url.shared()),
             reason: "may have been sent: the node lost its lease".to_owned(),
             ..self.record(key, event, RecordKind::Lost, number, wall)
-        }
+        })
     }
 
     /// A record of an end without an attempt.
@@ -53,8 +53,9 @@ impl Dispatcher {
         number: u32,
         to: Transition,
         wall: Timestamp,
-    ) -> AttemptRecord {
-        AttemptRecord { end: to.end(), ..self.record(key, event, RecordKind::Ended, number, wall) }
+    ) -> Arc<AttemptRecord> {
+        let record = self.record(key, event, RecordKind::Ended, number, wall);
+        Arc::new(AttemptRecord { end: to.end(), ..record })
     }
 
     fn record(

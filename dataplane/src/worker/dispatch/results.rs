@@ -88,7 +88,7 @@ impl Dispatcher {
         &mut self,
         place: super::Place,
         moved: DeliverySettle,
-        mut new: Vec<AttemptRecord>,
+        mut new: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) {
         let Some(work) = self.work.get_mut(&place.token) else {
@@ -122,7 +122,7 @@ impl Dispatcher {
         &mut self,
         token: Token,
         event: EventSettle,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) {
         self.ledger.event(token, event, records, now);
@@ -134,7 +134,7 @@ impl Dispatcher {
         &mut self,
         token: Token,
         delivery: DeliverySettle,
-        records: Vec<AttemptRecord>,
+        records: Vec<Arc<AttemptRecord>>,
         now: Instant,
     ) {
         self.ledger.delivery(token, delivery, records, now);
@@ -265,15 +265,17 @@ fn tell_failure(job: &Job, record: &AttemptRecord, reason: EndReason) {
 
 /// Fills in what is known only now.
 fn finish_record(
-    mut record: AttemptRecord,
+    mut record: Arc<AttemptRecord>,
     outcome: Outcome,
     to: Transition,
     ended: Timestamp,
-) -> AttemptRecord {
-    record.end = to.end();
-    record.outcome = Some(outcome.word());
+) -> Arc<AttemptRecord> {
+    // Nobody else has it yet, so it is not copied.
+    let last = Arc::make_mut(&mut record);
+    last.end = to.end();
+    last.outcome = Some(outcome.word());
     if let Transition::Retry(after) = to {
-        record.next_attempt = Some(ended.plus(after));
+        last.next_attempt = Some(ended.plus(after));
     }
     record
 }

@@ -190,7 +190,8 @@ impl Rig {
         };
         let record =
             self.machine.end_record(job.key, &job.event, job.number, Transition::Held, WALL);
-        let record = AttemptRecord { kind: RecordKind::Attempt, ..record };
+        let record = AttemptRecord { kind: RecordKind::Attempt, ..(*record).clone() };
+        let record = Arc::new(record);
         let pace = if ok { Pace::Good } else { Pace::Other };
         let (started, ended_at) = (self.now, self.now);
         let report =

@@ -175,7 +175,7 @@ async fn a_held_delivery_stays_in_its_batch_and_its_takeover_says_that_it_may_be
     assert_eq!((attempts.len(), attempts[0].kind), (1, RecordKind::Lost));
     let to = move_to(positions[0], 1, 1, Transition::Succeeded);
     let mut done = settlement(held.token, Vec::new(), vec![to]);
-    done.attempts.push((held.token, success(positions[0], 1)));
+    done.attempts.push((held.token, success(positions[0], 1).into()));
     bench.settle(done).await;
     let attempts = bench.store.log.attempts(key(positions[0], 1)).await.unwrap();
     assert_eq!(attempts.len(), 2);

@@ -125,7 +125,7 @@ async fn what_was_retried_goes_with_its_attempts_when_it_ends() {
         let mut retried = settlement(batch.token, events.collect(), Vec::new());
         let tried = positions.iter().map(|place| {
             let bad = AttemptRecord { end: None, ..record(*place, 1, AttemptOutcome::Retry) };
-            (batch.token, bad)
+            (batch.token, bad.into())
         });
         retried.attempts = tried.collect();
         bench.settle(retried).await;
@@ -145,8 +145,9 @@ async fn what_was_retried_goes_with_its_attempts_when_it_ends() {
         let keys: Vec<DeliveryKey> = batch.deliveries.iter().map(|held| held.key).collect();
         let moved = keys.iter().map(|at| move_to(at.position, 1, 2, Transition::Succeeded));
         let mut done = settlement(batch.token, Vec::new(), moved.collect());
-        let ended =
-            keys.iter().map(|at| (batch.token, record(at.position, 2, AttemptOutcome::Succeeded)));
+        let ended = keys
+            .iter()
+            .map(|at| (batch.token, record(at.position, 2, AttemptOutcome::Succeeded).into()));
         done.attempts = ended.collect();
         bench.settle(done).await;
     }
