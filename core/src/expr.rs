@@ -40,7 +40,7 @@ pub use scope::{
     AttemptView, CheckView, DeliveryView, EventView, Labelled, RequestView, ResponseView, Scope,
     SubscriptionView,
 };
-pub use work::give_way;
+pub use work::{give_way, offer_core};
 
 use crate::error::{Rule, Wrong};
 use cel::common::ast::Expr;

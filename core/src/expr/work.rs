@@ -12,6 +12,7 @@
 use super::Site;
 use cel::ExecutionError;
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// Units of one evaluation: reading 32 MiB (the largest event 128 times), or a comprehension over as
 /// many elements as allowed with a body of 200 nodes.
@@ -22,6 +23,11 @@ const GROWTH: usize = 8;
 
 /// Units after which a thread that [gives way](give_way) does so: some ten microseconds of work.
 const STRIDE: usize = 16 << 10;
+
+/// How long it takes to offer a core that nobody wants: some microseconds at most.
+const UNWANTED: Duration = Duration::from_micros(20);
+/// How long who offered a core that was wanted stays away from it.
+const AWAY: Duration = Duration::from_micros(500);
 
 /// Bytes that any value counts for, beside its text.
 pub(super) const VALUE: usize = 16;
@@ -56,6 +62,16 @@ pub fn give_way() {
     UNINTERRUPTED.set(Some(0));
 }
 
+/// Offers the core of this thread to others. Where somebody took it, the thread stays away for a
+/// moment: what was woken wakes others in turn, and each of them would wait behind it.
+pub fn offer_core() {
+    let offered = Instant::now();
+    std::thread::yield_now();
+    if offered.elapsed() > UNWANTED {
+        std::thread::sleep(AWAY);
+    }
+}
+
 /// Starts an evaluation on this thread; `too_much` is what is said when its budget is gone.
 pub(super) fn begin(too_much: &'static str) {
     METER.set(Meter { left: BUDGET, too_much, refusal: None });
@@ -72,7 +88,7 @@ pub(super) fn charge(units: usize) -> Result<(), ExecutionError> {
         let done = done.saturating_add(units);
         UNINTERRUPTED.set(Some(if done < STRIDE { done } else { 0 }));
         if done >= STRIDE {
-            std::thread::yield_now();
+            offer_core();
         }
     }
     let mut meter = METER.get();

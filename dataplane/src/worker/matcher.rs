@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pregon_core::event::Event;
+use pregon_core::expr::{give_way, offer_core};
 use pregon_core::id::{LaneNo, NodeId, TenantId};
 use tokio::sync::mpsc;
 
@@ -122,7 +123,7 @@ impl Shared {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "matching has the priority of everything else");
         }
-        pregon_core::expr::give_way();
+        give_way();
         while let Some((tenant, mut queue)) = self.next_turn() {
             let begun = Instant::now();
             while let Some(mut task) = queue.pop_front() {
@@ -186,7 +187,7 @@ impl Task {
             let mut stretch = Instant::now();
             let enough = || {
                 if stretch.elapsed() >= STRETCH {
-                    std::thread::yield_now();
+                    offer_core();
                     stretch = Instant::now();
                 }
                 begun.elapsed() >= SLICE
