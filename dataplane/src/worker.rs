@@ -41,6 +41,7 @@ mod ledger;
 mod lifecycle;
 mod matcher;
 mod record;
+mod runners;
 mod scrub;
 mod test_send;
 mod traced;

@@ -173,7 +173,9 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                     _ => Transition::Succeeded,
                 };
                 let (position, tenant) = (open.event.position, open.event.tenant.clone());
-                settlement.attempts.push((batch.token, attempt(&open.event, &claim.node, to)?.into()));
+                settlement
+                    .attempts
+                    .push((batch.token, attempt(&open.event, &claim.node, to)?.into()));
                 let key = key(position);
                 let delivery = DeliverySettle {
                     key,

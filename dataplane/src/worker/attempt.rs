@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use super::WorkerOptions;
 use super::job::{Job, Report, Share};
 use super::lane::Pace;
+use super::runners::Runners;
 use super::scrub;
 use super::test_send::{self, Tester};
 use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
@@ -44,9 +45,10 @@ pub(super) struct Context {
     pub(super) telemetry: Telemetry,
 }
 
-/// Makes attempts, each as a task of its own.
+/// Makes attempts, each by a task of its own.
 pub(super) struct Attempts {
     context: Arc<Context>,
+    runners: Arc<Runners<Job>>,
     tester: Arc<Tester>,
     reports: mpsc::Sender<Report>,
 }
@@ -101,16 +103,21 @@ impl Attempts {
             configuration: options.configuration.clone(),
             store: Arc::clone(&options.tests),
         };
-        Self { context, tester: Arc::new(tester), reports }
+        Self { context, runners: Runners::new(), tester: Arc::new(tester), reports }
     }
 
     /// Makes an attempt; its report comes over the channel, whatever happens.
     pub(super) fn start(&self, job: Job) {
-        let (context, reports) = (Arc::clone(&self.context), self.reports.clone());
-        tokio::spawn(async move {
-            let report = make(&context, job).await;
-            // The loop is gone only when the process goes; the lease runs out then.
-            let _ = reports.send(report).await;
+        self.runners.run(job, || {
+            let (context, reports) = (Arc::clone(&self.context), self.reports.clone());
+            move |job| {
+                let (context, reports) = (Arc::clone(&context), reports.clone());
+                async move {
+                    let report = make(&context, job).await;
+                    // The loop is gone only when the process goes; the lease runs out then.
+                    let _ = reports.send(report).await;
+                }
+            }
         });
     }
 
@@ -122,6 +129,9 @@ impl Attempts {
 
 async fn make(context: &Context, job: Job) -> Report {
     let started = Instant::now();
+    if let Some(due) = job.due {
+        context.telemetry.metrics().began_after(context.clock.now().since(due));
+    }
     let shot = Shot {
         key: job.key,
         lane: &job.lane,

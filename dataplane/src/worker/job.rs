@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) number: u32,
     /// When the delivery was created.
     pub(super) create_time: Timestamp,
+    /// When it was due, where it came out of its lane in the store.
+    pub(super) due: Option<Timestamp>,
     /// The configuration it is made under.
     pub(super) revision: i64,
     /// Between 0 and 1: the jitter of the retry, should there be one.

@@ -253,6 +253,7 @@ impl Dispatcher {
             // That an earlier attempt may have been sent, the store logged when the lease was lost.
             let numbered = (held.attempts + 1, held.create_time);
             let job = self.job(place, key, &lane, event, numbered, None);
+            let job = Job { due: held.due, ..job };
             let decide = |flow: &mut LaneFlow<Job>, means, partition| {
                 flow.admit_stored(now, means, partition)
             };
@@ -261,12 +262,7 @@ impl Dispatcher {
                 Admission::PutBack(reason) => Some(Transition::Waiting(reason)),
             }
         };
-        let Some(to) = to else {
-            if let Some(due) = held.due {
-                self.telemetry.metrics().began_after(intake.wall.since(due));
-            }
-            return;
-        };
+        let Some(to) = to else { return };
         let ended =
             to.ends().then(|| self.end_record(key, event, held.attempts + 1, to, intake.wall));
         if let Some(record) = &ended {
@@ -377,6 +373,7 @@ impl Dispatcher {
             event: Arc::clone(event),
             number,
             create_time,
+            due: None,
             revision: self.snapshot.revision(),
             chance: self.chance.random(),
             share,
