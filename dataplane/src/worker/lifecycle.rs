@@ -69,7 +69,7 @@ impl Driver {
     fn advance(&mut self) -> Instant {
         let now = Instant::now();
         self.machine.on_tick(now);
-        self.perform(now);
+        self.perform();
         for partition in self.machine.wanted(now) {
             self.calls.due_by(partition, now);
         }
@@ -106,7 +106,7 @@ impl Driver {
         Some(self.options.configuration.current()?.lane(lane)?.name.clone())
     }
 
-    fn perform(&mut self, _now: Instant) {
+    fn perform(&mut self) {
         for effect in self.machine.effects() {
             match effect {
                 Effect::Start(job) => self.attempts.start(job),
@@ -296,6 +296,7 @@ impl Driver {
             if now >= last {
                 break;
             }
+            self.perform();
             self.calls.extend(self.machine.leases(now), now);
             let extend = self.machine.lease_due().unwrap_or(last);
             let wake = last.min(extend.max(now + RETRY_STORE));
@@ -323,12 +324,15 @@ impl Driver {
                 Err(_) => break,
             }
         }
-        // Claims that came in just now were put back by the machine, which is draining.
-        if let Some(settlement) = self.machine.settlement(Instant::now()) {
+        // Claims that came in just now were put back by the machine, which is draining. Of an event with
+        // an attempt under way what ended is not to be sent again.
+        self.machine.split_all(Instant::now());
+        while let Some(settlement) = self.machine.settlement(Instant::now()) {
             let asked = Instant::now();
             let settled = self.options.queue.settle(settlement.clone());
-            if let Ok(Ok(settled)) = tokio::time::timeout_at(until, settled).await {
-                self.traced.settled(&settlement, &settled, asked);
+            match tokio::time::timeout_at(until, settled).await {
+                Ok(Ok(settled)) => self.traced.settled(&settlement, &settled, asked),
+                Ok(Err(_)) | Err(_) => break, // what is not settled lapses with its batch
             }
         }
         let tokens = self.machine.tokens();

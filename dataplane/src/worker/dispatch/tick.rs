@@ -30,7 +30,7 @@ impl Dispatcher {
         }
         let looks = self.work.iter().filter(|(_, work)| now >= work.look).map(|(token, _)| *token);
         for token in looks.collect::<Vec<_>>() {
-            self.split(token, now);
+            self.split(token, SPLIT_AFTER, now);
         }
         if now >= self.forget {
             self.forget = now + LANE_KEPT / 16;
@@ -67,20 +67,27 @@ impl Dispatcher {
         self.lanes.change_known(key.lane, now, |flow| flow.note_stored(partition, now));
     }
 
-    /// Settles what ended of a batch's events that were touched a while ago; what is open gets a record
-    /// of its own.
-    fn split(&mut self, token: Token, now: Instant) {
+    /// Settles what ended of all events: the node goes, and nothing more ends here.
+    pub(in crate::worker) fn split_all(&mut self, now: Instant) {
+        for token in self.tokens() {
+            self.split(token, Duration::ZERO, now);
+        }
+    }
+
+    /// Settles what ended of a batch's events that were touched so long ago; what is open gets a
+    /// record of its own.
+    fn split(&mut self, token: Token, after: Duration, now: Instant) {
         let Some(work) = self.work.get_mut(&token) else { return };
         let age = now.saturating_duration_since(work.taken);
         let mut items = std::mem::take(&mut work.items);
-        let mut next = now + SPLIT_AFTER;
+        let mut next = now + after;
         for item in &mut items {
             let Item::Event { event, done, records, open, touched, filter_errors } = item else {
                 continue;
             };
             let Some(touched) = *touched else { continue };
-            if now < touched + SPLIT_AFTER {
-                next = next.min(touched + SPLIT_AFTER);
+            if now < touched + after {
+                next = next.min(touched + after);
                 continue;
             }
             let mut deliveries = std::mem::take(done);
