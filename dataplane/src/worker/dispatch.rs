@@ -59,8 +59,10 @@ const REVISION_PROBE: Duration = Duration::from_millis(100);
 /// Deliveries that may wait in memory for this node before new events are left in the queue: some
 /// tens of milliseconds of work. What waits for receivers does not count: nobody waits for them.
 const AHEAD: usize = 2048;
-/// How much an event weighs in the average of subscriptions that an event has.
-const FAN_OUT_WEIGHT: f64 = 1.0 / 64.0;
+/// One subscription, in the average of subscriptions that an event has.
+const ONE: usize = 1024;
+/// Events that this average remembers, about.
+const FAN_OUT_OF: usize = 64;
 /// How long a suspect is the only one in hand: what kills a node does so when it is attempted.
 const TRIAL: Duration = Duration::from_secs(1);
 /// How long a delivery is held back that node after node went down with: long enough for somebody
@@ -167,8 +169,8 @@ pub(super) struct Dispatcher {
     look: Instant,
     /// When idle lanes are forgotten next.
     forget: Instant,
-    /// Subscriptions that an event has, on average.
-    fan_out: f64,
+    /// Subscriptions that an event has, on average, in parts of [`ONE`].
+    fan_out: usize,
     work: HashMap<Token, Work>,
     ledger: Ledger,
     effects: Vec<Effect>,
@@ -202,7 +204,7 @@ impl Dispatcher {
             lanes: Lanes::default(),
             look: Instant::now(),
             forget: Instant::now(),
-            fan_out: 1.0,
+            fan_out: ONE,
             work: HashMap::new(),
             ledger: Ledger::default(),
             effects: Vec::new(),
@@ -258,9 +260,8 @@ impl Dispatcher {
     /// New events that takes may bring: what there is room for. None while the configuration cannot
     /// be read whole.
     pub(super) fn room(&self) -> usize {
-        let events = self.places() as f64 / self.fan_out;
-        // As many as there are places at most, so it is a small number.
-        (events.ceil() as usize).min(self.limits.max_claimed.saturating_sub(self.claimed))
+        let events = (self.places() * ONE).div_ceil(self.fan_out);
+        events.min(self.limits.max_claimed.saturating_sub(self.claimed))
     }
 
     /// Deliveries that there are places for.
@@ -275,7 +276,8 @@ impl Dispatcher {
 
     /// So many subscriptions an event had.
     fn note_fan_out(&mut self, lanes: usize) {
-        self.fan_out += (lanes.max(1) as f64 - self.fan_out) * FAN_OUT_WEIGHT;
+        let sum = self.fan_out * (FAN_OUT_OF - 1) + lanes.max(1) * ONE;
+        self.fan_out = sum.div_ceil(FAN_OUT_OF);
     }
 
     /// Suspects that may be taken over now: one, and none while one is on trial here.

@@ -103,11 +103,11 @@ mod tests {
     #[tokio::test]
     async fn a_task_does_one_job_after_the_other() {
         let runners = Runners::new();
-        let (done, mut results) = mpsc::unbounded_channel();
-        let work = |done: mpsc::UnboundedSender<_>| {
+        let (done, mut results) = mpsc::channel(2 * IDLE_MAX);
+        let work = |done: mpsc::Sender<_>| {
             move |job: u32| {
                 let done = done.clone();
-                async move { done.send((job, tokio::task::id())).unwrap() }
+                async move { done.send((job, tokio::task::id())).await.unwrap() }
             }
         };
         let mut tasks = BTreeSet::new();
@@ -133,14 +133,14 @@ mod tests {
     #[tokio::test]
     async fn few_are_kept() {
         let runners = Runners::new();
-        let (done, mut results) = mpsc::unbounded_channel();
+        let (done, mut results) = mpsc::channel(2 * IDLE_MAX);
         let count = IDLE_MAX + 10;
         for job in 0..count {
             let done = done.clone();
             runners.run(job, || {
                 move |job| {
                     let done = done.clone();
-                    async move { done.send(job).unwrap() }
+                    async move { done.send(job).await.unwrap() }
                 }
             });
         }
