@@ -6,7 +6,7 @@
 #   stored   published while the subscription is paused, so that each delivery gets a record in its lane; not delivered.
 # What a delivery takes is the difference of two runs, of 1,000 and of 3,000 events, divided by 2,000: start and end cancel out.
 # Counts do not depend on how busy the machine is; they move by some per cent with how results happen to be batched.
-# Needs valgrind, grpcurl (scripts/tools.sh), curl, and `cargo build --release --workspace`. Takes some minutes.
+# Needs valgrind, grpcurl (scripts/tools.sh), curl, and `cargo build --release --workspace`. Takes a minute.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -40,7 +40,8 @@ has_address() { [ -n "$(address "$1")" ]; }
 call() { grpcurl -plaintext -max-time 60 -d "$2" "$server" "pregon.v1.$1" >/dev/null; }
 received() { [ "$(curl -sf "http://$sink/stats" | sed -n 's/.*"received":\([0-9]*\).*/\1/p')" -ge "$1" ]; }
 
-# Runs so many events by a path; prints instructions and calls of the allocator of the whole run.
+# Runs so many events by a path; instructions and calls of the allocator of the whole run are in `counted` then. Not for a
+# subshell, which would keep from `end` what it started.
 measure() {
     local path=$1 events=$2 directory=$work/$1-$2
     mkdir "$directory"
@@ -68,14 +69,14 @@ measure() {
     kill -TERM "$process"
     wait "$process" || fail "the server ended badly: $(tail -n 3 "$directory/server")"
     kill "$sink_process" 2>/dev/null || true
-    awk '
+    counted=$(awk '
         /^(summary|totals):/ { instructions = $2 }
-        /^c?fn=/ { called = 0; name = $0; sub(/^c?fn=/, "", name); id = name; sub(/ .*/, "", id)
+        /^c?fn=/ { name = $0; sub(/^c?fn=/, "", name); id = name; sub(/ .*/, "", id)
                    if (name ~ / /) { text[id] = name } ; now = text[id]; callee = ($0 ~ /^cfn=/) ? now : "" }
         /^calls=/ { split($0, part, /[= ]/)
                     if (callee ~ /\) mi_(malloc|zalloc|calloc|realloc|malloc_aligned|zalloc_aligned|realloc_aligned)$/) {
                         allocations += part[2] } }
-        END { printf "%d %d\n", instructions, allocations }' "$directory"/counts*
+        END { printf "%d %d\n", instructions, allocations }' "$directory"/counts*)
 }
 report() { grpcurl -plaintext -max-time 60 -d '{"parent": "tenants/bench"}' "$server" \
     pregon.v1.DeliveryService/GetReconciliationReport | tr -d ' \n"'; }
@@ -83,10 +84,10 @@ says() { report | grep -q "[,{]$1:$2[,}]"; }
 
 grown=0
 for path in fast stored; do
-    few_counts=$(measure "$path" "$few")
-    many_counts=$(measure "$path" "$many")
-    read -r instructions allocations <<<"$few_counts"
-    read -r more_instructions more_allocations <<<"$many_counts"
+    measure "$path" "$few"
+    read -r instructions allocations <<<"$counted"
+    measure "$path" "$many"
+    read -r more_instructions more_allocations <<<"$counted"
     counts=($(((more_instructions - instructions) / (many - few))) $(((more_allocations - allocations) / (many - few))))
     if [ "${1-}" = --print ]; then
         echo "| $path | ${counts[0]} | ${counts[1]} |"
