@@ -1,10 +1,11 @@
 //! Measures the embedded engine, step by step: `cargo run --release -p pregon-store --example
-//! embedded_bench [memory|fsync|none] [events]`.
+//! embedded_bench [memory|fsync|none] [events] [waiting]`.
 //!
 //! `fsync` (the default) and `none` use a directory under the temporary directory, with and
 //! without waiting for the disk; `memory` uses none. Each line is one step: microseconds of wall
 //! and of CPU per event or delivery. Steps run one after the other, so that each has the writer
-//! to itself; the last line runs publishers and a worker at the same time.
+//! to itself; the last line runs publishers and a worker at the same time. With `waiting`, only what
+//! many waiting deliveries of one lane cost together.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,13 +18,13 @@ use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
 use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_core::event::{Environment, Event, NewEvent};
 use pregon_core::id::{ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, TenantId};
-use pregon_core::outcome::{AttemptOutcome, DeliveryState, PendingReason};
+use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, PendingReason};
 use pregon_store::Store;
 use pregon_store::embedded::{EmbeddedOptions, Location, SyncMode, open};
 use pregon_store::log::Most;
 use pregon_store::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, Published,
-    Settlement, Transition,
+    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, END_STEP, EventOutcome, EventSettle,
+    LaneClose, LaneEnd, Published, Settlement, Transition,
 };
 
 /// Bytes of event data.
@@ -45,9 +46,14 @@ async fn main() -> Result<()> {
     let mut options = EmbeddedOptions::new(location, clock);
     options.sync = if mode == "none" { SyncMode::Memory } else { SyncMode::Fsync };
     let embedded = open(options)?;
-    let bench = Bench { store: embedded.store() };
-    println!("{mode}, {count} events of {DATA} B, {TENANTS} tenants");
+    let bench = Bench { store: embedded.store(), tenants: TENANTS };
+    println!("{mode}, {count} events of {DATA} B");
     println!("{:44} {:>9} {:>9}", "step", "wall µs", "CPU µs");
+    if arguments.next().as_deref() == Some("waiting") {
+        Bench { tenants: 1, ..bench }.waiting(count).await?;
+        embedded.close();
+        return Ok(());
+    }
     bench.publishing(count).await?;
     bench.delivering(count).await?;
     bench.retrying(count / 10).await?;
@@ -73,6 +79,7 @@ fn random(i: usize) -> String {
 
 struct Bench {
     store: Store,
+    tenants: usize,
 }
 
 impl Bench {
@@ -106,7 +113,7 @@ impl Bench {
         let share = count / callers;
         measure(name, share / size * size * callers, async {
             let calls = (0..callers).map(|caller| {
-                let bench = Bench { store: self.store.clone() };
+                let bench = Bench { store: self.store.clone(), tenants: self.tenants };
                 tokio::spawn(async move {
                     for i in 0..share / size {
                         let first = (i * callers + caller) * size;
@@ -124,7 +131,7 @@ impl Bench {
     }
 
     async fn publish(&self, range: std::ops::Range<usize>, ids: Option<Ids>) -> Result<()> {
-        let events: Result<Vec<_>> = range.map(|i| new_event(i, ids)).collect();
+        let events: Result<Vec<_>> = range.map(|i| new_event(i, self.tenants, ids)).collect();
         self.store.queue.publish(events?).await?;
         Ok(())
     }
@@ -177,7 +184,7 @@ impl Bench {
         }
         measure("settle as waiting, 256 a call, 500 lanes", count, async {
             for batch in &batches {
-                self.store.queue.settle(wait(batch)?).await?;
+                self.store.queue.settle(wait(batch, 10)?).await?;
             }
             Ok(())
         })
@@ -209,7 +216,7 @@ impl Bench {
     /// Publishers, and a worker that takes and settles what they publish.
     async fn at_once(&self, count: usize) -> Result<()> {
         measure("publish, take and settle at once", count, async {
-            let worker = Bench { store: self.store.clone() };
+            let worker = Bench { store: self.store.clone(), tenants: self.tenants };
             let worker = tokio::spawn(async move {
                 let mut done = 0;
                 while done < count / 16 / 100 * 100 * 16 {
@@ -226,7 +233,7 @@ impl Bench {
                 Ok::<_, anyhow::Error>(())
             });
             let calls = (0..16).map(|caller| {
-                let bench = Bench { store: self.store.clone() };
+                let bench = Bench { store: self.store.clone(), tenants: self.tenants };
                 tokio::spawn(async move {
                     for i in 0..count / 16 / 100 {
                         let first = caller * (count / 16) + i * 100;
@@ -243,11 +250,54 @@ impl Bench {
         .await
     }
 
+    /// What many deliveries of one lane cost together: to close it, to open it, to cancel them all.
+    async fn waiting(&self, count: usize) -> Result<()> {
+        self.callers("publish for a lane that waits", count, 16, 100, None).await?;
+        let mut taken = 0;
+        measure("put all into the lane", count, async {
+            while let Some(batch) = self.take().await? {
+                taken += batch.events.len();
+                self.store.queue.settle(wait(&batch, 1)?).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        let queue = &self.store.queue;
+        let shut = LaneClose {
+            lane: LaneNo(1),
+            wait: Duration::from_secs(3600),
+            reason: PendingReason::Paused,
+        };
+        measure("close the lane, once", 1, async { Ok(queue.close_lanes(&[shut]).await?) }).await?;
+        measure("open the lane, once", 1, async { Ok(queue.open_lanes(&[LaneNo(1)]).await?) })
+            .await?;
+        let end = LaneEnd {
+            lane: LaneNo(1),
+            state: DeliveryState::Cancelled,
+            reason: EndReason::SubscriptionDeleted,
+            before: None,
+            limit: END_STEP,
+        };
+        let mut ended = 0;
+        let began = Instant::now();
+        measure("cancel all, each", taken, async {
+            loop {
+                match queue.end_lane(end.clone()).await? {
+                    0 => return Ok(()),
+                    step => ended += step,
+                }
+            }
+        })
+        .await?;
+        println!("{ended} of {taken} cancelled in {:?}", began.elapsed());
+        Ok(())
+    }
+
     /// One event a millisecond, each in a call of its own, and a worker that takes and settles
     /// them: how long a publish takes, and how long until the worker has the event.
     async fn paced(&self, count: usize) -> Result<()> {
         let start = Instant::now();
-        let worker = Bench { store: self.store.clone() };
+        let worker = Bench { store: self.store.clone(), tenants: self.tenants };
         let worker = tokio::spawn(async move {
             let mut taken = HashMap::new();
             while taken.len() < count {
@@ -271,7 +321,7 @@ impl Bench {
             let queue = self.store.queue.clone();
             calls.push(tokio::spawn(async move {
                 let began = start.elapsed();
-                let published = queue.publish(vec![new_event(i, None)?]).await?;
+                let published = queue.publish(vec![new_event(i, TENANTS, None)?]).await?;
                 let Some(Published::Accepted { position, .. }) = published.first() else {
                     anyhow::bail!("not accepted");
                 };
@@ -324,12 +374,12 @@ fn claim() -> Result<Claim> {
     Ok(Claim { node: NodeId::parse("bench")?, lease: Duration::from_secs(600) })
 }
 
-fn new_event(i: usize, ids: Option<Ids>) -> Result<NewEvent> {
+fn new_event(i: usize, tenants: usize, ids: Option<Ids>) -> Result<NewEvent> {
     let mut data = format!("{{\"order\":{i},\"note\":\"");
     data.extend(std::iter::repeat_n('x', DATA.saturating_sub(data.len() + 2)));
     data.push_str("\"}");
     Ok(NewEvent {
-        tenant: TenantId::parse(&format!("tenant-{}", i % TENANTS))?,
+        tenant: TenantId::parse(&format!("tenant-{}", i % tenants))?,
         id: ids.map(|ids| EventId::parse(&ids(i))).transpose()?,
         version: 0,
         event_type: EventTypeId::parse("order.captured")?,
@@ -366,15 +416,18 @@ fn succeed(batch: &Batch, attempts: u32) -> Result<Settlement> {
 }
 
 /// All of a batch waits, spread over lanes.
-fn wait(batch: &Batch) -> Result<Settlement> {
+/// Puts events of a batch into lanes, so many for each tenant.
+fn wait(batch: &Batch, lanes: u64) -> Result<Settlement> {
     let events = batch.events.iter().map(|open| {
         let position = open.event.position;
-        let key = DeliveryKey { position, lane: LaneNo(position.n % 500 + 1), replay: None };
+        let tenant: u64 = open.event.tenant.as_str().trim_start_matches("tenant-").parse()?;
+        let lane = LaneNo(tenant * lanes + position.n % lanes + 1);
+        let key = DeliveryKey { position, lane, replay: None };
         let to = settle(&open.event, key, 0, Transition::Waiting(PendingReason::LaneFull));
         let outcome = EventOutcome::Matched(vec![to]);
-        EventSettle::new(position, open.event.tenant.clone(), outcome)
+        Ok(EventSettle::new(position, open.event.tenant.clone(), outcome))
     });
-    let events = events.collect();
+    let events = events.collect::<Result<_>>()?;
     let result = BatchSettle { token: batch.token, events, deliveries: Vec::new() };
     Ok(Settlement { batches: vec![result], ..Settlement::default() })
 }

@@ -37,6 +37,7 @@ pub mod publish;
 pub mod replay;
 pub mod restart;
 pub mod retry;
+pub mod runs;
 pub mod second;
 pub mod settle;
 pub mod split;
@@ -322,6 +323,16 @@ macro_rules! conformance_queue {
                 pending_deliveries_are_counted_by_age
                 what_ended_waits_no_more
                 a_large_fan_out_is_counted
+            ]
+            runs [
+                each_that_waits_is_found
+                each_goes_its_own_way
+                many_end_together
+                one_is_cancelled
+                what_was_in_hand_comes_back
+                a_late_one_keeps_its_own_age
+                a_closed_lane_says_why_each_waits
+                they_are_handed_out_in_the_order_of_their_events
             ]
             restart [
                 everything_survives_a_restart

@@ -56,6 +56,7 @@ mod publish;
 mod queue;
 mod room;
 mod rows;
+mod runs;
 mod schema;
 mod settle;
 mod single;

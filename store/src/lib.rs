@@ -13,8 +13,8 @@
 //! under one lease, or the *due* deliveries of lanes as another; it matches and attempts them from
 //! memory and *settles* many results in one atomic step, which also logs the attempts and moves
 //! the counters. An event whose deliveries all succeed at once costs nothing more. Only a delivery
-//! in trouble (waiting, to be tried again, failed, cancelled, replayed) gets a record and a place
-//! in its subscription's lane. Whether a batch's token still exists is the fence: who lost the
+//! in trouble (to be tried again, failed, cancelled, replayed) gets a record and a place in its
+//! subscription's lane; what merely waits there, unattempted, may share one with its neighbours. Whether a batch's token still exists is the fence: who lost the
 //! lease settles nothing.
 
 pub mod author;
@@ -31,6 +31,7 @@ pub mod node;
 mod packed;
 pub mod queue;
 pub mod redis;
+mod run;
 pub mod steady;
 mod stored;
 pub mod test_send;

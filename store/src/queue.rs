@@ -25,6 +25,9 @@ pub use settlement::{
 pub const BATCH_MAX: usize = 256;
 /// Deliveries that one step moves one by one: retries, cancels, replays.
 pub const STEP_MAX: usize = 200;
+/// Deliveries that one step of [`Queue::end_lane`] ends at most: what waits unattempted is ended many at
+/// a time.
+pub const END_STEP: usize = 65_536;
 /// Deliveries that a due call hands out of one lane before the next lane has its turn.
 pub const LANE_QUANTUM: usize = 16;
 /// Takes from which a batch is a suspect: nodes went down twice with it in hand, so one of its items
@@ -324,8 +327,9 @@ pub trait Queue: Send + Sync {
     /// Opens lanes again, and lets them be looked at now.
     async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError>;
 
-    /// Ends waiting deliveries of a lane, [`STEP_MAX`] (embedded: 1,000) at most in a step;
-    /// answers how many. Zero: none is left. What is in a batch just then is not touched.
+    /// Ends waiting deliveries of a lane: [`END_STEP`] at most in a step, and of those that have records
+    /// [`STEP_MAX`] (embedded: 1,000). Answers how many; zero: none is left. What is in a batch just
+    /// then is not touched.
     async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError>;
 
     /// Cancels one delivery.

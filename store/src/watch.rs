@@ -227,7 +227,11 @@ impl Move {
             end_reason: self.end.and_then(|end| end.reason),
             attempts: self.attempts,
             next_attempt: self.next_attempt,
-            create_time: self.create_time.or(recorded).unwrap_or(self.started),
+            create_time: self
+                .create_time
+                .map(|time| time.max(event.accept_time())) // of a run: when that began
+                .or(recorded)
+                .unwrap_or(self.started),
             end_time: (!pending).then_some(self.at),
             node: None,
         }

@@ -16,7 +16,7 @@ use super::kit::{HOUR, Results, WAITING, claim, close, event, everything, lane};
 use super::rig::keys;
 use crate::Store;
 use crate::log::Books;
-use crate::queue::{DueRequest, LaneEnd, STEP_MAX, Transition};
+use crate::queue::{DueRequest, END_STEP, LaneEnd, STEP_MAX, Transition};
 
 /// Publishers and matchers at work at the same time.
 const WORKERS: usize = 4;
@@ -111,7 +111,7 @@ async fn cancel_all(rig: &Rig, before: Books) -> u64 {
         state: DeliveryState::Cancelled,
         reason: EndReason::SubscriptionDeleted,
         before: None,
-        limit: 1_000,
+        limit: END_STEP,
     };
     let (mut cancelled, mut look) = (0, 0);
     loop {

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::codec::{len, uint};
+use super::codec::{self, len, uint};
 use super::executor::Handle;
 use super::fault::Result;
-use super::{books, lanes, schema};
+use super::{books, lanes, runs, schema};
 use crate::StoreError;
 use crate::backlog::{AGE_LIMITS, AGES, Backlog, BacklogReport, LOOK, STRETCH, STRETCHES, by_age};
+use crate::run::Bits;
 
 /// Level of a stretch's counter.
 const FINE: i64 = 0;
@@ -86,7 +87,13 @@ fn part(db: &Connection, stretch: i64, n: i64) -> Result<i64> {
     )?;
     let (seen, pending): (i64, i64) =
         select.query_row(params![first, n, LOOK], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(if seen < LOOK { pending } else { all * (n - first) / STRETCH })
+    let runs = runs::pending_of(db, first, LOOK)?;
+    if seen == LOOK || codec::len(runs.len()) == LOOK {
+        return Ok(all * (n - first) / STRETCH);
+    }
+    let up_to = Bits::up_to(uint(first), uint(n - 1));
+    let of_runs = runs.iter().map(|bits| i64::from(bits.and(&up_to).count())).sum::<i64>();
+    Ok(pending + of_runs)
 }
 
 /// When the oldest event with a pending delivery was accepted. Where a stretch has too many
@@ -104,6 +111,9 @@ fn oldest(db: &Connection) -> Result<Option<i64>> {
         .prepare_cached(sql)?
         .query_row([first, first + STRETCH, LOOK], |row| row.get(0))
         .optional()?;
+    let runs = runs::pending_of(db, first, LOOK)?;
+    let of_runs = runs.iter().filter_map(|bits| bits.numbers(uint(first)).next()).min();
+    let found = found.into_iter().chain(of_runs.map(codec::int)).min();
     let mut select = db.prepare_cached("SELECT ms FROM event WHERE n >= ?1 ORDER BY n LIMIT 1")?;
     Ok(select.query_row([found.unwrap_or(first)], |row| row.get(0)).optional()?)
 }

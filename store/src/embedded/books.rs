@@ -73,13 +73,16 @@ fn pending(db: &Connection, tenant: Option<i64>) -> Result<i64> {
     if let Some(t) = tenant {
         let sql = "SELECT COUNT(*) FROM delivery INDEXED BY delivery_tenant
              WHERE tenant = ?1 AND state = 0 AND state <> 1 AND lane > 0";
-        return count(db, sql, [t]);
+        let runs = "SELECT COALESCE(SUM(count), 0) FROM run INDEXED BY run_tenant
+             WHERE tenant = ?1 AND state = 0";
+        return Ok(count(db, sql, [t])? + count(db, runs, [t])?);
     }
     let waiting = "SELECT COUNT(*) FROM delivery INDEXED BY delivery_waiting
          WHERE lane > 0 AND state = 0 AND batch IS NULL";
     let held = "SELECT COUNT(*) FROM delivery INDEXED BY delivery_held
          WHERE batch IS NOT NULL AND lane > 0";
-    Ok(count(db, waiting, [])? + count(db, held, [])?)
+    let runs = "SELECT COALESCE(SUM(count), 0) FROM run WHERE state = 0";
+    Ok(count(db, waiting, [])? + count(db, held, [])? + count(db, runs, [])?)
 }
 
 /// Events not taken yet, put off, or open in a batch.

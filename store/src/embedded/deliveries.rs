@@ -1,8 +1,8 @@
 //! Reading deliveries.
 //!
-//! A delivery that is or was in trouble has a row; one that went well at once is told of by the
-//! log alone. Lists of what is pending, failed or cancelled therefore walk the rows by their
-//! indexes; lists of anything else walk the events and put rows and log together. Either way a
+//! A delivery that is or was in trouble has a row, or is a bit of a run; one that went well at once
+//! is told of by the log alone. Lists of what is pending, failed or cancelled therefore walk rows
+//! and runs by their indexes; lists of anything else walk the events and put all together. Either way a
 //! page looks at a bounded number of them, newest event first, and its place is the last
 //! delivery looked at.
 
@@ -21,7 +21,12 @@ use super::codec::{self, PENDING, int, uint};
 use super::events::{self, SCAN};
 use super::fault::Result;
 use super::rows::{self, Heads};
+use super::runs;
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
+
+mod in_runs;
+
+use in_runs::{Owner, RunOf, Walk};
 
 macro_rules! delivery_columns {
     ($rest:literal) => {
@@ -78,6 +83,8 @@ struct Known {
     create_time: Timestamp,
     end_time: Option<Timestamp>,
     node: Option<NodeId>,
+    /// Its create time is when its run began.
+    in_run: bool,
 }
 
 impl Known {
@@ -109,6 +116,38 @@ impl Known {
             create_time: Timestamp::from_millis(row.get(6)?),
             end_time: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis),
             node: node.filter(|_| pending).and_then(|node| NodeId::parse(&node).ok()),
+            in_run: false,
+        })
+    }
+
+    /// Of an event's delivery in a run.
+    fn in_run(db: &Connection, of: &RunOf, n: i64, now: i64) -> Result<Known> {
+        let RunOf { run, shut } = of;
+        let pending = run.state == PENDING;
+        let (waits, leased) = (run.waits(n), pending && !run.waits(n));
+        let began = Timestamp::from_millis(run.began);
+        let pending_reason = match shut {
+            _ if !pending => None,
+            _ if leased => Some(PendingReason::InFlight),
+            Some((until, why)) if *until > now && run.began <= now => {
+                Some(codec::pending_of(*why)?)
+            }
+            Some(_) | None => Some(codec::pending_of(run.pending)?),
+        };
+        let node = if leased { runs::node(db, n, run.lane)? } else { None };
+        Ok(Known {
+            n,
+            lane: run.lane,
+            tag: String::new(),
+            state: codec::state_of(run.state)?,
+            pending_reason,
+            end_reason: if pending { None } else { Some(codec::end_of(run.reason)?) },
+            attempts: 0,
+            next_attempt: waits.then_some(began),
+            create_time: began,
+            end_time: (!pending).then_some(Timestamp::from_millis(run.end_ms)),
+            node: node.and_then(|node| NodeId::parse(&node).ok()),
+            in_run: true,
         })
     }
 
@@ -130,6 +169,7 @@ impl Known {
             create_time: first.start,
             end_time: Some(last.start.plus(took)),
             node: None,
+            in_run: false,
         })
     }
 
@@ -151,6 +191,9 @@ impl Known {
             tag => Some(tag.parse::<ReplayTag>().map_err(|_| codec::bad("replay tag", tag))?),
         };
         let key = DeliveryKey { position: event.position, lane: LaneNo(uint(self.lane)), replay };
+        let made = |time: Timestamp| {
+            if self.in_run { time.max(event.accept_time()) } else { time }
+        };
         Ok(DeliveryRecord {
             key,
             event: event.clone(),
@@ -158,8 +201,8 @@ impl Known {
             pending_reason: self.pending_reason,
             end_reason: self.end_reason,
             attempts: self.attempts,
-            next_attempt: self.next_attempt,
-            create_time: self.create_time,
+            next_attempt: self.next_attempt.map(made),
+            create_time: made(self.create_time),
             end_time: self.end_time,
             node: self.node,
         })
@@ -187,9 +230,14 @@ pub(super) fn delivery(
         })
         .optional()?
         .transpose()?;
-    let known = match known {
-        Some(known) => Some(known),
-        None => {
+    let in_run = match known {
+        None if key.replay.is_none() => RunOf::holding(db, n, codec::lane(key.lane))?,
+        Some(_) | None => None,
+    };
+    let known = match (known, in_run) {
+        (Some(known), _) => Some(known),
+        (None, Some(run)) => Some(Known::in_run(db, &run, n, now)?),
+        (None, None) => {
             let records = super::attempts::of_delivery(db, key)?;
             Known::from_log(&records.iter().collect::<Vec<_>>())
         }
@@ -291,17 +339,31 @@ impl List<'_> {
         };
         let mut rows =
             select.query(params![owner, state, low, below.n, below.lane, below.tag, SCAN])?;
+        let of = match self.query.lane {
+            Some(lane) => Owner::Lane(codec::lane(lane)),
+            None => Owner::Tenant(owner),
+        };
+        let mut runs = Walk::new(of, state, low, below.clone());
+        let mut of_row = rows.next()?.map(|row| Known::read(row, self.now)).transpose()?;
+        let mut of_run = runs.next(self.db, self.now)?;
         let mut seen = 0;
-        while let Some(row) = rows.next()? {
+        loop {
+            let row = of_row.as_ref().map(Known::place);
+            let known = if row > of_run.as_ref().map(Known::place) {
+                let next = rows.next()?.map(|row| Known::read(row, self.now)).transpose()?;
+                std::mem::replace(&mut of_row, next)
+            } else {
+                let next = runs.next(self.db, self.now)?;
+                std::mem::replace(&mut of_run, next)
+            };
+            let Some(known) = known else { return Ok(()) };
             seen += 1;
-            let known = Known::read(row, self.now)?;
             let place = known.place();
             if self.add(known)? || seen == SCAN {
                 self.page.next = Some(place.print());
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Walks events, and of each event its rows and what the log tells.
@@ -343,6 +405,10 @@ impl List<'_> {
         let mut rows = select.query([n])?;
         while let Some(row) = rows.next()? {
             let known = Known::read(row, self.now)?;
+            found.insert(Reverse((known.lane, known.tag.clone())), known);
+        }
+        for run in RunOf::of_base(self.db, n)?.iter().filter(|run| run.run.has(n)) {
+            let known = Known::in_run(self.db, run, n, self.now)?;
             found.insert(Reverse((known.lane, known.tag.clone())), known);
         }
         let records = log.of_event(self.db, n)?;

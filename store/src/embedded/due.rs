@@ -13,9 +13,11 @@ use rusqlite::params;
 use super::codec::{self, len};
 use super::fault::Result;
 use super::rows::{BatchRow, Events};
+use super::runs::{self, Lease, RunRow};
 use super::state::{Lane, Tx};
 use super::{moves, take};
 use crate::queue::{Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, OpenEvent};
+use crate::run::Bits;
 use pregon_core::clock::Timestamp;
 
 /// Lanes that one call looks at: 1 ms of work when all of them are full.
@@ -40,6 +42,8 @@ struct Round<'a> {
     request: &'a DueRequest,
     /// How many each lane has handed out.
     handed: HashMap<i64, usize>,
+    /// What it leases of runs, by base and lane.
+    leases: HashMap<(i64, i64), Lease>,
 }
 
 /// Leases due deliveries, lanes taking turns.
@@ -49,8 +53,8 @@ pub(super) fn due(tx: &mut Tx<'_>, claim: &Claim, request: &DueRequest) -> Resul
     let mut row = BatchRow::lanes(tx.st.new_batch(), claim.node.as_str());
     row.expiry = tx.now.plus(claim.lease).millis();
     let batch = take::empty(tx.boot, &row, None);
-    let handed = HashMap::new();
-    let mut round = Round { row, batch, events: Events::default(), request, handed };
+    let (events, handed, leases) = (Events::default(), HashMap::new(), HashMap::new());
+    let mut round = Round { row, batch, events, request, handed, leases };
     let (mut turns, mut more) = candidates(tx, request)?;
     while let Some(lane) = turns.pop_front() {
         if round.batch.len() >= request.want {
@@ -65,6 +69,7 @@ pub(super) fn due(tx: &mut Tx<'_>, claim: &Claim, request: &DueRequest) -> Resul
     if round.row.open > 0 {
         round.row.insert(tx.db, tx.boot)?;
     }
+    round.leases.values().try_for_each(|lease| lease.store(tx.db))?;
     tx.st.flush_lanes(tx.db, now)?;
     let next: Option<i64> = tx
         .db
@@ -150,46 +155,109 @@ fn put_off(lane: &mut Lane, now: i64) {
     lane.wake = Some(lane.put_off);
 }
 
-/// Moves up to `share` due deliveries into the batch; says how many, and when the next is due.
+/// Moves up to `share` due deliveries into the batch, those that are due longest first; says how many,
+/// and when the next is due.
 fn hand_out(
     tx: &mut Tx<'_>,
     round: &mut Round<'_>,
     lane: i64,
     share: usize,
 ) -> Result<(usize, Option<i64>)> {
+    let now = tx.now.millis();
+    let mut rows = waiting(tx, lane, share + 1)?.into_iter().peekable();
+    let runs = if lane == 0 { Vec::new() } else { runs::waiting(tx.db, lane, share)? };
+    let mut runs = runs.into_iter().peekable();
+    let mut handed = 0;
+    loop {
+        let (row, run) = (rows.peek().map(|row| row.due), runs.peek().map(|run| run.began));
+        let first = match (row, run) {
+            (None, None) => return Ok((handed, None)),
+            (Some(due), None) | (None, Some(due)) => due,
+            (Some(row), Some(run)) => row.min(run),
+        };
+        if first > now || handed == share {
+            return Ok((handed, Some(first)));
+        }
+        if run.is_some_and(|began| row.is_none_or(|due| began <= due)) {
+            if let Some(run) = runs.next() {
+                let all = run.waiting();
+                let taken = hand_out_run(tx, round, run, share - handed)?;
+                handed += taken;
+                if len(taken) < all {
+                    return Ok((handed, Some(first)));
+                }
+            }
+        } else if let Some(item) = rows.next() {
+            handed += 1;
+            hand_out_row(tx, round, lane, &item)?;
+        }
+    }
+}
+
+/// A lane's first waiting rows.
+fn waiting(tx: &Tx<'_>, lane: i64, limit: usize) -> Result<Vec<Waiting>> {
     let mut select = tx.db.prepare_cached(
         "SELECT n, replay, attempts, create_ms, due FROM delivery
          WHERE lane = ?1 AND state = 0 AND batch IS NULL ORDER BY due, n LIMIT ?2",
     )?;
-    let mut rows = select.query(params![lane, len(share) + 1])?;
-    let (mut waiting, mut next) = (Vec::new(), None);
-    while let Some(row) = rows.next()? {
-        let due: i64 = row.get(4)?;
-        if due > tx.now.millis() || waiting.len() == share {
-            next = Some(due);
-            break;
-        }
-        waiting.push(Waiting {
+    let rows = select.query_map(params![lane, len(limit)], |row| {
+        Ok(Waiting {
             n: row.get(0)?,
             replay: row.get(1)?,
             attempts: row.get(2)?,
             create_ms: row.get(3)?,
-            due,
-        });
+            due: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn hand_out_row(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64, item: &Waiting) -> Result<()> {
+    if lane == 0 {
+        hand_out_event(tx, round, item.n)?;
+    } else if !hand_out_delivery(tx, round, lane, item)? {
+        return Ok(());
     }
-    drop(rows);
-    let mut lease = tx.db.prepare_cached(
-        "UPDATE delivery SET batch = ?4 WHERE n = ?1 AND lane = ?2 AND replay = ?3",
-    )?;
-    for item in &waiting {
-        if lane == 0 {
-            hand_out_event(tx, round, item.n)?;
-        } else if !hand_out_delivery(tx, round, lane, item)? {
+    tx.db
+        .prepare_cached(
+            "UPDATE delivery SET batch = ?4 WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+        )?
+        .execute(params![item.n, lane, item.replay, round.row.b])?;
+    Ok(())
+}
+
+/// Leases the first `most` deliveries of a run; says how many left it.
+fn hand_out_run(
+    tx: &mut Tx<'_>,
+    round: &mut Round<'_>,
+    mut run: RunRow,
+    most: usize,
+) -> Result<usize> {
+    let leased = run.free.first(most);
+    run.free = run.free.without(&leased);
+    let lease = (run.base, run.lane);
+    let empty = Lease { batch: round.row.b, base: run.base, lane: run.lane, bits: Bits::default() };
+    let mut taken = 0;
+    for n in leased.numbers(codec::uint(run.base)).map(codec::int) {
+        taken += 1;
+        let Some(event) = round.events.get(tx.db, n)? else {
+            run.remove(n);
+            moves::end_unreadable(tx, n, run.lane, "", Some(&run))?;
             continue;
-        }
-        lease.execute(params![item.n, lane, item.replay, round.row.b])?;
+        };
+        let ms = codec::int(event.position.ms);
+        let created = Timestamp::from_millis(run.created(ms));
+        round.batch.deliveries.push(HeldDelivery {
+            key: codec::key(n, ms, run.lane, "")?,
+            event,
+            attempts: 0,
+            create_time: created,
+            due: Some(created),
+        });
+        round.leases.entry(lease).or_insert_with(|| empty.clone()).bits.insert(codec::uint(n));
     }
-    Ok((waiting.len(), next))
+    run.store(tx.db)?;
+    Ok(taken)
 }
 
 fn hand_out_event(tx: &Tx<'_>, round: &mut Round<'_>, n: i64) -> Result<()> {
@@ -212,7 +280,7 @@ fn hand_out_delivery(
     item: &Waiting,
 ) -> Result<bool> {
     let Some(event) = round.events.get(tx.db, item.n)? else {
-        moves::end_unreadable(tx, item.n, lane, &item.replay)?;
+        moves::end_unreadable(tx, item.n, lane, &item.replay, None)?;
         return Ok(false);
     };
     let ms = codec::int(event.position.ms);

@@ -10,6 +10,7 @@ use super::chunk;
 use super::codec::{PENDING, int, len, uint};
 use super::fault::Result;
 use super::rows;
+use super::runs;
 use super::state::Tx;
 use crate::erase::{Erase, ErasePlace, Erased};
 use crate::log::EventStage;
@@ -81,13 +82,16 @@ fn events(tx: &mut Tx<'_>, erase: &Erase, from: i64) -> Result<Erased> {
 /// Whether something of an event is to be done yet.
 fn is_open(tx: &Tx<'_>, n: i64) -> Result<bool> {
     let mut pending = tx.db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND state = ?2")?;
-    Ok(pending.exists([n, PENDING])? || rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched)
+    Ok(pending.exists([n, PENDING])?
+        || runs::is_pending(tx.db, n)?
+        || rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched)
 }
 
 fn remove(tx: &Tx<'_>, tenant: i64, n: i64, head: &[u8]) -> Result<()> {
     let db = tx.db;
     db.prepare_cached("DELETE FROM event WHERE n = ?1")?.execute([n])?;
     db.prepare_cached("DELETE FROM delivery WHERE n = ?1")?.execute([n])?;
+    runs::forget(db, n)?;
     db.prepare_cached("DELETE FROM partial WHERE n = ?1")?.execute([n])?;
     db.prepare_cached("DELETE FROM unmatched WHERE tenant = ?1 AND n = ?2")?
         .execute([tenant, n])?;

@@ -12,6 +12,7 @@ use super::chunk;
 use super::codec::{self, len, uint};
 use super::executor::Handle;
 use super::fault::Result;
+use super::{moves, runs};
 use crate::StoreError;
 use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
@@ -49,6 +50,9 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
     let held = "SELECT COUNT(*) FROM delivery INDEXED BY delivery_held
                 WHERE batch IS NOT NULL AND lane = ?1";
     let held: i64 = db.prepare_cached(held)?.query_row([lane], |row| row.get(0))?;
+    let leases = runs::all_leased(db)?.into_iter().filter(|lease| lease.lane == lane);
+    let leased: i64 = leases.map(|lease| i64::from(lease.bits.count())).sum();
+    let run = runs::waiting(db, lane, 0)?.into_iter().next();
     let due = "SELECT MIN(due) FROM delivery INDEXED BY delivery_waiting
                WHERE lane = ?1 AND state = 0 AND batch IS NULL";
     let due: Option<i64> = db.prepare_cached(due)?.query_row([lane], |row| row.get(0))?;
@@ -58,9 +62,18 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
                   ORDER BY delivery.n LIMIT 1";
     let oldest: Option<i64> =
         db.prepare_cached(oldest)?.query_row([lane], |row| row.get(0)).optional()?;
+    let mut of_run = None;
+    if let Some(run) = &run
+        && let Some(first) = run.free.numbers(uint(run.base)).next()
+    {
+        let ms = moves::accept_ms(db, codec::int(first))?;
+        of_run = Some((run.created(ms), ms));
+    }
+    let due = due.into_iter().chain(of_run.map(|(due, _)| due)).min();
+    let oldest = oldest.into_iter().chain(of_run.map(|(_, ms)| ms)).min();
     Ok(LaneReport {
         waiting: uint(waiting.unwrap_or(0)),
-        held: uint(held),
+        held: uint(held + leased),
         next_due: due.map(Timestamp::from_millis),
         oldest: oldest.map(Timestamp::from_millis),
         closed: closed(db, lane, now)?,

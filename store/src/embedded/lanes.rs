@@ -9,12 +9,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::codec::{self, len};
 use super::fault::Result;
 use super::moves;
+use super::runs;
 use super::state::Tx;
 use super::watch::EndRow;
 use crate::queue::{LaneClose, LaneEnd};
+use crate::run::Bits;
 
-/// Deliveries that one step ends: 10 ms of the writer.
+/// Deliveries with rows that one step ends: 10 ms of the writer.
 const END_MAX: usize = 1000;
+/// Runs that one step ends: some ms of the writer.
+const END_RUNS: usize = 64;
 
 /// Closes lanes; closing longer wins.
 pub(super) fn close(tx: &mut Tx<'_>, lanes: &[LaneClose]) -> Result<()> {
@@ -49,13 +53,17 @@ pub(super) fn open(tx: &mut Tx<'_>, lanes: &[LaneNo]) -> Result<()> {
 pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
     let lane = codec::lane(end.lane);
     let (state, reason) = (codec::state_code(end.state), codec::end_code(end.reason));
-    let limit = end.limit.min(END_MAX);
     let before = end.before.map_or(i64::MAX, pregon_core::clock::Timestamp::millis);
     // A delivery is no older than its event: above this number none can qualify.
     let highest = match end.before {
         None => i64::MAX,
         Some(_) => highest_before(tx.db, before, tx.st.last)?,
     };
+    let ended = end_runs(tx, end, highest, before)?;
+    if ended > 0 {
+        return Ok(ended); // rows have their turn when no run is left
+    }
+    let limit = end.limit.min(END_MAX);
     let mut select = tx.db.prepare_cached(
         "SELECT n, replay, tenant, attempts, create_ms FROM delivery INDEXED BY delivery_lane
          WHERE lane = ?1 AND state = 0 AND state <> 1 AND n <= ?2 AND batch IS NULL AND create_ms < ?3
@@ -86,6 +94,30 @@ pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
     let ended = found.len();
     tx.st.leave(tx.db, lane, len(ended))?;
     tx.st.ends.extend(found);
+    Ok(ended)
+}
+
+/// Ends waiting runs of a lane, each as a whole unless the limit is reached within it; answers how many
+/// deliveries those had.
+fn end_runs(tx: &mut Tx<'_>, end: &LaneEnd, highest: i64, before: i64) -> Result<usize> {
+    let lane = codec::lane(end.lane);
+    let (state, reason) = (codec::state_code(end.state), codec::end_code(end.reason));
+    let mut ended = 0;
+    for mut run in runs::to_end(tx.db, lane, highest, before, END_RUNS)? {
+        let due = Bits::up_to(codec::uint(run.base), codec::uint(highest)).and(&run.free);
+        let bits = due.first(end.limit - ended);
+        if bits.is_empty() {
+            continue;
+        }
+        let gone = run.end(state, tx.now.millis(), reason, bits);
+        run.store(tx.db)?;
+        gone.clone().merge(tx.db)?;
+        moves::count_end(tx.st.counts(run.tenant), state, gone.count());
+        tx.st.pend_less(&gone);
+        ended += gone.numbers().count();
+        tx.st.ended_runs.push(gone);
+    }
+    tx.st.leave(tx.db, lane, len(ended))?;
     Ok(ended)
 }
 

@@ -1,7 +1,7 @@
 //! Where a delivery goes: the rules for one row, and the counters that move with it.
 //!
 //! A delivery has a row once it is in trouble; before that it exists only in the memory of the
-//! node that attempts its event. `created` counts when that memory is settled or the row is made,
+//! node that attempts its event, or as a bit of a run while it waits unattempted. `created` counts when that memory is settled or the row is made,
 //! whichever comes first, and an end counts when it happens: each exactly once, in the step that
 //! does it.
 //!
@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::codec::{self, CANCELLED, FAILED, PENDING, SUCCEEDED};
 use super::fault::Result;
 use super::rows::BatchRow;
+use super::runs::{self, Joined, RunRow};
 use super::state::{Counts, Tx};
 use super::watch::EndRow;
 use crate::queue::{DeliverySettle, Transition};
@@ -49,6 +50,50 @@ pub(super) fn create(
     }
     let fate = fate(tx, batch.b, to);
     let created = tx.now.minus(delivery.age).millis();
+    let made = match wait(tx, delivery, to, tenant, created)? {
+        Joined::New => true,
+        Joined::Before => false,
+        Joined::Apart => insert(tx, delivery, tenant, &fate, created)?,
+    };
+    if !made {
+        return Ok(()); // an earlier step of the same fan-out made it
+    }
+    tx.st.counts(tenant).created += 1;
+    tx.st.pend(codec::int(delivery.key.position.n), 1);
+    if to == Transition::Held {
+        batch.open += 1;
+    }
+    if to != delivery.to {
+        bent(tx, delivery, tenant, &fate, created);
+    }
+    after(tx, &delivery.key, tenant, &fate)
+}
+
+/// Has a delivery wait in its lane's run, if it waits and was never attempted. It is apart, and needs
+/// a row, if not.
+fn wait(
+    tx: &mut Tx<'_>,
+    delivery: &DeliverySettle,
+    to: Transition,
+    tenant: i64,
+    began: i64,
+) -> Result<Joined> {
+    let key = &delivery.key;
+    let Transition::Waiting(reason) = to else { return Ok(Joined::Apart) };
+    if delivery.attempts > 0 || key.replay.is_some() || key.lane == LaneNo::EVENTS {
+        return Ok(Joined::Apart);
+    }
+    tx.st.runs.join(tx.db, key, tenant, began, codec::pending_code(reason))
+}
+
+/// Writes a delivery's row; false: it has one.
+fn insert(
+    tx: &Tx<'_>,
+    delivery: &DeliverySettle,
+    tenant: i64,
+    fate: &Fate,
+    created: i64,
+) -> Result<bool> {
     let made = tx
         .db
         .prepare_cached(
@@ -71,26 +116,49 @@ pub(super) fn create(
             fate.pending,
             fate.reason
         ])?;
-    if made == 0 {
-        return Ok(()); // an earlier step of the same fan-out made it
+    Ok(made > 0)
+}
+
+/// Settles a delivery that the batch holds in a run. `told` says that an attempt of this settlement
+/// tells of its success, so that it needs no row.
+fn advance_run(
+    tx: &mut Tx<'_>,
+    batch: &mut BatchRow,
+    delivery: &DeliverySettle,
+    told: bool,
+) -> Result<()> {
+    let key = &delivery.key;
+    if delivery.to == Transition::Held && delivery.attempts == 0 {
+        return Ok(()); // it is
     }
-    tx.st.counts(tenant).created += 1;
-    tx.st.pend(codec::int(delivery.key.position.n), 1);
-    if to == Transition::Held {
-        batch.open += 1;
+    let to = bend(tx, delivery)?;
+    let run = tx.st.runs.take(tx.db, key, batch.b)?;
+    let (tenant, began) = (run.tenant, run.began);
+    let created = run.created(codec::int(key.position.ms));
+    let fate = fate(tx, batch.b, to);
+    if to != Transition::Held {
+        batch.open -= 1;
+    }
+    let told = told && to == Transition::Succeeded;
+    if !told && wait(tx, delivery, to, tenant, began)? == Joined::Apart {
+        insert(tx, delivery, tenant, &fate, created)?;
     }
     if to != delivery.to {
         bent(tx, delivery, tenant, &fate, created);
     }
-    after(tx, &delivery.key, tenant, &fate)
+    after(tx, key, tenant, &fate)
 }
 
-/// Settles a delivery that the batch holds.
+/// Settles a delivery that the batch holds. `told` is as in [`create`].
 pub(super) fn advance(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     delivery: &DeliverySettle,
+    told: bool,
 ) -> Result<()> {
+    if tx.st.runs.holds(tx.db, &delivery.key, batch.b)? {
+        return advance_run(tx, batch, delivery, told);
+    }
     if tx.st.kills > 0 && !holds(tx, batch, &delivery.key)? {
         return Ok(()); // a repeat must not use up the mark of a later attempt
     }
@@ -204,15 +272,20 @@ fn unmark(tx: &mut Tx<'_>, key: &DeliveryKey) -> Result<Option<EndReason>> {
 
 /// Drops the marks of an event that was matched, but for deliveries that are still attempted.
 pub(super) fn unmark_event(tx: &mut Tx<'_>, n: i64) -> Result<()> {
-    let dropped = tx
-        .db
-        .prepare_cached(
-            "DELETE FROM killed WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM delivery
-               WHERE delivery.n = killed.n AND delivery.lane = killed.lane
-                 AND delivery.replay = killed.replay AND delivery.batch IS NOT NULL)",
-        )?
-        .execute([n])?;
-    tx.st.kills -= codec::len(dropped);
+    let mut select = tx.db.prepare_cached(
+        "SELECT lane, replay FROM killed WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM delivery
+           WHERE delivery.n = killed.n AND delivery.lane = killed.lane
+             AND delivery.replay = killed.replay AND delivery.batch IS NOT NULL)",
+    )?;
+    let marks = select.query_map([n], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let marks = marks.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+    let mut remove =
+        tx.db.prepare_cached("DELETE FROM killed WHERE n = ?1 AND lane = ?2 AND replay = ?3")?;
+    for (lane, tag) in marks {
+        if !(tag.is_empty() && runs::is_leased(tx.db, n, lane)?) {
+            tx.st.kills -= codec::len(remove.execute(params![n, lane, tag])?);
+        }
+    }
     Ok(())
 }
 
@@ -243,22 +316,60 @@ fn fate(tx: &Tx<'_>, batch: i64, to: Transition) -> Fate {
     }
 }
 
-/// Ends a pending delivery whose event cannot be read any more.
-pub(super) fn end_unreadable(tx: &mut Tx<'_>, n: i64, lane: i64, tag: &str) -> Result<()> {
-    let tenant: i64 = tx
-        .db
-        .prepare_cached(
-            "UPDATE delivery SET state = 2, end_ms = ?4, reason = ?5, batch = NULL
-             WHERE n = ?1 AND lane = ?2 AND replay = ?3 RETURNING tenant",
-        )?
-        .query_row(
-            params![n, lane, tag, tx.now.millis(), codec::end_code(EndReason::RenderFailed)],
-            |row| row.get(0),
-        )?;
+/// Ends a pending delivery whose event cannot be read any more. Its run, if it was in one, is without
+/// it already.
+pub(super) fn end_unreadable(
+    tx: &mut Tx<'_>,
+    n: i64,
+    lane: i64,
+    tag: &str,
+    run: Option<&RunRow>,
+) -> Result<()> {
+    let (now, reason) = (tx.now.millis(), codec::end_code(EndReason::RenderFailed));
+    let tenant = match run {
+        Some(run) => {
+            end_one(tx, run, n, (FAILED, reason))?;
+            run.tenant
+        }
+        None => tx
+            .db
+            .prepare_cached(
+                "UPDATE delivery SET state = 2, end_ms = ?4, reason = ?5, batch = NULL
+                 WHERE n = ?1 AND lane = ?2 AND replay = ?3 RETURNING tenant",
+            )?
+            .query_row(params![n, lane, tag, now, reason], |row| row.get(0))?,
+    };
     tracing::error!(n, lane, "a delivery's event cannot be read: the delivery failed");
     count_end(tx.st.counts(tenant), FAILED, 1);
     tx.st.pend(n, -1);
     Ok(())
+}
+
+/// Writes the row of a delivery that ends, and was in a run until now; answers when it was made.
+pub(super) fn end_one(
+    tx: &Tx<'_>,
+    run: &RunRow,
+    n: i64,
+    (state, reason): (i64, i64),
+) -> Result<i64> {
+    let created = run.created(accept_ms(tx.db, n)?);
+    tx.db
+        .prepare_cached(
+            "INSERT INTO delivery(n, lane, replay, tenant, state, attempts, due, batch, create_ms,
+               end_ms, pending, reason) VALUES(?1, ?2, '', ?3, ?4, 0, ?5, NULL, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            n,
+            run.lane,
+            run.tenant,
+            state,
+            created,
+            created,
+            tx.now.millis(),
+            run.pending,
+            reason
+        ])?;
+    Ok(created)
 }
 
 /// How far the fan-out of an event got, if one is under way.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::codec::{self, len};
 use super::fault::Result;
 use super::state::{State, Tx};
-use super::{books, rows};
+use super::{books, rows, runs};
 use crate::log::EventStage;
 use crate::queue::{Former, Published};
 
@@ -158,5 +158,5 @@ fn is_busy(db: &Connection, st: &State, n: i64) -> Result<bool> {
         return Ok(true);
     }
     let mut pending = db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND state = 0")?;
-    Ok(pending.query_row([n], |_| Ok(())).optional()?.is_some())
+    Ok(pending.exists([n])? || runs::is_pending(db, n)?)
 }

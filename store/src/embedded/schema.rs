@@ -10,6 +10,8 @@
 //! | `unmatched` | an event that nobody wanted |
 //! | `batch` | what one claim leased: a range of new events, or what `delivery.batch` names |
 //! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off |
+//! | `run` | deliveries of a lane that never were attempted, a bit each: pending, or ended together |
+//! | `lease` | what a batch has in hand of a run |
 //! | `partial` | how far the fan-out of an event got |
 //! | `lane` | a lane with waiting deliveries, or a closed one |
 //! | `filter_error` | a lane whose filter had no answer for some events: how many, and the last reason |
@@ -37,13 +39,26 @@ use super::fault::Result;
 use super::{OpenError, SyncMode};
 
 /// The schema that this release writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// What schema 2 has that schema 1 had not: counters of pending deliveries, by stretches of event
 /// numbers and by many stretches together.
 const BACKLOG: &str = "
 CREATE TABLE backlog(
   level INTEGER NOT NULL, page INTEGER NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY(level, page)) WITHOUT ROWID;
+";
+/// What schema 3 has that schema 2 had not: runs.
+const RUNS: &str = "
+CREATE TABLE run(
+  base INTEGER NOT NULL, lane INTEGER NOT NULL, state INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+  reason INTEGER NOT NULL, tenant INTEGER NOT NULL, began INTEGER NOT NULL,
+  pending INTEGER NOT NULL, bits BLOB NOT NULL, free BLOB NOT NULL, count INTEGER NOT NULL,
+  waiting INTEGER NOT NULL, PRIMARY KEY(base, lane, state, end_ms, reason)) WITHOUT ROWID;
+CREATE INDEX run_lane ON run(lane, state, base);
+CREATE INDEX run_tenant ON run(tenant, state, base);
+CREATE TABLE lease(
+  batch INTEGER NOT NULL, base INTEGER NOT NULL, lane INTEGER NOT NULL, bits BLOB NOT NULL,
+  PRIMARY KEY(batch, base, lane)) WITHOUT ROWID;
 ";
 /// What a release that does not know it may leave alone, so that it makes no other schema: how often
 /// filters had no answer.
@@ -163,8 +178,8 @@ pub(super) fn prepare(
     }
     match found {
         0 => create(db, epoch).map_err(wrong)?,
-        1 => upgrade(db).map_err(wrong)?,
-        _ => {}
+        VERSION => {}
+        _ => upgrade(db, found).map_err(wrong)?,
     }
     db.execute_batch(ERRORS).map_err(wrong)
 }
@@ -179,17 +194,22 @@ fn create(db: &Connection, epoch: i64) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(TABLES)?;
     db.execute_batch(BACKLOG)?;
+    db.execute_batch(RUNS)?;
     db.execute("INSERT INTO mark VALUES(1, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", [epoch])?;
     db.pragma_update(None, "application_id", APPLICATION)?;
     db.pragma_update(None, "user_version", VERSION)?;
     db.execute_batch("COMMIT")
 }
 
-/// From schema 1: counts what waits, once; a second or two for a million deliveries.
-fn upgrade(db: &Connection) -> rusqlite::Result<()> {
+/// From an earlier schema. From schema 1 it counts what waits, once; a second or two for a million
+/// deliveries. Waiting deliveries of schema 2 keep their records.
+fn upgrade(db: &Connection, found: i64) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
-    db.execute_batch(BACKLOG)?;
-    super::backlog::count_anew(db)?;
+    if found < 2 {
+        db.execute_batch(BACKLOG)?;
+        super::backlog::count_anew(db)?;
+    }
+    db.execute_batch(RUNS)?;
     db.pragma_update(None, "user_version", VERSION)?;
     db.execute_batch("COMMIT")
 }

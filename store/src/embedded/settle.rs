@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use pregon_core::attempt::AttemptRecord;
-use pregon_core::id::DeliveryKey;
+use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::DeliveryState;
 use rusqlite::{OptionalExtension, params};
 
@@ -21,6 +21,7 @@ use super::{lanes, moves, take};
 use crate::packed::{self, Packed};
 use crate::queue::{
     BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settled, Settlement, Token,
+    Transition,
 };
 
 /// A settlement, its log packed; made without the database.
@@ -77,6 +78,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settlement: &Prepared) -> Result<Settled> 
             }
         }
     }
+    tx.st.runs.store(tx.db)?;
     for chunk in &settlement.chunks {
         chunk::store(tx, chunk, |token| match batches.get(&token) {
             Some(Some(batch)) if batch.is_range() => chunk::Told::ByRange(batch.origin),
@@ -103,7 +105,7 @@ fn settle_batch(
         settle_event(tx, batch, event, told)?;
     }
     for delivery in &results.deliveries {
-        moves::advance(tx, batch, delivery)?;
+        moves::advance(tx, batch, delivery, told.contains(&delivery.key))?;
     }
     Ok(())
 }
@@ -141,10 +143,11 @@ fn settle_event(
         EventOutcome::SetAside => set_aside(tx, n, tenant)?,
         EventOutcome::Matched(deliveries) if deliveries.is_empty() => unmatched(tx, n, tenant)?,
         EventOutcome::Matched(deliveries) => {
-            for delivery in deliveries {
-                let told = told.contains(&delivery.key);
-                moves::create(tx, batch, delivery, tenant, told)?;
-            }
+            let smooth =
+                |one: &DeliverySettle| one.to == Transition::Succeeded && told.contains(&one.key);
+            let reached =
+                if deliveries.iter().all(smooth) { None } else { moves::fan_out_cursor(tx.db, n)? };
+            create(tx, batch, tenant, deliveries, reached, told)?;
             tx.st.counts(tenant).matched += 1;
         }
         EventOutcome::FannedOut { deliveries, cursor, done } => {
@@ -189,6 +192,23 @@ fn set_aside(tx: &mut Tx<'_>, n: i64, told: i64) -> Result<()> {
     unmatched(tx, n, tenant.unwrap_or(told))
 }
 
+/// Makes an event's deliveries, but for those that an earlier fan-out made, up to a lane: they may have
+/// left no trace since.
+fn create(
+    tx: &mut Tx<'_>,
+    batch: &mut BatchRow,
+    tenant: i64,
+    deliveries: &[DeliverySettle],
+    reached: Option<LaneNo>,
+    told: &HashSet<DeliveryKey>,
+) -> Result<()> {
+    let new = deliveries.iter().filter(|one| reached.is_none_or(|lane| one.key.lane > lane));
+    for delivery in new {
+        moves::create(tx, batch, delivery, tenant, told.contains(&delivery.key))?;
+    }
+    Ok(())
+}
+
 /// One step of a large fan-out: its deliveries, the last lane considered, and whether that is all.
 fn fan_out(
     tx: &mut Tx<'_>,
@@ -198,13 +218,8 @@ fn fan_out(
     (deliveries, cursor, done): (&[DeliverySettle], i64, bool),
     told: &HashSet<DeliveryKey>,
 ) -> Result<()> {
-    let before = moves::fan_out_cursor(tx.db, n)?.map(codec::lane);
-    for delivery in deliveries {
-        let lane = codec::lane(delivery.key.lane);
-        if before.is_none_or(|before| lane > before) {
-            moves::create(tx, batch, delivery, tenant, told.contains(&delivery.key))?;
-        }
-    }
+    let before = moves::fan_out_cursor(tx.db, n)?;
+    create(tx, batch, tenant, deliveries, before, told)?;
     if !done {
         tx.db
             .prepare_cached(

@@ -11,6 +11,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::codec::{self, CANCELLED, PENDING, SUCCEEDED};
 use super::fault::Result;
+use super::runs::{self, RunRow};
 use super::state::Tx;
 use super::watch::EndRow;
 use super::{attempts, moves, rows};
@@ -48,25 +49,61 @@ pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> R
                     codec::end_code(reason),
                     tx.now.millis()
                 ])?;
-            tx.st.leave(tx.db, lane, 1)?;
-            moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
-            tx.st.pend(n, -1);
-            tx.st.ends.push(EndRow {
-                n,
-                lane,
-                tag: tag.to_owned(),
-                tenant,
-                state: CANCELLED,
-                reason: Some(codec::end_code(reason)),
-                attempts,
-                create_ms,
-            });
-            Ok(Cancelled::Done)
+            cancelled(tx, key, tenant, attempts, create_ms, reason)
         }
         Some((PENDING, Some(_), ..)) => mark(tx, key, reason),
         Some((ended, ..)) => Ok(Cancelled::Ended(codec::state_of(ended)?)),
-        None => cancel_unrecorded(tx, key, reason),
+        None => match runs::holding(tx.db, n, lane)?.filter(|_| key.replay.is_none()) {
+            Some(run) => cancel_in_run(tx, key, run, reason),
+            None => cancel_unrecorded(tx, key, reason),
+        },
     }
+}
+
+/// A delivery without a row of its own, in a run.
+fn cancel_in_run(
+    tx: &mut Tx<'_>,
+    key: &DeliveryKey,
+    mut run: RunRow,
+    reason: EndReason,
+) -> Result<Cancelled> {
+    if run.state != PENDING {
+        return Ok(Cancelled::Ended(codec::state_of(run.state)?));
+    }
+    let n = codec::int(key.position.n);
+    if !run.waits(n) {
+        return mark(tx, key, reason);
+    }
+    run.remove(n);
+    run.store(tx.db)?;
+    let create_ms = moves::end_one(tx, &run, n, (CANCELLED, codec::end_code(reason)))?;
+    cancelled(tx, key, run.tenant, 0, create_ms, reason)
+}
+
+/// Counts and tells of a cancelled delivery that waited in its lane.
+fn cancelled(
+    tx: &mut Tx<'_>,
+    key: &DeliveryKey,
+    tenant: i64,
+    attempts: u32,
+    create_ms: i64,
+    reason: EndReason,
+) -> Result<Cancelled> {
+    let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
+    tx.st.leave(tx.db, lane, 1)?;
+    moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
+    tx.st.pend(n, -1);
+    tx.st.ends.push(EndRow {
+        n,
+        lane,
+        tag: codec::tag(key).to_owned(),
+        tenant,
+        state: CANCELLED,
+        reason: Some(codec::end_code(reason)),
+        attempts,
+        create_ms,
+    });
+    Ok(Cancelled::Done)
 }
 
 /// A delivery without a row: of an event that is being matched, or done at once, or none at all.
@@ -155,5 +192,7 @@ fn is_needed(tx: &Tx<'_>, old: &DeliveryKey, tag: &str) -> Result<bool> {
         PENDING,
         SUCCEEDED
     ])?;
-    Ok(!served)
+    let waits = old.replay.is_some()
+        && runs::holding(tx.db, n, lane)?.is_some_and(|run| run.state == PENDING);
+    Ok(!served && !waits)
 }

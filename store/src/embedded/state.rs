@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog;
 use super::fault::Result;
+use super::runs::{self, RunRow};
 use super::watch::{self, EndRow};
 use crate::backlog::STRETCH;
 
@@ -110,6 +111,10 @@ pub(super) struct State {
     pub trouble: i64,
     /// Ends of this group that no attempt tells of.
     pub ends: Vec<EndRow>,
+    /// Runs of this group that ended together.
+    pub ended_runs: Vec<RunRow>,
+    /// Runs that a settlement changes; none between steps.
+    pub runs: runs::Open,
     dirty: bool,
     tenants: HashMap<TenantId, i64>,
     counts: HashMap<i64, Counts>,
@@ -206,6 +211,15 @@ impl State {
             self.loose.insert(n);
         }
         *self.backlog.entry(n / STRETCH).or_insert(0) += by;
+    }
+
+    /// The deliveries of a run end.
+    pub fn pend_less(&mut self, run: &RunRow) {
+        if run.base <= self.trim {
+            let spared = run.numbers().filter(|n| *n <= self.trim);
+            self.loose.extend(spared.take(LOOSE.saturating_sub(self.loose.len())));
+        }
+        *self.backlog.entry(run.base / STRETCH).or_insert(0) -= run.count();
     }
 
     /// A lane's filter had no answer for an event.
@@ -318,6 +332,11 @@ impl State {
             self.chunk += 1;
             self.dirty = true;
             watch::store(db, self.chunk, &std::mem::take(&mut self.ends), now)?;
+        }
+        for runs in std::mem::take(&mut self.ended_runs).chunks(watch::RUNS) {
+            self.chunk += 1;
+            self.dirty = true;
+            watch::store_runs(db, self.chunk, runs, now)?;
         }
         if !self.dirty {
             return Ok(());

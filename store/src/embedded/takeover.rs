@@ -8,6 +8,7 @@
 //! Deliveries that were held get a `LOST` record: they may have been sent. (An event that was
 //! still being matched has no deliveries yet to say that of; `previous` tells the new owner.)
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use rusqlite::params;
 use super::codec::{self, len};
 use super::fault::Result;
 use super::rows::{self, BatchRow, Events, Found};
+use super::runs::{self, Lease};
 use super::state::Tx;
 use super::{chunk, moves, take};
 use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SUSPECT_AT, SUSPECT_WAIT, Token};
+use crate::run::Bits;
 use crate::{packed, told};
 
 /// Lapsed batches that one call looks at: room behind suspects that are put off.
@@ -58,11 +61,11 @@ pub(super) fn take_over(
             lost.extend(contents.deliveries.iter().filter_map(|d| lost_record(tx, &old, d)));
         }
         if suspect && let Some(other) = contents.halve() {
-            let left = Lease { node: &old.node, takes, expiry: now, released: true };
+            let left = Owner { node: &old.node, takes, expiry: now, released: true };
             lease(tx, &left, &old, other)?;
         }
         let expiry = tx.now.plus(claim.lease).millis();
-        let own = Lease { node: claim.node.as_str(), takes, expiry, released: false };
+        let own = Owner { node: claim.node.as_str(), takes, expiry, released: false };
         let taken = lease(tx, &own, &old, contents)?;
         suspects -= usize::from(suspect && taken.is_some());
         batches.extend(taken);
@@ -85,7 +88,7 @@ fn put_off(tx: &Tx<'_>, old: &BatchRow) -> Result<()> {
 }
 
 /// Who gets a batch, and for how long.
-struct Lease<'a> {
+struct Owner<'a> {
     node: &'a str,
     takes: i64,
     expiry: i64,
@@ -99,6 +102,8 @@ struct Contents {
     events: Vec<OpenEvent>,
     spoiled: Vec<pregon_core::id::Position>,
     deliveries: Vec<HeldDelivery>,
+    /// What of them it had in hand out of runs.
+    leases: Vec<Lease>,
 }
 
 impl Contents {
@@ -121,7 +126,7 @@ impl Contents {
             }
             let tag: String = row.get(2)?;
             let Some(event) = events.get(tx.db, n)? else {
-                moves::end_unreadable(tx, n, lane, &tag)?;
+                moves::end_unreadable(tx, n, lane, &tag, None)?;
                 continue;
             };
             contents.deliveries.push(HeldDelivery {
@@ -132,7 +137,35 @@ impl Contents {
                 due: None,
             });
         }
+        contents.add_runs(tx, old.b, &mut events)?;
         Ok(contents)
+    }
+
+    /// Adds what the batch has in hand of runs, and ends those leases.
+    fn add_runs(&mut self, tx: &mut Tx<'_>, b: i64, events: &mut Events) -> Result<()> {
+        for lease in runs::leased_by(tx.db, b)? {
+            Lease { bits: Bits::default(), ..lease.clone() }.store(tx.db)?;
+            let Some(mut run) = runs::pending_at(tx.db, lease.base, lease.lane)? else { continue };
+            for n in lease.bits.numbers(codec::uint(lease.base)).map(codec::int) {
+                let Some(event) = events.get(tx.db, n)? else {
+                    run.remove(n);
+                    run.store(tx.db)?;
+                    moves::end_unreadable(tx, n, run.lane, "", Some(&run))?;
+                    continue;
+                };
+                let ms = codec::int(event.position.ms);
+                self.deliveries.push(HeldDelivery {
+                    key: codec::key(n, ms, run.lane, "")?,
+                    event,
+                    attempts: 0,
+                    create_time: Timestamp::from_millis(run.created(ms)),
+                    due: None,
+                });
+            }
+            self.leases.push(lease);
+        }
+        self.deliveries.sort_by_key(|held| held.key);
+        Ok(())
     }
 
     fn add_event(&mut self, tx: &Tx<'_>, n: i64) -> Result<()> {
@@ -157,6 +190,7 @@ impl Contents {
             events: second(&mut self.events, &mut keep),
             spoiled: second(&mut self.spoiled, &mut keep),
             deliveries: second(&mut self.deliveries, &mut keep),
+            leases: self.leases.clone(),
         })
     }
 
@@ -189,7 +223,7 @@ fn second<T>(items: &mut Vec<T>, keep: &mut usize) -> Vec<T> {
 /// Writes the row of a batch taken over and moves its deliveries to it.
 fn lease(
     tx: &mut Tx<'_>,
-    to: &Lease<'_>,
+    to: &Owner<'_>,
     old: &BatchRow,
     contents: Contents,
 ) -> Result<Option<Batch>> {
@@ -216,10 +250,22 @@ fn lease(
     let mut hold = tx.db.prepare_cached(
         "UPDATE delivery SET batch = ?4 WHERE n = ?1 AND lane = ?2 AND replay = ?3",
     )?;
+    let mut leases: HashMap<(i64, i64), Lease> = HashMap::new();
     for held in &contents.deliveries {
-        let place = (codec::int(held.key.position.n), codec::lane(held.key.lane));
-        hold.execute(params![place.0, place.1, codec::tag(&held.key), row.b])?;
+        let (n, lane) = (codec::int(held.key.position.n), codec::lane(held.key.lane));
+        let place = (runs::base(n), lane);
+        let of = |lease: &Lease| {
+            (lease.base, lease.lane) == place && lease.bits.contains(held.key.position.n)
+        };
+        if held.key.replay.is_none() && contents.leases.iter().any(of) {
+            let (base, bits) = (place.0, Bits::default());
+            let lease = leases.entry(place).or_insert(Lease { batch: b, base, lane, bits });
+            lease.bits.insert(held.key.position.n);
+        } else {
+            hold.execute(params![n, lane, codec::tag(&held.key), row.b])?;
+        }
     }
+    leases.values().try_for_each(|lease| lease.store(tx.db))?;
     for n in contents.put_off(old) {
         hold.execute(params![n, 0, "", row.b])?;
     }

@@ -94,7 +94,8 @@ impl Bench {
     /// Settles events of a batch so that each has one delivery, to lane 1.
     async fn match_all(&self, batch: &Batch, to: Transition) -> Settled {
         let events = batch.events.iter().map(|open| {
-            let move_to = move_to(open.event.position, 1, 1, to);
+            let attempts = u32::from(!matches!(to, Transition::Waiting(_)));
+            let move_to = move_to(open.event.position, 1, attempts, to);
             event_settle(open.event.position, EventOutcome::Matched(vec![move_to]))
         });
         let events = events.collect();

@@ -15,7 +15,7 @@ use super::codec::{self, FAILED, PENDING, int, len};
 use super::config;
 use super::fault::Result;
 use super::state::Tx;
-use super::{History, chunk, nodes, rows, watch};
+use super::{History, chunk, nodes, rows, runs, watch};
 use crate::log::EventStage;
 use pregon_core::limits;
 
@@ -124,6 +124,7 @@ fn trim(tx: &mut Tx<'_>, history: &History, event: &Old) -> Result<()> {
     let db = tx.db;
     db.prepare_cached("DELETE FROM event WHERE n = ?1")?.execute([event.n])?;
     db.prepare_cached("DELETE FROM delivery WHERE n = ?1")?.execute([event.n])?;
+    runs::forget(db, event.n)?;
     db.prepare_cached("DELETE FROM partial WHERE n = ?1")?.execute([event.n])?;
     db.prepare_cached("DELETE FROM unmatched WHERE tenant = ?1 AND n = ?2")?
         .execute([event.tenant, event.n])?;
@@ -139,12 +140,15 @@ fn must_stay(tx: &Tx<'_>, history: &History, event: &Old) -> Result<bool> {
     )?;
     let mut rows = select.query([event.n])?;
     let failed_from = tx.now.minus(history.failed_age).millis();
+    let spares =
+        |state: i64, end_ms: i64| state == PENDING || (state == FAILED && end_ms >= failed_from);
     while let Some(row) = rows.next()? {
-        let (state, end_ms): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
-        let fresh = end_ms.is_some_and(|end| end >= failed_from);
-        if state == PENDING || (state == FAILED && fresh) {
+        if spares(row.get(0)?, row.get::<_, Option<i64>>(1)?.unwrap_or(i64::MIN)) {
             return Ok(true);
         }
+    }
+    if runs::of_event(tx.db, event.n)?.iter().any(|run| spares(run.state, run.end_ms)) {
+        return Ok(true);
     }
     Ok(rows::stage(tx.db, event.n, tx.st.cur)? != EventStage::Matched)
 }
@@ -284,7 +288,10 @@ fn marks(tx: &mut Tx<'_>) -> Result<()> {
     while let Some(row) = rows.next()? {
         let n: i64 = row.get(0)?;
         let in_flight = match (row.get::<_, bool>(3)?, row.get::<_, bool>(4)?) {
-            (true, _) => rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched,
+            (true, _) => {
+                rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched
+                    || runs::is_leased(tx.db, n, row.get(1)?)?
+            }
             (false, free) => !free,
         };
         if !in_flight {

@@ -17,10 +17,12 @@ use super::codec::{self, int, len, uint};
 use super::executor::Handle;
 use super::fault::Result;
 use super::rows;
+use super::runs::RunRow;
 use super::schema;
 use super::state::Tx;
 use crate::StoreError;
 use crate::log::DeliveryRecord;
+use crate::run::{BYTES, Bits};
 use crate::watch::{
     DeliveryWatch, ENDS_KEPT, EVENTS_AT_ONCE, Ended, Entry, Move, Place, STRETCH, Seen, Stretch,
     Told, Wanted, WatchQuery, wanted,
@@ -28,6 +30,10 @@ use crate::watch::{
 
 /// Kind of a chunk of ends.
 const ENDS: i64 = 2;
+/// Kind of a chunk of runs that ended.
+const RUN_ENDS: i64 = 3;
+/// Runs that a chunk tells of at most: 1,024 deliveries.
+pub(super) const RUNS: usize = 4;
 /// Chunks of ends that one step of trimming removes.
 const STEP: i64 = 50;
 
@@ -44,15 +50,47 @@ pub(super) struct EndRow {
     pub create_ms: i64,
 }
 
+/// A run that ended, as it is written.
+#[derive(Serialize, Deserialize)]
+struct EndedRun {
+    base: i64,
+    lane: i64,
+    tenant: i64,
+    state: i64,
+    reason: i64,
+    began: i64,
+    bits: [u8; BYTES],
+}
+
 /// Writes ends as the chunk of this number.
 pub(super) fn store(db: &Connection, k: i64, ends: &[EndRow], now: i64) -> Result<()> {
     let max_n = ends.iter().map(|end| end.n).max().unwrap_or(0);
+    write(db, (k, ENDS), max_n, &postcard::to_stdvec(ends)?, now)
+}
+
+/// Writes runs that ended as the chunk of this number; [`RUNS`] at most.
+pub(super) fn store_runs(db: &Connection, k: i64, runs: &[RunRow], now: i64) -> Result<()> {
+    let max_n = runs.iter().filter_map(|run| run.numbers().next_back()).max().unwrap_or(0);
+    let ended = |run: &RunRow| EndedRun {
+        base: run.base,
+        lane: run.lane,
+        tenant: run.tenant,
+        state: run.state,
+        reason: run.reason,
+        began: run.began,
+        bits: *run.bits.bytes(),
+    };
+    let runs: Vec<EndedRun> = runs.iter().map(ended).collect();
+    write(db, (k, RUN_ENDS), max_n, &postcard::to_stdvec(&runs)?, now)
+}
+
+fn write(db: &Connection, (k, kind): (i64, i64), max_n: i64, data: &[u8], now: i64) -> Result<()> {
     let refs = postcard::to_stdvec(&chunk::Refs::default())?;
     db.prepare_cached(
         "INSERT INTO chunk(k, kind, ms, max_n, refs, late, data)
          VALUES(?1, ?2, ?3, ?4, ?5, NULL, ?6)",
     )?
-    .execute(params![k, ENDS, now, max_n, refs, postcard::to_stdvec(ends)?])?;
+    .execute(params![k, kind, now, max_n, refs, data])?;
     Ok(())
 }
 
@@ -60,16 +98,18 @@ pub(super) fn store(db: &Connection, k: i64, ends: &[EndRow], now: i64) -> Resul
 pub(super) fn trim(tx: &Tx<'_>) -> Result<()> {
     let newest: Option<i64> = tx
         .db
-        .prepare_cached("SELECT k FROM chunk WHERE kind = ?1 ORDER BY k DESC LIMIT 1 OFFSET ?2")?
-        .query_row([ENDS, len(ENDS_KEPT)], |row| row.get(0))
+        .prepare_cached(
+            "SELECT k FROM chunk WHERE kind IN (?1, ?2) ORDER BY k DESC LIMIT 1 OFFSET ?3",
+        )?
+        .query_row([ENDS, RUN_ENDS, len(ENDS_KEPT)], |row| row.get(0))
         .optional()?;
     if let Some(newest) = newest {
         tx.db
             .prepare_cached(
                 "DELETE FROM chunk WHERE k IN
-                   (SELECT k FROM chunk WHERE kind = ?1 AND k <= ?2 ORDER BY k LIMIT ?3)",
+                   (SELECT k FROM chunk WHERE kind IN (?1, ?2) AND k <= ?3 ORDER BY k LIMIT ?4)",
             )?
-            .execute([ENDS, newest, STEP])?;
+            .execute([ENDS, RUN_ENDS, newest, STEP])?;
     }
     Ok(())
 }
@@ -100,6 +140,7 @@ fn read_on(db: &Connection, query: &WatchQuery, from: &Place, to: &Place) -> Res
         at = uint(k);
         let told = match kind {
             ENDS => Told::Ends(ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
+            RUN_ENDS => Told::Ends(run_ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
             _ => Told::Attempts(chunk::unpack(row)?),
         };
         entries.push(Entry { ms: row.get(4)?, told });
@@ -113,24 +154,48 @@ fn read_on(db: &Connection, query: &WatchQuery, from: &Place, to: &Place) -> Res
 
 fn ends(db: &Connection, data: &[u8]) -> Result<Vec<Ended>> {
     let rows: Vec<EndRow> = postcard::from_bytes(data)?;
-    let mut name = db.prepare_cached("SELECT name FROM tenant WHERE t = ?1")?;
     let mut ends = Vec::with_capacity(rows.len());
     for row in rows {
-        let tenant: String = name.query_row([row.tenant], |row| row.get(0))?;
         ends.push(Ended {
             n: uint(row.n),
             lane: LaneNo(uint(row.lane)),
             replay: codec::key(row.n, 0, row.lane, &row.tag)?.replay,
-            tenant: TenantId::parse(&tenant).map_err(|_| codec::bad("tenant", tenant))?,
-            end: End {
-                state: codec::state_of(row.state)?,
-                reason: row.reason.map(codec::end_of).transpose()?,
-            },
+            tenant: tenant(db, row.tenant)?,
+            end: end(row.state, row.reason)?,
             attempts: row.attempts,
             create_ms: row.create_ms,
         });
     }
     Ok(ends)
+}
+
+fn run_ends(db: &Connection, data: &[u8]) -> Result<Vec<Ended>> {
+    let runs: Vec<EndedRun> = postcard::from_bytes(data)?;
+    let mut ends = Vec::new();
+    for run in runs {
+        let one = Ended {
+            n: 0,
+            lane: LaneNo(uint(run.lane)),
+            replay: None,
+            tenant: tenant(db, run.tenant)?,
+            end: end(run.state, Some(run.reason))?,
+            attempts: 0,
+            create_ms: run.began,
+        };
+        let bits = Bits::read(&run.bits).unwrap_or_default();
+        ends.extend(bits.numbers(uint(run.base)).map(|n| Ended { n, ..one.clone() }));
+    }
+    Ok(ends)
+}
+
+fn tenant(db: &Connection, t: i64) -> Result<TenantId> {
+    let mut name = db.prepare_cached("SELECT name FROM tenant WHERE t = ?1")?;
+    let name: String = name.query_row([t], |row| row.get(0))?;
+    TenantId::parse(&name).map_err(|_| codec::bad("tenant", name))
+}
+
+fn end(state: i64, reason: Option<i64>) -> Result<End> {
+    Ok(End { state: codec::state_of(state)?, reason: reason.map(codec::end_of).transpose()? })
 }
 
 /// What is wanted, with the events that name it. What lost its event is no longer there.

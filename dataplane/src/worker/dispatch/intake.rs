@@ -11,8 +11,8 @@ use pregon_core::id::{DeliveryKey, LaneNo, NodeId, PartitionNo, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::queue::{
-    Batch, DeliverySettle, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP, HELD_BACK_AT,
-    HeldDelivery, LaneClose, LaneEnd, OpenEvent, STEP_MAX, Token, Transition,
+    Batch, DeliverySettle, END_STEP, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP,
+    HELD_BACK_AT, HeldDelivery, LaneClose, LaneEnd, OpenEvent, Token, Transition,
 };
 use rand::Rng;
 use tokio::time::Instant;
@@ -324,19 +324,19 @@ impl Dispatcher {
         }));
         // Not by the clock of this node, which may be wrong for a while.
         let (lane, state, reason) = (lane.lane, DeliveryState::Failed, EndReason::Expired);
-        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
+        let end = LaneEnd { lane, state, reason, before: None, limit: END_STEP };
         self.once(Effect::EndLaneOlder(end, pregon_core::limits::PAUSED_KEPT));
     }
 
     /// Cancels what waits in a lane now; its subscription may be resumed before that is done.
     pub(super) fn end_lane_so_far(&mut self, lane: LaneNo, reason: EndReason) {
         let state = DeliveryState::Cancelled;
-        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
+        let end = LaneEnd { lane, state, reason, before: None, limit: END_STEP };
         self.once(Effect::EndLaneOlder(end, Duration::ZERO));
     }
 
     pub(super) fn end_lane(&mut self, lane: LaneNo, state: DeliveryState, reason: EndReason) {
-        let end = LaneEnd { lane, state, reason, before: None, limit: STEP_MAX };
+        let end = LaneEnd { lane, state, reason, before: None, limit: END_STEP };
         self.once(Effect::EndLane(end));
     }
 
