@@ -38,6 +38,9 @@ pub(crate) trait Kind: Sized + Send {
 
     /// Takes it out of a document's contents.
     fn pick(resource: Resource) -> Option<Self>;
+
+    /// Makes it what a document holds.
+    fn wrap(self) -> Resource;
 }
 
 macro_rules! kinds {
@@ -56,6 +59,10 @@ macro_rules! kinds {
                     Resource::$variant(value) => Some(value),
                     _ => None,
                 }
+            }
+
+            fn wrap(self) -> Resource {
+                Resource::$variant(self)
             }
         }
     )*};

@@ -32,7 +32,6 @@ mod uses;
 
 pub(crate) use registry::Registry;
 use registry::built_in;
-pub(crate) use uses::Leans;
 
 service! {
     /// The service of contracts.
@@ -251,9 +250,7 @@ impl Control {
         &self,
         request: v1::GetContractRequest,
     ) -> Result<v1::GetContractResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", ContractId::parse_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", ContractId::parse_name(&request.name))?;
         let contract = match built_in(&id) {
             Some(it) => shown_built_in(it),
             None => self.shown_contract(&self.fetch::<ContractDocument>(&id.name()).await?),
@@ -389,9 +386,7 @@ impl Control {
         &self,
         request: v1::DeleteContractRequest,
     ) -> Result<v1::DeleteContractResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", ContractId::parse_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", ContractId::parse_name(&request.name))?;
         check_own(&id)?;
         let _turn = self.contract_turn.lock().await;
         until_settled(|| self.try_delete_contract(&id, &request)).await

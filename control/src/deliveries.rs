@@ -155,9 +155,7 @@ impl Control {
         &self,
         request: v1::GetEventRequest,
     ) -> Result<v1::GetEventResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", EventName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", EventName::parse(&request.name))?;
         let (event, _) = self.event(&name).await?;
         let event = self.redacted(event).await?;
         Ok(v1::GetEventResponse { event: Some(show::event(event)) })
@@ -265,9 +263,7 @@ impl Control {
         &self,
         request: v1::GetDeliveryRequest,
     ) -> Result<v1::GetDeliveryResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", DeliveryName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", DeliveryName::parse(&request.name))?;
         let record = self.delivery(&name).await?;
         Ok(v1::GetDeliveryResponse { delivery: self.shown_one(&record).await? })
     }
@@ -374,9 +370,7 @@ impl Control {
         &self,
         request: v1::GetAttemptRequest,
     ) -> Result<v1::GetAttemptResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", AttemptName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", AttemptName::parse(&request.name))?;
         let attempt = self.attempt(&name).await?;
         Ok(v1::GetAttemptResponse { attempt: Some(attempt) })
     }

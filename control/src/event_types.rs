@@ -239,9 +239,7 @@ impl Control {
         &self,
         request: v1::GetEventTypeRequest,
     ) -> Result<v1::GetEventTypeResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", EventTypeId::parse_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", EventTypeId::parse_name(&request.name))?;
         let kind = self.fetch::<EventType>(&id.name()).await?;
         Ok(v1::GetEventTypeResponse { event_type: Some(to_wire(&kind)) })
     }
@@ -309,9 +307,7 @@ impl Control {
         &self,
         request: v1::DeleteEventTypeRequest,
     ) -> Result<v1::DeleteEventTypeResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", EventTypeId::parse_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", EventTypeId::parse_name(&request.name))?;
         until_settled(|| self.try_delete_event_type(&id, &request)).await
     }
 

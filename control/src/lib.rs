@@ -1,16 +1,17 @@
 //! The control plane: what platform teams call to say how events travel, and to ask what became
 //! of them.
 //!
-//! One file per gRPC service, and every handler is parse, call, map. It parses the whole request
-//! first and reports every wrong field at once. A write reads what it depends on, decides, and
+//! One file per gRPC service, and every handler is parse, call, map. What subscriptions and callbacks
+//! have in common is in one place (`receiver`). A handler parses the whole request first and reports
+//! every wrong field at once. A write reads what it depends on, decides, and
 //! commits with what it read as preconditions: where somebody else was faster, the commit does not
 //! happen and the handler reads and decides again (`commit`). So a refusal always tells of a
 //! state that was really there, and no write is lost or made on stale grounds.
 //!
 //! What must hold of a set rather than of one document (how many subscriptions a tenant has, which
 //! secrets a subscription has) is guarded by one document per tenant (`family`), and who uses a
-//! contract by one per contract (`contracts`). Pausing,
-//! disabling and deleting write configuration only: nodes follow it and act on what waits.
+//! contract by one per contract (`contracts`). Pausing, disabling and deleting write configuration
+//! only: nodes follow it and act on what waits.
 //!
 //! Nothing here opens a connection to a receiver, and nothing here ever prints a key.
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Environment;
+use pregon_core::model::{CallbackState, FailurePolicy, SubscriptionState};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
 use pregon_rpc::time;
@@ -49,6 +50,11 @@ macro_rules! words {
 
 words! {
     environment, from_environment: Environment as Environment { Live Test }
+    subscription_state, from_subscription_state: SubscriptionState as SubscriptionState {
+        PendingApproval Active Rejected Paused Disabled
+    }
+    callback_state, from_callback_state: CallbackState as CallbackState { Active Paused }
+    failure_policy, from_failure_policy: FailurePolicy as FailurePolicy { Deny Allow }
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }
     pending_reason, from_pending_reason: PendingReason as PendingReason {
         Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision Suspect

@@ -12,7 +12,7 @@ use pregon_store::node::{LOST_AFTER, NodeStatus};
 use tokio::time::Instant;
 
 use crate::Control;
-use crate::options::draining;
+use crate::service::draining;
 use crate::service::{opened, service};
 use crate::{map, parse};
 
@@ -130,9 +130,7 @@ impl Control {
         &self,
         request: v1::GetNodeRequest,
     ) -> Result<v1::GetNodeResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", NodeId::parse_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", NodeId::parse_name(&request.name))?;
         let census = self.census().await?;
         let node = census.nodes.iter().find(|node| node.id == id);
         let node = node.ok_or_else(|| Refusal::not_found("node", id.name()))?;

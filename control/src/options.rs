@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
-use pregon_core::error::{Reason, Refusal};
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_proto::v1::callback_service_server::CallbackServiceServer;
@@ -208,10 +207,4 @@ impl Services {
             .with(self.deliveries)?
             .with(self.nodes)
     }
-}
-
-/// The refusal of work that the end of the server cuts short.
-pub(crate) fn draining() -> Refusal {
-    let wait = Duration::from_secs(1);
-    Refusal::new(Reason::Draining, "the server is going down; call again").retry_after(wait)
 }

@@ -12,11 +12,18 @@ use pregon_core::redact::{SensitivePath, SensitiveRoot};
 use pregon_proto::v1;
 use pregon_rpc::time;
 
+use crate::map;
+
 /// Ends the parsing of a request: the refusal of all wrong fields, or what was parsed.
 pub(crate) fn done<T>(wrong: Violations, parsed: Option<T>) -> Result<T, Refusal> {
     wrong.finish()?;
     // Without a note every part was parsed; this arm is for a parser that breaks that rule.
     parsed.ok_or_else(|| Refusal::new(Reason::Internal, "a field was dropped without a reason"))
+}
+
+/// Parses a request of one field.
+pub(crate) fn only<T>(field: &str, parsed: Result<T, Wrong>) -> Result<T, Refusal> {
+    parsed.map_err(|wrong| Refusal::field(field, wrong.rule, wrong.description))
 }
 
 /// A message that must be there.
@@ -143,11 +150,7 @@ pub(crate) fn known<E: TryFrom<i32>>(field: &str, given: i32, wrong: &mut Violat
 
 /// An environment; none where it is not specified.
 pub(crate) fn environment(field: &str, given: i32, wrong: &mut Violations) -> Option<Environment> {
-    match known(field, given, wrong)? {
-        v1::Environment::Unspecified => None,
-        v1::Environment::Live => Some(Environment::Live),
-        v1::Environment::Test => Some(Environment::Test),
-    }
+    known(field, given, wrong).and_then(map::from_environment)
 }
 
 /// A moment that may be left out.

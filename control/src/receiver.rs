@@ -1,153 +1,33 @@
-//! What a subscription and a callback have in common: a URL that is POSTed to, headers that go
-//! along, a way in which Pregón identifies itself, and a contract that has a say in all three.
+//! Receivers: what subscriptions and callbacks have in common.
 //!
-//! Each field is parsed by itself first, and then the three are held against each other and against
-//! the contract ([`Receiver::check`]), so that a change of the contract can ask the same question of
-//! everybody under it.
+//! A receiver is a URL of a tenant's that is POSTed to. It has headers that go along, a way in which
+//! Pregón identifies itself, a contract that has a say in all three, and keys of its own. It comes
+//! into being with its first key, its place in the tenant's count and that among its contract's
+//! users in one commit, and goes with its keys in one.
+//!
+//! Every write is here once, for both kinds: `create`, `update`, `delete`, and the moves of `state`.
+//! [`Receiver`] says what a kind has of its own. Each field is parsed by itself first (`edit`). Then
+//! URL, headers and auth are held against each other and against the contract ([`Endpoint`]), so
+//! that a change of the contract can ask the same question of everybody under it.
 
-use pregon_core::contract::{AuthKind, Contract};
-use pregon_core::error::{Rule, Violations};
-use pregon_core::model::{Auth, Callback, Subscription};
-use pregon_core::url::{EndpointUrl, UrlPolicy};
-use pregon_proto::v1;
-
-pub(crate) use auth::AuthEdit;
-pub(crate) use headers::{HeaderEdit, shown_headers};
+pub(crate) use create::Creation;
+pub(crate) use delete::Deletion;
+pub(crate) use endpoint::Identity;
+pub(crate) use handlers::{handlers, shows};
+pub(crate) use headers::shown_headers;
+pub(crate) use kind::{Receiver, Shows, to_wire};
+pub(crate) use state::{Move, Moving};
+pub(crate) use update::Update;
 
 mod auth;
+mod create;
+mod delete;
+mod edit;
+mod endpoint;
+mod handlers;
 mod headers;
-
-/// The header of HTTP authentication.
-const AUTHORIZATION: &str = "authorization";
-
-/// How Pregón identifies itself, without the credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity<'a> {
-    /// In which way.
-    pub kind: AuthKind,
-    /// In which header, if in one.
-    pub header: Option<&'a str>,
-}
-
-impl<'a> Identity<'a> {
-    /// That of a stored resource.
-    pub(crate) fn of(auth: &'a Auth) -> Self {
-        let header = match auth {
-            Auth::None => None,
-            Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
-            Auth::ApiKey { header, .. } => Some(header.as_str()),
-        };
-        Self { kind: auth.kind(), header }
-    }
-}
-
-/// What of a receiver is to be checked; a part that is none is not.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Receiver<'a> {
-    /// Where requests go.
-    pub url: Option<&'a str>,
-    /// Names of the headers that go along.
-    pub headers: Option<Vec<&'a str>>,
-    /// How Pregón identifies itself.
-    pub identity: Option<Identity<'a>>,
-}
-
-impl<'a> From<&'a Subscription> for Receiver<'a> {
-    fn from(it: &'a Subscription) -> Self {
-        let identity = Some(Identity::of(&it.auth));
-        let headers = it.headers.iter().map(|(name, _)| name.as_str()).collect();
-        Self { url: Some(&it.url), headers: Some(headers), identity }
-    }
-}
-
-impl<'a> From<&'a Callback> for Receiver<'a> {
-    fn from(it: &'a Callback) -> Self {
-        let identity = Some(Identity::of(&it.auth));
-        let headers = it.headers.iter().map(|(name, _)| name.as_str()).collect();
-        Self { url: Some(&it.url), headers: Some(headers), identity }
-    }
-}
-
-impl Receiver<'_> {
-    /// What of it is to be held against its contract after an edit: all of it under another
-    /// contract; else what was chosen, headers and auth being one.
-    pub(crate) fn affected_by(self, edit: &Receiver<'_>, moved: bool) -> Self {
-        let sent = moved || edit.headers.is_some() || edit.identity.is_some();
-        Self {
-            url: self.url.filter(|_| moved || edit.url.is_some()),
-            headers: self.headers.filter(|_| sent),
-            identity: self.identity.filter(|_| sent),
-        }
-    }
-
-    /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the
-    /// field that they are fields of.
-    pub(crate) fn check(
-        &self,
-        resource: &str,
-        contract: &Contract,
-        policy: &UrlPolicy,
-        wrong: &mut Violations,
-    ) {
-        if let Some(url) = self.url {
-            wrong.check(format!("{resource}.url"), EndpointUrl::parse(url, policy));
-        }
-        let reserved = contract.header_names();
-        let own = self.identity.and_then(|identity| identity.header);
-        for (index, name) in self.headers.iter().flatten().enumerate() {
-            let text = if holds(&reserved, name) {
-                "is set by the contract"
-            } else if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
-                "is set by auth"
-            } else {
-                continue;
-            };
-            wrong.add(format!("{resource}.headers[{index}]"), Rule::HeaderRefused, text);
-        }
-        let Some(identity) = self.identity else { return };
-        let field = format!("{resource}.auth");
-        if !contract.allows_auth(identity.kind) {
-            let text = format!("{} is none of the kinds that the contract allows", identity.kind);
-            wrong.add(&field, Rule::OutOfRange, text);
-        }
-        if let Some(header) = identity.header.filter(|header| holds(&reserved, header)) {
-            let field = match identity.kind {
-                AuthKind::ApiKey => format!("{field}.api_key.header"),
-                AuthKind::None | AuthKind::Bearer | AuthKind::Basic => field,
-            };
-            wrong.add(field, Rule::HeaderRefused, format!("{header} is set by the contract"));
-        }
-    }
-}
-
-fn holds(names: &[&str], name: &str) -> bool {
-    names.iter().any(|other| other.eq_ignore_ascii_case(name))
-}
-
-/// The URL of a receiver as text that is a URL; what the contract allows is asked later.
-pub(crate) fn url(resource: &str, given: &str, wrong: &mut Violations) -> Option<String> {
-    let parsed = EndpointUrl::parse_stored(given);
-    wrong.check(format!("{resource}.url"), parsed).map(|url| url.as_str().to_owned())
-}
-
-/// How Pregón identifies itself, as the API shows it: without credentials.
-pub(crate) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
-    use v1::auth::Kind;
-    let kind = match auth {
-        Auth::None => return None,
-        Auth::Bearer { .. } => {
-            Kind::Bearer(v1::BearerAuth { configured: true, ..Default::default() })
-        }
-        Auth::Basic { username, .. } => Kind::Basic(v1::BasicAuth {
-            username: username.clone(),
-            configured: true,
-            ..Default::default()
-        }),
-        Auth::ApiKey { header, .. } => Kind::ApiKey(v1::ApiKeyAuth {
-            header: header.clone(),
-            configured: true,
-            ..Default::default()
-        }),
-    };
-    Some(v1::Auth { kind: Some(kind), ca_pem: String::new() })
-}
+mod hints;
+mod kind;
+mod read;
+mod state;
+mod update;

@@ -102,9 +102,7 @@ impl Control {
         &self,
         request: v1::GetSecretRequest,
     ) -> Result<v1::GetSecretResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", SecretName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", SecretName::parse(&request.name))?;
         let secret = self.fetch::<Secret>(&name.to_string()).await?;
         let secret = Some(self.shown_secret(&secret, self.clock.now()));
         Ok(v1::GetSecretResponse { secret })
@@ -131,9 +129,7 @@ impl Control {
         &self,
         request: v1::DeleteSecretRequest,
     ) -> Result<v1::DeleteSecretResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", SecretName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", SecretName::parse(&request.name))?;
         let _turn = self.turns.take(name.signer.tenant()).await;
         until_settled(|| self.try_delete_secret(&name, &request)).await
     }
@@ -164,9 +160,7 @@ impl Control {
         &self,
         request: v1::RevokeSecretRequest,
     ) -> Result<v1::RevokeSecretResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", SecretName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", SecretName::parse(&request.name))?;
         let _turn = self.turns.take(name.signer.tenant()).await;
         until_settled(|| self.try_revoke_secret(&name, &request)).await
     }
@@ -215,9 +209,7 @@ impl Control {
         request: v1::RevealSecretRequest,
         caller: &Caller,
     ) -> Result<v1::RevealSecretResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", SecretName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", SecretName::parse(&request.name))?;
         let stored = self.fetch::<Secret>(&name.to_string()).await?;
         let key = match stored.value.algorithm {
             SecretAlgorithm::Hmac => self.open(&stored.value)?,

@@ -1,8 +1,9 @@
 //! Between tonic and the handlers: messages in and out of their envelopes, refusals to statuses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use pregon_core::error::Refusal;
+use pregon_core::error::{Reason, Refusal};
 use pregon_rpc::caller::Caller;
 
 use crate::reach::{self, Reaches};
@@ -69,4 +70,10 @@ pub(crate) fn opened<T: Reaches>(request: tonic::Request<T>) -> Result<(Caller, 
     let request = request.into_inner();
     reach::check(&caller, &request)?;
     Ok((caller, request))
+}
+
+/// The refusal of work that the end of the server cuts short.
+pub(crate) fn draining() -> Refusal {
+    let wait = Duration::from_secs(1);
+    Refusal::new(Reason::Draining, "the server is going down; call again").retry_after(wait)
 }

@@ -21,6 +21,7 @@ use crate::catalog::{Kind, Stored};
 use crate::commit::{How, Plan, until_settled};
 use crate::family::Children;
 use crate::mask::{Fields, Mask};
+use crate::receiver::Receiver;
 use crate::remains;
 use crate::service::service;
 use crate::{etag, map, parse};
@@ -214,9 +215,7 @@ impl Control {
         &self,
         request: v1::GetTenantRequest,
     ) -> Result<v1::GetTenantResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", parse::tenant_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", parse::tenant_name(&request.name))?;
         let tenant = self.fetch::<Tenant>(&id.name()).await?;
         Ok(v1::GetTenantResponse { tenant: Some(to_wire(&tenant)) })
     }
@@ -287,9 +286,7 @@ impl Control {
         &self,
         request: v1::DeleteTenantRequest,
     ) -> Result<v1::DeleteTenantResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("name", parse::tenant_name(&request.name));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("name", parse::tenant_name(&request.name))?;
         let _turn = self.turns.take(&id).await;
         until_settled(|| self.try_delete_tenant(&id, &request)).await
     }
@@ -308,31 +305,34 @@ impl Control {
         };
         let read = family.tenant.revision;
         etag::check(&request.etag, read, Tenant::WORD, &id.name())?;
-        let mut plan = family.end(Plan::new().remove(id.name(), read));
-        plan = remains::left(plan, id);
-        let (subscriptions, callbacks) =
-            (format!("{}/subscriptions/", id.name()), format!("{}/callbacks/", id.name()));
-        let children = self.all_below::<Subscription>(&subscriptions, |it| it.name().to_string());
+        let mut plan = remains::left(family.end(Plan::new().remove(id.name(), read)), id);
         let mut users: Vec<ContractId> = Vec::new();
-        for child in children.await? {
-            plan = plan.delete(child.value.name().to_string());
-            users.push(child.value.contract);
-        }
-        let children = self.all_below::<Callback>(&callbacks, |it| it.name().to_string());
-        for child in children.await? {
-            plan = plan.delete(child.value.name().to_string());
-            users.push(child.value.contract);
-        }
+        plan = self.delete_all::<Subscription>(id, plan, &mut users).await?;
+        plan = self.delete_all::<Callback>(id, plan, &mut users).await?;
         if !users.is_empty() && !request.force {
             return Err(children_exist(id, family.children));
         }
-        for below in [&subscriptions, &callbacks] {
-            let secrets = self.names_below(Secret::collections(below), below).await?;
+        let collections = [Subscription::COLLECTION, Callback::COLLECTION];
+        for below in collections.map(|collection| format!("{}/{collection}/", id.name())) {
+            let secrets = self.names_below(Secret::collections(&below), &below).await?;
             plan = secrets.into_iter().fold(plan, Plan::delete);
         }
         let leans = self.lean_on(&users).await?;
-        plan = leans.change(plan, users.iter().map(|contract| (contract, -1)));
+        let plan = leans.change(plan, users.iter().map(|contract| (contract, -1)));
         self.commit(plan, answer, &How::plain(request.validate_only)).await
+    }
+
+    /// Adds to a plan that all receivers of a kind go, and their contracts to `users`.
+    async fn delete_all<R: Receiver>(
+        &self,
+        id: &TenantId,
+        plan: Plan,
+        users: &mut Vec<ContractId>,
+    ) -> Result<Plan, Refusal> {
+        let below = format!("{}/{}/", id.name(), R::COLLECTION);
+        let all = self.all_below::<R>(&below, |it| it.name().to_string()).await?;
+        users.extend(all.iter().map(|it| it.value.contract().clone()));
+        Ok(all.iter().fold(plan, |plan, it| plan.delete(it.value.name().to_string())))
     }
 }
 

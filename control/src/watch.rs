@@ -17,7 +17,7 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_rpc::caller::Caller;
 use tokio_util::sync::CancellationToken;
 
-use crate::options::draining;
+use crate::service::draining;
 
 /// Watches at once on one control plane: each may hold some MB while it reads, and each reads the
 /// log for itself.

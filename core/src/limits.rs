@@ -51,7 +51,7 @@ pub const CREDENTIAL_LEN: usize = 8 * 1024;
 /// User name of basic authentication.
 pub const USERNAME_LEN: usize = 256;
 /// Callbacks a tenant.
-pub const CALLBACKS: usize = 100;
+pub const CALLBACKS: u32 = 100;
 /// How long a callback's answer may take when nothing is said.
 pub const CALLBACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 /// What a callback's answer may take: people wait for it.

@@ -163,7 +163,7 @@ impl Server {
         let mut subscriptions = SubscriptionServiceClient::new(self.channel.clone());
         let mut revision = 0;
         for name in names {
-            let request = PauseSubscriptionRequest { name: name.clone(), validate_only: false };
+            let request = PauseSubscriptionRequest { name: name.clone(), ..Default::default() };
             let answer = subscriptions.pause_subscription(request).await;
             revision = answer.context("PauseSubscription")?.into_inner().revision;
         }

@@ -7,39 +7,17 @@
 
 use pregon_core::contract::Contract;
 use pregon_core::error::{Reason, Refusal, Violations};
-use pregon_core::id::{ContractId, SignerName};
+use pregon_core::id::ContractId;
 use pregon_core::model::{Callback, ContractDocument, Secret, Subscription};
 use pregon_core::url::EndpointUrl;
 
 use crate::Control;
-use crate::catalog::{Kind, Stored};
+use crate::catalog::Kind as _;
 use crate::receiver::Receiver;
 use crate::secrets::{is_live, lacks_one};
 
 /// Documents that one call to the store lists.
 const CHUNK: usize = 1000;
-
-/// A subscription or a callback under a contract.
-enum User {
-    Subscription(Box<Subscription>),
-    Callback(Box<Callback>),
-}
-
-impl User {
-    fn name(&self) -> SignerName {
-        match self {
-            User::Subscription(it) => it.name().into(),
-            User::Callback(it) => it.name().into(),
-        }
-    }
-
-    fn receiver(&self) -> Receiver<'_> {
-        match self {
-            User::Subscription(it) => Receiver::from(&**it),
-            User::Callback(it) => Receiver::from(&**it),
-        }
-    }
-}
 
 /// What a contract is (none: it cannot be read any more) and what it is to become.
 #[derive(Clone, Copy)]
@@ -55,24 +33,25 @@ impl Change<'_> {
     }
 }
 
-/// Where a walk stands: users of both kinds, a page at a time.
-#[derive(Default)]
-struct Walk {
-    after: String,
-    callbacks: bool,
-    done: bool,
-}
-
 impl Control {
     /// The refusal to let a contract go, which names one of its users.
     pub(super) async fn used(&self, id: &ContractId, users: u64) -> Result<Refusal, Refusal> {
-        let mut walk = Walk::default();
-        let mut first = None;
-        while first.is_none() && !walk.done {
-            first = self.next_users(id, &mut walk).await?.first().map(|user| user.name());
-        }
+        let first = match self.first_user::<Subscription>(id).await? {
+            None => self.first_user::<Callback>(id).await?,
+            found @ Some(_) => found,
+        };
         let name = first.map_or_else(String::new, |name| format!(", {name} among them"));
         Ok(in_use(id, format!("{} is used by {users}{name}", id.name())))
+    }
+
+    async fn first_user<R: Receiver>(&self, id: &ContractId) -> Result<Option<String>, Refusal> {
+        let mut after = Some(String::new());
+        while after.is_some() {
+            if let Some(user) = self.next_users::<R>(id, &mut after).await?.first() {
+                return Ok(Some(user.name().to_string()));
+            }
+        }
+        Ok(None)
     }
 
     /// Refuses a change of a contract that one of its users does not fit.
@@ -82,9 +61,19 @@ impl Control {
         before: Option<&Contract>,
         after: &Contract,
     ) -> Result<(), Refusal> {
-        let (change, mut walk) = (Change { before, after }, Walk::default());
-        while !walk.done {
-            for user in self.next_users(id, &mut walk).await? {
+        let change = Change { before, after };
+        self.check_users_of::<Subscription>(id, change).await?;
+        self.check_users_of::<Callback>(id, change).await
+    }
+
+    async fn check_users_of<R: Receiver>(
+        &self,
+        id: &ContractId,
+        change: Change<'_>,
+    ) -> Result<(), Refusal> {
+        let mut after = Some(String::new());
+        while after.is_some() {
+            for user in self.next_users::<R>(id, &mut after).await? {
                 if let Some(why) = self.misfit(&user, change).await? {
                     let text = format!("{} would not fit it: {why}", user.name());
                     return Err(in_use(id, text));
@@ -94,38 +83,41 @@ impl Control {
         Ok(())
     }
 
-    /// The users of the next page; there may be none on it.
-    async fn next_users(&self, id: &ContractId, walk: &mut Walk) -> Result<Vec<User>, Refusal> {
-        let under = |contract: &ContractId| contract == id;
-        if walk.callbacks {
-            let page = self.list::<Callback>("tenants/", &walk.after, CHUNK).await?;
-            walk.turn(&page, |it| it.name().to_string());
-            let users = page.into_iter().map(|it| it.value).filter(|it| under(&it.contract));
-            return Ok(users.map(|it| User::Callback(Box::new(it))).collect());
-        }
-        let page = self.list::<Subscription>("tenants/", &walk.after, CHUNK).await?;
-        walk.turn(&page, |it| it.name().to_string());
-        let users = page.into_iter().map(|it| it.value).filter(|it| under(&it.contract));
-        Ok(users.map(|it| User::Subscription(Box::new(it))).collect())
+    /// The users of a kind on the next page of it; there may be none on it. `after` is the last
+    /// name of the page before, and none where this page is the last.
+    async fn next_users<R: Receiver>(
+        &self,
+        id: &ContractId,
+        after: &mut Option<String>,
+    ) -> Result<Vec<R>, Refusal> {
+        let page = self.list::<R>("tenants/", after.as_deref().unwrap_or(""), CHUNK).await?;
+        let full = page.last().filter(|_| page.len() == CHUNK);
+        *after = full.map(|last| last.value.name().to_string());
+        let all = page.into_iter().map(|it| it.value);
+        Ok(all.filter(|it| it.contract() == id).collect())
     }
 
     /// Why a user does not fit what its contract is to become; none: it does.
-    async fn misfit(&self, user: &User, change: Change<'_>) -> Result<Option<String>, Refusal> {
-        let mut receiver = user.receiver();
+    async fn misfit<R: Receiver>(
+        &self,
+        user: &R,
+        change: Change<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let mut endpoint = user.endpoint();
         let allowed = |contract: &Contract, url: &str| {
             EndpointUrl::parse(url, &self.contracts.policy(contract)).is_ok()
         };
-        receiver.url = receiver.url.filter(|url| {
+        endpoint.url = endpoint.url.filter(|url| {
             change.of(|it| it.url().cloned()) && change.before.is_none_or(|it| allowed(it, url))
         });
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(change.after));
-        receiver.check("", change.after, &policy, &mut wrong);
+        endpoint.check("", change.after, &policy, &mut wrong);
         if let Some(first) = wrong.as_slice().first() {
             let field = first.field.trim_start_matches('.');
             return Ok(Some(format!("{field} {}", first.description)));
         }
-        if matches!(user, User::Callback(_)) && change.after.callback().is_none() {
-            return Ok(Some("the signatures speak of what only an event has".to_owned()));
+        if let Some(text) = R::unfit(change.after) {
+            return Ok(Some(format!("it {text}")));
         }
         if !change.of(|it| (it.secret().clone(), it.uses_hmac(), it.uses_ed25519())) {
             return Ok(None);
@@ -137,20 +129,6 @@ impl Control {
             return Ok(Some("it has no live secret that could sign".to_owned()));
         }
         self.unfit_key(change.after, live())
-    }
-}
-
-impl Walk {
-    /// Goes on behind a page.
-    fn turn<T: Kind>(&mut self, page: &[Stored<T>], name: impl Fn(&T) -> String) {
-        match page.last() {
-            Some(last) if page.len() == CHUNK => self.after = name(&last.value),
-            Some(_) | None => {
-                self.after.clear();
-                self.done = self.callbacks;
-                self.callbacks = true;
-            }
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::Contract;
-use pregon_core::error::{Refusal, Violations};
+use pregon_core::error::Refusal;
 use pregon_core::event::Event;
 use pregon_core::id::{
     AttemptName, ContractId, DeliveryKey, EventName, LaneNo, NodeId, Position, SubscriptionName,
@@ -78,9 +78,7 @@ impl Control {
         &self,
         request: v1::ExplainEventRequest,
     ) -> Result<v1::ExplainEventResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let name = wrong.check("name", EventName::parse(&request.name));
-        let name = parse::done(wrong, name)?;
+        let name = parse::only("name", EventName::parse(&request.name))?;
         let (event, stage) = self.event(&name).await?;
         let position = event.position;
         let query = DeliveryQuery { event: Some(position), ..DeliveryQuery::default() };

@@ -32,8 +32,8 @@ use tokio::time::Instant;
 use super::{Scope, event_type};
 use crate::catalog::{self, Kind};
 use crate::commit::How;
-use crate::options::draining;
 use crate::repeat::{First, Repeat};
+use crate::service::draining;
 use crate::{Control, map, parse, repeat};
 
 /// The stream of answers of a run.

@@ -7,7 +7,7 @@ use pregon_core::contract::ContractType;
 use pregon_core::id::ContractId;
 use pregon_core::model::{Common, EventType, Resource};
 
-use super::{Control, How, Plan, Refusal, Stored, Violations, parse, to_wire, until_settled, v1};
+use super::{Control, How, Plan, Refusal, Stored, parse, to_wire, until_settled, v1};
 use crate::catalog;
 
 impl Control {
@@ -15,9 +15,7 @@ impl Control {
         &self,
         request: v1::ImportEventTypesRequest,
     ) -> Result<v1::ImportEventTypesResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let id = wrong.check("contract", ContractId::parse_name(&request.contract));
-        let id = parse::done(wrong, id)?;
+        let id = parse::only("contract", ContractId::parse_name(&request.contract))?;
         let contract = self.contract(&id).await?;
         let types = contract.types();
         until_settled(|| self.try_import_event_types(types, request.validate_only)).await

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
-use pregon_core::model::ResourceName;
+use pregon_core::model::{Callback, ResourceName, Subscription};
 use pregon_proto::v1;
 use pregon_proto::v1::watch_configuration_response::Resource as Shown;
 use pregon_rpc::caller::Caller;
@@ -18,8 +18,9 @@ use pregon_store::author::Author;
 use pregon_store::config::{Change, Changes, Document, Head};
 use tokio::time::Instant;
 
+use crate::receiver::to_wire;
 use crate::watch::{HEARTBEAT, Messages, Watch, Watcher, expired, stream};
-use crate::{Control, callbacks, catalog, event_types, map, parse, subscriptions, tenants};
+use crate::{Control, catalog, event_types, map, parse, tenants};
 
 /// Commits that one call to the store reads: of 64 KiB each at most, 4 MiB.
 const CHANGES: usize = 64;
@@ -197,10 +198,10 @@ impl Configuration {
                 Shown::Contract(control.shown_contract(&catalog::read(&document).ok()?))
             }
             v1::ResourceKind::Subscription => {
-                Shown::Subscription(subscriptions::to_wire(&catalog::read(&document).ok()?, 0))
+                Shown::Subscription(to_wire::<Subscription>(&catalog::read(&document).ok()?, 0))
             }
             v1::ResourceKind::Callback => {
-                Shown::Callback(callbacks::to_wire(&catalog::read(&document).ok()?, 0))
+                Shown::Callback(to_wire::<Callback>(&catalog::read(&document).ok()?, 0))
             }
             v1::ResourceKind::Secret => {
                 let now = control.clock.now();

@@ -17,7 +17,7 @@ use pregon_core::seal::NONCE_LEN;
 use pregon_core::secret::SecretBytes;
 use pregon_proto::v1;
 
-use super::{AUTHORIZATION, Identity};
+use super::endpoint::{AUTHORIZATION, Identity};
 use crate::{Control, parse};
 
 /// What a request says of `auth`: each credential may be left out.
@@ -147,8 +147,7 @@ fn header(given: &str) -> Result<String, Wrong> {
 }
 
 impl Control {
-    /// What is stored for an edit of a resource, in the place of what was there, and whether the
-    /// receiver sees something else from then on.
+    /// What is stored for an edit of a resource, in the place of what was there.
     ///
     /// # Errors
     ///
@@ -159,7 +158,7 @@ impl Control {
         edit: &AuthEdit,
         stored: &Auth,
         name: &impl fmt::Display,
-    ) -> Result<(Auth, bool), Refusal> {
+    ) -> Result<Auth, Refusal> {
         let missing = |path: &str| {
             let field = format!("{resource}.auth.{path}");
             Refusal::field(field, Rule::Required, "must be set: there is none to be kept")
@@ -168,7 +167,7 @@ impl Control {
             Some(credential) => Ok(self.seal(credential, &Auth::binding(name))),
             None => kept.cloned().ok_or_else(|| missing(path)),
         };
-        let auth = match edit {
+        Ok(match edit {
             AuthEdit::None => Auth::None,
             AuthEdit::Bearer(given) => {
                 let kept = if let Auth::Bearer { token } = stored { Some(token) } else { None };
@@ -190,9 +189,7 @@ impl Control {
                 let value = sealed(given, kept, "api_key.value")?;
                 Auth::ApiKey { header: header.clone(), value }
             }
-        };
-        let changed = auth != *stored;
-        Ok((auth, changed))
+        })
     }
 
     /// Something secret, sealed under the master key and bound to what it belongs to; base64.

@@ -18,8 +18,7 @@ use pregon_proto::v1;
 use pregon_rpc::time;
 use pregon_store::lane_log::{LaneReport, Unanswered};
 
-use super::Control;
-use crate::{map, parse};
+use crate::{Control, map, parse};
 
 /// How far back a caller may ask to look.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
@@ -47,7 +46,7 @@ impl Control {
         let since = now.minus(window);
         let log = self.store.lanes.lane_attempts(subscription.lane, since, ATTEMPTS).await?;
         let mut answer = v1::GetSubscriptionHealthResponse {
-            state: super::edit::state(subscription.state).into(),
+            state: map::subscription_state(subscription.state).into(),
             backlog: Some(backlog(&lane, now)),
             covered_from: map::moment(log.since),
             as_of: map::moment(now),

@@ -11,21 +11,21 @@ use pregon_core::contract::retry::Failure;
 use pregon_core::contract::{
     Contract, RenderInput, SigningKey, SigningKeys, render, sign, signatures,
 };
+use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Event;
 use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
-use pregon_core::id::{DeliveryKey, EventId, EventName};
-use pregon_core::model::Secret;
+use pregon_core::id::{DeliveryKey, EventId, EventName, SubscriptionName};
+use pregon_core::model::{Secret, Subscription, Tenant};
 use pregon_core::url::EndpointUrl;
+use pregon_proto::v1;
 use pregon_proto::v1::preview_delivery_request::Source;
 use pregon_rpc::time;
 
-use super::{
-    Control, Reason, Refusal, Rule, Subscription, SubscriptionName, Tenant, Violations, parse, v1,
-};
 use crate::filters::Filters;
 use crate::given::Given;
 use crate::receiver::{Identity, shown_headers};
 use crate::secrets::is_live;
+use crate::{Control, parse};
 
 /// The highest number that an attempt can have.
 const ATTEMPTS: i32 = 100;

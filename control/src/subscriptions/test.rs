@@ -9,26 +9,26 @@ use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
-use pregon_core::error::{Reason, Refusal};
+use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, DeliveryName, EventId, EventTypeId};
+use pregon_core::id::{DeliveryKey, DeliveryName, EventId, EventTypeId, SubscriptionName};
 use pregon_core::limits;
-use pregon_core::model::{EventType, SubscriptionState};
+use pregon_core::model::{EventType, Subscription, SubscriptionState};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
+use pregon_proto::v1;
 use pregon_proto::v1::test_subscription_request::Sample;
 use pregon_rpc::call::current_trace;
+use pregon_rpc::caller::Caller;
 use pregon_rpc::time;
 use pregon_store::StoreError;
 use pregon_store::test_send::{TestSend, Tested};
 use pregon_store::tested::TestReply;
 
-use super::{
-    Caller, Control, Kind, Rule, Stored, Subscription, SubscriptionName, Violations, parse, v1,
-};
+use crate::catalog::{Kind as _, Stored};
 use crate::commit::How;
 use crate::deliveries::{attempt, show};
 use crate::given::Given;
-use crate::{event_types, map};
+use crate::{Control, event_types, map, parse};
 
 pub(crate) use kept::Tests;
 
@@ -163,7 +163,7 @@ impl Control {
                 }
                 tested => tested?,
             },
-            () = self.drain.cancelled() => return Err(crate::options::draining()),
+            () = self.drain.cancelled() => return Err(crate::service::draining()),
         };
         match tested {
             Tested::Done(bytes) => {

@@ -6,10 +6,9 @@ use pregon_proto::v1::callback_service_server::CallbackService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
-use pregon_rpc::caller::{Caller, Role};
 use tonic::Code;
 
-use crate::world::{URL, World, ask, assert_refused, assert_wrong, from, mask, seconds};
+use crate::world::{URL, World, ask, assert_refused, assert_wrong, mask, seconds};
 
 const ASK: &str = "tenants/acme/callbacks/ask";
 
@@ -172,41 +171,6 @@ async fn updates_keep_what_is_not_chosen() {
 }
 
 #[tokio::test]
-async fn it_is_paused_and_resumed() {
-    let world = with_callback().await;
-    let pause = v1::PauseCallbackRequest { name: ASK.into(), ..Default::default() };
-    let dry = v1::PauseCallbackRequest { validate_only: true, ..pause.clone() };
-    let dry = ask!(world.callbacks, pause_callback, dry).unwrap();
-    assert_eq!((dry.revision, dry.callback.unwrap().state()), (0, State::Paused));
-    assert_eq!(get(&world).await.state(), State::Active);
-    let paused = ask!(world.callbacks, pause_callback, pause.clone()).unwrap();
-    assert_eq!(get(&world).await, paused.callback.clone().unwrap());
-    let again = ask!(world.callbacks, pause_callback, pause).unwrap();
-    assert_eq!(again.revision, paused.revision, "it changes nothing");
-    let resume = v1::ResumeCallbackRequest { name: ASK.into(), ..Default::default() };
-    let resumed = ask!(world.callbacks, resume_callback, resume).unwrap();
-    assert_eq!(resumed.callback.unwrap().state(), State::Active);
-}
-
-#[tokio::test]
-async fn who_paused_and_resumed_it_is_kept() {
-    let world = with_callback().await;
-    assert_eq!(get(&world).await.state_change, None);
-    let manager = |name| Caller::new(name, Role::TenantManager, None);
-    let pause = v1::PauseCallbackRequest { name: ASK.into(), ..Default::default() };
-    world.callbacks.pause_callback(from(manager("ana"), pause.clone())).await.unwrap();
-    let change = get(&world).await.state_change.unwrap();
-    assert_eq!(change.actor, "ana");
-    assert_eq!(change.time, get(&world).await.update_time);
-    // Who finds it so moved nothing.
-    world.callbacks.pause_callback(from(manager("eva"), pause)).await.unwrap();
-    assert_eq!(get(&world).await.state_change, Some(change));
-    let resume = v1::ResumeCallbackRequest { name: ASK.into(), ..Default::default() };
-    world.callbacks.resume_callback(from(manager("eva"), resume)).await.unwrap();
-    assert_eq!(get(&world).await.state_change.unwrap().actor, "eva");
-}
-
-#[tokio::test]
 async fn a_tenant_has_a_hundred_at_most_and_takes_them_along() {
     let world = World::with_tenant().await;
     for index in 0..100 {
@@ -215,6 +179,9 @@ async fn a_tenant_has_a_hundred_at_most_and_takes_them_along() {
     }
     let answer = ask!(world.callbacks, create_callback, create("more", callback()));
     assert_refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+    let other = v1::Callback { contract: "contracts/none".into(), ..callback() };
+    let answer = ask!(world.callbacks, create_callback, create("more", other));
+    assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
     let delete = v1::DeleteCallbackRequest {
         name: "tenants/acme/callbacks/c7".into(),
         ..Default::default()

@@ -21,6 +21,7 @@ mod nodes;
 mod pages;
 mod previews;
 mod races;
+mod receivers;
 mod repeats;
 mod replays;
 mod secrets;

@@ -16,6 +16,7 @@ use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange
 use pregon_store::{ConfigStore, Store, StoreError};
 use tonic::Code;
 
+use crate::receivers::{Callbacks, Kind, Subscriptions};
 use crate::world::{World, ask, assert_refused, assert_wrong, contract, subscription};
 
 type Deed = Box<dyn FnOnce(Store) -> BoxFuture<'static, ()> + Send>;
@@ -318,4 +319,30 @@ async fn a_lost_answer_is_given_to_the_repeat() {
     let list = v1::ListSubscriptionsRequest { parent: "tenants/acme".into(), ..Default::default() };
     let list = ask!(world.subscriptions, list_subscriptions, list).unwrap();
     assert_eq!(list.subscriptions, [made.subscription.unwrap()]);
+}
+
+/// Whoever leans on a contract keeps its turn until it is written.
+async fn nobody_overtakes<K: Kind>() {
+    let (world, meddler) = meddled().await;
+    world.tenant("beta").await;
+    world.contract("mine", "").await;
+    let world = Arc::new(world);
+    let (other, (sender, second)) = (Arc::clone(&world), tokio::sync::oneshot::channel());
+    meddler.before_commit(move |_| async move {
+        let create =
+            async move { K::create(&other, "beta", "one", "contracts/mine").await.unwrap().1 };
+        let second = tokio::spawn(create);
+        // Long enough for it to be written, if it did not have to wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sender.send(second).unwrap();
+    });
+    let first = K::create(&world, "acme", "one", "contracts/mine").await.unwrap().1;
+    let second = second.await.unwrap().await.unwrap();
+    assert!(first < second, "{first} {second}");
+}
+
+#[tokio::test]
+async fn creations_under_one_contract_take_turns() {
+    nobody_overtakes::<Subscriptions>().await;
+    nobody_overtakes::<Callbacks>().await;
 }

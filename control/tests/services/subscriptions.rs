@@ -179,6 +179,9 @@ async fn a_tenant_has_no_more_than_it_may() {
     world.subscription("acme", "b").await;
     let answer = ask!(world.subscriptions, create_subscription, create("c", subscription()));
     assert_refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+    let other = v1::Subscription { contract: "contracts/none".into(), ..subscription() };
+    let answer = ask!(world.subscriptions, create_subscription, create("c", other));
+    assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
     let name = "tenants/acme/subscriptions/a".to_owned();
     let delete = v1::DeleteSubscriptionRequest { name, ..Default::default() };
     ask!(world.subscriptions, delete_subscription, delete).unwrap();
@@ -336,8 +339,8 @@ async fn keys_are_counted_in_lists() {
 async fn states_move_as_they_may() {
     let world = World::with_subscription().await;
     let name = || ERP.to_owned();
-    let pause = || v1::PauseSubscriptionRequest { name: name(), validate_only: false };
-    let resume = || v1::ResumeSubscriptionRequest { name: name(), validate_only: false };
+    let pause = || v1::PauseSubscriptionRequest { name: name(), ..Default::default() };
+    let resume = || v1::ResumeSubscriptionRequest { name: name(), ..Default::default() };
     let disable = |reason: &str| v1::DisableSubscriptionRequest {
         name: name(),
         reason: reason.into(),
@@ -367,7 +370,7 @@ async fn states_move_as_they_may() {
     assert_wrong(answer, &[("reason", "REQUIRED")]);
     let answer = ask!(world.subscriptions, disable_subscription, disable(&"x".repeat(1025)));
     assert_wrong(answer, &[("reason", "TOO_LONG")]);
-    let dry = v1::PauseSubscriptionRequest { name: name(), validate_only: true };
+    let dry = v1::PauseSubscriptionRequest { validate_only: true, ..pause() };
     let dry = ask!(world.subscriptions, pause_subscription, dry).unwrap();
     assert_eq!((dry.subscription.unwrap().state(), dry.revision), (State::Paused, 0));
     assert_eq!(get(&world, ERP).await.state(), State::Active);

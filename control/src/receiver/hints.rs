@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use pregon_core::error::Refusal;
 use pregon_core::id::EventTypeId;
-use pregon_core::model::{EventType, Subscription};
+use pregon_core::model::EventType;
 use pregon_core::pattern::{Pattern, PatternKind};
 use pregon_store::config::ListRange;
 
@@ -11,10 +11,10 @@ use crate::Control;
 use crate::catalog::Kind as _;
 
 impl Control {
-    /// Hints for whoever wrote a subscription: event types that do not exist, and patterns that no
+    /// Hints for whoever wrote these patterns: event types that do not exist, and patterns that no
     /// event type matches. Types are not read: one that cannot be read is no reason to refuse a write.
-    pub(super) async fn hints(&self, subscription: &Subscription) -> Result<Vec<String>, Refusal> {
-        let hints = subscription.event_types.iter().map(|text| self.hint(text));
+    pub(super) async fn hints(&self, patterns: &[String]) -> Result<Vec<String>, Refusal> {
+        let hints = patterns.iter().map(|text| self.hint(text));
         Ok(try_join_all(hints).await?.into_iter().flatten().collect())
     }
 

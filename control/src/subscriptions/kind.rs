@@ -1,0 +1,224 @@
+//! What a subscription has of its own among receivers.
+//!
+//! Under a contract that asks for approval, whoever is below operator asks for it again by a change
+//! of what the platform approved: url, auth, contract. That is so whatever the subscription does at
+//! present, so that nobody disables it first, changes it and resumes it; a REJECTED one stays
+//! rejected. One that waits and moves under a contract that does not ask still waits, for what it
+//! was waiting for was never given. Where callers are not authenticated everybody is everything, an
+//! operator too.
+
+use pregon_core::clock::Timestamp;
+use pregon_core::contract::Contract;
+use pregon_core::error::{Rule, Violations};
+use pregon_core::event::Environment;
+use pregon_core::filter::Filter;
+use pregon_core::id::{LaneNo, SubscriptionName};
+use pregon_core::limits;
+use pregon_core::model::{
+    Auth, Common, StateChange, Subscription, SubscriptionState, TenantLimits,
+};
+use pregon_core::pattern::Pattern;
+use pregon_core::redact::SensitiveRoot;
+use pregon_proto::v1;
+use pregon_rpc::caller::{Caller, Role};
+
+use crate::catalog::SUBSCRIPTION_SECRETS;
+use crate::commit::Plan;
+use crate::family::Children;
+use crate::mask::{Mask, put};
+use crate::receiver::{Move, Receiver};
+use crate::{lanes, map, parse};
+
+/// What a request says of a subscription's own fields.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    event_types: Option<Vec<String>>,
+    filter: Option<String>,
+    sensitive_paths: Option<Vec<String>>,
+}
+
+impl Receiver for Subscription {
+    const ASSIGNED: &'static str = "sub_";
+    const COLLECTION: &'static str = "subscriptions";
+    const SECRETS: &'static str = SUBSCRIPTION_SECRETS;
+    const LANE: bool = true;
+    const OUTPUT_ONLY: &'static [&'static str] = &["state_reason"];
+
+    type Own = Own;
+    type State = SubscriptionState;
+
+    fn own_fields(given: &v1::Subscription) -> Vec<(&'static str, bool)> {
+        vec![
+            ("event_types", !given.event_types.is_empty()),
+            ("filter", !given.filter.is_empty()),
+            ("rate_limit", given.rate_limit.is_some()),
+            ("max_pending", given.max_pending != 0),
+            ("ordered", given.ordered.is_some()),
+            ("egress", !given.egress.is_empty()),
+            ("sensitive_paths", !given.sensitive_paths.is_empty()),
+        ]
+    }
+
+    fn parse_own(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) -> Own {
+        let mut own = Own::default();
+        if mask.has("event_types") {
+            own.event_types = patterns(&given.event_types, wrong);
+        }
+        if mask.has("filter") {
+            let parsed = match given.filter.is_empty() {
+                true => Ok(String::new()),
+                false => Filter::written(&given.filter).map(|filter| filter.source().to_owned()),
+            };
+            own.filter = wrong.check("subscription.filter", parsed);
+        }
+        if mask.has("sensitive_paths") {
+            let (field, root) = ("subscription.sensitive_paths", SensitiveRoot::Event);
+            own.sensitive_paths =
+                parse::sensitive_paths(field, &given.sensitive_paths, root, wrong);
+        }
+        refuse_unsupported(given, mask, wrong);
+        own
+    }
+
+    fn put_own(&mut self, own: &Own) {
+        put(&mut self.event_types, own.event_types.as_ref());
+        put(&mut self.filter, own.filter.as_ref());
+        put(&mut self.sensitive_paths, own.sensitive_paths.as_ref());
+    }
+
+    fn show_own(&self, wire: &mut v1::Subscription) {
+        wire.event_types.clone_from(&self.event_types);
+        wire.filter.clone_from(&self.filter);
+        wire.sensitive_paths.clone_from(&self.sensitive_paths);
+        wire.ordered = Some(false);
+        wire.state = map::subscription_state(self.state).into();
+        wire.state_reason.clone_from(&self.state_reason);
+    }
+
+    fn blank(name: &SubscriptionName, contract: &Contract, lane: LaneNo, now: Timestamp) -> Self {
+        let state = match contract.approval() {
+            true => SubscriptionState::PendingApproval,
+            false => SubscriptionState::Active,
+        };
+        Self {
+            tenant: name.tenant.clone(),
+            id: name.subscription.clone(),
+            common: Common { create_time: now, update_time: now, ..Common::default() },
+            lane,
+            url: String::new(),
+            environment: Environment::Live,
+            event_types: Vec::new(),
+            filter: String::new(),
+            contract: contract.id().clone(),
+            headers: Vec::new(),
+            auth: Auth::None,
+            sensitive_paths: Vec::new(),
+            max_concurrency: limits::CONCURRENCY_DEFAULT,
+            max_pending: 0,
+            state,
+            state_reason: String::new(),
+            state_change: None,
+        }
+    }
+
+    fn claim(&self, plan: Plan) -> Plan {
+        lanes::claim(plan, self)
+    }
+
+    fn count(children: &mut Children) -> &mut u32 {
+        &mut children.subscriptions
+    }
+
+    fn most(limits: &TenantLimits) -> u32 {
+        limits.max_subscriptions
+    }
+
+    fn patterns(&self) -> &[String] {
+        &self.event_types
+    }
+
+    fn state(&self) -> SubscriptionState {
+        self.state
+    }
+
+    fn state_reason(&self) -> &str {
+        &self.state_reason
+    }
+
+    fn target(&self, to: Move) -> Option<SubscriptionState> {
+        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        match (to, self.state) {
+            (Move::Approve, PendingApproval | Rejected) => Some(Active),
+            (Move::Approve, approved @ (Active | Paused | Disabled)) => Some(approved),
+            (Move::Reject, PendingApproval | Rejected) => Some(Rejected),
+            (Move::Reject, Active | Paused | Disabled)
+            | (_, PendingApproval | Rejected)
+            | (Move::Pause, Disabled) => None,
+            (Move::Pause, Active | Paused) => Some(Paused),
+            (Move::Resume, Active | Paused | Disabled) => Some(Active),
+            (Move::Disable, Active | Paused | Disabled) => Some(Disabled),
+        }
+    }
+
+    fn put_state(&mut self, state: SubscriptionState, reason: &str) {
+        self.state = state;
+        reason.clone_into(&mut self.state_reason);
+    }
+
+    /// Puts it back to PENDING_APPROVAL where it must be.
+    fn settle(&mut self, before: &Self, contract: &Contract, caller: &Caller, now: Timestamp) {
+        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        let operator = caller.role().is_none_or(|role| role.covers(Role::Operator));
+        let changed: Vec<_> = [
+            ("url", before.url != self.url),
+            ("auth", before.auth != self.auth),
+            ("contract", before.contract != self.contract),
+        ]
+        .into_iter()
+        .filter_map(|(what, changed)| changed.then_some(what))
+        .collect();
+        match self.state {
+            Active | Paused | Disabled => {}
+            PendingApproval | Rejected => return,
+        }
+        if !contract.approval() || operator || changed.is_empty() {
+            return;
+        }
+        let (actor, note) =
+            (caller.actor().to_string(), format!("changed: {}", changed.join(", ")));
+        self.put_state(PendingApproval, &note);
+        self.state_change = Some(StateChange { time: now, actor, note });
+    }
+}
+
+fn patterns(given: &[String], wrong: &mut Violations) -> Option<Vec<String>> {
+    const FIELD: &str = "subscription.event_types";
+    if given.is_empty() {
+        wrong.add(FIELD, Rule::Required, format!("must be 1 to {} patterns", limits::PATTERNS));
+        return None;
+    }
+    if given.len() > limits::PATTERNS {
+        let text = format!("must be 1 to {} patterns, are {}", limits::PATTERNS, given.len());
+        wrong.add(FIELD, Rule::TooMany, text);
+        return None;
+    }
+    let mut parsed = Vec::new();
+    for (index, text) in given.iter().enumerate() {
+        let pattern = wrong.check(format!("{FIELD}[{index}]"), Pattern::parse(text));
+        parsed.extend(pattern.map(String::from));
+    }
+    Some(parsed)
+}
+
+/// Fields that later releases fill: refused when set, never ignored.
+fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) {
+    let set = [
+        ("rate_limit", given.rate_limit.is_some()),
+        ("max_pending", given.max_pending != 0),
+        ("ordered", given.ordered == Some(true)),
+        ("egress", !given.egress.is_empty()),
+    ];
+    for (path, set) in set {
+        parse::unsupported(&format!("subscription.{path}"), set && mask.has(path), wrong);
+    }
+}
