@@ -9,9 +9,9 @@ use pregon_proto::v1;
 use pregon_proto::v1::callback_service_server::CallbackService;
 use pregon_rpc::caller::Caller;
 
-use crate::Control;
-use crate::receiver::handlers;
+use crate::receiver::{Filter, handlers};
 use crate::service::service;
+use crate::{Control, map, parse};
 
 mod kind;
 
@@ -46,9 +46,13 @@ impl Control {
     ) -> Result<v1::ListCallbacksResponse, Refusal> {
         let mut wrong = Violations::new();
         let paging = self.paging(&mut request, &mut wrong);
-        let every = |_: &Callback| true;
+        let state = parse::known("state", request.state, &mut wrong);
+        let state = state.and_then(map::from_callback_state);
+        let chosen = (request.environment, request.contract.as_str());
+        let filter = Filter::parse(chosen, &request.labels, state, &mut wrong);
+        let wants = |it: &Callback| filter.wants(it);
         let (callbacks, next_page_token) =
-            self.list_receivers(&request.parent, &paging, every, wrong).await?;
+            self.list_receivers(&request.parent, &paging, wants, wrong).await?;
         Ok(v1::ListCallbacksResponse { callbacks, next_page_token })
     }
 }

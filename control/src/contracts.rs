@@ -154,8 +154,7 @@ fn check_own(id: &ContractId) -> Result<(), Refusal> {
         return Ok(());
     }
     let message = format!("{} is built in: give one of your own another id", id.name());
-    let resource = Some((ContractDocument::WORD, id.name()));
-    Err(Refusal { resource, ..Refusal::new(Reason::BuiltIn, message) })
+    Err(Refusal::new(Reason::BuiltIn, message).about(ContractDocument::WORD, id.name()))
 }
 
 /// What the contract says of itself.

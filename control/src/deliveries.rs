@@ -396,8 +396,7 @@ fn check_cancel(name: &DeliveryName, record: &DeliveryRecord) -> Result<bool, Re
         (DeliveryState::Cancelled, Some(EndReason::ByCaller)) => Ok(false),
         (DeliveryState::Cancelled | DeliveryState::Succeeded | DeliveryState::Failed, _) => {
             let message = format!("{name} has ended: it is {}", record.state);
-            let resource = Some(("delivery", name.to_string()));
-            Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) })
+            Err(Refusal::new(Reason::StateConflict, message).about("delivery", name))
         }
     }
 }

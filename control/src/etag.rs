@@ -18,8 +18,7 @@ pub(crate) fn check(
         return Ok(());
     }
     let message = format!("{kind} {name} has changed since it was read; read it again");
-    let resource = Some((kind, name.to_owned()));
-    Err(Refusal { resource, ..Refusal::new(Reason::EtagMismatch, message) })
+    Err(Refusal::new(Reason::EtagMismatch, message).about(kind, name))
 }
 
 #[cfg(test)]

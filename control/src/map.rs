@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Environment;
-use pregon_core::model::{CallbackState, FailurePolicy, SubscriptionState};
+use pregon_core::model::{
+    CallbackState, FailurePolicy, SecretAlgorithm, SecretState, SubscriptionState,
+};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
 use pregon_rpc::time;
@@ -53,6 +55,10 @@ words! {
     subscription_state, from_subscription_state: SubscriptionState as SubscriptionState {
         PendingApproval Active Rejected Paused Disabled
     }
+    secret_state, from_secret_state: SecretState as SecretState {
+        Scheduled Active Expired Revoked
+    }
+    secret_algorithm, from_secret_algorithm: SecretAlgorithm as SecretAlgorithm { Hmac Ed25519 }
     callback_state, from_callback_state: CallbackState as CallbackState { Active Paused }
     failure_policy, from_failure_policy: FailurePolicy as FailurePolicy { Deny Allow }
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }

@@ -185,8 +185,9 @@ impl Control {
             if let Some((node, reason)) = census.refuser(revision) {
                 let text =
                     format!("{} could not use revision {revision}: {reason}", node.id.name());
-                let resource = Some(("node", node.id.name()));
-                return Err(Refusal { resource, ..Refusal::new(Reason::RevisionRefused, text) });
+                return Err(
+                    Refusal::new(Reason::RevisionRefused, text).about("node", node.id.name())
+                );
             }
             if census.serves(revision) {
                 let nodes = census.ready().map(|node| self.shown_node(&census, node)).collect();

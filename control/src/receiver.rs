@@ -15,8 +15,9 @@ pub(crate) use delete::Deletion;
 pub(crate) use endpoint::Identity;
 pub(crate) use handlers::{handlers, shows};
 pub(crate) use headers::shown_headers;
-pub(crate) use kind::{Receiver, Shows, to_wire};
-pub(crate) use state::{Move, Moving};
+pub(crate) use kind::{Move, Receiver, Shows, to_wire};
+pub(crate) use read::Filter;
+pub(crate) use state::Moving;
 pub(crate) use update::Update;
 
 mod auth;

@@ -29,34 +29,25 @@ pub(crate) trait Canonical: Message + Clone {
     }
 }
 
-impl Canonical for v1::CreateTenantRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        self.tenant.as_mut().map(|it| &mut it.labels)
-    }
+macro_rules! with_labels {
+    ($($request:ident: |$it:ident| $labels:expr;)*) => {$(
+        impl Canonical for v1::$request {
+            fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
+                let $it = self;
+                $labels
+            }
+        }
+    )*};
 }
 
-impl Canonical for v1::CreateEventTypeRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        self.event_type.as_mut().map(|it| &mut it.labels)
-    }
-}
-
-impl Canonical for v1::CreateSubscriptionRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        self.subscription.as_mut().map(|it| &mut it.labels)
-    }
-}
-
-impl Canonical for v1::CreateContractRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        self.contract.as_mut().map(|it| &mut it.labels)
-    }
-}
-
-impl Canonical for v1::CreateCallbackRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        self.callback.as_mut().map(|it| &mut it.labels)
-    }
+with_labels! {
+    CreateTenantRequest: |it| it.tenant.as_mut().map(|it| &mut it.labels);
+    CreateEventTypeRequest: |it| it.event_type.as_mut().map(|it| &mut it.labels);
+    CreateSubscriptionRequest: |it| it.subscription.as_mut().map(|it| &mut it.labels);
+    CreateContractRequest: |it| it.contract.as_mut().map(|it| &mut it.labels);
+    CreateCallbackRequest: |it| it.callback.as_mut().map(|it| &mut it.labels);
+    ListSubscriptionsRequest: |it| Some(&mut it.labels);
+    ListCallbacksRequest: |it| Some(&mut it.labels);
 }
 
 impl Canonical for v1::TestSubscriptionRequest {
@@ -66,12 +57,6 @@ impl Canonical for v1::TestSubscriptionRequest {
             v1::test_subscription_request::Sample::Event(event) => Some(&mut event.attributes),
             v1::test_subscription_request::Sample::EventType(_) => None,
         }
-    }
-}
-
-impl Canonical for v1::ListSubscriptionsRequest {
-    fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
-        Some(&mut self.labels)
     }
 }
 
@@ -85,7 +70,6 @@ impl Canonical for v1::ListTenantsRequest {}
 impl Canonical for v1::ListEventTypesRequest {}
 impl Canonical for v1::ListSecretsRequest {}
 impl Canonical for v1::ListContractsRequest {}
-impl Canonical for v1::ListCallbacksRequest {}
 impl Canonical for v1::ListEventsRequest {}
 impl Canonical for v1::ListDeliveriesRequest {}
 impl Canonical for v1::ListAttemptsRequest {}

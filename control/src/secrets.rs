@@ -185,9 +185,8 @@ impl Control {
                 return Ok(Some(v1::RevokeSecretResponse { secret, revision }));
             }
             SecretState::Expired => {
-                let resource = Some((Secret::WORD, text.clone()));
                 let message = format!("{text} has expired and signs no more");
-                return Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) });
+                return Err(Refusal::new(Reason::StateConflict, message).about(Secret::WORD, text));
             }
         }
         if !request.force {
@@ -215,15 +214,13 @@ impl Control {
             SecretAlgorithm::Hmac => self.open(&stored.value)?,
             SecretAlgorithm::Ed25519 => {
                 let text = "an Ed25519 secret is never shown; receivers need its public_key only";
-                let resource = Some((Secret::WORD, name.to_string()));
-                return Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, text) });
+                return Err(Refusal::new(Reason::StateConflict, text).about(Secret::WORD, name));
             }
         };
         let contract = self.contract_of(&name.signer).await?;
         let unfit = || {
             let text = "the contract has no form for the key: it was made under another one";
-            let resource = Some((Secret::WORD, name.to_string()));
-            Refusal { resource, ..Refusal::new(Reason::StateConflict, text) }
+            Refusal::new(Reason::StateConflict, text).about(Secret::WORD, &name)
         };
         let material = contract.secret().form.format(&key).ok_or_else(unfit)?;
         tracing::info!(secret = %name, actor = %caller.actor(), "a secret was revealed");

@@ -4,15 +4,14 @@
 //! with it. States are configuration: what waits in the lane is moved by the nodes, which follow it.
 
 use pregon_core::error::{Refusal, Violations};
-use pregon_core::event::Environment;
-use pregon_core::id::{ContractId, EventTypeId};
-use pregon_core::model::{Subscription, SubscriptionState};
+use pregon_core::id::EventTypeId;
+use pregon_core::model::Subscription;
 use pregon_core::pattern::Pattern;
 use pregon_proto::v1;
 use pregon_proto::v1::subscription_service_server::SubscriptionService;
 use pregon_rpc::caller::Caller;
 
-use crate::receiver::handlers;
+use crate::receiver::{Filter, handlers};
 use crate::service::service;
 use crate::{Control, map, parse};
 pub(crate) use test::Tests;
@@ -56,46 +55,10 @@ handlers! {
     }
 }
 
-/// Which subscriptions of a list are wanted.
-#[derive(Debug, Default)]
-struct Filter {
-    environment: Option<Environment>,
-    state: Option<SubscriptionState>,
-    contract: Option<ContractId>,
-    event_type: Option<EventTypeId>,
-    labels: Vec<(String, String)>,
-}
-
-impl Filter {
-    fn parse(request: &v1::ListSubscriptionsRequest, wrong: &mut Violations) -> Self {
-        let state = parse::known("state", request.state, wrong);
-        let mut filter = Self {
-            environment: parse::environment("environment", request.environment, wrong),
-            state: state.and_then(map::from_subscription_state),
-            labels: request.labels.clone().into_iter().collect(),
-            ..Self::default()
-        };
-        if !request.contract.is_empty() {
-            filter.contract = wrong.check("contract", ContractId::parse_name(&request.contract));
-        }
-        if !request.event_type.is_empty() {
-            let parsed = EventTypeId::parse_name(&request.event_type);
-            filter.event_type = wrong.check("event_type", parsed);
-        }
-        filter
-    }
-
-    fn wants(&self, it: &Subscription) -> bool {
-        let covers = |kind: &EventTypeId| {
-            let mut patterns = it.event_types.iter().filter_map(|text| Pattern::parse(text).ok());
-            patterns.any(|pattern| pattern.matches(kind))
-        };
-        self.environment.is_none_or(|wanted| wanted == it.environment)
-            && self.state.is_none_or(|wanted| wanted == it.state)
-            && self.contract.as_ref().is_none_or(|wanted| *wanted == it.contract)
-            && self.event_type.as_ref().is_none_or(covers)
-            && self.labels.iter().all(|(key, value)| it.common.labels.get(key) == Some(value))
-    }
+/// Whether a subscription has a pattern that an event type matches.
+fn covers(it: &Subscription, kind: &EventTypeId) -> bool {
+    let mut patterns = it.event_types.iter().filter_map(|text| Pattern::parse(text).ok());
+    patterns.any(|pattern| pattern.matches(kind))
 }
 
 impl Control {
@@ -105,8 +68,17 @@ impl Control {
     ) -> Result<v1::ListSubscriptionsResponse, Refusal> {
         let mut wrong = Violations::new();
         let paging = self.paging(&mut request, &mut wrong);
-        let filter = Filter::parse(&request, &mut wrong);
-        let wants = |it: &Subscription| filter.wants(it);
+        let state = parse::known("state", request.state, &mut wrong);
+        let state = state.and_then(map::from_subscription_state);
+        let chosen = (request.environment, request.contract.as_str());
+        let filter = Filter::parse(chosen, &request.labels, state, &mut wrong);
+        let kind = match request.event_type.as_str() {
+            "" => None,
+            name => wrong.check("event_type", EventTypeId::parse_name(name)),
+        };
+        let wants = |it: &Subscription| {
+            filter.wants(it) && kind.as_ref().is_none_or(|kind| covers(it, kind))
+        };
         let (subscriptions, next_page_token) =
             self.list_receivers(&request.parent, &paging, wants, wrong).await?;
         Ok(v1::ListSubscriptionsResponse { subscriptions, next_page_token })

@@ -341,8 +341,8 @@ fn busy(id: &TenantId) -> Refusal {
     let message = format!(
         "what was published for an earlier {name} is still being ended; try again in a moment"
     );
-    let resource = Some((Tenant::WORD, name));
-    Refusal { resource, ..Refusal::new(Reason::StateConflict, message) }
+    Refusal::new(Reason::StateConflict, message)
+        .about(Tenant::WORD, name)
         .retry_after(Duration::from_secs(1))
 }
 
@@ -353,6 +353,5 @@ fn children_exist(id: &TenantId, children: Children) -> Refusal {
         "{name} has {subscriptions} subscriptions and {callbacks} callbacks; set force to delete \
          them too"
     );
-    let resource = Some((Tenant::WORD, name));
-    Refusal { resource, ..Refusal::new(Reason::ChildrenExist, message) }
+    Refusal::new(Reason::ChildrenExist, message).about(Tenant::WORD, name)
 }

@@ -398,6 +398,11 @@ impl Refusal {
         }
     }
 
+    /// Adds which resource it is about. `kind` is the word of the vocabulary, as in `tenant`.
+    pub fn about(self, kind: &'static str, name: impl fmt::Display) -> Self {
+        Self { resource: Some((kind, name.to_string())), ..self }
+    }
+
     /// Adds when to repeat.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);

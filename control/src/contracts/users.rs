@@ -133,6 +133,5 @@ impl Control {
 }
 
 fn in_use(id: &ContractId, message: String) -> Refusal {
-    let resource = Some((ContractDocument::WORD, id.name()));
-    Refusal { resource, ..Refusal::new(Reason::ContractInUse, message) }
+    Refusal::new(Reason::ContractInUse, message).about(ContractDocument::WORD, id.name())
 }

@@ -119,8 +119,7 @@ impl Control {
     async fn check_replay(&self, name: &DeliveryName, old: &DeliveryRecord) -> Result<(), Refusal> {
         if old.state == DeliveryState::Pending {
             let message = format!("{name} has not ended yet; it needs no replay");
-            let resource = Some(("delivery", name.to_string()));
-            return Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) });
+            return Err(Refusal::new(Reason::StateConflict, message).about("delivery", name));
         }
         self.room_for_replays(&name.tenant).await.and_then(|room| match room {
             0 => Err(no_room(&name.tenant)),
@@ -131,8 +130,7 @@ impl Control {
             Some(Receiver { subscription: Some(it), .. }) if it.state.matches() => Ok(()),
             Some(Receiver { subscription: Some(it), name }) => {
                 let message = format!("{name} is {} and receives nothing", it.state);
-                let resource = Some((Subscription::WORD, name.to_string()));
-                Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) })
+                Err(Refusal::new(Reason::StateConflict, message).about(Subscription::WORD, name))
             }
             Some(Receiver { subscription: None, name }) => {
                 Err(Refusal::not_found(Subscription::WORD, name.to_string()))
@@ -146,8 +144,9 @@ impl Control {
         let stored = self.fetch::<Tenant>(&tenant.name()).await?;
         if stored.value.suspended {
             let message = format!("{} is suspended", tenant.name());
-            let resource = Some((Tenant::WORD, tenant.name()));
-            return Err(Refusal { resource, ..Refusal::new(Reason::TenantSuspended, message) });
+            return Err(
+                Refusal::new(Reason::TenantSuspended, message).about(Tenant::WORD, tenant.name())
+            );
         }
         let outstanding = self.store.queue.outstanding(tenant).await?;
         Ok(u64::from(stored.value.limits.max_pending).saturating_sub(outstanding))
@@ -176,8 +175,8 @@ impl Control {
 
 fn no_room(tenant: &TenantId) -> Refusal {
     let message = format!("{} has as many waiting deliveries as it may", tenant.name());
-    let resource = Some((Tenant::WORD, tenant.name()));
-    Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, message) }
+    Refusal::new(Reason::QuotaExceeded, message)
+        .about(Tenant::WORD, tenant.name())
         .retry_after(Duration::from_secs(10))
 }
 

@@ -104,8 +104,7 @@ impl Control {
         if *count >= most {
             let tenant = R::tenant(name).name();
             let text = format!("{tenant} may have {most} {}", R::COLLECTION);
-            let resource = Some((Tenant::WORD, tenant));
-            return Err(Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, text) });
+            return Err(Refusal::new(Reason::QuotaExceeded, text).about(Tenant::WORD, tenant));
         }
         *count += 1;
         let lane = match R::LANE && !how.validate_only {

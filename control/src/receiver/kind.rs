@@ -19,7 +19,6 @@ use pregon_rpc::caller::Caller;
 
 use super::endpoint::{Endpoint, Identity, shown_auth};
 use super::headers::shown_headers;
-use super::state::Move;
 use crate::catalog::{Kind, Stored};
 use crate::commit::{Answer, Plan};
 use crate::family::Children;
@@ -68,6 +67,10 @@ pub(crate) trait Shared: Kind + Clone + Sync {
 
     /// Its resource name.
     fn name(&self) -> Self::Name;
+    /// What every resource has.
+    fn common(&self) -> &Common;
+    /// Its environment.
+    fn environment(&self) -> Environment;
     /// Its contract.
     fn contract(&self) -> &ContractId;
     /// What its contract has a say in.
@@ -106,6 +109,14 @@ macro_rules! shared {
 
             fn name(&self) -> $name {
                 $kind::name(self)
+            }
+
+            fn common(&self) -> &Common {
+                &self.common
+            }
+
+            fn environment(&self) -> Environment {
+                self.environment
             }
 
             fn contract(&self) -> &ContractId {
@@ -178,6 +189,21 @@ macro_rules! shared {
 shared! {
     Subscription: SubscriptionId, SubscriptionName.subscription, SubscriptionStateChange;
     Callback: CallbackId, CallbackName.callback, CallbackStateChange;
+}
+
+/// A move of a receiver's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// It is left alone until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It is left alone, and what waits for it ends.
+    Disable,
+    /// An operator lets it in.
+    Approve,
+    /// An operator does not let it in.
+    Reject,
 }
 
 /// A kind of receiver: what it has of its own. What only one kind has, the other is without.

@@ -1,12 +1,50 @@
 //! Receivers as callers read them: one, or a page.
 
+use std::collections::HashMap;
+
 use pregon_core::error::{Refusal, Violations};
+use pregon_core::event::Environment;
+use pregon_core::id::ContractId;
 use pregon_core::model::Tenant;
 
 use super::kind::{Receiver, to_wire};
 use crate::listing::Paging;
 use crate::parse::Scope;
 use crate::{Control, parse};
+
+/// Which receivers of a list are wanted, as far as both kinds have it.
+pub(crate) struct Filter<State> {
+    environment: Option<Environment>,
+    state: Option<State>,
+    contract: Option<ContractId>,
+    labels: HashMap<String, String>,
+}
+
+impl<State: Copy + PartialEq> Filter<State> {
+    /// Parses what a request says of it but for the state.
+    pub(crate) fn parse(
+        (environment, contract): (i32, &str),
+        labels: &HashMap<String, String>,
+        state: Option<State>,
+        wrong: &mut Violations,
+    ) -> Self {
+        let environment = parse::environment("environment", environment, wrong);
+        let contract = match contract {
+            "" => None,
+            name => wrong.check("contract", ContractId::parse_name(name)),
+        };
+        Self { environment, state, contract, labels: labels.clone() }
+    }
+
+    /// Whether a receiver is wanted.
+    pub(crate) fn wants<R: Receiver<State = State>>(&self, it: &R) -> bool {
+        let labels = &it.common().labels;
+        self.environment.is_none_or(|wanted| wanted == it.environment())
+            && self.state.is_none_or(|wanted| wanted == it.state())
+            && self.contract.as_ref().is_none_or(|wanted| wanted == it.contract())
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
 
 impl Control {
     /// A receiver of this name.

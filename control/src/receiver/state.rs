@@ -5,25 +5,10 @@ use pregon_core::limits;
 use pregon_core::model::StateChange;
 use pregon_rpc::caller::Caller;
 
-use super::kind::{Receiver, Shows, to_wire};
+use super::kind::{Move, Receiver, Shows, to_wire};
 use crate::catalog::Stored;
 use crate::commit::{How, Plan, until_settled};
 use crate::{Control, parse};
-
-/// A move of a receiver's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Move {
-    /// It is left alone until it is resumed.
-    Pause,
-    /// It goes on.
-    Resume,
-    /// It is left alone, and what waits for it ends.
-    Disable,
-    /// An operator lets it in.
-    Approve,
-    /// An operator does not let it in.
-    Reject,
-}
 
 impl Move {
     fn word(self) -> &'static str {
@@ -89,8 +74,7 @@ impl Control {
         let (from, read) = (stored.value.state(), stored.revision);
         let Some(target) = stored.value.target(to) else {
             let message = format!("{text} is {from} and cannot be {}", to.word());
-            let resource = Some((R::WORD, text));
-            return Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) });
+            return Err(Refusal::new(Reason::StateConflict, message).about(R::WORD, text));
         };
         let reason = if to.has_reason() { note } else { "" };
         let same = to == Move::Approve || stored.value.state_reason() == reason;

@@ -46,11 +46,9 @@ impl Draft {
         now: Timestamp,
         wrong: &mut Violations,
     ) -> Option<Self> {
-        let algorithm = match parse::known("secret.algorithm", given.algorithm, wrong) {
-            None | Some(v1::SecretAlgorithm::Unspecified) => own_algorithm(contract),
-            Some(v1::SecretAlgorithm::Hmac) => SecretAlgorithm::Hmac,
-            Some(v1::SecretAlgorithm::Ed25519) => SecretAlgorithm::Ed25519,
-        };
+        let algorithm = parse::known("secret.algorithm", given.algorithm, wrong)
+            .and_then(map::from_secret_algorithm)
+            .unwrap_or_else(|| own_algorithm(contract));
         if !signs_with(contract, algorithm) {
             let text = format!("{} has no signature of this kind", contract.id().name());
             wrong.add("secret.algorithm", Rule::OutOfRange, text);
@@ -155,8 +153,7 @@ impl Keys {
             return Ok(());
         }
         let text = format!("{of} may have {} live secrets", limits::LIVE_SECRETS);
-        let resource = Some((word(of), of.to_string()));
-        Err(Refusal { resource, ..Refusal::new(Reason::QuotaExceeded, text) })
+        Err(Refusal::new(Reason::QuotaExceeded, text).about(word(of), of))
     }
 
     /// Whether a contract requires a key and none of these can be it.
@@ -193,8 +190,7 @@ impl Control {
             "{name} is the last live secret and the contract requires one; add another first, \
              rotate, or set force"
         );
-        let resource = Some((Secret::WORD, name.to_string()));
-        Err(Refusal { resource, ..Refusal::new(Reason::LastSecret, text) })
+        Err(Refusal::new(Reason::LastSecret, text).about(Secret::WORD, name))
     }
 
     /// The keys of a subscription or a callback, or the refusal that says it does not exist.
@@ -390,27 +386,17 @@ impl Control {
 
 fn to_wire(stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
     let it = &stored.value;
-    let state = match it.state(now) {
-        SecretState::Scheduled => v1::SecretState::Scheduled,
-        SecretState::Active => v1::SecretState::Active,
-        SecretState::Expired => v1::SecretState::Expired,
-        SecretState::Revoked => v1::SecretState::Revoked,
-    };
-    let algorithm = match it.algorithm {
-        SecretAlgorithm::Hmac => v1::SecretAlgorithm::Hmac,
-        SecretAlgorithm::Ed25519 => v1::SecretAlgorithm::Ed25519,
-    };
     v1::Secret {
         name: it.name().to_string(),
         create_time: map::moment(it.common.create_time),
         update_time: map::moment(it.common.update_time),
         revision: stored.revision,
         etag: etag::of(stored.revision),
-        algorithm: algorithm.into(),
+        algorithm: map::secret_algorithm(it.algorithm).into(),
         material: String::new(),
         activate_time: map::moment(it.activate_time),
         expire_time: it.expire_time.and_then(map::moment),
-        state: state.into(),
+        state: map::secret_state(it.state(now)).into(),
         public_key: String::new(),
         fingerprint: it.fingerprint.clone(),
     }

@@ -130,8 +130,9 @@ impl Control {
         match subscription.state {
             SubscriptionState::PendingApproval | SubscriptionState::Rejected => {
                 let message = format!("{name} is {} and not to be called", subscription.state);
-                let resource = Some((Subscription::WORD, name.to_string()));
-                return Err(Refusal { resource, ..Refusal::new(Reason::StateConflict, message) });
+                return Err(
+                    Refusal::new(Reason::StateConflict, message).about(Subscription::WORD, name)
+                );
             }
             SubscriptionState::Active | SubscriptionState::Paused | SubscriptionState::Disabled => {
             }

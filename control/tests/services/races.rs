@@ -16,7 +16,7 @@ use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange
 use pregon_store::{ConfigStore, Store, StoreError};
 use tonic::Code;
 
-use crate::receivers::{Callbacks, Kind, Subscriptions};
+use crate::receivers::{Callbacks, Fields, Kind, Subscriptions};
 use crate::world::{World, ask, assert_refused, assert_wrong, contract, subscription};
 
 type Deed = Box<dyn FnOnce(Store) -> BoxFuture<'static, ()> + Send>;
@@ -323,20 +323,20 @@ async fn a_lost_answer_is_given_to_the_repeat() {
 
 /// Whoever leans on a contract keeps its turn until it is written.
 async fn nobody_overtakes<K: Kind>() {
+    let mine = Fields { contract: "contracts/mine", ..Fields::default() };
     let (world, meddler) = meddled().await;
     world.tenant("beta").await;
     world.contract("mine", "").await;
     let world = Arc::new(world);
     let (other, (sender, second)) = (Arc::clone(&world), tokio::sync::oneshot::channel());
     meddler.before_commit(move |_| async move {
-        let create =
-            async move { K::create(&other, "beta", "one", "contracts/mine").await.unwrap().1 };
+        let create = async move { K::create(&other, "beta", "one", mine).await.unwrap().1 };
         let second = tokio::spawn(create);
         // Long enough for it to be written, if it did not have to wait.
         tokio::time::sleep(Duration::from_millis(50)).await;
         sender.send(second).unwrap();
     });
-    let first = K::create(&world, "acme", "one", "contracts/mine").await.unwrap().1;
+    let first = K::create(&world, "acme", "one", mine).await.unwrap().1;
     let second = second.await.unwrap().await.unwrap();
     assert!(first < second, "{first} {second}");
 }

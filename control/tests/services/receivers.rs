@@ -1,5 +1,6 @@
 //! What holds of subscriptions and callbacks alike: each test runs for both.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -36,12 +37,28 @@ pub trait Kind: 'static {
         world: &World,
         tenant: &str,
         id: &str,
-        contract: &str,
+        fields: Fields,
     ) -> impl Future<Output = Answer> + Send;
     fn get(world: &World, name: &str) -> impl Future<Output = Seen> + Send;
+    fn list(world: &World, wanted: Fields) -> impl Future<Output = Result<Vec<String>, Status>>;
     fn change(world: &World, name: &str, mask: &str) -> impl Future<Output = Answer> + Send;
     fn pause(world: &World, to: Move) -> impl Future<Output = Answer> + Send;
     fn resume(world: &World, to: Move) -> impl Future<Output = Answer> + Send;
+}
+
+/// Fields of a receiver, as they are given or wanted.
+#[derive(Clone, Copy, Default)]
+pub struct Fields {
+    pub environment: v1::Environment,
+    pub paused: bool,
+    pub contract: &'static str,
+    pub labels: &'static [(&'static str, &'static str)],
+}
+
+impl Fields {
+    fn labels(self) -> HashMap<String, String> {
+        self.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    }
 }
 
 /// A move of a state.
@@ -59,6 +76,7 @@ pub struct Callbacks;
 macro_rules! kinds {
     ($($kind:ident: $word:literal, $field:ident, $id:ident, $service:ident, $blank:expr;
         $create:ident $CreateRequest:ident, $get:ident $GetRequest:ident,
+        $list:ident $ListRequest:ident $State:ident,
         $update:ident $UpdateRequest:ident, $pause:ident $PauseRequest:ident,
         $resume:ident $ResumeRequest:ident;)*) => {$(
         impl Kind for $kind {
@@ -68,9 +86,11 @@ macro_rules! kinds {
                 format!("tenants/{tenant}/{}s/{id}", $word)
             }
 
-            async fn create(world: &World, tenant: &str, id: &str, contract: &str) -> Answer {
+            async fn create(world: &World, tenant: &str, id: &str, fields: Fields) -> Answer {
                 let mut given = $blank;
-                given.contract = contract.into();
+                given.contract = fields.contract.into();
+                given.environment = fields.environment.into();
+                given.labels = fields.labels();
                 let request = v1::$CreateRequest {
                     parent: format!("tenants/{tenant}"),
                     $id: id.into(),
@@ -85,6 +105,19 @@ macro_rules! kinds {
                 let request = v1::$GetRequest { name: name.into() };
                 let answer = world.$service.$get(from_anyone(request)).await.unwrap();
                 seen!(answer.into_inner().$field)
+            }
+
+            async fn list(world: &World, wanted: Fields) -> Result<Vec<String>, Status> {
+                let request = v1::$ListRequest {
+                    parent: "tenants/acme".into(),
+                    environment: wanted.environment.into(),
+                    state: if wanted.paused { v1::$State::Paused.into() } else { 0 },
+                    contract: wanted.contract.into(),
+                    labels: wanted.labels(),
+                    ..Default::default()
+                };
+                let answer = world.$service.$list(from_anyone(request)).await?.into_inner();
+                Ok(answer.$service.into_iter().map(|it| it.name).collect())
             }
 
             async fn change(world: &World, name: &str, mask: &str) -> Answer {
@@ -133,12 +166,14 @@ macro_rules! seen {
 kinds! {
     Subscriptions: "subscription", subscription, subscription_id, subscriptions, subscription();
         create_subscription CreateSubscriptionRequest, get_subscription GetSubscriptionRequest,
+        list_subscriptions ListSubscriptionsRequest SubscriptionState,
         update_subscription UpdateSubscriptionRequest,
         pause_subscription PauseSubscriptionRequest,
         resume_subscription ResumeSubscriptionRequest;
     Callbacks: "callback", callback, callback_id, callbacks,
         v1::Callback { url: URL.into(), ..Default::default() };
         create_callback CreateCallbackRequest, get_callback GetCallbackRequest,
+        list_callbacks ListCallbacksRequest CallbackState,
         update_callback UpdateCallbackRequest, pause_callback PauseCallbackRequest,
         resume_callback ResumeCallbackRequest;
 }
@@ -158,6 +193,7 @@ both! {
     who_moved_it_when_and_why_is_kept
     what_is_wrong_with_a_move_is_told_at_once
     only_the_server_says_who_moved_it
+    lists_are_filtered
 }
 
 mod bodies {
@@ -170,7 +206,7 @@ mod bodies {
 
     async fn one<K: Kind>() -> (World, String) {
         let world = World::with_tenant().await;
-        K::create(&world, "acme", "one", "").await.unwrap();
+        K::create(&world, "acme", "one", Fields::default()).await.unwrap();
         (world, K::name("acme", "one"))
     }
 
@@ -227,5 +263,36 @@ mod bodies {
         let answer = K::change(&world, "acme", "name").await;
         let field = format!("{}.name", K::WORD);
         assert_wrong(answer, &[(&field, "MALFORMED"), ("update_mask.paths[0]", "IMMUTABLE")]);
+    }
+
+    pub async fn lists_are_filtered<K: Kind>() {
+        let world = World::with_tenant().await;
+        world.contract("mine", "").await;
+        let every = Fields::default();
+        let test = Fields { environment: v1::Environment::Test, ..every };
+        let mine = Fields { contract: "contracts/mine", ..every };
+        let blue = Fields { labels: &[("shop", "1"), ("hue", "blue")], ..every };
+        for (id, fields) in [("a", every), ("b", test), ("c", mine), ("d", blue)] {
+            K::create(&world, "acme", id, fields).await.unwrap();
+        }
+        K::pause(&world, to(&K::name("acme", "a"), "ana", "")).await.unwrap();
+        let live = Fields { environment: v1::Environment::Live, ..every };
+        for (wanted, ids) in [
+            (every, "abcd"),
+            (test, "b"),
+            (live, "acd"),
+            (mine, "c"),
+            (blue, "d"),
+            (Fields { labels: &[("hue", "blue")], ..every }, "d"),
+            (Fields { labels: &[("hue", "red")], ..every }, ""),
+            (Fields { paused: true, ..every }, "a"),
+            (Fields { paused: true, ..mine }, ""),
+        ] {
+            let found = K::list(&world, wanted).await.unwrap();
+            let ids: Vec<_> = ids.chars().map(|id| K::name("acme", &id.to_string())).collect();
+            assert_eq!(found, ids);
+        }
+        let answer = K::list(&world, Fields { contract: "mine", ..every }).await;
+        assert_wrong(answer, &[("contract", "MALFORMED")]);
     }
 }
