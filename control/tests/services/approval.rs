@@ -25,14 +25,7 @@ async fn asked() -> World {
         event_types: vec!["payment.*".into()],
         ..subscription()
     };
-    let request = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "erp".into(),
-        subscription: Some(it),
-        ..Default::default()
-    };
-    let made = ask!(world.subscriptions, create_subscription, request).unwrap();
-    let made = made.subscription.unwrap();
+    let made = world.subscribe("acme", "erp", it).await;
     assert_eq!((made.state(), made.state_change), (State::PendingApproval, None));
     world
 }

@@ -106,12 +106,7 @@ async fn no_header_is_set_twice() {
     let world = World::with_tenant().await;
     let header =
         |name: &str| v1::Header { name: name.into(), value: "x".into(), ..Default::default() };
-    let create = |it: v1::Subscription| v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "erp".into(),
-        subscription: Some(it),
-        ..Default::default()
-    };
+    let create = |it: v1::Subscription| crate::world::create("erp", it);
     let headers = vec![header("x-shop"), header("Authorization")];
     let own = v1::Subscription { headers: headers.clone(), ..subscription() };
     let both = v1::Subscription { auth: bearer("t"), ..own.clone() };

@@ -8,19 +8,12 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use tonic::{Code, Status};
 
-use crate::world::{URL, World, ask, assert_refused, assert_wrong, contract, mask, subscription};
+use crate::world::{
+    URL, World, ask, assert_refused, assert_wrong, contract, create, mask, subscription,
+};
 
 const ERP: &str = "tenants/acme/subscriptions/erp";
 const SIGNED: &str = "secret: { required: true, form: hex, bytes: [16, 16], generate: 16 }\nsignatures: [{ name: s, algorithm: hmac_sha256, header: x-signature }]";
-
-fn create(id: &str, subscription: v1::Subscription) -> v1::CreateSubscriptionRequest {
-    v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: id.into(),
-        subscription: Some(subscription),
-        ..Default::default()
-    }
-}
 
 fn under(contract: &str) -> v1::Subscription {
     v1::Subscription { contract: format!("contracts/{contract}"), ..subscription() }

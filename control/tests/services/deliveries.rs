@@ -256,17 +256,17 @@ async fn what_is_sensitive_is_not_shown() {
     let request = v1::UpdateEventTypeRequest { event_type: Some(given), ..Default::default() };
     let kind = ask!(world.event_types, update_event_type, request).unwrap().event_type.unwrap();
     assert_eq!(kind.sensitive_paths, ["event.data.items[*].name"]);
-    let request = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "erp".into(),
-        subscription: Some(v1::Subscription {
-            contract: made.name.clone(),
-            sensitive_paths: vec!["event.data.who".into()],
-            ..subscription()
-        }),
-        ..Default::default()
-    };
-    ask!(world.subscriptions, create_subscription, request).unwrap();
+    world
+        .subscribe(
+            "acme",
+            "erp",
+            v1::Subscription {
+                contract: made.name.clone(),
+                sensitive_paths: vec!["event.data.who".into()],
+                ..subscription()
+            },
+        )
+        .await;
     let lane = world.lane(ERP).await;
     let data = "{\"who\":\"hush-1\",\"card\":{\"n\":\"hush-2\"},\"items\":[{\"name\":\"hush-3\",\"q\":1}]}";
     world.publish("acme", None, data).await;

@@ -7,20 +7,17 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pregon_core::clock::{ManualClock, SharedClock};
-use pregon_core::event::{Environment, NewEvent};
-use pregon_core::id::{EventId, EventTypeId, LaneNo, TenantId};
+use pregon_core::id::LaneNo;
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
-use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_store::Store;
 use pregon_store::embedded::{EmbeddedOptions, Location, open};
 use pregon_store::queue::Transition;
 use pregon_store::redis::{self as engine, RedisOptions};
 use tokio::process::{Child, Command};
 
-use crate::world::{START, World, ask, mask, subscription};
+use crate::world::{START, World, ask, new_event, subscription};
 
 /// Events that are published, and settled, at once.
 const AT_ONCE: usize = 256;
@@ -62,19 +59,8 @@ async fn refusing(world: &World, numbers: std::ops::Range<usize>) {
 /// Stores events that one lane took, one in ten batches with a retry to come.
 async fn fill(world: &World, count: usize, lane: LaneNo) {
     for first in (0..count).step_by(AT_ONCE) {
-        let events = (first..count.min(first + AT_ONCE)).map(|i| NewEvent {
-            tenant: TenantId::parse("acme").unwrap(),
-            id: Some(EventId::parse(&format!("o{i}")).unwrap()),
-            version: 0,
-            event_type: EventTypeId::parse("order.captured").unwrap(),
-            environment: Environment::Live,
-            occur_time: None,
-            since: None,
-            min_revision: 0,
-            trace: None,
-            attributes: Default::default(),
-            data: Bytes::from_static(b"{\"amount\":7}"),
-        });
+        let events = (first..count.min(first + AT_ONCE))
+            .map(|i| new_event("acme", Some(&format!("o{i}")), "{\"amount\":7}"));
         world.store.queue.publish(events.collect()).await.unwrap();
         let to = match first % (10 * AT_ONCE) {
             0 => Transition::Retry(Duration::from_secs(5)),
@@ -128,15 +114,7 @@ async fn an_explanation_among_many_events() {
     {
         let world = store.map_or_else(World::new, World::over);
         world.tenant("acme").await;
-        let limits = v1::TenantLimits { max_subscriptions: Some(10_000), ..Default::default() };
-        let tenant =
-            v1::Tenant { name: "tenants/acme".into(), limits: Some(limits), ..Default::default() };
-        let update = v1::UpdateTenantRequest {
-            tenant: Some(tenant),
-            update_mask: mask(&["limits.max_subscriptions"]),
-            ..Default::default()
-        };
-        ask!(world.tenants, update_tenant, update).unwrap();
+        world.allow(10_000).await;
         world.subscription("acme", "erp").await;
         let lane = world.lane("tenants/acme/subscriptions/erp").await;
         fill(&world, events, lane).await;

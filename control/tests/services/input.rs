@@ -5,20 +5,14 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use tonic_types::StatusExt as _;
 
-use crate::world::{World, ask, assert_wrong, subscription};
+use crate::world::{World, ask, assert_wrong, create, subscription};
 
 /// What a subscription with this change is refused for.
 async fn wrong(change: impl FnOnce(&mut v1::Subscription)) -> Vec<(String, String)> {
     let world = World::with_tenant().await;
     let mut given = subscription();
     change(&mut given);
-    let request = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "erp".into(),
-        subscription: Some(given),
-        ..Default::default()
-    };
-    match ask!(world.subscriptions, create_subscription, request) {
+    match ask!(world.subscriptions, create_subscription, create("erp", given)) {
         Ok(_) => Vec::new(),
         Err(status) => crate::world::violations::<()>(Err(status)),
     }

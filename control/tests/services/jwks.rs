@@ -36,13 +36,7 @@ async fn jwks(world: &World, parent: &str) -> serde_json::Value {
 
 async fn under(world: &World, id: &str, contract: &str) {
     let it = v1::Subscription { contract: contract.into(), ..subscription() };
-    let request = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: id.into(),
-        subscription: Some(it),
-        ..Default::default()
-    };
-    ask!(world.subscriptions, create_subscription, request).unwrap();
+    world.subscribe("acme", id, it).await;
 }
 
 #[tokio::test]

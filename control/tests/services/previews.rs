@@ -118,13 +118,7 @@ async fn every_check_of_matching_is_told() {
         filter: "event.data.amount > 100 && tenant.labels.size() == 0".into(),
         ..subscription()
     };
-    let request = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "erp".into(),
-        subscription: Some(it),
-        ..Default::default()
-    };
-    ask!(world.subscriptions, create_subscription, request).unwrap();
+    world.subscribe("acme", "erp", it).await;
     let test = |kind: &str, json: &str| v1::Event {
         environment: v1::Environment::Test.into(),
         ..event(kind, json)

@@ -134,12 +134,7 @@ fn update(etag: &str) -> v1::UpdateTenantRequest {
 }
 
 fn create(id: &str) -> v1::CreateSubscriptionRequest {
-    v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: id.into(),
-        subscription: Some(subscription()),
-        ..Default::default()
-    }
+    crate::world::create(id, subscription())
 }
 
 #[tokio::test]

@@ -8,18 +8,9 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use tonic::Code;
 
-use crate::world::{World, ask, assert_refused, assert_wrong, mask, subscription};
+use crate::world::{World, ask, assert_refused, assert_wrong, create, mask, subscription};
 
 const ERP: &str = "tenants/acme/subscriptions/erp";
-
-fn create(id: &str, subscription: v1::Subscription) -> v1::CreateSubscriptionRequest {
-    v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: id.into(),
-        subscription: Some(subscription),
-        ..Default::default()
-    }
-}
 
 fn update(subscription: v1::Subscription, paths: &[&str]) -> v1::UpdateSubscriptionRequest {
     let subscription = Some(v1::Subscription { name: ERP.into(), ..subscription });

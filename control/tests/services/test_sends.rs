@@ -108,13 +108,7 @@ async fn the_whole_story_is_the_answer() {
 async fn a_given_event_goes_out_in_the_subscriptions_environment() {
     let world = world().await;
     let it = v1::Subscription { environment: v1::Environment::Test.into(), ..subscription() };
-    let create = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "try".into(),
-        subscription: Some(it),
-        ..Default::default()
-    };
-    ask!(world.subscriptions, create_subscription, create).unwrap();
+    world.subscribe("acme", "try", it).await;
     let pause = v1::PauseSubscriptionRequest {
         name: "tenants/acme/subscriptions/try".into(),
         ..Default::default()
@@ -163,13 +157,7 @@ async fn what_may_not_be_tested_is_refused() {
     let answer = ask!(world.subscriptions, test_subscription, unknown);
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
     let waiting = v1::Subscription { contract: "contracts/operator".into(), ..subscription() };
-    let create = v1::CreateSubscriptionRequest {
-        parent: "tenants/acme".into(),
-        subscription_id: "asked".into(),
-        subscription: Some(waiting),
-        ..Default::default()
-    };
-    ask!(world.subscriptions, create_subscription, create).unwrap();
+    world.subscribe("acme", "asked", waiting).await;
     let asked = v1::TestSubscriptionRequest {
         name: "tenants/acme/subscriptions/asked".into(),
         ..example()

@@ -136,6 +136,18 @@ impl World {
         answer.into_inner().tenant.unwrap()
     }
 
+    /// Lets `acme` have so many subscriptions.
+    pub async fn allow(&self, max_subscriptions: i32) {
+        let limits =
+            v1::TenantLimits { max_subscriptions: Some(max_subscriptions), ..Default::default() };
+        let name = "tenants/acme".to_owned();
+        let tenant = v1::Tenant { name, limits: Some(limits), ..Default::default() };
+        let update_mask = mask(&["limits.max_subscriptions"]);
+        let tenant = Some(tenant);
+        let request = v1::UpdateTenantRequest { tenant, update_mask, ..Default::default() };
+        self.tenants.update_tenant(from_anyone(request)).await.unwrap();
+    }
+
     pub async fn subscription(&self, tenant: &str, id: &str) -> v1::Subscription {
         self.subscribe(tenant, id, subscription()).await
     }
@@ -147,12 +159,8 @@ impl World {
         id: &str,
         subscription: v1::Subscription,
     ) -> v1::Subscription {
-        let request = v1::CreateSubscriptionRequest {
-            parent: format!("tenants/{tenant}"),
-            subscription_id: id.into(),
-            subscription: Some(subscription),
-            ..Default::default()
-        };
+        let parent = format!("tenants/{tenant}");
+        let request = v1::CreateSubscriptionRequest { parent, ..create(id, subscription) };
         let answer = self.subscriptions.create_subscription(from_anyone(request)).await.unwrap();
         answer.into_inner().subscription.unwrap()
     }
@@ -372,7 +380,7 @@ impl World {
     }
 }
 
-fn new_event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
+pub fn new_event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
     NewEvent {
         tenant: TenantId::parse(tenant).unwrap(),
         id: id.map(|id| EventId::parse(id).unwrap()),
@@ -399,6 +407,16 @@ pub fn contract(id: &str, rules: &str) -> String {
          - event: {{ id: e1, type: order.captured, time: \"2026-01-01T00:00:00Z\", data: \"{{}}\" }}\n    \
          time: \"2026-01-01T00:00:01Z\"\n    expect: {{ body: '{{\"t\":\"order.captured\",\"d\":{{}}}}' }}\n"
     )
+}
+
+/// A request for a subscription of `acme`.
+pub fn create(id: &str, subscription: v1::Subscription) -> v1::CreateSubscriptionRequest {
+    v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription_id: id.into(),
+        subscription: Some(subscription),
+        ..Default::default()
+    }
 }
 
 /// A subscription with what is required.
