@@ -222,6 +222,18 @@ fn remembered<A: Answer>(revision: i64, reply: &[u8]) -> Result<A, Refusal> {
     Ok(answer)
 }
 
+/// What a deletion comes to where there is nothing of this name.
+pub(crate) fn nothing<A: Answer>(
+    allow_missing: bool,
+    kind: &'static str,
+    name: String,
+) -> Result<Option<A>, Refusal> {
+    match allow_missing {
+        true => Ok(Some(A::default())),
+        false => Err(Refusal::not_found(kind, name)),
+    }
+}
+
 /// Runs a write until nobody else got in its way.
 pub(crate) async fn until_settled<T, F>(attempt: impl Fn() -> F) -> Result<T, Refusal>
 where

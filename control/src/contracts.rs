@@ -19,9 +19,9 @@ use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
-use crate::commit::{How, Plan, until_settled};
+use crate::commit::{How, Plan, nothing, until_settled};
 use crate::listing::PAGE_BYTES;
-use crate::mask::{Fields, Mask};
+use crate::mask::{Fields, Mask, put};
 use crate::service::service;
 use crate::{etag, map, parse};
 
@@ -68,13 +68,13 @@ struct Edit {
     document: Option<(String, Arc<Contract>)>,
 }
 
-fn with_fields<T>(given: &v1::Contract, body: impl FnOnce(Fields<'_>) -> T) -> T {
-    let settable = [
+fn fields(given: &v1::Contract) -> Fields {
+    let settable = vec![
         ("display_name", !given.display_name.is_empty()),
         ("labels", !given.labels.is_empty()),
         ("document", !given.document.is_empty()),
     ];
-    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+    Fields { settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY.to_vec() }
 }
 
 impl Edit {
@@ -100,15 +100,9 @@ impl Edit {
     }
 
     fn apply(&self, contract: &mut ContractDocument) {
-        if let Some(name) = &self.display_name {
-            contract.common.display_name.clone_from(name);
-        }
-        if let Some(labels) = &self.labels {
-            contract.common.labels.clone_from(labels);
-        }
-        if let Some((document, _)) = &self.document {
-            contract.document.clone_from(document);
-        }
+        put(&mut contract.common.display_name, self.display_name.as_ref());
+        put(&mut contract.common.labels, self.labels.as_ref());
+        put(&mut contract.document, self.document.as_ref().map(|(text, _)| text));
     }
 }
 
@@ -318,17 +312,13 @@ impl Control {
         &self,
         request: v1::UpdateContractRequest,
     ) -> Result<v1::UpdateContractResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let given = parse::required("contract", request.contract.as_ref(), &mut wrong);
-        let given = parse::done(wrong, given)?;
+        let given = parse::needed("contract", request.contract.as_ref())?;
         let mut wrong = Violations::new();
         let id = wrong.check("contract.name", ContractId::parse_name(&given.name));
         if let Some(id) = &id {
             check_own(id)?;
         }
-        let mask = with_fields(given, |fields| {
-            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
-        });
+        let mask = Mask::parse(request.update_mask.as_ref(), &fields(given), &mut wrong);
         let edit = Edit::parse(given, id.as_ref(), &mask, &mut wrong);
         let id = parse::done(wrong, id)?;
         let _turn = self.contract_turn.lock().await;
@@ -400,10 +390,7 @@ impl Control {
         let uses = self.uses_of(id).await?;
         let count = self.count_contracts().await?;
         let Some(stored) = self.find::<ContractDocument>(&id.name()).await? else {
-            return match request.allow_missing {
-                true => Ok(Some(answer)),
-                false => Err(Refusal::not_found(ContractDocument::WORD, id.name())),
-            };
+            return nothing(request.allow_missing, ContractDocument::WORD, id.name());
         };
         etag::check(&request.etag, stored.revision, ContractDocument::WORD, &id.name())?;
         if uses.users > 0 {
@@ -416,5 +403,5 @@ impl Control {
 
 /// What a request says of every field.
 fn whole(given: &v1::Contract, id: Option<&ContractId>, wrong: &mut Violations) -> Edit {
-    Edit::parse(given, id, &with_fields(given, Mask::all), wrong)
+    Edit::parse(given, id, &Mask::all(&fields(given)), wrong)
 }

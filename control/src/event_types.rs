@@ -18,8 +18,8 @@ use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
-use crate::commit::{How, Plan, until_settled};
-use crate::mask::{Fields, Mask};
+use crate::commit::{How, Plan, nothing, until_settled};
+use crate::mask::{Fields, Mask, put};
 use crate::service::service;
 use crate::{etag, map, parse};
 
@@ -52,8 +52,8 @@ struct Edit {
     sensitive_paths: Option<Vec<String>>,
 }
 
-fn with_fields<T>(given: &v1::EventType, body: impl FnOnce(Fields<'_>) -> T) -> T {
-    let settable = [
+fn fields(given: &v1::EventType) -> Fields {
+    let settable = vec![
         ("display_name", !given.display_name.is_empty()),
         ("labels", !given.labels.is_empty()),
         ("description", !given.description.is_empty()),
@@ -62,7 +62,7 @@ fn with_fields<T>(given: &v1::EventType, body: impl FnOnce(Fields<'_>) -> T) -> 
         ("deprecated", given.deprecated.is_some()),
         ("sensitive_paths", !given.sensitive_paths.is_empty()),
     ];
-    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+    Fields { settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY.to_vec() }
 }
 
 impl Edit {
@@ -104,22 +104,13 @@ impl Edit {
 
     /// Changes an event type; the example must satisfy the schema if either was chosen.
     fn apply(&self, kind: &mut EventType) -> Result<(), Refusal> {
-        let put = |place: &mut String, text: &Option<String>| {
-            if let Some(text) = text {
-                place.clone_from(text);
-            }
-        };
-        put(&mut kind.common.display_name, &self.display_name);
-        put(&mut kind.description, &self.description);
-        put(&mut kind.json_schema, &self.json_schema);
-        put(&mut kind.example, &self.example);
-        kind.deprecated = self.deprecated.unwrap_or(kind.deprecated);
-        if let Some(paths) = &self.sensitive_paths {
-            kind.sensitive_paths.clone_from(paths);
-        }
-        if let Some(labels) = &self.labels {
-            kind.common.labels.clone_from(labels);
-        }
+        put(&mut kind.common.display_name, self.display_name.as_ref());
+        put(&mut kind.common.labels, self.labels.as_ref());
+        put(&mut kind.description, self.description.as_ref());
+        put(&mut kind.json_schema, self.json_schema.as_ref());
+        put(&mut kind.example, self.example.as_ref());
+        put(&mut kind.deprecated, self.deprecated.as_ref());
+        put(&mut kind.sensitive_paths, self.sensitive_paths.as_ref());
         let touched = self.json_schema.is_some() || self.example.is_some();
         if touched && let Some(wrong) = mismatch(&kind.json_schema, &kind.example) {
             return Err(Refusal::field("event_type.example", wrong.rule, wrong.description));
@@ -217,7 +208,7 @@ impl Control {
 
     /// What a request says of every field.
     fn whole_event_type(&self, given: &v1::EventType, wrong: &mut Violations) -> Edit {
-        Edit::parse(given, &with_fields(given, Mask::all), self.event_data_limit, wrong)
+        Edit::parse(given, &Mask::all(&fields(given)), self.event_data_limit, wrong)
     }
 
     fn new_event_type(&self, id: &EventTypeId, edit: &Edit) -> Result<Stored<EventType>, Refusal> {
@@ -261,14 +252,10 @@ impl Control {
         &self,
         request: v1::UpdateEventTypeRequest,
     ) -> Result<v1::UpdateEventTypeResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let given = parse::required("event_type", request.event_type.as_ref(), &mut wrong);
-        let given = parse::done(wrong, given)?;
+        let given = parse::needed("event_type", request.event_type.as_ref())?;
         let mut wrong = Violations::new();
         let id = wrong.check("event_type.name", EventTypeId::parse_name(&given.name));
-        let mask = with_fields(given, |fields| {
-            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
-        });
+        let mask = Mask::parse(request.update_mask.as_ref(), &fields(given), &mut wrong);
         let edit = Edit::parse(given, &mask, self.event_data_limit, &mut wrong);
         let id = parse::done(wrong, id)?;
         until_settled(|| self.try_update_event_type(&id, given, &edit, &request)).await
@@ -318,10 +305,7 @@ impl Control {
     ) -> Result<Option<v1::DeleteEventTypeResponse>, Refusal> {
         let answer = v1::DeleteEventTypeResponse::default();
         let Some(stored) = self.find::<EventType>(&id.name()).await? else {
-            return match request.allow_missing {
-                true => Ok(Some(answer)),
-                false => Err(Refusal::not_found(EventType::WORD, id.name())),
-            };
+            return nothing(request.allow_missing, EventType::WORD, id.name());
         };
         etag::check(&request.etag, stored.revision, EventType::WORD, &id.name())?;
         let plan = Plan::new().remove(id.name(), stored.revision);

@@ -9,14 +9,14 @@ use pregon_core::error::{Rule, Violations};
 use prost_types::FieldMask;
 
 /// The fields of a resource, by what callers may do to them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Fields {
     /// Fields that can be set at any time, with whether the request has set them.
-    pub settable: &'a [(&'static str, bool)],
+    pub settable: Vec<(&'static str, bool)>,
     /// Fields that are set at creation only.
-    pub immutable: &'a [&'static str],
+    pub immutable: &'static [&'static str],
     /// Fields that only the server sets.
-    pub output_only: &'a [&'static str],
+    pub output_only: Vec<&'static str>,
 }
 
 /// The fields chosen.
@@ -25,14 +25,14 @@ pub(crate) struct Mask(Vec<&'static str>);
 
 impl Mask {
     /// Every field that callers can set: for a creation.
-    pub(crate) fn all(fields: Fields<'_>) -> Self {
+    pub(crate) fn all(fields: &Fields) -> Self {
         Self(fields.settable.iter().map(|(path, _)| *path).collect())
     }
 
     /// The fields that an update chooses; notes what is wrong with `update_mask`.
     pub(crate) fn parse(
         given: Option<&FieldMask>,
-        fields: Fields<'_>,
+        fields: &Fields,
         wrong: &mut Violations,
     ) -> Self {
         let paths = given.map_or(&[][..], |mask| &mask.paths);
@@ -61,7 +61,7 @@ impl Mask {
 /// The fields that one path of a mask stands for.
 fn choose(
     path: &str,
-    fields: Fields<'_>,
+    fields: &Fields,
     paths: usize,
 ) -> Result<Vec<&'static str>, (Rule, &'static str)> {
     if path == "*" {
@@ -106,11 +106,12 @@ mod tests {
     const PATHS: [&str; 5] = ["display_name", "labels", "limits.a", "limits.b", "url"];
 
     fn resolve(paths: &[&str], set: [bool; 5]) -> (Mask, Vec<(String, Rule)>) {
-        let settable: Vec<_> = PATHS.into_iter().zip(set).collect();
-        let fields = Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY };
+        let settable = PATHS.into_iter().zip(set).collect();
+        let output_only = OUTPUT_ONLY.to_vec();
+        let fields = Fields { settable, immutable: IMMUTABLE, output_only };
         let mask = FieldMask { paths: paths.iter().map(|p| (*p).to_owned()).collect() };
         let mut wrong = Violations::new();
-        let mask = Mask::parse(Some(&mask), fields, &mut wrong);
+        let mask = Mask::parse(Some(&mask), &fields, &mut wrong);
         let wrong = wrong.as_slice().iter().map(|v| (v.field.clone(), v.rule)).collect();
         (mask, wrong)
     }

@@ -26,6 +26,11 @@ pub(crate) fn only<T>(field: &str, parsed: Result<T, Wrong>) -> Result<T, Refusa
     parsed.map_err(|wrong| Refusal::field(field, wrong.rule, wrong.description))
 }
 
+/// A message without which nothing else of the request can be parsed.
+pub(crate) fn needed<T>(field: &str, given: Option<T>) -> Result<T, Refusal> {
+    given.ok_or_else(|| Refusal::field(field, Rule::Required, "must be set"))
+}
+
 /// A message that must be there.
 pub(crate) fn required<T>(field: &str, given: Option<T>, wrong: &mut Violations) -> Option<T> {
     if given.is_none() {

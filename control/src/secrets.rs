@@ -18,7 +18,7 @@ use pregon_rpc::caller::Caller;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
-use crate::commit::{How, Plan, until_settled};
+use crate::commit::{How, Plan, nothing, until_settled};
 use crate::service::service;
 use crate::{etag, parse};
 use keys::Draft;
@@ -143,10 +143,7 @@ impl Control {
         let keys = self.find_keys_of(&name.signer).await?;
         let found = keys.as_ref().and_then(|keys| keys.find(&name.secret).map(|it| (keys, it)));
         let Some((keys, secret)) = found else {
-            return match request.allow_missing {
-                true => Ok(Some(answer)),
-                false => Err(Refusal::not_found(Secret::WORD, name.to_string())),
-            };
+            return nothing(request.allow_missing, Secret::WORD, name.to_string());
         };
         etag::check(&request.etag, secret.revision, Secret::WORD, &name.to_string())?;
         if !request.force {

@@ -18,9 +18,9 @@ use pregon_store::queue::Former;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
-use crate::commit::{How, Plan, until_settled};
+use crate::commit::{How, Plan, nothing, until_settled};
 use crate::family::Children;
-use crate::mask::{Fields, Mask};
+use crate::mask::{Fields, Mask, put};
 use crate::receiver::Receiver;
 use crate::remains;
 use crate::service::service;
@@ -51,10 +51,10 @@ struct Edit {
     max_pending: Option<u32>,
 }
 
-/// Runs `body` with the fields of a tenant as the wire has them.
-fn with_fields<T>(given: &v1::Tenant, body: impl FnOnce(Fields<'_>) -> T) -> T {
+/// The fields of a tenant as the wire has them.
+fn fields(given: &v1::Tenant) -> Fields {
     let limits = given.limits.unwrap_or_default();
-    let settable = [
+    let settable = vec![
         ("display_name", !given.display_name.is_empty()),
         ("labels", !given.labels.is_empty()),
         ("suspended", given.suspended.is_some()),
@@ -62,7 +62,7 @@ fn with_fields<T>(given: &v1::Tenant, body: impl FnOnce(Fields<'_>) -> T) -> T {
         ("limits.publish_per_second", limits.publish_per_second.is_some()),
         ("limits.max_pending", limits.max_pending.is_some()),
     ];
-    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY })
+    Fields { settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY.to_vec() }
 }
 
 impl Edit {
@@ -105,17 +105,12 @@ impl Edit {
     }
 
     fn apply(&self, tenant: &mut Tenant) {
-        let put = |place: &mut u32, number: Option<u32>| *place = number.unwrap_or(*place);
-        put(&mut tenant.limits.max_subscriptions, self.max_subscriptions);
-        put(&mut tenant.limits.publish_per_second, self.publish_per_second);
-        put(&mut tenant.limits.max_pending, self.max_pending);
-        tenant.suspended = self.suspended.unwrap_or(tenant.suspended);
-        if let Some(name) = &self.display_name {
-            tenant.common.display_name.clone_from(name);
-        }
-        if let Some(labels) = &self.labels {
-            tenant.common.labels.clone_from(labels);
-        }
+        put(&mut tenant.common.display_name, self.display_name.as_ref());
+        put(&mut tenant.common.labels, self.labels.as_ref());
+        put(&mut tenant.suspended, self.suspended.as_ref());
+        put(&mut tenant.limits.max_subscriptions, self.max_subscriptions.as_ref());
+        put(&mut tenant.limits.publish_per_second, self.publish_per_second.as_ref());
+        put(&mut tenant.limits.max_pending, self.max_pending.as_ref());
     }
 }
 
@@ -150,8 +145,7 @@ impl Control {
         let options = (request.validate_only, request.request_id.as_str());
         let how = How::parse(caller, "CreateTenant", &request, options, &mut wrong);
         let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
-        let edit =
-            given.map(|given| Edit::parse(given, &with_fields(given, Mask::all), &mut wrong));
+        let edit = given.map(|given| Edit::parse(given, &Mask::all(&fields(given)), &mut wrong));
         let (id, edit) = parse::done(wrong, id.zip(edit))?;
         let _turn = self.turns.take(&id).await;
         let since = Mutex::default();
@@ -237,14 +231,10 @@ impl Control {
         &self,
         request: v1::UpdateTenantRequest,
     ) -> Result<v1::UpdateTenantResponse, Refusal> {
-        let mut wrong = Violations::new();
-        let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
-        let given = parse::done(wrong, given)?;
+        let given = parse::needed("tenant", request.tenant.as_ref())?;
         let mut wrong = Violations::new();
         let id = wrong.check("tenant.name", parse::tenant_name(&given.name));
-        let mask = with_fields(given, |fields| {
-            Mask::parse(request.update_mask.as_ref(), fields, &mut wrong)
-        });
+        let mask = Mask::parse(request.update_mask.as_ref(), &fields(given), &mut wrong);
         let edit = Edit::parse(given, &mask, &mut wrong);
         let id = parse::done(wrong, id)?;
         let since = Mutex::default();
@@ -268,7 +258,7 @@ impl Control {
             None if request.allow_missing => {
                 etag::check(&given.etag, 0, Tenant::WORD, &id.name())?;
                 let mut wrong = Violations::new();
-                let all = Edit::parse(given, &with_fields(given, Mask::all), &mut wrong);
+                let all = Edit::parse(given, &Mask::all(&fields(given)), &mut wrong);
                 wrong.finish()?;
                 let made = self.new_tenant(id, &all, request.validate_only, since);
                 let (tenant, plan) = made.await?;
@@ -298,10 +288,7 @@ impl Control {
     ) -> Result<Option<v1::DeleteTenantResponse>, Refusal> {
         let answer = v1::DeleteTenantResponse::default();
         let Some(family) = self.find_family(id).await? else {
-            return match request.allow_missing {
-                true => Ok(Some(answer)),
-                false => Err(Refusal::not_found(Tenant::WORD, id.name())),
-            };
+            return nothing(request.allow_missing, Tenant::WORD, id.name());
         };
         let read = family.tenant.revision;
         etag::check(&request.etag, read, Tenant::WORD, &id.name())?;

@@ -5,7 +5,7 @@ use pregon_core::model::Secret;
 
 use super::kind::Receiver;
 use crate::catalog::Kind as _;
-use crate::commit::{Answer, How, Plan, until_settled};
+use crate::commit::{Answer, How, Plan, nothing, until_settled};
 use crate::{Control, etag, parse};
 
 /// What a request to delete a receiver says, by the names of its fields.
@@ -32,14 +32,11 @@ impl Control {
         name: &R::Name,
         deletion: &Deletion<'_>,
     ) -> Result<Option<A>, Refusal> {
-        let (text, answer) = (name.to_string(), A::default());
+        let text = name.to_string();
         let family = self.find_family(R::tenant(name)).await?;
         let stored = self.find::<R>(&text).await?;
         let (Some(family), Some(stored)) = (family, stored) else {
-            return match deletion.allow_missing {
-                true => Ok(Some(answer)),
-                false => Err(Refusal::not_found(R::WORD, text)),
-            };
+            return nothing(deletion.allow_missing, R::WORD, text);
         };
         etag::check(deletion.etag, stored.revision, R::WORD, &text)?;
         let contract = stored.value.contract();
@@ -52,6 +49,6 @@ impl Control {
         let count = R::count(&mut children);
         *count = count.saturating_sub(1);
         let plan = leans.change(family.change(plan, children), [(contract, -1)]);
-        self.commit(plan, answer, &How::plain(deletion.validate_only)).await
+        self.commit(plan, A::default(), &How::plain(deletion.validate_only)).await
     }
 }

@@ -42,13 +42,13 @@ impl<Own: Default> Edit<Own> {
         mask: Option<&FieldMask>,
         wrong: &mut Violations,
     ) -> Self {
-        let mask = with_fields::<R, _>(wire, |fields| Mask::parse(mask, fields, wrong));
+        let mask = Mask::parse(mask, &fields::<R>(wire), wrong);
         Self::masked::<R>(wire, &mask, wrong)
     }
 
     /// Every field: what a creation says.
     pub(super) fn whole<R: Receiver<Own = Own>>(wire: &R::Wire, wrong: &mut Violations) -> Self {
-        Self::masked::<R>(wire, &with_fields::<R, _>(wire, Mask::all), wrong)
+        Self::masked::<R>(wire, &Mask::all(&fields::<R>(wire)), wrong)
     }
 
     fn masked<R: Receiver<Own = Own>>(wire: &R::Wire, mask: &Mask, wrong: &mut Violations) -> Self {
@@ -107,8 +107,8 @@ impl<Own: Default> Edit<Own> {
     }
 }
 
-/// Runs `body` with the fields of a receiver as the wire has them.
-fn with_fields<R: Receiver, T>(wire: &R::Wire, body: impl FnOnce(Fields<'_>) -> T) -> T {
+/// The fields of a receiver as the wire has them.
+fn fields<R: Receiver>(wire: &R::Wire) -> Fields {
     let given = R::given(wire);
     let mut settable = vec![
         ("display_name", !given.display_name.is_empty()),
@@ -121,7 +121,7 @@ fn with_fields<R: Receiver, T>(wire: &R::Wire, body: impl FnOnce(Fields<'_>) -> 
     ];
     settable.extend(R::own_fields(wire));
     let output_only = [OUTPUT_ONLY, R::OUTPUT_ONLY].concat();
-    body(Fields { settable: &settable, immutable: IMMUTABLE, output_only: &output_only })
+    Fields { settable, immutable: IMMUTABLE, output_only }
 }
 
 impl Control {

@@ -29,9 +29,7 @@ impl Control {
         &self,
         update: Update<'_, R::Wire>,
     ) -> Result<A, Refusal> {
-        let mut wrong = Violations::new();
-        let given = parse::required(R::WORD, update.given, &mut wrong);
-        let given = parse::done(wrong, given)?;
+        let given = parse::needed(R::WORD, update.given)?;
         let mut wrong = Violations::new();
         let name = wrong.check(format!("{}.name", R::WORD), R::parse_name(R::given(given).name));
         let edit = Edit::parse::<R>(given, update.mask, &mut wrong);
