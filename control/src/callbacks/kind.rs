@@ -29,7 +29,7 @@ pub(crate) struct Own {
 }
 
 impl Receiver for Callback {
-    const ASSIGNED: &'static str = "cb_";
+    const ID_PREFIX: &'static str = "cb_";
     const COLLECTION: &'static str = "callbacks";
     const SECRETS: &'static str = CALLBACK_SECRETS;
 

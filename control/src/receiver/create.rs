@@ -35,7 +35,7 @@ impl Control {
         let Creation { method, parent, id, given, validate_only, request_id } = creation;
         let mut wrong = Violations::new();
         let tenant = wrong.check("parent", parse::tenant_name(parent));
-        let assigned = id.is_empty().then(|| self.assign(R::ASSIGNED));
+        let assigned = id.is_empty().then(|| self.assign(R::ID_PREFIX));
         let id = assigned.as_deref().unwrap_or(id);
         let name = R::new_name(tenant, id, &mut wrong);
         let how = How::parse(caller, method, request, (validate_only, request_id), &mut wrong);
@@ -85,11 +85,11 @@ impl Control {
         if self.find::<R>(&name.to_string()).await?.is_some() {
             return Err(Refusal::exists(R::WORD, name.to_string()));
         }
-        self.bring_forth(name, edit, how).await
+        self.insert_receiver(name, edit, how).await
     }
 
-    /// Brings a receiver into being that there was none of, with its first key.
-    pub(super) async fn bring_forth<R: Receiver, A: Shows<R>>(
+    /// Writes a receiver that is not there yet, with its first key.
+    pub(super) async fn insert_receiver<R: Receiver, A: Shows<R>>(
         &self,
         name: &R::Name,
         edit: &Edit<R::Own>,

@@ -208,8 +208,8 @@ pub(crate) enum Move {
 
 /// A kind of receiver: what it has of its own. What only one kind has, the other is without.
 pub(crate) trait Receiver: Shared {
-    /// What begins an id that is assigned.
-    const ASSIGNED: &'static str;
+    /// What an id begins with that is assigned.
+    const ID_PREFIX: &'static str;
     /// The collection below a tenant that it lies in.
     const COLLECTION: &'static str;
     /// Collections that the names of its secrets run through.
@@ -268,7 +268,7 @@ pub(crate) trait Receiver: Shared {
     }
 
     /// Moves it to the state in which an update leaves it. `before` is how it was.
-    fn settle(&mut self, _before: &Self, _under: &Contract, _caller: &Caller, _now: Timestamp) {}
+    fn on_update(&mut self, _before: &Self, _under: &Contract, _caller: &Caller, _now: Timestamp) {}
 }
 
 /// A receiver as the API shows it; `secrets_live` is counted elsewhere.

@@ -62,7 +62,7 @@ impl Control {
                 let all = Edit::whole::<R>(given, &mut wrong);
                 self.also_wrong::<R>(Some(&all), None, &mut wrong).await?;
                 wrong.finish()?;
-                self.bring_forth(name, &all, &How::plain(update.validate_only)).await
+                self.insert_receiver(name, &all, &How::plain(update.validate_only)).await
             }
             None => Err(Refusal::not_found(R::WORD, text)),
         }
@@ -90,7 +90,7 @@ impl Control {
         wrong.finish()?;
         let time = self.clock.now();
         now.parts().common.update_time = time;
-        now.settle(before, contract, update.caller, time);
+        now.on_update(before, contract, update.caller, time);
         let plan = Plan::new().put(&now.clone().wrap(), stored.revision);
         let signer = name.clone().into();
         let (mut plan, live) = match moved {

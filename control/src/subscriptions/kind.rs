@@ -38,7 +38,7 @@ pub(crate) struct Own {
 }
 
 impl Receiver for Subscription {
-    const ASSIGNED: &'static str = "sub_";
+    const ID_PREFIX: &'static str = "sub_";
     const COLLECTION: &'static str = "subscriptions";
     const SECRETS: &'static str = SUBSCRIPTION_SECRETS;
     const LANE: bool = true;
@@ -166,7 +166,7 @@ impl Receiver for Subscription {
     }
 
     /// Puts it back to PENDING_APPROVAL where it must be.
-    fn settle(&mut self, before: &Self, contract: &Contract, caller: &Caller, now: Timestamp) {
+    fn on_update(&mut self, before: &Self, contract: &Contract, caller: &Caller, now: Timestamp) {
         use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
         let operator = caller.role().is_none_or(|role| role.covers(Role::Operator));
         let changed: Vec<_> = [

@@ -13,7 +13,7 @@ use pregon_core::contract::{
 };
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Event;
-use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView, Verdict};
+use pregon_core::expr::{Labelled, Scope, SubscriptionView, Verdict};
 use pregon_core::id::{DeliveryKey, EventId, EventName, SubscriptionName};
 use pregon_core::model::{Secret, Subscription, Tenant};
 use pregon_core::url::EndpointUrl;
@@ -235,19 +235,8 @@ fn filtered(
         Ok(filter) => filter,
         Err(wrong) => return (false, format!("it cannot be used: {}", wrong.description)),
     };
-    let event = EventView {
-        id: event.id.as_str(),
-        version: event.version,
-        event_type: event.event_type.as_str(),
-        occur_time: event.occur_time(),
-        accept_time: event.accept_time(),
-        environment: event.environment.word(),
-        tenant: event.tenant.as_str(),
-        attributes: Some(&event.attributes),
-        data: &event.data,
-    };
     let scope = Scope {
-        event: Some(event),
+        event: Some(event.into()),
         tenant: Some(Labelled { id: tenant.id.as_str(), labels: &tenant.common.labels }),
         subscription: Some(SubscriptionView {
             id: subscription.id.as_str(),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::expr::{
-    AttemptView, CheckView, DeliveryView, EventView, Expression, Labelled, RequestView,
-    ResponseView, Root, Scope, SubscriptionView,
+    AttemptView, CheckView, DeliveryView, Expression, Labelled, RequestView, ResponseView, Root,
+    Scope, SubscriptionView,
 };
 use crate::id::{CallbackId, DeliveryKey, SubscriptionId, TenantId};
 use crate::outcome::Answer;
@@ -180,17 +180,7 @@ fn with_scope<T>(
 fn delivery_scope<'a>(input: &RenderInput<'a>, delivery_id: &'a str) -> Scope<'a> {
     let event = input.event;
     Scope {
-        event: Some(EventView {
-            id: event.id.as_str(),
-            version: event.version,
-            event_type: event.event_type.as_str(),
-            occur_time: event.occur_time(),
-            accept_time: event.accept_time(),
-            environment: event.environment.word(),
-            tenant: event.tenant.as_str(),
-            attributes: Some(&event.attributes),
-            data: &event.data,
-        }),
+        event: Some(event.into()),
         tenant: Some(Labelled { id: event.tenant.as_str(), labels: input.tenant_labels }),
         subscription: Some(SubscriptionView {
             id: input.subscription.as_str(),

@@ -3,6 +3,7 @@
 //! None of these types prints itself: event data and bodies do not go into messages.
 
 use crate::clock::Timestamp;
+use crate::event::Event;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -51,6 +52,22 @@ pub struct EventView<'a> {
     pub attributes: Option<&'a BTreeMap<String, String>>,
     /// `event.data`: a text that has passed [`json::check`](crate::json::check).
     pub data: &'a Bytes,
+}
+
+impl<'a> From<&'a Event> for EventView<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self {
+            id: event.id.as_str(),
+            version: event.version,
+            event_type: event.event_type.as_str(),
+            occur_time: event.occur_time(),
+            accept_time: event.accept_time(),
+            environment: event.environment.word(),
+            tenant: event.tenant.as_str(),
+            attributes: Some(&event.attributes),
+            data: &event.data,
+        }
+    }
 }
 
 /// `tenant` or `callback`.

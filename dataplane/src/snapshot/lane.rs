@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pregon_core::contract::{Contract, SigningKeys};
 use pregon_core::event::{Environment, Event};
-use pregon_core::expr::{EventView, Labelled, Scope, SubscriptionView};
+use pregon_core::expr::{Labelled, Scope, SubscriptionView};
 use pregon_core::filter::{Filter, Verdict};
 use pregon_core::id::{LaneNo, SubscriptionName};
 use pregon_core::model::{Subscription, SubscriptionState};
@@ -138,17 +138,7 @@ impl Lane {
     /// What a filter sees.
     fn scope<'a>(&'a self, event: &'a Event) -> Scope<'a> {
         Scope {
-            event: Some(EventView {
-                id: event.id.as_str(),
-                version: event.version,
-                event_type: event.event_type.as_str(),
-                occur_time: event.occur_time(),
-                accept_time: event.accept_time(),
-                environment: event.environment.word(),
-                tenant: event.tenant.as_str(),
-                attributes: Some(&event.attributes),
-                data: &event.data,
-            }),
+            event: Some(event.into()),
             tenant: Some(Labelled { id: event.tenant.as_str(), labels: &self.tenant_labels }),
             subscription: Some(SubscriptionView {
                 id: self.name.subscription.as_str(),
