@@ -33,6 +33,7 @@
 //! An event whose deliveries all succeed at once touches `event`, and a 256th of `batch`, `chunk`
 //! and `map`. Everything else is for work in trouble.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::fault::Result;
@@ -167,6 +168,7 @@ pub(super) fn prepare(
         }
     }
     synchronous(db, sync == SyncMode::Fsync).map_err(wrong)?;
+    keep_plans(db).map_err(wrong)?;
     db.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(wrong)?;
     db.pragma_update(None, "temp_store", "MEMORY").map_err(wrong)?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrong)?;
@@ -182,6 +184,12 @@ pub(super) fn prepare(
         _ => upgrade(db, found).map_err(wrong)?,
     }
     db.execute_batch(ERRORS).map_err(wrong)
+}
+
+/// A statement is planned once. Else SQLite makes the plan of one with a `LIMIT ?` anew each time
+/// that a value is bound, which costs several times what the statement does.
+fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// Whether a commit waits for the disk. Takes effect with the next transaction.
@@ -217,6 +225,7 @@ fn upgrade(db: &Connection, found: i64) -> rusqlite::Result<()> {
 /// Sets up a reading connection.
 pub(super) fn prepare_reader(db: &Connection) -> rusqlite::Result<()> {
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_plans(db)?;
     db.busy_timeout(std::time::Duration::from_secs(1))?;
     db.pragma_update(None, "query_only", true)?;
     db.pragma_update(None, "cache_size", -READER_CACHE_KIB)
