@@ -47,6 +47,7 @@ mod events;
 mod executor;
 mod fault;
 mod files;
+mod fresh;
 mod lane_log;
 mod lanes;
 mod log;

@@ -30,6 +30,7 @@ const OF_LOG: u8 = 1;
 
 /// One step.
 pub(super) fn step(tx: &mut Tx<'_>, erase: &Erase, from: ErasePlace) -> Result<Erased> {
+    tx.st.fresh.forget();
     match from.stage {
         OF_EVENTS => events(tx, erase, int(from.at)),
         _ => log(tx, erase, int(from.at)),

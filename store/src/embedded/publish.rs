@@ -5,12 +5,13 @@
 //! longer while the event is not matched or a delivery of it is pending; later it is a new event,
 //! and the name then points to that one.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use pregon_core::clock::Timestamp;
-use pregon_core::event::NewEvent;
-use pregon_core::id::{EventId, TenantId};
+use pregon_core::event::{Event, NewEvent};
+use pregon_core::id::{EventId, Position, TenantId};
 use pregon_core::limits;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::codec::{self, len};
 use super::fault::Result;
@@ -24,10 +25,29 @@ const CLOCK_STEP_MS: i64 = 60_000;
 
 /// An event, encoded.
 pub(super) struct Prepared {
-    tenant: TenantId,
+    event: NewEvent,
     head: Vec<u8>,
-    data: Bytes,
     given: Option<Given>,
+}
+
+impl Prepared {
+    /// The event, now that it has a place.
+    fn at(&self, position: Position) -> Event {
+        let event = &self.event;
+        Event {
+            position,
+            tenant: event.tenant.clone(),
+            id: event.id.clone().unwrap_or_else(|| EventId::assigned(position)),
+            version: event.version,
+            event_type: event.event_type.clone(),
+            environment: event.environment,
+            given_occur_time: event.occur_time,
+            min_revision: event.min_revision,
+            trace: event.trace.clone(),
+            attributes: event.attributes.clone(),
+            data: event.data.clone(),
+        }
+    }
 }
 
 /// A given id, and what its repeats are told by.
@@ -47,7 +67,7 @@ pub(super) fn prepare(events: Vec<NewEvent>) -> Result<Vec<Prepared>> {
         let since = event.since.map_or(i64::MIN, Timestamp::millis);
         let given = given.map(|id| Given { id, version: event.version, digest: digest(), since });
         let head = codec::head_of(&event)?;
-        Ok(Prepared { tenant: event.tenant, head, data: event.data, given })
+        Ok(Prepared { event, head, given })
     };
     events.into_iter().map(one).collect()
 }
@@ -61,22 +81,29 @@ pub(super) fn publish(tx: &mut Tx<'_>, events: &[Prepared]) -> Result<Vec<Publis
     let mut insert = db.prepare_cached(
         "INSERT INTO event(n, ms, tenant, head, data) VALUES(?1, ?2, ?3, ?4, ?5)",
     )?;
+    let mut note = db.prepare_cached(
+        "INSERT INTO dedupe(tenant, id, version, digest, n, ms)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )?;
     let mut answers = Vec::with_capacity(events.len());
     for event in events {
         let n = tx.st.last + 1;
-        let tenant = tx.st.tenant(db, &event.tenant)?;
+        let (tenant, data) = (tx.st.tenant(db, &event.event.tenant)?, &event.event.data);
         if let Some(given) = &event.given
-            && let Some(known) = recall(db, tx.st, tenant, given, (n, ms))?
+            && let Some(known) = recall(db, &mut note, tx.st, tenant, given, (n, ms))?
         {
             answers.push(known);
             continue;
         }
-        insert.execute(params![n, ms, tenant, event.head, &event.data[..]])?;
+        insert.execute(params![n, ms, tenant, event.head, &data[..]])?;
         tx.st.last = n;
         tx.st.kept += 1;
-        tx.st.bytes += len(event.head.len() + event.data.len());
+        tx.st.bytes += len(event.head.len() + data.len());
         tx.st.counts(tenant).accepted += 1;
         let position = codec::position(n, ms);
+        if tx.st.fresh.wants(n, tx.st.cur) {
+            tx.st.fresh.push(Arc::new(event.at(position)));
+        }
         answers.push(Published::Accepted { position, duplicate: false });
     }
     tx.st.last_ms = ms;
@@ -114,18 +141,14 @@ pub(super) fn supersede(tx: &mut Tx<'_>, tenant: &TenantId) -> Result<Former> {
 /// Notes a given id for event `n`, or says what it was given to before.
 fn recall(
     db: &Connection,
+    note: &mut Statement<'_>,
     st: &State,
     tenant: i64,
     given: &Given,
     (n, ms): (i64, i64),
 ) -> Result<Option<Published>> {
     let (id, version) = (given.id.as_str(), given.version);
-    let noted = db
-        .prepare_cached(
-            "INSERT INTO dedupe(tenant, id, version, digest, n, ms)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![tenant, id, version, given.digest, n, ms])?;
+    let noted = note.execute(params![tenant, id, version, given.digest, n, ms])?;
     if noted == 1 {
         return Ok(None);
     }

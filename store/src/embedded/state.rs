@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::backlog;
 use super::fault::Result;
 use super::runs::{self, RunRow};
+use super::fresh::Fresh;
 use super::watch::{self, EndRow};
 use crate::backlog::STRETCH;
 
@@ -109,6 +110,8 @@ pub(super) struct State {
     pub loose: BTreeSet<i64>,
     /// Where the next look at chunks that tell of trouble begins.
     pub trouble: i64,
+    /// Events that nobody took yet.
+    pub fresh: Fresh,
     /// Ends of this group that no attempt tells of.
     pub ends: Vec<EndRow>,
     /// Runs of this group that ended together.

@@ -3,6 +3,8 @@
 //! A take moves the cursor `cur` and writes one row for the whole range. Everything up to `cur`
 //! was taken once; what is still open of it is in the batches.
 
+use std::sync::Arc;
+
 use pregon_core::id::NodeId;
 use rusqlite::{OptionalExtension, params};
 
@@ -50,31 +52,41 @@ pub(super) fn take(
     }
     let mut row = BatchRow::range(tx.st.new_batch(), claim.node.as_str(), first, last);
     let mut batch = empty(tx.boot, &row, None);
-    let sql = event_columns!("WHERE event.n BETWEEN ?1 AND ?2 ORDER BY event.n");
-    let mut select = tx.db.prepare_cached(sql)?;
-    let mut rows = select.query([first, last])?;
     let (mut size, mut end, mut seen) = (0usize, first, 0);
-    while let Some(found) = rows.next()? {
-        end = found.get(0)?;
-        seen += 1;
-        match rows::found(found)? {
+    let mut add = |n, found, batch: &mut Batch| {
+        (end, seen) = (n, seen + 1);
+        match found {
             Found::Event(event) => {
                 size = size.saturating_add(event.size());
                 batch.events.push(OpenEvent { event, cursor: None });
             }
             Found::Spoiled(position) => batch.spoiled.push(position),
         }
-        if size >= bytes {
-            break;
+        size >= bytes
+    };
+    if let Some(events) = tx.st.fresh.range(first, last) {
+        for event in events {
+            if add(codec::int(event.position.n), Found::Event(Arc::clone(event)), &mut batch) {
+                break;
+            }
+        }
+    } else {
+        let sql = event_columns!("WHERE event.n BETWEEN ?1 AND ?2 ORDER BY event.n");
+        let mut select = tx.db.prepare_cached(sql)?;
+        let mut rows = select.query([first, last])?;
+        while let Some(found) = rows.next()? {
+            if add(found.get(0)?, rows::found(found)?, &mut batch) {
+                break;
+            }
         }
     }
-    drop(rows);
     if seen == 0 {
         end = last; // nothing there: the numbers are passed over
     }
     row = BatchRow { expiry: tx.now.plus(claim.lease).millis(), ..shorten(row, claim, end) };
     pass_over_gaps(&mut row, &batch);
     tx.st.cur = end;
+    tx.st.fresh.pass(end);
     tx.st.moved();
     if row.open == 0 {
         return Ok(None);

@@ -5,6 +5,7 @@ use crate::log::{DeliveryQuery, EventQuery, EventStage, Most};
 use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed};
 use pregon_core::id::ReplayTag;
 use pregon_core::outcome::{EndReason, PendingReason};
+use pregon_core::trace::TraceContext;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,6 +27,32 @@ async fn success_at_once_leaves_only_the_log() {
     assert_eq!(bench.match_all(&batch, Transition::Succeeded).await.lost, [batch.token]);
     let attempts = bench.store.log.attempts(key(positions[7], 1)).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].late), (1, false));
+    bench.check().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_at_once_is_what_was_stored() {
+    let bench = Bench::memory();
+    let traced = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let full = NewEvent {
+        version: 3,
+        environment: Environment::Test,
+        occur_time: Some(START),
+        min_revision: 7,
+        trace: TraceContext::parse(traced, Some("vendor=1")),
+        attributes: [("color".to_owned(), "red".to_owned())].into(),
+        ..event("acme", Some("order-1"), "{}")
+    };
+    let events = vec![full, event("acme", None, "[1]"), event("beta", None, "[]")];
+    bench.store.queue.publish(events).await.unwrap();
+    let first = bench.store.queue.take(0, &claim("n1"), 10, 1).await.unwrap().unwrap();
+    assert_eq!(first.len(), 1, "it has as many bytes as are wanted");
+    let rest = bench.take(10).await.unwrap();
+    assert_eq!(rest.len(), 2);
+    for open in first.events.iter().chain(&rest.events) {
+        let stored = bench.store.log.event(open.event.position).await.unwrap().unwrap().0;
+        assert_eq!(stored, *open.event);
+    }
     bench.check().await;
 }
 
