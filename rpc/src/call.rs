@@ -12,7 +12,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -203,13 +203,15 @@ where
                 taking.settle(whole.len()).await;
                 Ok(Response::from_parts(head, held(whole, taking, peer.as_ref())))
             });
-            let handler = CatchPanic(Box::pin(handler));
-            let answer = match call.deadline {
-                None => handler.await,
-                Some((time, at)) => match timeout_at(at, handler).await {
-                    Ok(answer) => answer,
-                    Err(_) => return Ok(call.refuse(out_of_time(time))),
-                },
+            let answer = {
+                let handler = CatchPanic(pin!(handler));
+                match call.deadline {
+                    None => handler.await,
+                    Some((time, at)) => match timeout_at(at, handler).await {
+                        Ok(answer) => answer,
+                        Err(_) => Ok(Err(out_of_time(time))),
+                    },
+                }
             };
             match answer {
                 Ok(Ok(response)) => Ok(call.answer(response)),
@@ -252,12 +254,13 @@ impl Call {
         let kind = method.map_or(Kind::Unary, |(_, kind)| *kind);
         let size = method.map_or(Size::Small, |(path, kind)| kind.size(path));
         let path = method.map(|(path, _)| Arc::clone(path));
+        let peer = request.extensions().get::<Peer>().cloned();
         Self {
             told: Told::begin(&shared.telemetry, path.as_ref(), request.headers(), started),
             path,
             kind,
             size,
-            peer: request.extensions().get::<Peer>().cloned(),
+            peer,
             actor: None,
             share: None,
             lapse: None,
@@ -413,9 +416,9 @@ fn out_of_time(time: Duration) -> Status {
 struct Panicked;
 
 /// Turns a panic in a future into its output. The future is not polled again after one.
-struct CatchPanic<F>(Pin<Box<F>>);
+struct CatchPanic<'a, F>(Pin<&'a mut F>);
 
-impl<F: Future> Future for CatchPanic<F> {
+impl<F: Future> Future for CatchPanic<'_, F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

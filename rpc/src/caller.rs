@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
@@ -98,7 +98,10 @@ impl Caller {
 
     /// Whoever calls where nobody is authenticated: may do everything.
     pub fn anyone() -> Self {
-        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants: None }))
+        static ANYONE: LazyLock<Caller> = LazyLock::new(|| {
+            Caller(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants: None }))
+        });
+        ANYONE.clone()
     }
 
     /// Whoever calls a method that is open to strangers: touches no tenant.

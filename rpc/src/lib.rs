@@ -18,6 +18,7 @@ pub mod method;
 pub mod object;
 pub mod page;
 pub mod revision;
+mod routes;
 pub mod server;
 mod share;
 pub mod status;

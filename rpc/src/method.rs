@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
@@ -21,7 +21,7 @@ pub const WAIT_DEFAULT: Duration = Duration::from_secs(60);
 /// How long a call may take at most; a larger `grpc-timeout` is cut to this.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
 
-const TIMEOUT_HEADER: &str = "grpc-timeout";
+static TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What kind of call a method makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Kind {
             Kind::Wait => WAIT_DEFAULT,
             Kind::Stream => return None,
         };
-        let wanted = headers.get(TIMEOUT_HEADER).and_then(|value| parse_timeout(value.as_bytes()));
+        let wanted = headers.get(&TIMEOUT_HEADER).and_then(|value| parse_timeout(value.as_bytes()));
         Some(wanted.map_or(default, |wanted| wanted.min(TIME_MAX)))
     }
 }
@@ -173,9 +173,8 @@ mod tests {
 
     #[test]
     fn time_is_the_callers_within_the_cap() {
-        let with = |value: &str| {
-            HeaderMap::from_iter([(TIMEOUT_HEADER.parse().unwrap(), value.parse().unwrap())])
-        };
+        let with =
+            |value: &str| HeaderMap::from_iter([(TIMEOUT_HEADER.clone(), value.parse().unwrap())]);
         let s = Duration::from_secs;
         assert_eq!(Kind::Unary.time(&HeaderMap::new()), Some(s(10)));
         assert_eq!(Kind::Wait.time(&HeaderMap::new()), Some(s(60)));

@@ -23,15 +23,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use pregon_telemetry::Telemetry;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::codegen::Service;
+use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
-use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Table;
@@ -41,6 +40,7 @@ use crate::call::{CallLayer, Here};
 use crate::health::Health;
 use crate::method::{Methods, MethodsError};
 use crate::revision::Revision;
+use crate::routes::Routes;
 use incoming::Incoming;
 use places::Places;
 
@@ -215,13 +215,16 @@ impl Server {
     /// Adds a service. Give it `max_decoding_message_size(MESSAGE_LEN)` first.
     pub fn with<S>(mut self, service: S) -> Result<Self, ServerError>
     where
-        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
-            + NamedService
+        S: Service<
+                Request<Body>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = BoxFuture<Response<Body>, Infallible>,
+            > + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
-        S::Future: Send + 'static,
     {
         if !self.methods.has_service(S::NAME) {
             return Err(ServerError::UnknownService(S::NAME));
@@ -289,8 +292,11 @@ impl Ready {
             .max_frame_size(FRAME_LEN)
             .max_connection_age(CONNECTION_AGE)
             .layer(self.layer)
-            .add_routes(self.routes)
-            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                self.routes,
+                incoming,
+                shutdown.clone().cancelled_owned(),
+            );
         let mut serving = Box::pin(serving);
 
         tokio::select! {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pregon_core::trace::{SpanId, TraceContext};
 use pregon_telemetry::metrics::CallLabels;
 use pregon_telemetry::{Kind, Span, Telemetry};
@@ -19,6 +19,9 @@ use crate::caller::ANONYMOUS;
 const OURS: &str = "/pregon.";
 /// A method that no descriptor has, in the words of the semantic conventions.
 const OTHER: &str = "_OTHER";
+/// The caller's span, and what vendors add to it.
+static PARENT: HeaderName = HeaderName::from_static("traceparent");
+static STATE: HeaderName = HeaderName::from_static("tracestate");
 
 tokio::task_local! {
     /// The trace of the call that the present task answers.
@@ -114,8 +117,8 @@ impl Drop for Told {
 
 /// The caller's trace context, where it is well formed.
 fn caller(headers: &HeaderMap) -> Option<TraceContext> {
-    let parent = headers.get("traceparent")?.to_str().ok()?;
-    let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
+    let parent = headers.get(&PARENT)?.to_str().ok()?;
+    let state = headers.get(&STATE).and_then(|value| value.to_str().ok());
     TraceContext::parse(parent, state)
 }
 
