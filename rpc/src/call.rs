@@ -34,7 +34,7 @@ use crate::caller::ANONYMOUS;
 use crate::health::{self, Health};
 use crate::method::{Kind, Methods};
 use crate::revision::{self, Revision};
-use crate::server::{Limits, Peer};
+use crate::server::{Limits, Peer, UnderWay};
 use crate::share::{Share, Shares};
 use crate::status::status;
 use crate::unsent::{Room, Rooms, Size, Taking};
@@ -236,6 +236,8 @@ struct Call {
     size: Size,
     /// The connection that it came by.
     peer: Option<Peer>,
+    /// It counts there until it has its answer.
+    _under_way: Option<UnderWay>,
     actor: Option<Arc<str>>,
     share: Option<Share>,
     lapse: Option<Lapse>,
@@ -260,6 +262,7 @@ impl Call {
             path,
             kind,
             size,
+            _under_way: peer.as_ref().map(Peer::begin),
             peer,
             actor: None,
             share: None,

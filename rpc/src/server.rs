@@ -44,7 +44,7 @@ use crate::routes::Routes;
 use incoming::Incoming;
 use places::Places;
 
-pub(crate) use conn::Peer;
+pub(crate) use conn::{Peer, UnderWay};
 
 pub use listen::{
     ALLOW_PLAINTEXT, BadFile, BindError, Lack, Listen, Listener, TLS_CERT_FILE, TOKENS_FILE,

@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -42,6 +42,7 @@ pub(super) struct Conn {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     hello: Option<Hello>,
     turn: Pin<Box<Sleep>>,
+    gathering: Gathering,
     place: Arc<Place>,
     peer: Peer,
 }
@@ -59,6 +60,18 @@ struct State {
     arriving: Room,
     answers: Arc<Answers>,
     probes: Arc<Semaphore>,
+    /// Calls without an answer.
+    calls: AtomicUsize,
+}
+
+/// A call without an answer, as its connection counts it.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Peer);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peer {
@@ -70,6 +83,7 @@ impl Peer {
             arriving: Room::new(arriving),
             answers: Arc::default(),
             probes: Arc::new(Semaphore::new(PROBES)),
+            calls: AtomicUsize::new(0),
         }))
     }
 
@@ -82,6 +96,17 @@ impl Peer {
         {
             self.0.known.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// One more call on this connection.
+    pub(crate) fn begin(&self) -> UnderWay {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.clone())
+    }
+
+    /// Whether calls on this connection have no answer yet.
+    fn is_busy(&self) -> bool {
+        self.0.calls.load(Ordering::Relaxed) > 0
     }
 
     /// One more probe on this connection; none where it has as many as it may.
@@ -113,6 +138,26 @@ enum Io {
     Closed,
 }
 
+/// Whether what is to be written has waited for company.
+#[derive(Debug, Default)]
+struct Gathering {
+    done: bool,
+}
+
+impl Gathering {
+    /// Has the connection's task step back once, behind all tasks that are ready, where more answers
+    /// may come: those that are made just now leave in one write. Nothing waits for one that is not
+    /// being made.
+    fn poll(&mut self, more: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.done || !more {
+            return Poll::Ready(());
+        }
+        self.done = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 struct Hello {
     missing: usize,
     timer: Pin<Box<Sleep>>,
@@ -138,6 +183,7 @@ impl Conn {
             cut: Box::pin(place.end().clone().cancelled_owned()),
             hello: Some(Hello { missing: HELLO_LEN, timer: Box::pin(sleep(HELLO_TIME)) }),
             turn: Box::pin(sleep(TURN)),
+            gathering: Gathering::default(),
             peer: Peer::new(&place, room),
             place,
         }
@@ -177,6 +223,10 @@ impl Conn {
             self.turn.as_mut().reset(Instant::now() + TURN);
         }
         Poll::Pending
+    }
+
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.gathering.poll(self.peer.is_busy(), cx)
     }
 
     fn heard(&mut self, bytes: usize) {
@@ -230,6 +280,7 @@ impl AsyncWrite for Conn {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(cx))?;
+        ready!(self.poll_gathered(cx));
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
@@ -243,6 +294,7 @@ impl AsyncWrite for Conn {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(cx))?;
+        ready!(self.poll_gathered(cx));
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
@@ -255,8 +307,10 @@ impl AsyncWrite for Conn {
         true
     }
 
+    /// Asked for when all is written: what comes next gathers anew.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_open(cx))?;
+        self.gathering = Gathering::default();
         match &mut self.io {
             Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
@@ -276,4 +330,36 @@ impl AsyncWrite for Conn {
 
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the handshake failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_write_steps_back_once_where_more_may_come() {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut gathering = Gathering::default();
+        assert!(gathering.poll(false, &mut cx).is_ready(), "nobody else is there");
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        assert!(gathering.poll(true, &mut cx).is_pending());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it is asked again in any case");
+        assert!(gathering.poll(true, &mut cx).is_ready());
+        assert!(gathering.poll(true, &mut cx).is_ready(), "until all is written");
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
 }
