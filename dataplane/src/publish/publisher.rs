@@ -181,6 +181,13 @@ impl Intake {
             if self.receiver.recv_many(&mut batch, BATCH_MAX).await == 0 {
                 return None;
             }
+            // Calls that are ready to publish just now come with it.
+            tokio::task::yield_now().await;
+            while batch.len() < BATCH_MAX
+                && let Ok(next) = self.receiver.try_recv()
+            {
+                batch.push(next);
+            }
             batch.reverse();
             self.rest = batch;
         }
