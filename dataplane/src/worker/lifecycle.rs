@@ -51,7 +51,12 @@ impl Driver {
                     }
                     self.serve(&mut snapshots);
                 }
-                _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => self.take_in(&mut reports),
+                _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => {
+                    self.take_in(&mut reports);
+                    self.perform();
+                    // Attempts that end just now are taken in together: a turn costs as much for one.
+                    tokio::task::yield_now().await;
+                }
                 _ = matched.recv_many(&mut answers, ANSWERS_AT_ONCE), if !matched.is_closed() => {
                     let now = Instant::now();
                     for answer in answers.drain(..) {
