@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Counts what a delivery takes of the server: instructions, and calls of the allocator. Fails where one grew by more than a
-# tenth over the table in docs/benchmarks.md; with --print it prints that table's rows and compares nothing. Two paths, on the
+# tenth over the table in docs/benchmarks.md; with --print it prints that table's rows and compares nothing. Three paths, on the
 # embedded store:
 #   fast     published in batches to a receiver that answers at once, attempted from memory;
+#   unary    the same, published one event a call by 64 callers over four connections;
 #   stored   published while the subscription is paused, so that each delivery gets a record in its lane; not delivered.
 # What a delivery takes is the difference of two runs, of 1,000 and of 3,000 events, divided by 2,000: start and end cancel out.
 # Counts do not depend on how busy the machine is; they move by some per cent with how results happen to be batched.
-# Needs valgrind, grpcurl (scripts/tools.sh), curl, and `cargo build --release --workspace`. Takes a minute.
+# Needs valgrind, grpcurl (scripts/tools.sh), curl, and `cargo build --release --workspace`. Takes two minutes.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -61,9 +62,11 @@ measure() {
     if [ "$path" = stored ]; then
         call SubscriptionService/PauseSubscription '{"name": "tenants/bench/subscriptions/s"}'
     fi
-    "$target/pregon-bench" load --target "$server" --events "$events" --concurrency 1 >/dev/null
+    local by=(--concurrency 1)
+    if [ "$path" = unary ]; then by=(--mode unary --concurrency 64 --connections 4); fi
+    "$target/pregon-bench" load --target "$server" --events "$events" "${by[@]}" >/dev/null
     case $path in
-        fast) until_true received "$events"; until_true says succeeded "$events" ;;
+        fast | unary) until_true received "$events"; until_true says succeeded "$events" ;;
         stored) until_true says pending "$events" ;;
     esac
     kill -TERM "$process"
@@ -83,7 +86,7 @@ report() { grpcurl -plaintext -max-time 60 -d '{"parent": "tenants/bench"}' "$se
 says() { report | grep -q "[,{]$1:$2[,}]"; }
 
 grown=0
-for path in fast stored; do
+for path in fast unary stored; do
     measure "$path" "$few"
     read -r instructions allocations <<<"$counted"
     measure "$path" "$many"
