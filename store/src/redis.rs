@@ -4,8 +4,8 @@
 //! queue, body store and history at once, and is only ever trimmed at its head. A claim moves a
 //! cursor and writes one lease for a whole range. An event whose deliveries all succeed at once
 //! costs no key: its batch vanishes and one chunk of the log tells of a hundred attempts. Only a
-//! delivery in trouble gets a record and a place in its lane. Lanes are scheduled, not deliveries:
-//! pausing a million is one write.
+//! delivery in trouble gets a record and a place in its lane; one that only waits is a bit of a
+//! run. Lanes are scheduled, not deliveries: pausing a million is one write.
 //!
 //! Every step is one script: atomic, bounded, checked before its first write. A call that got no
 //! answer is sent again under the same operation's sequence, and answered as it was the first
@@ -56,6 +56,7 @@ mod publish;
 mod queue;
 mod read;
 mod rewritten;
+mod runs;
 mod script;
 mod scripts;
 mod server;

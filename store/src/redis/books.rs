@@ -17,10 +17,12 @@ use super::entry::{self, Record};
 use super::fault::{Result, bad};
 use super::keys::Key;
 use super::log::texts;
-use super::read;
 use super::steps::STEPS;
+use super::{read, runs, value};
 use crate::log::{Books, Orphan};
 use crate::queue::Former;
+
+mod of_runs;
 
 /// Lanes that are counted in one moment: 1 µs each.
 const LANES: usize = 5_000;
@@ -30,6 +32,8 @@ const EVENTS: usize = 1_000;
 const ORPHANS: usize = 100;
 /// How long a suspect is given to turn out to be work on its way.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// Members of a lane, and deliveries of its runs, that one audit looks at.
+const MEMBERS: usize = 20_000;
 /// Deliveries of a lane that are read together.
 const STRIDE: usize = 500;
 
@@ -121,14 +125,24 @@ async fn pending_by_lane(
         let mut pipeline = redis::pipe();
         for lane in lanes {
             pipeline.cmd("ZCARD").arg(partition.keys.key(Key::Lane(*lane)));
+            pipeline.cmd("HGET").arg(partition.keys.key(Key::InRuns)).arg(lane.0);
         }
         for answer in engine.main.pipeline(&pipeline).await? {
-            let Value::Int(count) = answer.extract_error()? else { continue };
-            pending += u64::try_from(count).unwrap_or(0);
+            match answer.extract_error()? {
+                Value::Int(count) => pending += u64::try_from(count).unwrap_or(0),
+                in_runs => pending += value::number::<u64>(in_runs)?.unwrap_or(0),
+            }
         }
     }
-    for (_, fields) in read::batches(engine, partition).await? {
-        let held = fields.iter().filter(|(name, owner)| {
+    let owners: HashMap<LaneNo, TenantId> =
+        read::owners(engine, partition).await?.into_iter().collect();
+    for leased in read::batches(engine, partition).await? {
+        for (_, lane, piece) in &leased.pieces {
+            if tenant.is_none_or(|tenant| owners.get(lane) == Some(tenant)) {
+                pending += u64::from(piece.bits.count());
+            }
+        }
+        let held = leased.fields.iter().filter(|(name, owner)| {
             name.contains('.')
                 && !name.ends_with(".0")
                 && tenant.is_none_or(|tenant| tenant.as_str() == owner)
@@ -166,6 +180,7 @@ async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
     let owners: HashMap<LaneNo, TenantId> =
         read::owners(engine, partition).await?.into_iter().collect();
     let looked_at = lanes_looked_at(engine, partition).await?;
+    let in_runs = of_runs::in_runs(engine, partition).await?;
     for lane in &looked_at {
         if !owners.contains_key(lane) {
             named("lane", lane.0.to_string(), "it is looked at and has no tenant".to_owned());
@@ -180,6 +195,16 @@ async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
             let detail = "it has waiting deliveries and is never looked at".to_owned();
             named("lane", lane.0.to_string(), detail);
         }
+        let counted = in_runs.get(lane).copied().unwrap_or(0);
+        let counted = (waiting.len() <= MEMBERS).then_some(counted);
+        let (runs, wrong) = of_runs::of_lane(engine, partition, *lane, &waiting, counted).await?;
+        for (name, detail) in wrong {
+            named("run", name, detail);
+        }
+        let of_lane = runs.iter().flat_map(|(base, bits)| bits.numbers(*base));
+        numbers.extend(of_lane.take(MEMBERS));
+        let waiting: Vec<String> =
+            waiting.into_iter().filter(|name| runs::parse_member(name).is_none()).collect();
         for stretch in waiting.chunks(STRIDE) {
             for name in without_record(engine, partition, *lane, stretch).await? {
                 let detail = "it waits in its lane and is not recorded as pending".to_owned();
@@ -188,7 +213,10 @@ async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
         }
         numbers.extend(waiting.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n));
     }
-    for (token, fields) in read::batches(engine, partition).await? {
+    for (name, detail) in of_runs::of_stretches(engine, partition).await? {
+        named("run", name, detail);
+    }
+    for read::Leased { token, fields, pieces } in read::batches(engine, partition).await? {
         let number = |wanted: &str| {
             let found = fields.iter().find(|(name, _)| name == wanted);
             found.and_then(|(_, value)| value.parse::<u64>().ok()).unwrap_or(0)
@@ -198,11 +226,13 @@ async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
         let held: Vec<&String> =
             fields.iter().map(|(name, _)| name).filter(|name| name.contains('.')).collect();
         let range = if first == 0 { 0 } else { last + 1 - first };
-        let found = (range + held.len() as u64).saturating_sub(done.count() as u64);
+        let of_runs: u64 = pieces.iter().map(|(_, _, it)| u64::from(it.bits.count())).sum();
+        let found = (range + held.len() as u64 + of_runs).saturating_sub(done.count() as u64);
         if found != number("n") {
             let detail = format!("it counts {} items open and holds {found}", number("n"));
             named("batch", token, detail);
         }
+        numbers.extend(pieces.iter().flat_map(|(base, _, it)| it.bits.numbers(*base)));
         numbers.extend(held.iter().filter_map(|name| name.split_once('.')?.0.parse::<u64>().ok()));
     }
     let numbers: Vec<u64> = numbers.into_iter().collect();
@@ -232,9 +262,8 @@ async fn lanes_looked_at(engine: &Engine, partition: &Partition) -> Result<BTree
 
 /// What waits in a lane, as far as one audit looks.
 async fn lane_members(engine: &Engine, partition: &Partition, lane: LaneNo) -> Result<Vec<String>> {
-    const LOOK: usize = 20_000;
     let mut cmd = redis::cmd("ZRANGE");
-    cmd.arg(partition.keys.key(Key::Lane(lane))).arg(0).arg(LOOK);
+    cmd.arg(partition.keys.key(Key::Lane(lane))).arg(0).arg(MEMBERS);
     texts(engine.main.query(&cmd).await?)
 }
 

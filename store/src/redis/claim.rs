@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position};
+use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position, ReplayTag};
 use pregon_core::outcome::EndReason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +19,17 @@ use super::fault::{Fault, Result, bad};
 use super::keys::Key;
 use super::operation::Claimed;
 use super::steps::STEPS;
+use super::value::Blob;
 use super::{settle, token};
 use crate::queue::{
     BATCH_MAX, Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, LaneClose, OpenEvent,
     SUSPECT_AT, SUSPECT_WAIT, Token,
 };
+use crate::run::{self, Bits};
 use crate::{stored, told};
 
-/// Deliveries that one due call hands out: 1 ms of Redis.
+/// Deliveries with records that one due call hands out: 1 ms of Redis. Of runs it hands out up to
+/// [`BATCH_MAX`].
 const DUE_MAX: usize = 100;
 /// Lanes that one due call looks at.
 const LOOK: usize = 256;
@@ -189,22 +192,24 @@ pub(super) async fn due(
     let args = Args::default()
         .text(token::print(token))
         .text(&claim.node)
-        .text(request.want.min(DUE_MAX))
+        .text(request.want.min(BATCH_MAX))
         .millis(claim.lease)
         .text(LANE_QUANTUM)
         .table(&slots)?
         .text(request.default_slots)
         .table(&pull)?
         .text(LOOK)
-        .millis(PUT_OFF);
+        .millis(PUT_OFF)
+        .text(DUE_MAX);
     let handed: Claimed<Handed> =
         engine.claim(partition, Kind::Due, &STEPS.due, token, args).await?;
     let due = read_due(engine, partition, claim, &handed).await;
     later(engine, partition, Kind::Due, &handed, due).await
 }
 
-/// Whether more is due, when the next is, and what was handed out: lanes, and items in turn.
-type Handed = (bool, i64, Vec<(String, Vec<String>)>);
+/// Whether more is due, when the next is, and what was handed out: lanes, and items in turn; and
+/// pieces of runs.
+type Handed = (bool, i64, Vec<(String, Vec<String>)>, Vec<Piece>);
 
 async fn read_due(
     engine: &Engine,
@@ -212,10 +217,11 @@ async fn read_due(
     claim: &Claim,
     claimed: &Claimed<Handed>,
 ) -> Result<Due> {
-    let (more, next, handed) = &claimed.answer;
+    let (more, next, handed, pieces) = &claimed.answer;
     let more = *more || claimed.earlier; // nobody looked since
     let next = u64::try_from(*next).ok().map(Duration::from_millis);
-    if handed.is_empty() || !renew(engine, claim, claimed, &[claimed.token]).await?.is_empty() {
+    let nothing = handed.is_empty() && pieces.is_empty();
+    if nothing || !renew(engine, claim, claimed, &[claimed.token]).await?.is_empty() {
         return Ok(Due { batch: None, more, next });
     }
     let mut contents = Contents::default();
@@ -224,6 +230,7 @@ async fn read_due(
             contents.add_due(lane, &item[0], &item[1])?;
         }
     }
+    pieces.iter().try_for_each(|piece| contents.add_piece(piece))?;
     let batch = empty(claimed.token, partition, 1, None);
     let batch = contents.fill(engine, partition, batch).await?;
     Ok(Due { batch: Some(batch).filter(|batch| !batch.is_empty()), more, next })
@@ -233,8 +240,13 @@ async fn read_due(
 #[derive(Default)]
 struct Contents {
     events: Vec<(u64, Option<LaneNo>)>,
-    deliveries: Vec<(u64, LaneNo, Option<pregon_core::id::ReplayTag>, Record)>,
+    deliveries: Vec<(u64, LaneNo, Option<ReplayTag>, Record)>,
+    /// Numbers, lanes, and when their runs began.
+    of_runs: Vec<(u64, LaneNo, i64)>,
 }
+
+/// A piece of a run as scripts tell of it: its lane, its first number, when it began, its bits.
+type Piece = (String, String, i64, Blob);
 
 impl Contents {
     fn add_due(&mut self, lane: &str, member: &str, value: &str) -> Result<()> {
@@ -259,9 +271,18 @@ impl Contents {
         Ok(())
     }
 
+    fn add_piece(&mut self, (lane, base, began, bits): &Piece) -> Result<()> {
+        let lane = lane.parse().map(LaneNo).map_err(|_| bad("a lane", lane))?;
+        let base = base.parse().map_err(|_| bad("a run", base))?;
+        let bits = Bits::read(&bits.0).ok_or_else(|| bad("bits of a run", base))?;
+        self.of_runs.extend(bits.numbers(base).map(|n| (n, lane, *began)));
+        Ok(())
+    }
+
     fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
         let events = self.events.iter().map(|(n, _)| *n);
-        events.chain(self.deliveries.iter().map(|(n, ..)| *n))
+        let of_runs = self.of_runs.iter().map(|(n, ..)| *n);
+        events.chain(self.deliveries.iter().map(|(n, ..)| *n)).chain(of_runs)
     }
 
     /// Reads the events and fills the batch. A delivery whose event cannot be read ends here: there
@@ -284,19 +305,25 @@ impl Contents {
             }
         }
         let mut unreadable = Vec::new();
-        for (n, lane, replay, record) in self.deliveries {
+        let recorded = self.deliveries.into_iter().map(|(n, lane, replay, record)| {
+            (n, lane, replay, record.attempts, record.create_ms, record.at_ms, false)
+        });
+        let of_runs = self.of_runs.into_iter();
+        let of_runs = of_runs.map(|(n, lane, began)| (n, lane, None, 0, began, began, true));
+        for (n, lane, replay, attempts, create_ms, at_ms, of_run) in recorded.chain(of_runs) {
             let Some(event) = events.get(&n) else {
                 let position = Position { ms: 0, partition: partition.no, n };
-                let key = DeliveryKey { position, lane, replay };
-                unreadable.push((key, record.attempts));
+                unreadable.push((DeliveryKey { position, lane, replay }, attempts));
                 continue;
             };
+            let accepted = event.accept_time().millis();
+            let moment = |ms| if of_run { run::created(ms, accepted) } else { ms };
             batch.deliveries.push(HeldDelivery {
                 key: DeliveryKey { position: event.position, lane, replay },
                 event: Arc::clone(event),
-                attempts: record.attempts,
-                create_time: Timestamp::from_millis(record.create_ms),
-                due: (batch.takes <= 1).then(|| Timestamp::from_millis(record.at_ms)),
+                attempts,
+                create_time: Timestamp::from_millis(moment(create_ms)),
+                due: (batch.takes <= 1).then(|| Timestamp::from_millis(moment(at_ms))),
             });
         }
         if !unreadable.is_empty() {
@@ -328,6 +355,7 @@ struct TakenOver {
     events: Vec<String>,
     /// Names and records in turn.
     held: Vec<String>,
+    pieces: Vec<Piece>,
 }
 
 /// Leases lapsed batches, and says when the next lease lapses.
@@ -379,6 +407,7 @@ async fn read_taken_over(
         for item in batch.held.chunks_exact(2) {
             contents.add_held(&item[0], &item[1])?;
         }
+        batch.pieces.iter().try_for_each(|piece| contents.add_piece(piece))?;
         let fresh = empty(token, partition, batch.takes, previous.clone());
         let fresh = contents.fill(engine, partition, fresh).await?;
         if let (false, Some(node)) = (batch.released, previous) {

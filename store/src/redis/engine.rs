@@ -1,7 +1,7 @@
 //! The engine's handle: connections, partitions, and how a step is called on one of them.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pregon_core::id::PartitionNo;
@@ -18,6 +18,7 @@ use super::open::Parts;
 use super::operation::Operations;
 use super::script::Script;
 use super::server::Promise;
+use super::steps::STEPS;
 use super::sure::Confirmer;
 use super::watch::Tip;
 use super::{Ahead, History, RedisOptions, token};
@@ -76,7 +77,7 @@ pub(super) struct Partition {
     /// The key that scripts are given.
     marks: String,
     /// Names the partition's life.
-    epoch: Mutex<String>,
+    epoch: Mutex<Vec<u8>>,
     /// The latest of each kind; held while a call is under way.
     operations: [tokio::sync::Mutex<Operations>; Kind::ALL.len()],
     guess: Mutex<Option<Guess>>,
@@ -135,7 +136,7 @@ impl Partition {
         self.operations[kind as usize].lock().await
     }
 
-    fn epoch(&self) -> String {
+    fn epoch(&self) -> Vec<u8> {
         locked(&self.epoch).clone()
     }
 }
@@ -167,6 +168,8 @@ pub struct Engine {
     pub(super) incarnation: u64,
     ahead: Ahead,
     tokens: AtomicU64,
+    /// Whether the store's form has runs.
+    runs: AtomicBool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -194,6 +197,7 @@ impl Engine {
             incarnation: random()?,
             ahead: options.ahead.clone(),
             tokens: AtomicU64::new(1),
+            runs: AtomicBool::new(parts.runs),
         };
         for partition in &engine.partitions {
             engine.learn_epoch(partition).await?;
@@ -246,7 +250,7 @@ impl Engine {
             match link.run(script, key, &args).await {
                 Err(Fault::Epoch) if again => {
                     self.begin_anew(partition).await?;
-                    args[1] = partition.epoch().into_bytes();
+                    args[1] = partition.epoch();
                 }
                 other => return other,
             }
@@ -270,9 +274,9 @@ impl Engine {
             Some((kind, sequence)) => (self.field(kind), sequence),
             None => (String::new(), 0),
         };
-        let ahead = self.ahead.millis().to_string();
-        let head = [ahead, partition.epoch(), field, sequence.to_string()];
-        head.into_iter().map(String::into_bytes).chain(args.0).collect()
+        let ahead = self.ahead.millis().to_string().into_bytes();
+        let head = [ahead, partition.epoch(), field.into_bytes(), sequence.to_string().into()];
+        head.into_iter().chain(args.0).collect()
     }
 
     /// A partition that lost its epoch was emptied: what was in it is gone, and it begins anew, so
@@ -281,7 +285,7 @@ impl Engine {
         let before = partition.epoch();
         self.learn_epoch(partition).await?;
         *locked(&partition.guess) = None;
-        if before != partition.epoch() {
+        if !same_life(&before, &partition.epoch()) {
             tracing::error!(
                 partition = partition.no,
                 "Redis was emptied, or is another one: events and deliveries that were in this \
@@ -291,20 +295,54 @@ impl Engine {
         Ok(())
     }
 
+    /// Has the store's form raised to one with runs, as soon as that can be.
+    pub(super) async fn raise(&self) -> Result<()> {
+        if self.runs.load(Ordering::Relaxed) || !super::open::raise(&self.main).await? {
+            return Ok(());
+        }
+        self.runs.store(true, Ordering::Relaxed);
+        for partition in &self.partitions {
+            self.learn_epoch(partition).await?;
+        }
+        Ok(())
+    }
+
     async fn learn_epoch(&self, partition: &Partition) -> Result<()> {
-        let fresh = format!("{:016x}", random()?);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HSETNX").arg(&partition.marks).arg("epoch").arg(fresh);
-        pipeline.cmd("HGET").arg(&partition.marks).arg("epoch");
-        let mut answers = self.main.pipeline(&pipeline).await?;
-        match answers.pop() {
-            Some(Value::BulkString(epoch)) => {
-                *locked(&partition.epoch) = String::from_utf8_lossy(&epoch).into_owned();
-                Ok(())
+        loop {
+            let fresh = format!("{:016x}", random()?);
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HSETNX").arg(&partition.marks).arg("epoch").arg(fresh);
+            pipeline.cmd("HGET").arg(&partition.marks).arg("epoch");
+            let mut answers = self.main.pipeline(&pipeline).await?;
+            let epoch = match answers.pop() {
+                Some(Value::BulkString(epoch)) => epoch,
+                other => return Err(bad("a partition's epoch", other)),
+            };
+            let fenced = epoch.last() == Some(&KNOWS_RUNS);
+            locked(&partition.epoch).clone_from(&epoch);
+            if fenced || !self.runs.load(Ordering::Relaxed) {
+                return Ok(());
             }
-            other => Err(bad("a partition's epoch", other)),
+            let args = [self.ahead.millis().to_string().into_bytes(), epoch];
+            let done = self.main.run::<bool>(&STEPS.fence, &partition.marks, &args).await;
+            if !matches!(done, Ok(_) | Err(Fault::Epoch)) {
+                return done.map(|_| ()); // else it is another one now
+            }
         }
     }
+}
+
+/// What is behind the epoch of a partition that may have runs.
+const KNOWS_RUNS: u8 = 0xFF;
+
+/// An epoch as it was before the partition might have runs.
+pub(super) fn life(epoch: &[u8]) -> &[u8] {
+    epoch.strip_suffix(&[KNOWS_RUNS]).unwrap_or(epoch)
+}
+
+/// Whether two epochs are of one life of a partition.
+fn same_life(one: &[u8], other: &[u8]) -> bool {
+    life(one) == life(other)
 }
 
 /// Random bits from the system.

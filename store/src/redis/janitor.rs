@@ -46,6 +46,9 @@ pub(super) async fn run(engine: Weak<Engine>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(engine) = engine.upgrade() else { return };
+        if let Err(fault) = engine.raise().await {
+            tracing::debug!(?fault, "the store's form was not raised");
+        }
         for partition in &engine.partitions {
             let from = places.entry(partition.no).or_default();
             if let Err(fault) = look(&engine, partition, from).await {

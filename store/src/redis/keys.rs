@@ -34,6 +34,8 @@ pub(super) enum ConfigKey {
     Nodes,
     /// Zset: node id → heartbeat.
     Seen,
+    /// Hash: node id → its heartbeat, of nodes that know the form of this release.
+    Knows,
     /// String: the revision of a commit, for ten minutes; the hash names the call.
     Commit([u8; 16]),
     /// String: what a request id was answered; the hash names the request.
@@ -54,6 +56,7 @@ impl fmt::Display for ConfigKey {
             ConfigKey::Changes => f.write_str("changes"),
             ConfigKey::Nodes => f.write_str("nodes"),
             ConfigKey::Seen => f.write_str("seen"),
+            ConfigKey::Knows => f.write_str("knows"),
             ConfigKey::Sure => f.write_str("sure"),
             ConfigKey::None => f.write_str("none"),
             ConfigKey::Commit(id) => write!(f, "op:{}", data_encoding::HEXLOWER.encode(id)),
@@ -78,6 +81,10 @@ pub(super) enum Key {
     Leases,
     /// Hash: the deliveries in trouble of event `n`.
     Record(u64),
+    /// Hash: lane → what waits, is held or ended of the run that begins with this number.
+    Runs(u64),
+    /// Hash: lane → how many more deliveries wait in it than it has members.
+    InRuns,
     /// Zset: what waits in a lane → when it is due.
     Lane(LaneNo),
     /// Zset: lane → when to look at it.
@@ -108,6 +115,8 @@ pub(super) enum Key {
     PendingOf(u64),
     /// Zset: failed deliveries of a lane → number of their event.
     Failed(LaneNo),
+    /// Zset: first numbers of runs with failed deliveries of a lane.
+    FailedRuns(LaneNo),
     /// Zset: number of a spared event → when to look at it again.
     Spared,
     /// String: a spared event's entry.
@@ -150,6 +159,8 @@ impl Keys {
             Key::Batch(token) => format!("{tag}:b:{}", token::print(token)),
             Key::Leases => format!("{tag}:lease"),
             Key::Record(n) => format!("{tag}:x:{n}"),
+            Key::Runs(base) => format!("{tag}:r:{base}"),
+            Key::InRuns => format!("{tag}:rw"),
             Key::Lane(lane) => format!("{tag}:lane:{}", lane.0),
             Key::Lanes => format!("{tag}:lanes"),
             Key::Owners => format!("{tag}:own"),
@@ -165,6 +176,7 @@ impl Keys {
             Key::Pending => format!("{tag}:pc"),
             Key::PendingOf(page) => format!("{tag}:pf:{page}"),
             Key::Failed(lane) => format!("{tag}:fail:{}", lane.0),
+            Key::FailedRuns(lane) => format!("{tag}:fr:{}", lane.0),
             Key::Spared => format!("{tag}:old"),
             Key::Body(n) => format!("{tag}:body:{n}"),
             Key::Unmatched(page) => format!("{tag}:un:{page}"),
@@ -235,6 +247,7 @@ mod tests {
             ConfigKey::Changes,
             ConfigKey::Nodes,
             ConfigKey::Seen,
+            ConfigKey::Knows,
             ConfigKey::Commit([1; 16]),
             ConfigKey::Request([1; 16]),
         ];
@@ -255,6 +268,8 @@ mod tests {
             Key::Batch(token),
             Key::Leases,
             Key::Record(1),
+            Key::Runs(1),
+            Key::InRuns,
             Key::Lane(lane),
             Key::Lanes,
             Key::Owners,
@@ -270,6 +285,7 @@ mod tests {
             Key::Pending,
             Key::PendingOf(1),
             Key::Failed(lane),
+            Key::FailedRuns(lane),
             Key::Spared,
             Key::Body(1),
             Key::Unmatched(1),

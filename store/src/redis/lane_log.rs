@@ -16,6 +16,7 @@ use super::keys::Key;
 use super::log::{self, texts};
 use super::queue::Handle;
 use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
+use super::runs::{self, Piece};
 use super::{bodies, read, value};
 use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
@@ -42,30 +43,45 @@ async fn report(
     pipeline.cmd("ZRANGE").arg(&key).arg(-ENDS).arg(-1);
     pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(lane.0);
     pipeline.cmd("HGET").arg(keys.key(Key::FilterErrors)).arg(lane.0);
+    pipeline.cmd("HGET").arg(keys.key(Key::InRuns)).arg(lane.0);
     let answers = engine.main.pipeline(&pipeline).await?;
-    let [waiting, first, head, tail, shut, errors] =
-        <[Value; 6]>::try_from(answers).map_err(|answers| bad("a lane", answers))?;
+    let [waiting, first, head, tail, shut, errors, in_runs] =
+        <[Value; 7]>::try_from(answers).map_err(|answers| bad("a lane", answers))?;
     let waiting = match waiting.extract_error()? {
         Value::Int(count) => u64::try_from(count).unwrap_or(0),
         other => return Err(bad("a lane's size", other)),
     };
+    let in_runs: u64 = value::number(in_runs)?.unwrap_or(0);
     let due = texts(first)?.get(1).and_then(|due| due.parse::<f64>().ok());
-    let members = texts(head)?.into_iter().chain(texts(tail)?);
-    let oldest = members.filter_map(|name| entry::parse_member(&name)).map(|(n, _)| n).min();
-    let oldest = match oldest {
+    let members: Vec<String> = texts(head)?.into_iter().chain(texts(tail)?).collect();
+    let oldest = members.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n).min();
+    let first_run = members.iter().filter_map(|name| runs::parse_member(name)).min();
+    let of_run = match first_run {
+        Some(base) => {
+            let mut cmd = redis::cmd("HGET");
+            cmd.arg(keys.key(Key::Runs(base))).arg(lane.0);
+            let piece = value::bytes(engine.main.query(&cmd).await?)?;
+            let piece = piece.map(|piece| Piece::read(&piece)).transpose()?;
+            piece.and_then(|piece| piece.bits.numbers(base).next())
+        }
+        None => None,
+    };
+    let oldest = match oldest.into_iter().chain(of_run).min() {
         Some(n) => bodies::read_some(engine, partition, [n]).await?.remove(&n),
         None => None,
     };
     let mut held = 0;
-    for (_, fields) in read::batches(engine, partition).await? {
+    for leased in read::batches(engine, partition).await? {
         let own = |name: &str| {
             let field = name.split_once('.').and_then(|(_, field)| entry::parse_field(field));
             field.is_some_and(|(it, _)| it == lane)
         };
-        held += fields.iter().filter(|(name, _)| own(name)).count() as u64;
+        held += leased.fields.iter().filter(|(name, _)| own(name)).count() as u64;
+        let pieces = leased.pieces.iter().filter(|(_, it, _)| *it == lane);
+        held += pieces.map(|(_, _, piece)| u64::from(piece.bits.count())).sum::<u64>();
     }
     Ok(LaneReport {
-        waiting,
+        waiting: waiting + in_runs,
         held,
         #[allow(clippy::cast_possible_truncation, reason = "milliseconds, far below 2⁵³")]
         next_due: due.map(|due| Timestamp::from_millis(due as i64)),

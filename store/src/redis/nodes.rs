@@ -43,8 +43,9 @@ impl Nodes {
     }
 
     async fn try_leave(&self, id: &NodeId) -> Result<()> {
-        let mut leave = Pipeline::with_capacity(2);
+        let mut leave = Pipeline::with_capacity(3);
         leave.cmd("HDEL").arg(ConfigKey::Nodes.to_string()).arg(id.as_str());
+        leave.cmd("HDEL").arg(ConfigKey::Knows.to_string()).arg(id.as_str());
         leave.cmd("ZREM").arg(ConfigKey::Seen.to_string()).arg(id.as_str());
         for value in self.link.pipeline(&leave).await? {
             value.extract_error()?;

@@ -13,14 +13,17 @@ use super::fault::Fault;
 use super::keys::{ConfigKey, PARTITIONS_MAX};
 use super::link::Link;
 use super::nodes::Nodes;
-use super::scripts::Scripts;
+use super::scripts::{RAISE, Scripts};
 use super::server::Promise;
 use super::sure::{Confirmer, Proof};
 use super::value;
 use super::{Redis, RedisOptions};
 
-/// The form in which this release writes and reads; a store of a later one is left alone.
-const SCHEMA: u32 = 1;
+/// The form in which this release writes and reads; a store of a later one is left alone. A store
+/// of an earlier one is raised to it once no node of an earlier release is there, see [`raise`].
+const SCHEMA: u32 = 2;
+/// The first form that has runs.
+const RUNS: u32 = 2;
 
 /// Why a Redis cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +102,8 @@ pub(super) struct Parts {
     pub confirmer: Confirmer,
     /// Its partitions.
     pub partitions: PartitionNo,
+    /// Whether its form has runs.
+    pub runs: bool,
 }
 
 /// Sets up a store in a Redis that has none. One that is there is left as it is, and told of.
@@ -152,15 +157,25 @@ pub(super) async fn connect(options: &RedisOptions) -> Result<Parts, OpenError> 
     let (publish, block, follow) = (link()?, link()?, link()?);
     let promise = Promise::read(&main, options).await?;
     let confirmer = Confirmer::start(link()?, promise.confirm);
-    let partitions = read_setup(&main).await?;
+    let (partitions, schema) = read_setup(&main).await?;
     let ahead = options.ahead.clone();
     let config =
         Config::new(main.clone(), publish.clone(), follow, confirmer.clone(), ahead.clone());
     let (config, nodes) = (Arc::new(config), Arc::new(Nodes::new(main.clone(), ahead)));
-    Ok(Parts { main, publish, block, config, nodes, promise, confirmer, partitions })
+    let runs = schema >= RUNS;
+    Ok(Parts { main, publish, block, config, nodes, promise, confirmer, partitions, runs })
 }
 
-async fn read_setup(link: &Link) -> Result<PartitionNo, OpenError> {
+/// Raises a store to the form of this release, unless a node of an earlier one is there, which
+/// would not understand what it finds; says whether the store has that form.
+pub(super) async fn raise(link: &Link) -> super::fault::Result<bool> {
+    let meta = ConfigKey::Meta.to_string();
+    let args = ["0".to_owned(), SCHEMA.to_string()].map(String::into_bytes);
+    let raised: u8 = link.run(&RAISE, &meta, &args).await?;
+    Ok(raised == 1)
+}
+
+async fn read_setup(link: &Link) -> Result<(PartitionNo, u32), OpenError> {
     let mut cmd = redis::cmd("HMGET");
     cmd.arg(ConfigKey::Meta.to_string()).arg(&["epoch", "partitions", "schema"]);
     let read = async || {
@@ -173,7 +188,7 @@ async fn read_setup(link: &Link) -> Result<PartitionNo, OpenError> {
     match read.map_err(OpenError::from_fault)? {
         (Some(_), Some(partitions), Some(schema)) => {
             known(schema)?;
-            Ok(partitions)
+            Ok((partitions, schema))
         }
         _ => Err(OpenError::NotSetUp),
     }

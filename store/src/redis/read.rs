@@ -20,11 +20,12 @@ use super::steps::STEPS;
 use crate::log::{EventQuery, EventStage, Most, Page};
 
 mod deliveries;
+mod recorded;
 mod structure;
 mod walk;
 
 pub(super) use deliveries::{deliveries, delivery};
-pub(super) use structure::{batches, owners};
+pub(super) use structure::{Leased, batches, byte_pairs, owners};
 pub(super) use walk::first_since;
 use walk::{Among, Place, SCAN, STRIDE, Walk};
 

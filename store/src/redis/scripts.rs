@@ -1,8 +1,14 @@
 //! The scripts of the configuration and of the nodes.
 
+use std::sync::LazyLock;
+
 use super::script::Script;
 
 const PRELUDE: &str = include_str!("lua/config_prelude.lua");
+
+/// The one that raises a store to the form of this release.
+pub(super) static RAISE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("allow-oom", PRELUDE, include_str!("lua/raise.lua")));
 
 /// As they are sent. What grows the configuration is refused when there is no memory; a node may
 /// always say that it is there.

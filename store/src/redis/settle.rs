@@ -1,34 +1,41 @@
 //! Settle: results, their log and their counters, one step for each partition.
 //!
 //! A step is bounded: what is more goes in several, a batch at a time. What makes most of them
-//! cheap is said ahead: a batch whose events all went nowhere, or to nothing but successes that the
-//! log tells of, is told as sums, and vanishes without a look at its items.
+//! cheap is said ahead: events that went nowhere, or to nothing but successes that the log tells of
+//! and deliveries that wait without an attempt, are told as sums and as bits of runs, without a
+//! look at each of them. So are successes that the log tells of, and what goes back, of what a
+//! batch holds of runs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
-use pregon_core::id::{DeliveryKey, LaneNo};
+use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::{DeliveryState, EndReason};
-use serde::{Serialize, Serializer};
 
 use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
 use super::{entry, token};
 use crate::packed::{self, Kind as ChunkKind, Packed};
-use crate::queue::{
-    BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settled, Settlement, Token,
-    Transition,
-};
+use crate::queue::{BatchSettle, LaneClose, Settled, Settlement, Token};
 use crate::stored;
 
-/// Results in one step, with those that cost most counted as several: 1.5 ms of Redis.
-const STEP_COST: usize = 256;
-/// What a delivery that moves by itself costs, where an event in a sum costs 1.
-const MOVE_COST: usize = 2;
-/// Filters without an answer that cost what an event in a sum costs.
-const ERRORS_FOR_ONE: usize = 4;
+mod items;
+
+use items::{Items, Said, Wish};
+
+/// What one step costs at most: 1.7 ms of Redis. A filter without an answer costs 1.
+const STEP_COST: usize = 1100;
+/// What an event costs, should it be looked at by itself.
+const EVENT_COST: usize = 3;
+/// What a delivery costs that goes into a run.
+const RUN_COST: usize = 1;
+/// What a run costs that something is added to.
+const PIECE_COST: usize = 3;
+/// What a delivery costs that goes the way of others of its run, should it have a record.
+const SET_COST: usize = 4;
+/// What a delivery costs that moves by itself.
+const MOVE_COST: usize = 9;
 
 /// Records results.
 pub(super) async fn settle(engine: &Engine, settlement: Settlement) -> Result<Settled> {
@@ -103,12 +110,10 @@ pub(super) async fn give_up(
             n: key.position.n,
             wait: 0,
             age: 0,
+            ms: key.position.ms,
         })
         .collect();
-    let step = Step {
-        batches: vec![(head(token, 0), (Vec::new(), items, Vec::new()))],
-        ..Step::default()
-    };
+    let step = Step { batches: vec![Said::moves(token, items)], ..Step::default() };
     let (_, name) = step.run(engine, partition).await?;
     engine.settled(partition, &[name]).await;
     Ok(())
@@ -171,26 +176,28 @@ struct Steps {
 
 impl Steps {
     fn add(&mut self, batch: &BatchSettle, told: &HashSet<DeliveryKey>) {
-        let (mut events, mut deliveries) =
-            (batch.events.iter().peekable(), batch.deliveries.iter());
-        let cost = batch.events.len() + MOVE_COST * batch.deliveries.len();
+        let mut events = batch.events.iter().peekable();
+        let mut deliveries = batch.deliveries.iter().peekable();
+        let moved = batch.deliveries.iter().map(|it| items::move_cost(it, told)).sum::<usize>();
+        let cost = moved + batch.events.iter().map(|it| items::cost(it, told)).sum::<usize>();
         if self.last().cost > 0 && cost <= STEP_COST && self.last().cost + cost > STEP_COST {
             self.done.push(Step::default()); // whole, it may vanish without a look at its items
         }
         loop {
             let room = STEP_COST.saturating_sub(self.last().cost);
-            let mut items = Items::default();
+            let (mut items, mut again) = (Items::default(), false);
             while items.cost < room || (items.cost == 0 && room == STEP_COST) {
                 if let Some(event) = events.next() {
                     items.event(event, told);
-                } else if let Some(delivery) = deliveries.next() {
-                    items.delivery(delivery);
+                } else if let Some(delivery) = deliveries.next_if(|it| !items.has(&it.key)) {
+                    items.delivery(delivery, told);
                 } else {
+                    again = deliveries.peek().is_some(); // of one that has moved already
                     break;
                 }
             }
             let empty = items.cost == 0;
-            let finished = events.peek().is_none() && deliveries.len() == 0;
+            let finished = events.peek().is_none() && deliveries.peek().is_none();
             if !empty || finished {
                 let last = self.last();
                 last.cost += items.cost.max(1);
@@ -199,7 +206,9 @@ impl Steps {
             if finished {
                 return;
             }
-            self.done.push(Step::default());
+            if !again {
+                self.done.push(Step::default());
+            }
         }
     }
 
@@ -216,7 +225,7 @@ impl Steps {
 #[derive(Default)]
 struct Step {
     cost: usize,
-    batches: Vec<(Head, Told)>,
+    batches: Vec<Said>,
     chunks: Vec<Packed>,
     close: Vec<LaneClose>,
 }
@@ -234,9 +243,13 @@ impl Step {
             })
             .collect();
         let mut args = Args::default().table(&close)?.text(self.batches.len());
-        for (head, items) in &self.batches {
-            args.push_table(head)?;
-            args.push_table(items)?;
+        for said in &self.batches {
+            args.push_table(&said.head)?;
+            args.push_table(&said.simple)?;
+            match &said.rest {
+                Some(rest) => args.push_table(rest)?,
+                None => args.push_bytes(Vec::new()),
+            }
         }
         for chunk in self.chunks {
             args.push_text(match chunk.kind {
@@ -267,213 +280,4 @@ fn runs(chunk: &Packed) -> Vec<(String, usize, Vec<u64>)> {
         }
     }
     runs.into_iter().map(|(token, count, numbers)| (token::print(token), count, numbers)).collect()
-}
-
-/// What is said of a batch item by item: of events, of deliveries that it holds, and of filters that
-/// had no answer for an event, by its place in the list: reasons, each with its lanes.
-type Told = (Vec<Val>, Vec<Wish>, Vec<(usize, Vec<Reason>)>);
-
-/// Why filters had no answer, and numbers of their lanes.
-type Reason = (String, Vec<u64>);
-
-/// What is said of a batch ahead of its items: its name, different events, sums by tenant, events that
-/// nobody wanted, and filters that had no answer: the last reason, and lanes with how many events.
-type Head = (String, usize, Option<Vec<Val>>, Vec<u64>, Vec<Reason>);
-
-/// Of a batch of which nothing is said ahead.
-fn head(token: Token, events: usize) -> Head {
-    (token::print(token), events, None, Vec::new(), Vec::new())
-}
-
-/// Results of one batch in one step.
-#[derive(Default)]
-struct Items {
-    cost: usize,
-    numbers: HashSet<u64>,
-    events: Vec<Val>,
-    deliveries: Vec<Wish>,
-    unmatched: Vec<u64>,
-    sums: BTreeMap<String, [u64; 4]>,
-    /// Filters without an answer: of each event, and over all of them by lane.
-    unanswered: Vec<(usize, Vec<Reason>)>,
-    by_lane: BTreeMap<u64, (u64, Arc<str>)>,
-    complex: bool,
-}
-
-impl Items {
-    fn event(&mut self, event: &EventSettle, told: &HashSet<DeliveryKey>) {
-        let n = event.position.n;
-        let first = self.numbers.insert(n);
-        self.complex |= !first;
-        let tenant = event.tenant.as_str();
-        let sums = self.sums.entry(tenant.to_owned()).or_default();
-        let mut item = vec![Val::Number(n), Val::Text(tenant.to_owned())];
-        let nobody = matches!(&event.outcome, EventOutcome::Matched(to) if to.is_empty());
-        match &event.outcome {
-            EventOutcome::Unmatched => {}
-            EventOutcome::Matched(_) if nobody => {}
-            EventOutcome::Matched(to) if all_told(to, told) => {
-                let count = to.len() as u64;
-                sums[0] += 1;
-                sums[2] += count;
-                sums[3] += count;
-                item.extend([Val::letter('s'), Val::Number(count)]);
-            }
-            EventOutcome::Matched(to) => {
-                self.complex = true;
-                self.cost += MOVE_COST * to.len();
-                item.extend([Val::letter('m'), Val::Wishes(wishes(to, told))]);
-            }
-            EventOutcome::FannedOut { deliveries, cursor, done } => {
-                self.complex = true;
-                self.cost += MOVE_COST * deliveries.len();
-                let wishes = Val::Wishes(wishes(deliveries, told));
-                let cursor = Val::Number(cursor.0);
-                item.extend([Val::letter('f'), wishes, cursor, Val::Flag(*done)]);
-            }
-            EventOutcome::Postponed(wait) => {
-                self.complex = true;
-                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                item.extend([Val::letter('p'), Val::Number(wait)]);
-            }
-            EventOutcome::SetAside => {
-                self.complex = true;
-                item.push(Val::letter('a'));
-            }
-        }
-        if nobody || matches!(event.outcome, EventOutcome::Unmatched) {
-            sums[1] += 1;
-            self.unmatched.push(n);
-            item.push(Val::letter('u'));
-        }
-        self.cost += 1;
-        self.events.push(Val::List(item));
-        self.unanswered(event);
-    }
-
-    /// Adds the filters that had no answer for the event that was added last.
-    fn unanswered(&mut self, event: &EventSettle) {
-        let errors = event.counted_errors();
-        if errors.is_empty() {
-            return;
-        }
-        for error in errors {
-            self.cost += error.lanes.len() / ERRORS_FOR_ONE;
-            for lane in &error.lanes {
-                let (count, last) =
-                    self.by_lane.entry(lane.0).or_insert_with(|| (0, error.reason.clone()));
-                *count += 1;
-                last.clone_from(&error.reason);
-            }
-        }
-        let lanes = |lanes: &[LaneNo]| lanes.iter().map(|lane| lane.0).collect();
-        let errors = errors.iter().map(|it| (it.reason.to_string(), lanes(&it.lanes))).collect();
-        self.unanswered.push((self.events.len(), errors));
-    }
-
-    fn delivery(&mut self, delivery: &DeliverySettle) {
-        self.complex = true;
-        self.cost += MOVE_COST;
-        self.deliveries.push(Wish::new(delivery, false));
-    }
-
-    fn done(self, token: Token) -> (Head, Told) {
-        let simple = (!self.complex && !self.events.is_empty()).then(|| {
-            let named = ["m", "u", "c", "s"];
-            let mut flat = Vec::new();
-            for (tenant, sums) in &self.sums {
-                for (name, sum) in named.iter().zip(sums).filter(|(_, sum)| **sum > 0) {
-                    let name = Val::Text((*name).to_owned());
-                    flat.extend([Val::Text(tenant.clone()), name, Val::Number(*sum)]);
-                }
-            }
-            flat
-        });
-        let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for (lane, (count, reason)) in &self.by_lane {
-            by_reason.entry(reason).or_default().extend([*lane, *count]);
-        }
-        let errors = by_reason.into_iter().map(|(why, lanes)| (why.to_owned(), lanes)).collect();
-        let head = (token::print(token), self.numbers.len(), simple, self.unmatched, errors);
-        (head, (self.events, self.deliveries, self.unanswered))
-    }
-}
-
-fn all_told(to: &[DeliverySettle], told: &HashSet<DeliveryKey>) -> bool {
-    to.iter().all(|delivery| delivery.to == Transition::Succeeded && told.contains(&delivery.key))
-}
-
-fn wishes(to: &[DeliverySettle], told: &HashSet<DeliveryKey>) -> Vec<Wish> {
-    to.iter().map(|delivery| Wish::new(delivery, told.contains(&delivery.key))).collect()
-}
-
-/// Where a delivery is to go, as the script reads it.
-#[derive(Serialize)]
-struct Wish {
-    field: String,
-    letter: char,
-    attempts: u32,
-    by: i64,
-    told: bool,
-    n: u64,
-    wait: u64,
-    age: u64,
-}
-
-impl Wish {
-    fn new(delivery: &DeliverySettle, told: bool) -> Self {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 12);
-        let mut later = 0;
-        let (letter, by) = match delivery.to {
-            Transition::Succeeded => ('S', 0),
-            Transition::Failed(reason) => ('F', stored::end_code(reason)),
-            Transition::Cancelled(reason) => ('C', stored::end_code(reason)),
-            Transition::Retry(wait) => {
-                ('R', i64::try_from(wait.as_millis()).unwrap_or(i64::MAX >> 11))
-            }
-            Transition::Waiting(reason) => ('W', stored::pending_code(reason)),
-            Transition::Later(wait, reason) => {
-                later = millis(wait);
-                ('D', stored::pending_code(reason))
-            }
-            Transition::Held => ('H', 0),
-        };
-        Self {
-            field: entry::field(&delivery.key),
-            letter,
-            attempts: delivery.attempts,
-            by,
-            told,
-            n: delivery.key.position.n,
-            wait: later,
-            age: millis(delivery.age),
-        }
-    }
-}
-
-/// A value of a list that Lua reads.
-enum Val {
-    Text(String),
-    Number(u64),
-    Flag(bool),
-    List(Vec<Val>),
-    Wishes(Vec<Wish>),
-}
-
-impl Val {
-    fn letter(letter: char) -> Self {
-        Val::Text(letter.to_string())
-    }
-}
-
-impl Serialize for Val {
-    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            Val::Text(text) => to.serialize_str(text),
-            Val::Number(number) => to.serialize_u64(*number),
-            Val::Flag(flag) => to.serialize_bool(*flag),
-            Val::List(list) => list.serialize(to),
-            Val::Wishes(wishes) => wishes.serialize(to),
-        }
-    }
 }

@@ -13,8 +13,12 @@ use crate::StoreError;
 use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed, STEP_MAX};
 use crate::stored;
 
-/// Deliveries that one step looks at for those that are to end.
+/// Members of a lane that one step looks at for deliveries that are to end.
 const LOOK: usize = 1000;
+/// Deliveries of runs that end in one call at most.
+const OF_RUNS: usize = 65_536;
+/// Runs that one step ends: 1.5 ms of Redis.
+const RUNS: usize = 128;
 /// The script's answer for a replay that it had no time for.
 const NOT_LOOKED_AT: i64 = -3;
 
@@ -64,11 +68,11 @@ pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
             return Err(bad("an end of a lane", other));
         }
     };
-    let limit = end.limit.min(STEP_MAX);
-    let mut all = 0;
+    let limit = end.limit.min(OF_RUNS);
+    let (mut all, mut records) = (0, 0);
     for partition in &engine.partitions {
         let mut passed_over = 0;
-        while all < limit {
+        while all < limit && records < STEP_MAX {
             let args = Args::default()
                 .text(end.lane.0)
                 .text(letter)
@@ -76,10 +80,13 @@ pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
                 .text(end.before.map_or(0, pregon_core::clock::Timestamp::millis))
                 .text(limit - all)
                 .text(passed_over)
-                .text(LOOK);
-            let (ended, stay, last): (usize, usize, bool) =
+                .text(LOOK)
+                .text((limit - all).min(STEP_MAX - records))
+                .text(RUNS);
+            let (of_runs, of_records, stay, last): (usize, usize, usize, bool) =
                 engine.step(partition, &STEPS.end_lane, args).await?;
-            all += ended;
+            all += of_runs + of_records;
+            records += of_records;
             passed_over += stay;
             if last {
                 break;

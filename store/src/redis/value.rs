@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use redis::{RedisError, Value};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use super::fault::{Fault, Result, bad};
 
@@ -71,6 +72,12 @@ pub(super) fn time(value: Value) -> Result<i64> {
 /// Bytes in a script's answer, where Lua knows strings only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Blob(pub Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use pregon_core::attempt::End;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, PartitionNo, TenantId};
+use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo, TenantId};
 use pregon_core::outcome::DeliveryState;
 use redis::Value;
 use sha2::{Digest, Sha256};
@@ -22,14 +22,16 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::bodies;
-use super::engine::{Engine, Partition};
+use super::engine::{self, Engine, Partition};
 use super::entry::{self, Record};
 use super::fault::{Result, bad};
 use super::keys::Key;
 use super::queue::Handle;
+use super::value::Blob;
 use super::{log, rewritten, value};
 use crate::StoreError;
 use crate::log::DeliveryRecord;
+use crate::run::Bits;
 use crate::stored;
 use crate::watch::{
     DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen,
@@ -70,7 +72,7 @@ async fn look(engine: &Engine) -> Result<Place> {
     let mut partitions = Vec::with_capacity(engine.partitions.len());
     for answer in engine.main.pipeline(&pipeline).await? {
         let [epoch, marks @ ..] = value::exactly::<4>(value::array(answer)?)?;
-        epochs.update(value::bytes(epoch)?.unwrap_or_default());
+        epochs.update(engine::life(&value::bytes(epoch)?.unwrap_or_default()));
         epochs.update([0]);
         let mut numbers = [0; STREAMS];
         for (number, mark) in numbers.iter_mut().zip(marks) {
@@ -160,7 +162,9 @@ fn read(row: Value, key: Key) -> Result<(u64, Entry)> {
     let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
     let told = if key == Key::Ends {
         let data = fields.pop().map(value::bytes).transpose()?.flatten();
-        Told::Ends(ends(&data.ok_or_else(|| bad("ends", &id))?)?)
+        let data = data.ok_or_else(|| bad("ends", &id))?;
+        let of_run = fields.pop().map(value::text).transpose()?.as_deref() == Some("r");
+        Told::Ends(if of_run { ends_of_run(&data)? } else { ends(&data)? })
     } else {
         Told::Attempts(log::unpack(row)?)
     };
@@ -193,6 +197,37 @@ fn ends(data: &[u8]) -> Result<Vec<Ended>> {
     };
     let ends = texts.chunks(7).filter(named);
     ends.map(|texts| end(texts).ok_or_else(|| bad("an end", texts))).collect()
+}
+
+/// Reads what ended of a run: first number, lane, tenant, letter, when it began, reason, bits.
+fn ends_of_run(data: &[u8]) -> Result<Vec<Ended>> {
+    let parts: Vec<Blob> = rmp_serde::from_slice(data).map_err(|error| bad("ends", error))?;
+    let read = || {
+        let [base, lane, tenant, letter, began, code, bits] = parts.as_slice() else { return None };
+        let text = |blob: &Blob| String::from_utf8(blob.0.clone()).ok();
+        let state = match letter.0.as_slice() {
+            b"F" => DeliveryState::Failed,
+            b"C" => DeliveryState::Cancelled,
+            _ => return None,
+        };
+        let tenant = text(tenant)?;
+        if tenant.is_empty() {
+            return Some(Vec::new()); // nobody's to see
+        }
+        let base: u64 = text(base)?.parse().ok()?;
+        let one = Ended {
+            n: base,
+            lane: LaneNo(text(lane)?.parse().ok()?),
+            replay: None,
+            tenant: TenantId::parse(&tenant).ok()?,
+            end: End { state, reason: stored::end_of(text(code)?.parse().ok()?) },
+            attempts: 0,
+            create_ms: text(began)?.parse().ok()?,
+        };
+        let bits = Bits::read(&bits.0)?;
+        Some(bits.numbers(base).map(|n| Ended { n, ..one.clone() }).collect())
+    };
+    read().ok_or_else(|| bad("the end of a run", data.len()))
 }
 
 /// What is wanted, with the events that name it. What lost its event is no longer there.
@@ -228,11 +263,13 @@ async fn named(engine: &Engine, partition: &Partition, wanted: Vec<Wanted>) -> R
 }
 
 fn shown(
-    moved: Move,
+    mut moved: Move,
     heads: &HashMap<u64, Event>,
     created: Option<Timestamp>,
 ) -> Option<Box<DeliveryRecord>> {
     let event = heads.get(&moved.n)?;
+    // What ended of a run says when that began.
+    moved.create_time = moved.create_time.map(|time| time.max(event.accept_time()));
     Some(Box::new(moved.record(event, created)))
 }
 

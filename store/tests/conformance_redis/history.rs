@@ -20,7 +20,7 @@ use crate::queue::{due, events, in_order, publish, results, settle, store, take}
 use crate::server::Server;
 
 /// The record of an attempt that was acknowledged at once.
-fn acknowledged(key: DeliveryKey) -> AttemptRecord {
+pub fn acknowledged(key: DeliveryKey) -> AttemptRecord {
     AttemptRecord {
         key,
         kind: RecordKind::Attempt,
@@ -51,7 +51,7 @@ fn acknowledged(key: DeliveryKey) -> AttemptRecord {
 }
 
 /// Looks until an event is gone; history is trimmed by a task that has its own pace.
-async fn gone(store: &Store, position: Position) {
+pub async fn gone(store: &Store, position: Position) {
     let until = Instant::now() + Duration::from_secs(30);
     while store.log.event(position).await.expect("a read").is_some() {
         assert!(Instant::now() < until, "{position:?} is still there");

@@ -13,6 +13,10 @@ mod hang;
 mod history;
 mod proxy;
 mod queue;
+mod run_bits;
+mod run_costs;
+mod runs;
+mod runs_model;
 mod server;
 mod test_requests;
 

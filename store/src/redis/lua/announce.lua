@@ -7,7 +7,9 @@ local old = redis.call('ZRANGEBYSCORE', seen, '-inf', '(' .. whole(now - tonumbe
 for _, id in ipairs(old) do
   redis.call('ZREM', seen, id)
   redis.call('HDEL', nodes, id)
+  redis.call('HDEL', tag .. 'knows', id)
 end
 redis.call('ZADD', seen, whole(now), ARGV[2])
+redis.call('HSET', tag .. 'knows', ARGV[2], whole(now))
 redis.call('HSET', nodes, ARGV[2], whole(now) .. ':' .. ARGV[3])
 return cmsgpack.pack(now)

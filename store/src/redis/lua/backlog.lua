@@ -38,15 +38,33 @@ local function pending_of(n, left)
   end
   return own, records
 end
+-- Bits of a stretch's deliveries that wait in runs or are held of them; nothing where they are of
+-- too many lanes.
+local RUN_COST = 4
+local function runs_of(stretch, left)
+  local key = runs_key(stretch * 256)
+  local fields, all = redis.call('HLEN', key), {}
+  if fields * RUN_COST > left then return nil, fields * RUN_COST end
+  if fields == 0 then return all, 0 end
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if string.byte(flat[i]) ~= 101 then all[#all + 1] = read_bits(flat[i + 1]) end -- 101 is e
+  end
+  return all, fields * RUN_COST
+end
 -- Those of a stretch's events below a number: counted, or in proportion where records are too many.
 local function part(stretch, all, below)
   local first, own, left = stretch * 256, 0, look
+  local runs, cost = runs_of(stretch, left)
+  left = left - cost
+  for _, w in ipairs(runs or {}) do own = own + ones(below_of(w, first, below)) end
   for n = first, below - 1 do
+    if left < 0 then break end
     local here, records = pending_of(n, left)
     left = left - records
-    if left < 0 then return math.floor(all * (below - first) / 256) end
     own = own + here
   end
+  if left < 0 then return math.floor(all * (below - first) / 256) end
   return own
 end
 -- Pending deliveries of events below a number.
@@ -68,15 +86,27 @@ local uncounted = math.max(0, pending - counted)
 local oldest = -1
 if lowest then
   local stretch = stretches(lowest)[3] or lowest * 256
-  local left, id = look, nil
-  for n = stretch * 256, stretch * 256 + 255 do
+  local left, id, first = look, nil, nil
+  local runs = runs_of(stretch, left)
+  if not runs then -- of too many lanes: some of them, by chance
+    runs = {}
+    local flat = redis.call('HRANDFIELD', runs_key(stretch * 256), 500, 'WITHVALUES')
+    for i = 1, #flat, 2 do
+      if string.byte(flat[i]) ~= 101 then runs[#runs + 1] = read_bits(flat[i + 1]) end
+    end
+  end
+  local waiting = no_bits()
+  for _, w in ipairs(runs) do add_all(waiting, w) end
+  if not empty(waiting) then first = numbers_of(waiting, stretch * 256)[1] end
+  for n = stretch * 256, (first or stretch * 256 + 256) - 1 do
     local own, records = pending_of(n, left)
     left = left - records
     if own > 0 or left < 0 then
-      id = select(2, entry_of(text(n)))
+      first = n
       break
     end
   end
+  if first then id = select(2, entry_of(text(first))) end
   if id then oldest = tonumber(string.match(id, '%d+$')) end
 end
 

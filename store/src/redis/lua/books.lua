@@ -54,6 +54,11 @@ for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
       put_off[#put_off + 1] = tonumber(string.match(name, '^%d+'))
     elseif string.find(name, '^%d') then
       if tenant == '' or flat[i + 1] == tenant then pending = pending + 1 end
+    elseif string.find(name, '^r%d') then
+      local lane = string.match(name, '%d+$')
+      if tenant == '' or redis.call('HGET', base .. 'own', lane) == tenant then
+        pending = pending + ones(read_bits(flat[i + 1]))
+      end
     else
       fields[name] = flat[i + 1]
     end
@@ -67,6 +72,7 @@ else
   for _, lane in ipairs(redis.call('ZRANGE', base .. 'lanes', 0, -1)) do
     if lane ~= '0' and (tenant == '' or redis.call('HGET', base .. 'own', lane) == tenant) then
       pending = pending + redis.call('ZCARD', base .. 'lane:' .. lane)
+        + (redis.call('HGET', base .. 'rw', lane) or 0)
     end
   end
 end

@@ -2,9 +2,11 @@
 --
 -- ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms, 9 what one lane hands out, 10 free
 -- slots as [lane, slots, ...], 11 free slots of every other lane, 12 lanes to look at even though
--- they were put off, 13 how many lanes to look at, 14 how long a full lane is put off.
--- Answers [more, ms to the next look (-1: none), then [[lane, [member, record, ...]], ...]]. Nothing of
--- a closed lane is looked at, whatever waits in it.
+-- they were put off, 13 how many lanes to look at, 14 how long a full lane is put off, 15 how many
+-- of those at most that have records.
+-- Answers [more, ms to the next look (-1: none), [[lane, [member, record, ...]], ...], pieces of
+-- runs as [[lane, first number, when it began, bits], ...]]. Nothing of a closed lane is looked at,
+-- whatever waits in it.
 local before = answered()
 if before then return before end
 if not marks() then return EPOCH end
@@ -31,15 +33,46 @@ local more = #found - pulled >= look
 local turn = 0
 local function again_now()
   turn = turn + 1
-  return string.format('%.3f', now - 0.999 + turn * 0.001)
+  return format('%.3f', now - 0.999 + turn * 0.001)
+end
+-- When lanes that were visited are to be looked at again; false: they are empty.
+local looks = {}
+
+local alone, with_record = #found == 1, tonumber(ARGV[15])
+local taken, handed, held, given, pieces, names = 0, {}, {}, {}, {}, {}
+-- A run by its member in a lane, and how many deliveries it has.
+local function run_of(name, lane)
+  local from = tonumber(string.sub(name, 2))
+  local run = wait_of(from, lane)
+  if run and not run.many then run.many = ones(run) end
+  return run, from, run and run.many or 0
+end
+-- Takes so many deliveries of a run, or all; says how many that was.
+local function take_run(lane, name, most)
+  local run, from, all = run_of(name, lane)
+  local many = math.min(all, most)
+  if many == all then redis.call('ZREM', base .. 'lane:' .. lane, name) end
+  if many == 0 then return 0 end
+  local w = first_ones(run, most)
+  remove_all(run, w)
+  run.dirty, run.delta, run.many = true, run.delta - many, all - many
+  add_all(held_of(from, lane), w)
+  local piece = pieces[name .. '.' .. lane]
+  if not piece then
+    piece = no_bits()
+    piece.why, piece.began, piece.lane, piece.from = run.why, run.began, lane, from
+    pieces[name .. '.' .. lane] = piece
+    names[#names + 1] = name .. '.' .. lane
+  end
+  add_all(piece, w)
+  return many
 end
 
-local taken, handed, held, given = 0, {}, {}, {}
 -- Lets a lane hand out its share; whether it is to have another turn.
 local function visit(lane)
   local until_ = shut_until(lane)
   if until_ > now then
-    redis.call('ZADD', lanes, text(until_), lane)
+    looks[lane] = text(until_)
     return false
   elseif until_ > 0 then
     redis.call('HDEL', base .. 'shut', lane)
@@ -47,20 +80,37 @@ local function visit(lane)
   local key = base .. 'lane:' .. lane
   local free = (lane == '0' and want or slots[lane] or other) - (given[lane] or 0)
   if free <= 0 then
-    if redis.call('EXISTS', key) == 1 then
-      redis.call('ZADD', lanes, text(now + ARGV[14]), lane)
-    else
-      redis.call('ZREM', lanes, lane)
-    end
+    looks[lane] = redis.call('EXISTS', key) == 1 and text(now + ARGV[14])
     return false
   end
-  local share = math.min(quantum, free, want - taken)
-  local members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, share)
-  if #members > 0 then
-    redis.call('ZREM', key, unpack(members))
+  -- A lane alone has turn after turn.
+  local share = math.min(alone and want or quantum, free, want - taken)
+  local most = math.min(share, with_record) -- of members
+  local members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, 1)
+  -- A run may hold all that is wanted.
+  local first = members[1]
+  local left = first and string.byte(first) == 114 and select(3, run_of(first, lane)) or 0
+  if first and share > 1 and left < share then
+    members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, math.max(most, 2))
+  end
+  local many, records = 0, {}
+  for _, name in ipairs(members) do
+    if many == share then break end
+    if string.byte(name) == 114 then -- r
+      many = many + take_run(lane, name, share - many)
+    elseif #records < most then
+      many = many + 1
+      records[#records + 1] = name
+    else
+      break
+    end
+  end
+  taken, with_record = taken + many, with_record - #records
+  if #records > 0 then
+    redis.call('ZREM', key, unpack(records))
     local tenant = redis.call('HGET', base .. 'own', lane) or ''
     local items = {}
-    for _, name in ipairs(members) do
+    for _, name in ipairs(records) do
       local n = string.match(name, '^%d+')
       local field = lane .. string.sub(name, #n + 1)
       local value = redis.call('HGET', base .. 'x:' .. n, field)
@@ -70,21 +120,26 @@ local function visit(lane)
         items[#items + 1] = value
         held[#held + 1] = n .. '.' .. field
         held[#held + 1] = tenant
-        taken = taken + 1
+      else
+        taken = taken - 1
       end
     end
     handed[#handed + 1] = { lane, items }
-    given[lane] = (given[lane] or 0) + #members
   end
-  local next = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  given[lane] = (given[lane] or 0) + many
+  if #members > 0 and most == 0 and many == 0 then -- only records, and no more of them go
+    looks[lane], more = again_now(), true
+    return false
+  end
+  local next = left > share and text(now) or redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if not next then
-    redis.call('ZREM', lanes, lane)
+    looks[lane] = false
   elseif tonumber(next) > now then
-    redis.call('ZADD', lanes, next, lane)
-  elseif #members >= free then
-    redis.call('ZADD', lanes, text(now + ARGV[14]), lane)
+    looks[lane] = next
+  elseif many >= free then
+    looks[lane] = text(now + ARGV[14])
   else
-    redis.call('ZADD', lanes, again_now(), lane)
+    looks[lane] = again_now()
     return true
   end
   return false
@@ -93,18 +148,38 @@ local i = 1
 while found[i] do
   local lane = found[i]
   if taken >= want then
-    more = more or i > pulled or redis.call('ZSCORE', lanes, lane) + 0 <= now
+    more = more or i > pulled or (looks[lane] or redis.call('ZSCORE', lanes, lane)) + 0 <= now
     break
   end
   if visit(lane) then found[#found + 1] = lane end
   i = i + 1
 end
+local told = {}
+for _, name in ipairs(names) do
+  local piece = pieces[name]
+  held[#held + 1] = name
+  held[#held + 1] = piece_text(piece)
+  told[#told + 1] = { piece.lane, text(piece.from), piece.began, bits_text(piece) }
+end
 if taken > 0 then
   local b = base .. 'b:' .. ARGV[5]
   redis.call('HSET', b, '@', ARGV[6], 'k', 1, 'f', 0, 'l', 0, 'o', 0, 'n', taken, unpack(held))
+  if #told > 0 then redis.call('HSET', b, 'p', '1') end
   redis.call('ZADD', base .. 'lease', text(now + ARGV[8]), ARGV[5])
 end
+write_runs()
+local later, gone = {}, {}
+for lane, look in pairs(looks) do
+  if look then
+    later[#later + 1] = look
+    later[#later + 1] = lane
+  else
+    gone[#gone + 1] = lane
+  end
+end
+if #later > 0 then redis.call('ZADD', lanes, unpack(later)) end
+if #gone > 0 then redis.call('ZREM', lanes, unpack(gone)) end
 local next = redis.call('ZRANGE', lanes, 0, 0, 'WITHSCORES')[2]
-local reply = { more, next and math.max(0, math.ceil(next - now)) or -1, handed }
+local reply = { more, next and math.max(0, math.ceil(next - now)) or -1, handed, told }
 if taken == 0 then return cmsgpack.pack(reply) end
 return answer(reply)

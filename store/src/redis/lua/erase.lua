@@ -15,12 +15,29 @@ for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
 end
 
 local erased, left = 0, 0
+-- What runs say of events, by their first number: those of which something is pending, and those
+-- that go, where some of them ended together.
+local kept, going = {}, {}
+local function pending_by_runs(n)
+  local from = from_of(n)
+  if not kept[from] then
+    local some
+    kept[from], some = kept_by_runs(from, math.huge)
+    going[from] = some and no_bits() or nil
+  end
+  return has(kept[from], n)
+end
+local function forget_going()
+  for from, events in pairs(going) do
+    if not empty(events) then forget_ended(from, events) end
+  end
+end
 -- An event with its entry, its number and its time.
 local function look(entry, n, ms)
   if tonumber(ms) >= before or tenant_of(entry) ~= tenant then return end
   local x = base .. 'x:' .. n
   local flat = redis.call('HGETALL', x)
-  local open = tonumber(n) > bound
+  local open = tonumber(n) > bound or pending_by_runs(tonumber(n))
   for i = 1, #flat, 2 do
     local letter = parse(flat[i + 1])
     if not letter or letter == 'P' then open = true end
@@ -34,6 +51,8 @@ local function look(entry, n, ms)
       redis.call('ZREM', base .. 'fail:' .. lane_of(flat[i]), member(n, flat[i]))
     end
   end
+  local events = going[from_of(tonumber(n))]
+  if events then insert(events, n) end
   redis.call('DEL', x, base .. 'body:' .. n)
   redis.call('ZREM', base .. 'old', n)
   redis.call('XDEL', base .. 'ev', n .. '-' .. ms)
@@ -47,7 +66,10 @@ for _, number in ipairs(numbers) do
   local entry, id = entry_of(n)
   if entry then look(entry, n, string.match(id, '%d+$')) end
 end
-if #numbers > 0 then return cmsgpack.pack({ erased, left, text(from), true }) end
+if #numbers > 0 then
+  forget_going()
+  return cmsgpack.pack({ erased, left, text(from), true })
+end
 
 local at, seen, bytes, last = from, 0, 0, false
 -- Few at a time: one may be large.
@@ -61,4 +83,5 @@ while seen < most and bytes < room and not last do
     look(row[2][2], n, ms)
   end
 end
+forget_going()
 return cmsgpack.pack({ erased, left, text(at), last })

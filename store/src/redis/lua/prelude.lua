@@ -7,7 +7,8 @@ local base = string.sub(KEYS[1], 1, -2)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1]
 
-local function text(number) return string.format('%.0f', number) end
+local format = string.format
+local function text(number) return format('%.0f', number) end
 
 -- The partition's marks by name; 0 for one that was never set. Nothing, if the epoch is another.
 local function marks(...)
@@ -16,6 +17,8 @@ local function marks(...)
   for i = 2, #found do found[i - 1] = tonumber(found[i] or '0') end
   return found
 end
+-- What is behind the epoch of a partition that may have runs: no text has this byte.
+local KNOWS_RUNS = '\255'
 local EPOCH = { err = 'EPOCH the partition began another life' }
 
 -- What this very call was answered before; an error, if a later one ran.

@@ -35,7 +35,7 @@ local function busy(n)
   for _, value in ipairs(redis.call('HVALS', base .. 'x:' .. text(n))) do
     if string.sub(value, 1, 1) == 'P' or not string.find(value, ',', 1, true) then return true end
   end
-  return holder(n) ~= nil
+  return pending_in_runs(n) or holder(n) ~= nil
 end
 
 -- What a given id stands for already: its number and time, and whether the content is the same.

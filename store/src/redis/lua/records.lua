@@ -116,11 +116,22 @@ local function tell(n, field, tenant, letter, attempts, create, code)
     ends[#ends + 1] = part
   end
 end
+-- What ended of runs: one entry each, bits last.
+local ended_runs = {}
+local function tell_run(from, lane, tenant, letter, began, code, bits)
+  ended_runs[#ended_runs + 1] =
+    cmsgpack.pack({ text(from), lane, tenant, letter, text(began), tostring(code), bits })
+end
 local function write_ends(k)
-  if #ends == 0 then return end
-  redis.call('XADD', base .. 'end', 'MAXLEN', '~', ENDS_KEPT, text(k + 1) .. '-' .. text(now),
-    'd', cmsgpack.pack(ends))
-  redis.call('HSET', KEYS[1], 'dk', text(k + 1))
+  local before = k
+  local function write(name, packed)
+    k = k + 1
+    redis.call('XADD', base .. 'end', 'MAXLEN', '~', ENDS_KEPT, text(k) .. '-' .. text(now), name,
+      packed)
+  end
+  if #ends > 0 then write('d', cmsgpack.pack(ends)) end
+  for _, packed in ipairs(ended_runs) do write('r', packed) end
+  if k > before then redis.call('HSET', KEYS[1], 'dk', text(k)) end
 end
 
 -- The entry of an event and its id; nothing, if it is kept no more.

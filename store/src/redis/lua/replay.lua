@@ -25,10 +25,21 @@ local function records_of(n)
   return by_lane
 end
 
--- Whether another delivery of the lane is pending, or was made after the old one and succeeded.
-local function served(records, field, old)
-  local own = records[lane_of(field)] or {}
+-- Whether another delivery of the lane is pending, or was made after the old one and succeeded. The
+-- one that the publish made may be in a run.
+local function served(records, n, ms, field, old)
+  local lane = lane_of(field)
+  local own = records[lane] or {}
   local _, _, since = parse(own[old] or '')
+  local waits, held, ended =
+    unpack(redis.call('HMGET', runs_key(from_of(n)), lane, 'h' .. lane, 'e' .. lane))
+  if old ~= lane then
+    if waits and bit_in(waits, 1, n) or held and bit_in(held, 1, n) then return true end
+  elseif not since then
+    local letter, _, _, began
+    if ended then letter, _, _, began = ended_in(ended, n) end
+    if letter then since = math.max(began, ms) end
+  end
   for other, value in pairs(own) do
     local letter, _, create = parse(value)
     if other ~= old
@@ -50,7 +61,7 @@ for i = 5, #ARGV, 4 do
     reply[#reply + 1] = 0
   elseif old ~= '' and not records then
     reply[#reply + 1] = -3
-  elseif records and served(records, field, old) then
+  elseif records and served(records, tonumber(n), tonumber(ARGV[i + 1]), field, old) then
     reply[#reply + 1] = -2
   else
     local tenant, value = tenant_of(entry), record('P', 0, now, now, QUEUED)

@@ -1,27 +1,33 @@
 -- Records results: states, log and counters in one step.
 --
--- ARGV: 5 [lane, ms, why, ...] to close; 6 how many batches; for each its head and its items;
--- then for each chunk its stream (l or e), its highest number, its runs and its data.
--- A head is [token, events, simple, unmatched, errors]: how many different events of its range
--- settle, whether each of them went nowhere or to nothing but successes that the log tells of, as
--- [tenant, what, by, ...] if so, the numbers that nobody wanted, and filters that had no answer, as
--- [reason, [lane, events, ...]]. Items say the same one by one and are only read where that is not
--- all there is to it: events, deliveries, and errors by the place of their event as
--- [place, [[reason, [lane, ...]], ...]].
+-- ARGV: 5 [lane, ms, why, ...] to close; 6 how many batches; for each its head, its simple events
+-- and the rest; then for each chunk its stream (l or e), its highest number, its runs and its data.
+-- An event is simple if it went nowhere, or to nothing but successes that the log tells of and
+-- deliveries that wait without an attempt. A head says what simple events come to: [token, how many
+-- there are, [tenant, what, by, ...], the numbers that nobody wanted, filters without an answer as
+-- [reason, [lane, events, ...]], what waits, the numbers as [first, last, ...]]. What waits is told
+-- by lane and run: [lane, first, why, tenant, least and greatest age, least and greatest accept
+-- time, how many, eight words of bits, ...]. Simple events are told one by one, too, and are read
+-- only where that is not all there is to it. The rest is [events, deliveries, errors, sets]: events
+-- and deliveries one by one; errors of filters by the place of their event, as [place, [[reason,
+-- [lane, ...]], ...]], as behind simple events; and sets of deliveries that the batch holds and
+-- that go one way: [S or W, lane, first, why, eight words, ...].
 -- Whether a batch exists is the fence. What of it was settled before is passed over.
 local before = answered()
 if before then return before end
-local m = marks('lk', 'ek', 'dk')
+local m = marks('lk', 'ek', 'dk', 'trim')
 if not m then return EPOCH end
+local in_runs, trim = string.sub(ARGV[2], -1) == KNOWS_RUNS, m[4]
 
 local kills = redis.call('EXISTS', base .. 'kill') == 1
 local batches, lost = {}, {}
 local function batch_of(token)
   local b = batches[token]
   if b == nil then
-    local found = redis.call('HMGET', base .. 'b:' .. token, 'n', 'f', 'l', 'o')
+    local found = redis.call('HMGET', base .. 'b:' .. token, 'n', 'f', 'l', 'o', 'c', 'p')
     b = found[1] and { key = base .. 'b:' .. token, open = tonumber(found[1]),
-      first = tonumber(found[2]), last = tonumber(found[3]), origin = tonumber(found[4]) }
+      first = tonumber(found[2]), last = tonumber(found[3]), origin = tonumber(found[4]),
+      partly = found[5], has_pieces = found[6], done = {}, pieces = {} }
     batches[token] = b
   end
   return b
@@ -43,17 +49,22 @@ local function unmark_event(b, n)
     if string.sub(name, 1, #n + 1) == n .. '.' then
       local field = string.sub(name, #n + 2)
       local value = redis.call('HGET', base .. 'x:' .. n, field)
-      if not value or string.sub(value, 1, 1) ~= 'P'
-        or redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field)) then
-        redis.call('HDEL', base .. 'kill', name)
+      local flying
+      if value then
+        flying = string.sub(value, 1, 1) == 'P'
+          and not redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field))
+      else
+        flying = tag_of(field) == '' and has(held_of(from_of(tonumber(n)), field), n)
       end
+      if not flying then redis.call('HDEL', base .. 'kill', name) end
     end
   end
 end
 
--- Where a delivery really goes. A wish is [field, letter, attempts, by, told, n, wait, age]:
--- R, W and D go back into the lane (by: ms from now for R, else what it waits for; wait: ms from now
--- for D), H stays in the batch, S, F and C end (by: why). Age: for how many ms it has existed.
+-- Where a delivery really goes. A wish is [field, letter, attempts, by, told, n, wait, age, accept
+-- time]: R, W and D go back into the lane (by: ms from now for R, else what it waits for; wait: ms
+-- from now for D), H stays in the batch, S, F and C end (by: why). Age: for how many ms it has
+-- existed.
 local function bend(n, wish)
   local letter, by = wish[2], wish[4]
   if letter == 'H' then return letter, by end
@@ -80,27 +91,98 @@ local function put(b, n, wish, tenant, letter, by, create)
   end
 end
 
--- A delivery that a match made.
-local function create(b, n, wish, tenant)
+local function owner_of(lane)
+  if not owner[lane] then owner[lane] = redis.call('HGET', base .. 'own', lane) or '' end
+  return owner[lane]
+end
+-- Whether a delivery of an event accepted at a moment is of a run by when it was made.
+local function fits(run, created, ms)
+  return math.abs(created - math.max(run and run.began or created, ms)) <= SLACK
+end
+
+-- A delivery that a match made. Of an event that was fanned out in part, or put off, there may be
+-- records.
+local function create(b, n, wish, tenant, recorded)
   local letter, by = bend(n, wish)
   if letter == 'S' and wish[5] then
     count(tenant, 'c', 1)
     count(tenant, 's', 1)
     return
   end
-  if redis.call('HEXISTS', base .. 'x:' .. n, wish[1]) == 1 then return end -- an earlier step's
+  local lane, created, number = wish[1], now - wish[8], tonumber(n)
+  local from = from_of(number)
+  local run = (recorded or letter == 'W') and wait_of(from, lane)
+  if run and has(run, number)
+    or recorded and redis.call('HEXISTS', base .. 'x:' .. n, lane) == 1 then
+    return -- an earlier step's
+  end
   count(tenant, 'c', 1)
   pend(n, 1)
+  if letter == 'W' and wish[3] == 0 and in_runs and fits(run, created, wish[9]) then
+    insert(run_for(from, lane, created, by, 1), number)
+    arrive_run(lane, tenant)
+    return
+  end
   if letter == 'H' then b.open = b.open + 1 end
-  put(b, n, wish, tenant, letter, by, now - wish[8])
+  put(b, n, wish, tenant, letter, by, created)
+end
+
+-- The piece of a run that the batch holds; nothing, if it holds none.
+local function piece_of(b, from, lane)
+  if not b.has_pieces then return nil end
+  local name = member_of(from) .. '.' .. lane
+  local piece = b.pieces[name]
+  if piece == nil then
+    local value = redis.call('HGET', b.key, name)
+    piece = value and read_piece(value) or false
+    b.pieces[name] = piece
+  end
+  return piece
+end
+-- Deliveries leave a piece.
+local function leave(b, piece, from, lane, w, many)
+  remove_all(piece, w)
+  remove_all(held_of(from, lane), w)
+  piece.dirty = true
+  b.open = b.open - many
+end
+-- Whether deliveries of a piece can go back: into a run that began when theirs did, or anew.
+local function goes_back(piece, from, lane)
+  local run = wait_of(from, lane)
+  return not run or run.began == piece.began
+end
+local function put_back(piece, from, lane, why, w, many)
+  add_all(run_for(from, lane, piece.began, why, many), w)
+  arrive_run(lane, owner_of(lane))
 end
 
 -- A delivery that the batch holds.
 local function advance(b, n, wish)
-  local name = n .. '.' .. wish[1]
+  local field, number = wish[1], tonumber(n)
+  local from = from_of(number)
+  local piece = tag_of(field) == '' and piece_of(b, from, field)
+  if piece and has(piece, number) then
+    local letter, by = bend(n, wish)
+    if letter == 'H' and wish[3] == 0 then return end -- it stays
+    local w = no_bits()
+    insert(w, number)
+    leave(b, piece, from, field, w, letter == 'H' and 0 or 1)
+    if letter == 'S' and wish[5] then
+      count(owner_of(field), 's', 1)
+      pend(n, -1)
+      look_anew(from, w, trim)
+    elseif letter == 'W' and wish[3] == 0 and goes_back(piece, from, field) then
+      put_back(piece, from, field, by, w, 1)
+    else
+      local created = wish[9] > 0 and math.max(piece.began, wish[9]) or created_of(n, piece.began)
+      put(b, n, wish, owner_of(field), letter, by, created)
+    end
+    return
+  end
+  local name = n .. '.' .. field
   local tenant = redis.call('HGET', b.key, name)
   if not tenant then return end -- it moved before
-  local value = redis.call('HGET', base .. 'x:' .. n, wish[1])
+  local value = redis.call('HGET', base .. 'x:' .. n, field)
   local created = value and select(3, parse(value)) or now
   local letter, by = bend(n, wish)
   if letter ~= 'H' then
@@ -108,6 +190,31 @@ local function advance(b, n, wish)
     b.open = b.open - 1
   end
   put(b, n, wish, tenant, letter, by, created)
+end
+
+-- Deliveries of a lane and run that the batch holds, and that all go one way: S, told by the log at
+-- their first attempt, or W, back without one. Those that are not in a piece have records.
+local function advance_set(b, letter, lane, from, why, w)
+  local piece = not kills and piece_of(b, from, lane)
+  if piece and (letter == 'S' or goes_back(piece, from, lane)) then
+    local own = both(piece, w)
+    local many = ones(own)
+    if many > 0 then
+      leave(b, piece, from, lane, own, many)
+      if letter == 'S' then
+        count(owner_of(lane), 's', many)
+        pend(from, -many)
+        look_anew(from, own, trim)
+      else
+        put_back(piece, from, lane, why, own, many)
+      end
+      w = without(w, own)
+    end
+  end
+  if empty(w) then return end
+  for _, n in ipairs(numbers_of(w, from)) do
+    advance(b, text(n), { lane, letter, letter == 'S' and 1 or 0, why, true, n, 0, 0, 0 })
+  end
 end
 
 local function nobody(n, tenant)
@@ -123,25 +230,49 @@ local kinds = {
     local entry = entry_of(n)
     nobody(n, entry and tenant_of(entry) or e[2])
   end,
+  -- To successes alone, by their lanes.
   s = function(b, n, e)
+    local x, many = base .. 'x:' .. n, #e[4]
+    local cursor = (b.partly or b.first == 0) and redis.call('HGET', x, '*')
+    if cursor then
+      for _, lane in ipairs(e[4]) do
+        if lane <= tonumber(cursor) then many = many - 1 end
+      end
+      redis.call('HDEL', x, '*')
+    end
     count(e[2], 'm', 1)
-    count(e[2], 'c', e[4])
-    count(e[2], 's', e[4])
+    count(e[2], 'c', many)
+    count(e[2], 's', many)
   end,
   m = function(b, n, e)
-    for _, wish in ipairs(e[4]) do create(b, n, wish, e[2]) end
+    local x = base .. 'x:' .. n
+    local recorded = redis.call('EXISTS', x) == 1
+    local cursor = recorded and redis.call('HGET', x, '*')
+    for _, wish in ipairs(e[4]) do
+      if not cursor or tonumber(lane_of(wish[1])) > tonumber(cursor) then
+        create(b, n, wish, e[2], recorded)
+      end
+    end
+    if cursor then redis.call('HDEL', x, '*') end
     count(e[2], 'm', 1)
   end,
   -- A step of a large fan-out: [n, tenant, f, deliveries, cursor, done].
   f = function(b, n, e)
-    local x = base .. 'x:' .. n
-    local cursor = redis.call('HGET', x, '*')
+    local x, lanes = base .. 'x:' .. n, {}
+    local recorded = redis.call('EXISTS', x) == 1
+    local cursor = recorded and redis.call('HGET', x, '*')
+    for _, wish in ipairs(e[4]) do lanes[#lanes + 1] = wish[1] end
+    if #lanes > 0 then read_waits(from_of(e[1]), lanes) end
     for _, wish in ipairs(e[4]) do
       if not cursor or tonumber(lane_of(wish[1])) > tonumber(cursor) then
-        create(b, n, wish, e[2])
+        create(b, n, wish, e[2], recorded)
       end
     end
     if not e[6] then
+      if not b.partly then
+        redis.call('HSET', b.key, 'c', '1')
+        b.partly = '1'
+      end
       if not cursor or e[5] > tonumber(cursor) then redis.call('HSET', x, '*', text(e[5])) end
       return true
     end
@@ -193,11 +324,10 @@ local function settle_events(b, events, errors)
     local found = redis.call('HMGET', b.key, unpack(offsets))
     for j, i in ipairs(ranged) do done[i] = found[j] or false end
   end
-  local now_done = {}
   for i, e in ipairs(events) do
-    local n, place = text(e[1]), done[i]
+    local n, place, offset = text(e[1]), done[i], text(e[1] - b.first)
     local from_lane = place == nil
-    local free = place == false
+    local free = place == false and not b.done[offset]
     if from_lane then free = redis.call('HEXISTS', b.key, n .. '.0') == 1 end
     if free then
       local stays, postponed = kinds[e[3]](b, n, e)
@@ -212,41 +342,98 @@ local function settle_events(b, events, errors)
           redis.call('HDEL', b.key, n .. '.0')
           if not postponed then redis.call('HDEL', base .. 'x:' .. n, '0') end
         else
-          local offset = text(e[1] - b.first)
-          now_done[#now_done + 1] = offset
-          now_done[#now_done + 1] = '1'
-          for j = i + 1, #events do if events[j][1] == e[1] then done[j] = '1' end end
+          b.done[offset] = true
         end
         b.open = b.open - 1
       end
     end
   end
-  if #now_done > 0 and b.open > 0 then redis.call('HSET', b.key, unpack(now_done)) end
+end
+
+-- Settles simple events by what they come to; false: they have to be looked at one by one.
+local function settle_simple(b, head)
+  if kills or b.first <= 0 then return false end
+  local numbers, runs, offsets = head[7], head[6], {}
+  if b.partly or numbers[1] < b.first or numbers[#numbers] > b.last then return false end
+  -- Nothing of a batch was settled that has no fields but those which it was made with.
+  local fresh = not next(b.done) and redis.call('HLEN', b.key) == 6
+  if not fresh or head[2] < b.open then
+    for i = 1, #numbers, 2 do
+      for n = numbers[i], numbers[i + 1] do
+        local offset = text(n - b.first)
+        if b.done[offset] then return false end
+        offsets[#offsets + 1] = offset
+      end
+    end
+    if not fresh then
+      for _, found in ipairs(redis.call('HMGET', b.key, unpack(offsets))) do
+        if found then return false end
+      end
+    end
+  end
+  local groups = {}
+  for i = 1, #runs, 17 do
+    if not in_runs then return false end
+    local lane, from = text(runs[i]), runs[i + 1]
+    local run = wait_of(from, lane)
+    local first, last = now - runs[i + 5], now - runs[i + 4]
+    local began = run and run.began or first
+    if last - math.max(began, runs[i + 6]) > SLACK
+      or math.max(began, runs[i + 7]) - first > SLACK then
+      return false
+    end
+    local w = { unpack(runs, i + 9, i + 16) }
+    local many = runs[i + 8]
+    if run then
+      local new = without(w, run)
+      local fewer = ones(new)
+      if fewer < many then w, many = new, fewer end
+    end
+    groups[#groups + 1] = { lane, from, runs[i + 2], runs[i + 3], began, many, w }
+  end
+  for _, group in ipairs(groups) do
+    local lane, from, why, tenant, began, many, w = unpack(group)
+    if many > 0 then
+      add_all(run_for(from, lane, began, why, many), w)
+      arrive_run(lane, tenant)
+      count(tenant, 'c', many)
+      pend(from, many)
+    end
+  end
+  for i = 1, #head[3], 3 do count(head[3][i], head[3][i + 1], head[3][i + 2]) end
+  for _, n in ipairs(head[4]) do
+    redis.call('SETBIT', base .. 'un:' .. math.floor(n / 65536), n % 65536, 1)
+  end
+  for _, group in ipairs(head[5]) do
+    for i = 1, #group[2], 2 do unanswer(group[2][i], group[2][i + 1], group[1]) end
+  end
+  for _, offset in ipairs(offsets) do b.done[offset] = true end
+  b.open = b.open - head[2]
+  return true
 end
 
 local at, order = 7, {}
 for _ = 1, tonumber(ARGV[6]) do
-  local head, items = cmsgpack.unpack(ARGV[at]), ARGV[at + 1]
-  at = at + 2
+  local head, simple, rest = cmsgpack.unpack(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  at = at + 3
   local b = batch_of(head[1])
   if not b then
     lost[#lost + 1] = head[1]
-  elseif b.open <= 0 then
-    -- An earlier entry of this call settled all of it.
-  elseif head[3] and not kills and b.first > 0 and head[2] == b.open
-    and b.open == b.last - b.first + 1 then
-    for i = 1, #head[3], 3 do count(head[3][i], head[3][i + 1], head[3][i + 2]) end
-    for _, n in ipairs(head[4]) do
-      redis.call('SETBIT', base .. 'un:' .. math.floor(n / 65536), n % 65536, 1)
+  elseif b.open > 0 then -- else an earlier entry of this call settled all of it
+    if head[2] > 0 and not settle_simple(b, head) then
+      local parts = cmsgpack.unpack(simple)
+      settle_events(b, parts[1], parts[2])
     end
-    for _, group in ipairs(head[5]) do
-      for i = 1, #group[2], 2 do unanswer(group[2][i], group[2][i + 1], group[1]) end
+    if rest ~= '' then
+      local parts = cmsgpack.unpack(rest)
+      settle_events(b, parts[1], parts[3])
+      for _, wish in ipairs(parts[2]) do advance(b, text(wish[6]), wish) end
+      local sets = parts[4]
+      for i = 1, #sets, 12 do
+        advance_set(b, sets[i], text(sets[i + 1]), sets[i + 2], sets[i + 3],
+          { unpack(sets, i + 4, i + 11) })
+      end
     end
-    b.open = 0
-  else
-    local parts = cmsgpack.unpack(items)
-    settle_events(b, parts[1], parts[3])
-    for _, wish in ipairs(parts[2]) do advance(b, text(wish[6]), wish) end
   end
   if b then order[head[1]] = b end
 end
@@ -276,8 +463,9 @@ while at <= #ARGV do
       for _, n in ipairs(run[3]) do
         if not numbers[n] then
           numbers[n] = true
-          trail[#trail + 1] = text(n)
-          trail[#trail + 1] = name .. '.' .. text(n)
+          local number = text(n)
+          trail[#trail + 1] = number
+          trail[#trail + 1] = name .. '.' .. number
         end
       end
     end
@@ -300,9 +488,26 @@ for token, b in pairs(order) do
     redis.call('DEL', b.key)
     redis.call('ZREM', base .. 'lease', token)
   else
-    redis.call('HSET', b.key, 'n', text(b.open))
+    local set, gone = { 'n', text(b.open) }, {}
+    for offset in pairs(b.done) do
+      set[#set + 1] = offset
+      set[#set + 1] = '1'
+    end
+    for name, piece in pairs(b.pieces) do
+      if piece and piece.dirty then
+        if empty(piece) then
+          gone[#gone + 1] = name
+        else
+          set[#set + 1] = name
+          set[#set + 1] = piece_text(piece)
+        end
+      end
+    end
+    redis.call('HSET', b.key, unpack(set))
+    if #gone > 0 then redis.call('HDEL', b.key, unpack(gone)) end
   end
 end
+write_runs()
 write_counts()
 write_unanswered()
 write_lanes()

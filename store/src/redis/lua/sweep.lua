@@ -21,7 +21,10 @@ if redis.call('EXISTS', base .. 'kill') == 1 then
         flying = string.sub(value, 1, 1) == 'P'
           and not redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field))
       else
-        flying = tonumber(n) > m[1] or holder(tonumber(n)) ~= nil
+        local runs = redis.call('HMGET', runs_key(from_of(n)), field, 'h' .. field)
+        flying = runs[2] and bit_in(runs[2], 1, n)
+          or not (runs[1] and bit_in(runs[1], 1, n))
+            and (tonumber(n) > m[1] or holder(tonumber(n)) ~= nil)
       end
       if not flying then redis.call('HDEL', base .. 'kill', scanned[i]) end
     end

@@ -6,7 +6,8 @@
 --
 -- A suspect of several items is halved: the second half lapses at once and belongs to whom it did.
 -- Answers [ms to the next lapse (-1: none), batches]: [token, node before, takes, released, open
--- numbers, held field, record, ...]; an open number is followed by its fan-out's cursor.
+-- numbers, held field, record, ..., pieces of runs as [[lane, first number, when it began, bits],
+-- ...]]; an open number is followed by its fan-out's cursor.
 local before = answered()
 if before then return before end
 if not marks() then return EPOCH end
@@ -18,9 +19,10 @@ local function new_token()
 end
 local expiry = text(now + ARGV[6])
 
--- What is still open of a batch: numbers of its range, and names of what it holds.
+-- What is still open of a batch: numbers of its range, and names of what it holds. Deliveries in
+-- pieces of runs are held under the names of their pieces, with a point and their number behind.
 local function contents(b)
-  local fields, done, held = {}, {}, {}
+  local fields, done, held, pieces = {}, {}, {}, {}
   local flat = redis.call('HGETALL', b)
   for i = 1, #flat, 2 do
     local name = flat[i]
@@ -29,25 +31,61 @@ local function contents(b)
     elseif string.find(name, '^%d') then
       held[#held + 1] = name
       fields[name] = flat[i + 1]
+    elseif string.find(name, '^r%d') then
+      pieces[name] = read_piece(flat[i + 1])
     else
       fields[name] = flat[i + 1]
     end
   end
   table.sort(held)
+  local names = {}
+  for name in pairs(pieces) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local from = tonumber(string.match(name, '^r(%d+)'))
+    for _, n in ipairs(numbers_of(pieces[name], from)) do
+      held[#held + 1] = name .. '.' .. text(n)
+    end
+  end
   local open, first = {}, tonumber(fields.f)
   if first > 0 then
     for n = first, tonumber(fields.l) do
       if not done[text(n - first)] then open[#open + 1] = text(n) end
     end
   end
-  return fields, open, held
+  return fields, open, held, pieces
+end
+-- The pieces that some names are of, with no more in them, by name; and the names that are of none.
+local function gather(held, pieces)
+  local own, rest = {}, {}
+  for _, name in ipairs(held) do
+    local piece, n = string.match(name, '^(r%d+%.%d+)%.(%d+)$')
+    if piece then
+      local known = pieces[piece]
+      local w = own[piece] or no_bits()
+      w.why, w.began = known.why, known.began
+      insert(w, n)
+      own[piece] = w
+    else
+      rest[#rest + 1] = name
+    end
+  end
+  return own, rest
 end
 local function cursor(n) return redis.call('HGET', base .. 'x:' .. n, '*') or '' end
-local function tell(token, fields, takes, open, held)
-  local numbers, names = {}, {}
+local function tell(token, fields, takes, open, all_held, all_pieces)
+  local pieces, held = gather(all_held, all_pieces)
+  local numbers, names, told = {}, {}, {}
+  for name, w in pairs(pieces) do
+    local from, lane = string.match(name, '^r(%d+)%.(%d+)$')
+    told[#told + 1] = { lane, from, w.began, bits_text(w) }
+  end
+  table.sort(told, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)
   for _, n in ipairs(open) do
+    local got = cursor(n)
+    if got ~= '' then redis.call('HSET', base .. 'b:' .. token, 'c', '1') end
     numbers[#numbers + 1] = n
-    numbers[#numbers + 1] = cursor(n)
+    numbers[#numbers + 1] = got
   end
   for _, name in ipairs(held) do
     local n, field = string.match(name, '^(%d+)%.(.+)$')
@@ -59,16 +97,17 @@ local function tell(token, fields, takes, open, held)
       names[#names + 1] = redis.call('HGET', base .. 'x:' .. n, field) or ''
     end
   end
-  return { token, fields['@'], takes, fields.R == '1', numbers, names }
+  return { token, fields['@'], takes, fields.R == '1', numbers, names, told }
 end
 
 -- A new batch of these items.
-local function make(node, takes, origin, open, held, fields)
+local function make(node, takes, origin, open, all_held, fields, all_pieces)
+  local pieces, held = gather(all_held, all_pieces)
   local token = new_token()
   local b = base .. 'b:' .. token
   local first, last = open[1] or '0', open[#open] or '0'
   redis.call('HSET', b, '@', node, 'k', takes, 'f', first, 'l', last, 'o', origin,
-    'n', #open + #held)
+    'n', #open + #all_held)
   local at = 1
   for n = tonumber(first), #open > 0 and tonumber(last) or -1 do
     if open[at] == text(n) then
@@ -78,6 +117,7 @@ local function make(node, takes, origin, open, held, fields)
     end
   end
   for _, name in ipairs(held) do redis.call('HSET', b, name, fields[name]) end
+  for name, w in pairs(pieces) do redis.call('HSET', b, name, piece_text(w), 'p', '1') end
   return token
 end
 -- Cuts the second half off: open numbers first, then what is held.
@@ -100,7 +140,7 @@ for _, old in ipairs(lapsed) do
   if suspect and suspects <= 0 then
     redis.call('ZADD', base .. 'lease', text(now + ARGV[14]), old)
   else
-    local fields, open, held = contents(b)
+    local fields, open, held, pieces = contents(b)
     redis.call('ZREM', base .. 'lease', old)
     if #open + #held == 0 then
       redis.call('DEL', b)
@@ -108,12 +148,12 @@ for _, old in ipairs(lapsed) do
       suspects = suspects - 1
       redis.call('DEL', b)
       local open2, held2 = halve(open, held)
-      local left = make(fields['@'], takes, fields.o, open2, held2, fields)
+      local left = make(fields['@'], takes, fields.o, open2, held2, fields, pieces)
       redis.call('HSET', base .. 'b:' .. left, 'R', '1')
       redis.call('ZADD', base .. 'lease', text(now), left)
-      local token = make(ARGV[5], takes, fields.o, open, held, fields)
+      local token = make(ARGV[5], takes, fields.o, open, held, fields, pieces)
       redis.call('ZADD', base .. 'lease', expiry, token)
-      taken[#taken + 1] = tell(token, fields, takes, open, held)
+      taken[#taken + 1] = tell(token, fields, takes, open, held, pieces)
     else
       if suspect then suspects = suspects - 1 end
       local token = new_token()
@@ -122,7 +162,7 @@ for _, old in ipairs(lapsed) do
       redis.call('HSET', fresh, '@', ARGV[5], 'k', takes, 'n', #open + #held)
       redis.call('HDEL', fresh, 'R')
       redis.call('ZADD', base .. 'lease', expiry, token)
-      taken[#taken + 1] = tell(token, fields, takes, open, held)
+      taken[#taken + 1] = tell(token, fields, takes, open, held, pieces)
     end
   end
 end

@@ -13,13 +13,33 @@ end
 local to = math.min(bound, from + tonumber(ARGV[6]))
 
 local failed_from = tonumber(ARGV[7])
+-- What runs say of events, by their first number: those that have to stay, and those that go, where
+-- some of them ended together.
+local kept, going = {}, {}
+local function stays_by_runs(n)
+  local number = tonumber(n)
+  local from = from_of(number)
+  if not kept[from] then
+    local some
+    kept[from], some = kept_by_runs(from, failed_from)
+    going[from] = some and no_bits() or nil
+  end
+  if has(kept[from], number) then return true end
+  if going[from] then insert(going[from], number) end
+  return false
+end
 -- Whether an event has to stay; if not, its records and what leads to them go.
 local function stays(n)
   local x = base .. 'x:' .. n
+  if stays_by_runs(n) then return true end
   local flat = redis.call('HGETALL', x)
   for i = 1, #flat, 2 do
     local letter, _, _, at = parse(flat[i + 1])
-    if not letter or letter == 'P' or letter == 'F' and at >= failed_from then return true end
+    if not letter or letter == 'P' or letter == 'F' and at >= failed_from then
+      local from = from_of(n)
+      if going[from] then remove(going[from], n) end
+      return true
+    end
   end
   for i = 1, #flat, 2 do
     if string.sub(flat[i + 1], 1, 1) == 'F' then
@@ -41,14 +61,23 @@ for _, n in ipairs(spared) do
     redis.call('ZREM', base .. 'old', n)
   end
 end
-if to <= from then return cmsgpack.pack({ text(from), #spared == SPARED }) end
+local function forget_going()
+  for first, events in pairs(going) do
+    if not empty(events) then forget_ended(first, events) end
+  end
+end
+if to <= from then
+  forget_going()
+  return cmsgpack.pack({ text(from), #spared == SPARED })
+end
 
 local keys = {}
 for n = from + 1, to do keys[#keys + 1] = base .. 'x:' .. text(n) end
+for first = from_of(from + 1), to, 256 do keys[#keys + 1] = runs_key(first) end
 if redis.call('EXISTS', unpack(keys)) > 0 then
   for n = from + 1, to do
     local name = text(n)
-    if redis.call('EXISTS', base .. 'x:' .. name) == 1 and stays(name) then
+    if stays(name) then
       local entry, id = entry_of(name)
       if entry then
         redis.call('SET', base .. 'body:' .. name, string.match(id, '%d+$') .. ':' .. entry)
@@ -57,6 +86,7 @@ if redis.call('EXISTS', unpack(keys)) > 0 then
     end
   end
 end
+forget_going()
 redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
 redis.call('HSET', KEYS[1], 'trim', text(to))
 local page = math.floor((from + 1) / 65536)

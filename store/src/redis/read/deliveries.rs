@@ -11,12 +11,13 @@ use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use redis::Value;
 
 use super::super::engine::{Engine, Partition};
-use super::super::entry::{self, Record};
+use super::super::entry;
 use super::super::fault::{Result, bad};
 use super::super::keys::Key;
 use super::super::log::{self, Log};
 use super::event_at;
-use super::structure::{holders, pairs};
+use super::recorded::{InRun, Recorded, recorded};
+use super::structure::{Holders, holders};
 use super::walk::{Place, SCAN, STRIDE, Walk, among};
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
 use crate::stored;
@@ -24,14 +25,11 @@ use crate::stored;
 /// Deliveries that wait in their lanes, each with until when and why its lane is closed.
 type Waiting = HashMap<DeliveryKey, Option<(i64, i64)>>;
 
-/// Those that have not ended.
-fn pending(records: &[(DeliveryKey, &Record)]) -> Vec<DeliveryKey> {
-    let pending = records.iter().filter(|(_, record)| record.letter == 'P');
-    pending.map(|(key, _)| *key).collect()
+/// Those that have not ended, each with where it stands if a bit tells of it.
+fn pending(records: &[(DeliveryKey, &Recorded)]) -> Vec<(DeliveryKey, Option<InRun>)> {
+    let pending = records.iter().filter(|(_, recorded)| recorded.record.letter == 'P');
+    pending.map(|(key, recorded)| (*key, recorded.in_run)).collect()
 }
-
-/// An event's records by lane and tag.
-type Records = Vec<((LaneNo, Option<ReplayTag>), Record)>;
 
 /// One delivery.
 pub(in super::super) async fn delivery(
@@ -43,14 +41,14 @@ pub(in super::super) async fn delivery(
     }
     let Ok(partition) = engine.partition(key.position.partition) else { return Ok(None) };
     let Some(event) = event_at(engine, key.position).await? else { return Ok(None) };
-    let mut look = Look::new(engine, partition);
-    let records = look.records(&[key.position.n]).await?;
+    let mut look = Look::new(engine, partition, Some(key.lane));
+    let records = recorded(engine, partition, &[key.position], look.lane).await?;
     let own = records.get(&key.position.n).into_iter().flatten();
     let own = own.into_iter().find(|(place, _)| *place == (key.lane, key.replay));
     let known = match own {
-        Some((_, record)) => {
-            let waiting = look.in_lanes(&pending(&[(key, record)])).await?;
-            Some(look.known(key, record, &waiting).await?)
+        Some((_, recorded)) => {
+            let waiting = look.in_lanes(&pending(&[(key, recorded)])).await?;
+            Some(look.known(key, recorded, &waiting).await?)
         }
         None => {
             let records = log::of_delivery(engine, partition, key).await?;
@@ -72,7 +70,7 @@ pub(in super::super) async fn deliveries(
         query,
         limit: limit.max(1),
         place: Place::of(from, engine).await?,
-        looks: engine.partitions.iter().map(|partition| Look::new(engine, partition)).collect(),
+        looks: engine.partitions.iter().map(|it| Look::new(engine, it, query.lane)).collect(),
         page: Page { items: Vec::new(), next: None },
     };
     match query.event {
@@ -245,36 +243,39 @@ struct Look<'a> {
     engine: &'a Engine,
     partition: &'a Partition,
     log: Log<'a>,
+    /// The only lane whose runs are looked at.
+    lane: Option<LaneNo>,
     /// Who holds what: filled when something is held.
-    holders: Option<HashMap<String, NodeId>>,
+    holders: Option<Holders>,
     now: Option<i64>,
 }
 
 impl<'a> Look<'a> {
-    fn new(engine: &'a Engine, partition: &'a Partition) -> Self {
+    fn new(engine: &'a Engine, partition: &'a Partition, lane: Option<LaneNo>) -> Self {
         let log = Log::new(engine, partition);
-        Self { engine, partition, log, holders: None, now: None }
+        Self { engine, partition, log, lane, holders: None, now: None }
     }
 
     /// All deliveries of some events: what the records say, and for the rest what the log tells.
     async fn of_events(&mut self, events: &[&Event]) -> Result<HashMap<u64, Vec<Known>>> {
         let numbers: Vec<u64> = events.iter().map(|event| event.position.n).collect();
-        let records = self.records(&numbers).await?;
+        let positions: Vec<Position> = events.iter().map(|event| event.position).collect();
+        let records = recorded(self.engine, self.partition, &positions, self.lane).await?;
         let mut logged = self.log.of_events(&numbers).await?;
-        let recorded = |event: &Event| {
+        let of_event = |event: &Event| {
             let position = event.position;
             let own = records.get(&position.n).into_iter().flatten();
             own.map(move |((lane, replay), record)| {
                 (DeliveryKey { position, lane: *lane, replay: *replay }, record)
             })
         };
-        let of_all: Vec<_> = events.iter().flat_map(|event| recorded(event)).collect();
+        let of_all: Vec<_> = events.iter().flat_map(|event| of_event(event)).collect();
         let waiting = self.in_lanes(&pending(&of_all)).await?;
         let mut all = HashMap::new();
         for event in events {
             let n = event.position.n;
             let mut found = BTreeMap::new();
-            for (key, record) in recorded(event) {
+            for (key, record) in of_event(event) {
                 let known = self.known(key, record, &waiting).await?;
                 found.insert((key.lane, key.replay), known);
             }
@@ -296,39 +297,14 @@ impl<'a> Look<'a> {
         Ok(all)
     }
 
-    /// Records of some events, by number.
-    async fn records(&self, numbers: &[u64]) -> Result<HashMap<u64, Records>> {
-        let mut pipeline = redis::pipe();
-        for n in numbers {
-            pipeline.cmd("HGETALL").arg(self.partition.keys.key(Key::Record(*n)));
-        }
-        let answers = self.engine.main.pipeline(&pipeline).await?;
-        let mut all = HashMap::new();
-        for (n, answer) in numbers.iter().zip(answers) {
-            let flat = pairs(answer)?;
-            let mut records = Records::new();
-            for (field, value) in flat {
-                if field == "*" || field == "0" {
-                    continue; // the event itself
-                }
-                let place = entry::parse_field(&field).ok_or_else(|| bad("a field", &field))?;
-                let record = Record::parse(&value).ok_or_else(|| bad("a record", &value))?;
-                records.push((place, record));
-            }
-            if !records.is_empty() {
-                all.insert(*n, records);
-            }
-        }
-        Ok(all)
-    }
-
     /// What a record says, with what the structure adds: where a pending delivery is.
     async fn known(
         &mut self,
         key: DeliveryKey,
-        record: &Record,
+        recorded: &Recorded,
         waiting: &Waiting,
     ) -> Result<Known> {
+        let record = &recorded.record;
         let state = match record.letter {
             'P' => DeliveryState::Pending,
             'S' => DeliveryState::Succeeded,
@@ -359,7 +335,15 @@ impl<'a> Look<'a> {
         let reason = |code| stored::pending_of(code).ok_or_else(|| bad("pending reason", code));
         let Some(shut) = waiting.get(&key) else {
             known.pending_reason = Some(PendingReason::InFlight);
-            known.node = self.holder(key).await?;
+            let holders = self.holders().await?;
+            if recorded.in_run.is_some() {
+                let held = holders.of_run(key.position.n, key.lane);
+                let began = held.as_ref().map_or(0, |(_, began)| *began);
+                known.create_time = known.create_time.max(Timestamp::from_millis(began));
+                known.node = held.map(|(node, _)| node);
+            } else {
+                known.node = holders.of(&format!("{}.{}", key.position.n, entry::field(&key)));
+            }
             return Ok(known);
         };
         known.next_attempt = Some(Timestamp::from_millis(record.at_ms));
@@ -373,23 +357,28 @@ impl<'a> Look<'a> {
     }
 
     /// Which of these deliveries wait in their lanes: one question for all of them.
-    async fn in_lanes(&self, deliveries: &[DeliveryKey]) -> Result<Waiting> {
+    async fn in_lanes(&self, deliveries: &[(DeliveryKey, Option<InRun>)]) -> Result<Waiting> {
         if deliveries.is_empty() {
             return Ok(Waiting::new());
         }
         let keys = &self.partition.keys;
         let mut pipeline = redis::pipe();
-        for key in deliveries {
-            pipeline.cmd("ZSCORE").arg(keys.key(Key::Lane(key.lane))).arg(entry::member(key));
+        for (key, in_run) in deliveries {
+            if in_run.is_none() {
+                pipeline.cmd("ZSCORE").arg(keys.key(Key::Lane(key.lane))).arg(entry::member(key));
+            }
             pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(key.lane.0);
         }
         let mut answers = self.engine.main.pipeline(&pipeline).await?.into_iter();
         let mut waiting = Waiting::new();
-        for key in deliveries {
-            let (Some(score), Some(shut)) = (answers.next(), answers.next()) else {
-                return Err(bad("answers of lanes", deliveries.len()));
+        for (key, in_run) in deliveries {
+            let mut answer =
+                || answers.next().ok_or_else(|| bad("answers of lanes", deliveries.len()));
+            let waits = match in_run {
+                Some(in_run) => *in_run == InRun::Waits,
+                None => answer()?.extract_error()? != Value::Nil,
             };
-            let shut = match shut.extract_error()? {
+            let shut = match answer()?.extract_error()? {
                 Value::BulkString(text) => {
                     let text = String::from_utf8_lossy(&text).into_owned();
                     let parts = text.split_once(' ');
@@ -397,19 +386,19 @@ impl<'a> Look<'a> {
                 }
                 _ => None,
             };
-            if score.extract_error()? != Value::Nil {
+            if waits {
                 waiting.insert(*key, shut);
             }
         }
         Ok(waiting)
     }
 
-    async fn holder(&mut self, key: DeliveryKey) -> Result<Option<NodeId>> {
-        if self.holders.is_none() {
-            self.holders = Some(holders(self.engine, self.partition).await?);
-        }
-        let name = format!("{}.{}", key.position.n, entry::field(&key));
-        Ok(self.holders.as_ref().and_then(|holders| holders.get(&name)).cloned())
+    async fn holders(&mut self) -> Result<&Holders> {
+        let known = match self.holders.take() {
+            Some(known) => known,
+            None => holders(self.engine, self.partition).await?,
+        };
+        Ok(self.holders.insert(known))
     }
 
     async fn now(&mut self) -> Result<i64> {

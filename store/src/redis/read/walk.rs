@@ -13,8 +13,11 @@ use super::super::entry::{self, Found};
 use super::super::fault::{Result, bad};
 use super::super::keys::Key;
 use super::super::log::texts;
+use super::super::runs::{self, Ended, Piece};
+use super::super::value;
 use super::structure::{batches, owners};
 use crate::log::DeliveryQuery;
+use crate::run::RUN;
 
 /// Events that one page looks at, whatever it finds.
 pub(super) const SCAN: usize = 2000;
@@ -300,8 +303,42 @@ async fn failed_below(
     for answer in engine.main.pipeline(&pipeline).await? {
         numbers.extend(numbers_in(&texts(answer)?));
     }
+    for lane in lanes {
+        numbers.extend(failed_in_runs(engine, partition, *lane, (low, below), most).await?);
+    }
     sort_down(&mut numbers);
     numbers.truncate(most);
+    Ok(numbers)
+}
+
+/// The same of deliveries that failed together. Each of their runs has at least one.
+async fn failed_in_runs(
+    engine: &Engine,
+    partition: &Partition,
+    lane: LaneNo,
+    (low, below): (u64, u64),
+    most: usize,
+) -> Result<Vec<u64>> {
+    let keys = &partition.keys;
+    let mut cmd = redis::cmd("ZREVRANGEBYSCORE");
+    // The first and the last of them may have none of the numbers that are asked for.
+    cmd.arg(keys.key(Key::FailedRuns(lane))).arg(below - 1).arg(low.saturating_sub(RUN - 1));
+    cmd.arg("LIMIT").arg(0).arg(most + 1);
+    let bases = texts(engine.main.query(&cmd).await?)?;
+    let bases: Vec<u64> = bases.iter().filter_map(|base| base.parse().ok()).collect();
+    let mut pipeline = redis::pipe();
+    let [_, _, field] = runs::fields_of(lane);
+    for base in &bases {
+        pipeline.cmd("HGET").arg(keys.key(Key::Runs(*base))).arg(&field);
+    }
+    let mut numbers = Vec::new();
+    for (base, answer) in bases.iter().zip(engine.main.pipeline(&pipeline).await?) {
+        let Some(ended) = value::bytes(answer)? else { continue };
+        for ended in Ended::read(&ended)?.iter().filter(|ended| ended.letter == 'F') {
+            let own = ended.bits.numbers(*base).filter(|n| (low..below).contains(n));
+            numbers.extend(own);
+        }
+    }
     Ok(numbers)
 }
 
@@ -317,13 +354,29 @@ async fn pending_of(
     for lane in lanes {
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(partition.keys.key(Key::Lane(*lane))).arg(0).arg(most);
-        numbers.extend(numbers_in(&texts(engine.main.query(&cmd).await?)?));
+        let members = texts(engine.main.query(&cmd).await?)?;
+        numbers.extend(numbers_in(&members));
+        let bases: Vec<u64> = members.iter().filter_map(|it| runs::parse_member(it)).collect();
+        let mut pipeline = redis::pipe();
+        for base in &bases {
+            pipeline.cmd("HGET").arg(partition.keys.key(Key::Runs(*base))).arg(lane.0);
+        }
+        for (base, answer) in bases.iter().zip(engine.main.pipeline(&pipeline).await?) {
+            if let Some(piece) = value::bytes(answer)? {
+                numbers.extend(Piece::read(&piece)?.bits.numbers(*base));
+            }
+            if numbers.len() > most {
+                return Ok(None);
+            }
+        }
         if numbers.len() > most {
             return Ok(None);
         }
     }
-    for (_, fields) in batches(engine, partition).await? {
-        let held = fields.iter().filter_map(|(name, _)| name.split_once('.'));
+    for leased in batches(engine, partition).await? {
+        let pieces = leased.pieces.iter().filter(|(_, lane, _)| lanes.contains(lane));
+        numbers.extend(pieces.flat_map(|(base, _, piece)| piece.bits.numbers(*base)));
+        let held = leased.fields.iter().filter_map(|(name, _)| name.split_once('.'));
         let own = |field: &str| entry::parse_field(field).is_some_and(|(l, _)| lanes.contains(&l));
         numbers.extend(
             held.filter(|(_, field)| own(field)).filter_map(|(n, _)| n.parse::<u64>().ok()),
