@@ -68,8 +68,9 @@ pub(super) async fn read_some(
         return Ok(bodies);
     }
     let mut pipeline = redis::pipe();
-    for n in &numbers {
-        pipeline.cmd("XRANGE").arg(partition.keys.key(Key::Events)).arg(*n).arg(*n);
+    for stretch in numbers.chunk_by(|n, next| n + 1 == *next) {
+        let (first, last) = (stretch[0], stretch[stretch.len() - 1]);
+        pipeline.cmd("XRANGE").arg(partition.keys.key(Key::Events)).arg(first).arg(last);
     }
     for answer in engine.main.pipeline(&pipeline).await? {
         let found = entry::decode_range(partition.no, answer.extract_error()?)?;
