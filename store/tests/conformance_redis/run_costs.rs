@@ -112,6 +112,8 @@ async fn costs_of_what_waits() {
                 settle_held(&store, &batch, Transition::Succeeded).await;
             }
             cost(&server, &before, "  succeeded", count);
+            let more = memory(&server).saturating_sub(bytes);
+            println!("  {:.2} B a delivery in history", more as f64 / count as f64);
         }
     }
     in_order(&store).await;

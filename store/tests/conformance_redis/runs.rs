@@ -7,6 +7,7 @@ use std::time::Duration;
 use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::Store;
+use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
 use pregon_store::queue::{
     Batch, BatchSettle, Cancelled, DeliverySettle, DueRequest, EventOutcome, EventSettle,
@@ -439,5 +440,41 @@ async fn what_goes_back_keeps_its_create_time() {
             assert_eq!(record.expect("a delivery").create_time, *made);
         }
     }
+    in_order(&store).await;
+}
+
+/// What ended together is erased with its tenant's events, and what waits is erased later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_runs_are_erased() {
+    let server = Server::start();
+    let options = RedisOptions { janitor: false, ..RedisOptions::new(&server.url(0)) };
+    let store = store(&options).await;
+    let ended = wait(&store, 300, &[1]).await;
+    let end = LaneEnd {
+        lane: LaneNo(1),
+        state: DeliveryState::Failed,
+        reason: EndReason::TenantDeleted,
+        before: None,
+        limit: 290,
+    };
+    assert_eq!(store.queue.end_lane(end).await.expect("a step"), 290);
+    options.ahead.advance(Duration::from_secs(1));
+    let before = store.queue.now().await.expect("the time");
+    let erase = Erase { tenant: TenantId::parse("acme").expect("an id"), before };
+    let pass = async || {
+        let (mut place, mut left) = (Some(ErasePlace::default()), 0);
+        while let Some(from) = place {
+            let done = store.queue.erase(&erase, from).await.expect("a step");
+            (place, left) = (done.next, left + done.left);
+        }
+        left
+    };
+    assert_eq!(pass().await, 10, "what waits");
+    assert_eq!(store.log.delivery(key(ended[0], 1)).await.expect("a read"), None);
+    assert_eq!(keys(&server, "{pg0}:fr:*"), 0);
+    in_order(&store).await;
+    settle_held(&store, &due(&store).await, Transition::Succeeded).await;
+    assert_eq!(pass().await, 0);
+    assert_eq!(keys(&server, "{pg0}:r:*"), 0);
     in_order(&store).await;
 }
