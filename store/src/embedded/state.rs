@@ -15,8 +15,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog;
 use super::fault::Result;
-use super::runs::{self, RunRow};
 use super::fresh::Fresh;
+use super::runs::{self, RunRow};
 use super::watch::{self, EndRow};
 use crate::backlog::STRETCH;
 

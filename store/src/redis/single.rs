@@ -10,13 +10,11 @@ use super::fault::{Result, bad};
 use super::log;
 use super::steps::STEPS;
 use crate::StoreError;
-use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed, STEP_MAX};
+use crate::queue::{Cancelled, END_STEP, LaneClose, LaneEnd, Replay, Replayed, STEP_MAX};
 use crate::stored;
 
 /// Members of a lane that one step looks at for deliveries that are to end.
 const LOOK: usize = 1000;
-/// Deliveries of runs that end in one call at most.
-const OF_RUNS: usize = 65_536;
 /// Runs that one step ends: 1.5 ms of Redis.
 const RUNS: usize = 128;
 /// The script's answer for a replay that it had no time for.
@@ -68,7 +66,7 @@ pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
             return Err(bad("an end of a lane", other));
         }
     };
-    let limit = end.limit.min(OF_RUNS);
+    let limit = end.limit.min(END_STEP);
     let (mut all, mut records) = (0, 0);
     for partition in &engine.partitions {
         let mut passed_over = 0;

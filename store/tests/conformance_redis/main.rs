@@ -11,12 +11,12 @@ mod durability;
 mod failover;
 mod hang;
 mod history;
+mod of_runs;
+mod of_runs_model;
 mod proxy;
 mod queue;
 mod run_bits;
 mod run_costs;
-mod runs;
-mod runs_model;
 mod server;
 mod test_requests;
 

@@ -8,8 +8,8 @@ use pregon_store::Store;
 use pregon_store::queue::{Batch, DueRequest, EventOutcome, Transition};
 use pregon_store::redis::RedisOptions;
 
+use crate::of_runs::{Results, WAITING, settle_events, settle_held};
 use crate::queue::{claim, events, in_order, store, take};
-use crate::runs::{Results, WAITING, settle_events, settle_held};
 use crate::server::Server;
 
 /// What is due next, with room for more.

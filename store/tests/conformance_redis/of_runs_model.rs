@@ -11,8 +11,8 @@ use pregon_store::log::DeliveryQuery;
 use pregon_store::queue::{Batch, Cancelled, LaneEnd, Settlement, Transition};
 use pregon_store::redis::RedisOptions;
 
+use crate::of_runs::{Results, WAITING, key};
 use crate::queue::{LEASE, claim, in_order, publish, store};
-use crate::runs::{Results, WAITING, key};
 
 /// Numbers by chance, the same for a seed.
 struct Chance(u64);
