@@ -4,7 +4,7 @@
 # embedded store:
 #   fast     published in batches to a receiver that answers at once, attempted from memory;
 #   unary    the same, published one event a call by 64 callers over four connections;
-#   stored   published while the subscription is paused, so that each delivery gets a record in its lane; not delivered.
+#   stored   published while the subscription is paused, so that each delivery waits in its lane; not delivered.
 # What a delivery takes is the difference of two runs, of 1,000 and of 3,000 events, divided by 2,000: start and end cancel out.
 # Counts do not depend on how busy the machine is; they move by some per cent with how results happen to be batched.
 # Needs valgrind, grpcurl (scripts/tools.sh), curl, and `cargo build --release --workspace`. Takes two minutes.

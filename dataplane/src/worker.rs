@@ -34,6 +34,7 @@ mod counted;
 mod disable;
 mod dispatch;
 mod gates;
+mod gathering;
 mod job;
 mod lane;
 mod lanes;

@@ -47,5 +47,6 @@ mod surface;
 mod telemetry;
 mod transcript;
 mod verify;
+mod waiting;
 mod watch;
 mod writes;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::Reply;
 use super::dispatch::Effect;
 use super::gates::persist;
+use super::gathering::Gathering;
 use super::job::Report;
 use super::matcher::Answer;
 use super::{CENSUS, Driver, RETRY_STORE, disable};
@@ -40,6 +41,7 @@ impl Driver {
     ) {
         let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
         let mut answers = Vec::with_capacity(ANSWERS_AT_ONCE);
+        let mut gathering = Gathering::default();
         loop {
             let wake = self.advance();
             tokio::select! {
@@ -54,8 +56,10 @@ impl Driver {
                 _ = inbox.recv_many(&mut reports, REPORTS_AT_ONCE) => {
                     self.take_in(&mut reports);
                     self.perform();
-                    // Attempts that end just now are taken in together: a turn costs as much for one.
-                    tokio::task::yield_now().await;
+                    if gathering.is_worth_it() {
+                        tokio::task::yield_now().await;
+                        gathering.came(!inbox.is_empty());
+                    }
                 }
                 _ = matched.recv_many(&mut answers, ANSWERS_AT_ONCE), if !matched.is_closed() => {
                     let now = Instant::now();

@@ -74,7 +74,7 @@ pub(super) const PAGE: u64 = 8192;
 /// Statements kept prepared: all that there are.
 const STATEMENTS: usize = 200;
 /// KiB of pages that the writer keeps in memory.
-const WRITER_CACHE_KIB: i64 = 64 * 1024;
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
 /// KiB of pages that a reader keeps in memory.
 const READER_CACHE_KIB: i64 = 8 * 1024;
 /// Pages of the log after which it is copied into the database: 16 MiB. A hot page is then copied

@@ -2,6 +2,9 @@
 //! printed, not asserted. `cargo test --release --test e2e -- --ignored --nocapture --test-threads 1
 //! neighbours::measured`
 
+use pregon_proto::v1::subscription_service_client::SubscriptionServiceClient;
+use pregon_proto::v1::{CreateSubscriptionRequest, Subscription};
+
 use super::*;
 use crate::harness::{Planes, Standalone};
 
@@ -23,6 +26,7 @@ measured!(
     Standalone as standalone:
         beside_costly_filters,
         beside_filters_at_their_budget,
+        beside_ten_thousand_filters,
         beside_receivers_that_hang,
         beside_a_flood
 );
@@ -30,6 +34,7 @@ measured!(
     Planes as planes:
         beside_costly_filters,
         beside_filters_at_their_budget,
+        beside_ten_thousand_filters,
         beside_receivers_that_hang,
         beside_a_flood
 );
@@ -37,6 +42,11 @@ measured!(
 /// Turns alone and beside, each with so many events of the modest tenant.
 const TURNS: usize = 6;
 const TURN: usize = 250;
+/// Subscriptions with filters: as many as a tenant may have. Events a second to them, and writers at
+/// once that make them.
+const FILTERS: usize = 10_000;
+const FILTERED_RATE: u32 = 100;
+const WRITERS: usize = 8;
 /// Costly events of a turn: more than the nodes match while it lasts.
 const COSTLY: usize = 40;
 
@@ -105,6 +115,68 @@ async fn beside_filters<W: World>(filter: String, data: String) {
     compare("events of the same size without filters", alone, unfiltered.clone());
     compare("filters over the same without them", unfiltered, beside);
     town.check_end(3 * TURNS * TURN).await;
+}
+
+/// As many subscriptions as a tenant may have, each with a filter, and a hundred events a second to
+/// them, each of which one of them wants.
+async fn beside_ten_thousand_filters<W: World>() {
+    let mut town = Town::<W>::open().await;
+    let limits = json!({"tenant": {
+        "name": "tenants/greedy", "limits": {"max_subscriptions": FILTERS},
+    }});
+    town.shop.write("TenantService/UpdateTenant", limits).await;
+    let management = Endpoint::from_shared(format!("http://{}", town.pregon.management()));
+    let channel = management.expect("an address").connect().await.expect("it listens");
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (channel, url) = (channel.clone(), town.receiver.url("/greedy"));
+        writers.spawn(async move {
+            let mut client = SubscriptionServiceClient::new(channel);
+            for n in (writer..FILTERS).step_by(WRITERS) {
+                let request = CreateSubscriptionRequest {
+                    parent: "tenants/greedy".into(),
+                    subscription_id: format!("f{n}"),
+                    subscription: Some(Subscription {
+                        url: url.clone(),
+                        event_types: vec!["order.*".into()],
+                        filter: format!("event.data.n == {n}"),
+                        ..Subscription::default()
+                    }),
+                    ..CreateSubscriptionRequest::default()
+                };
+                client.create_subscription(request).await.expect("a subscription");
+            }
+        });
+    }
+    writers.join_all().await;
+    let named = json!({"tenant": {"name": "tenants/greedy", "display_name": "all are made"}});
+    town.shop.write("TenantService/UpdateTenant", named).await;
+    town.shop.served().await;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        alone.extend(town.modest(&format!("alone-{turn}"), TURN).await);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, mut publisher) = (Arc::clone(&stop), Publisher::new(town.pregon.target()));
+        let filtered = tokio::spawn(async move {
+            let mut ticks = interval(Duration::from_secs(1) / FILTERED_RATE);
+            let mut published = 0;
+            while !told.load(Ordering::Relaxed) {
+                ticks.tick().await;
+                let data = format!("{{\"n\":{}}}", published * 7919 % FILTERS);
+                publisher.publish(vec![greedy(format!("f-{turn}-{published}"), &data)]).await;
+                published += 1;
+            }
+            published
+        });
+        beside.extend(town.modest(&format!("beside-{turn}"), TURN).await);
+        stop.store(true, Ordering::Relaxed);
+        let published = filtered.await.expect("it publishes");
+        let report = town.shop.grpc.report("tenants/greedy").await;
+        println!("{published} published, {} still to match", report["events"]["awaitingMatch"]);
+        idle(&town).await;
+    }
+    compare("ten thousand filters, a hundred events a second", alone, beside);
+    town.check_end(2 * TURNS * TURN).await;
 }
 
 async fn beside_receivers_that_hang<W: World>() {
