@@ -99,7 +99,7 @@ impl Collector {
 
     /// Stops it where it is, as a machine that hangs: its connections stay open and nothing is answered.
     pub async fn stop(&self) {
-        self.process.signal("STOP").await;
+        self.process.stop().await;
     }
 
     /// Lets it go on after [`Self::stop`].

@@ -125,6 +125,24 @@ impl Process {
         assert!(sent.expect("sh runs").success(), "kill -{name} {id}");
     }
 
+    /// Stops it, and returns when none of its threads runs any more: a signal takes its time.
+    pub async fn stop(&self) {
+        self.signal("STOP").await;
+        let id = self.child.id().expect("it still runs");
+        super::eventually("all of its threads are stopped", || async {
+            let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("it is Linux");
+            let mut states = threads.filter_map(|thread| {
+                let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+                stat.rsplit(") ").next()?.chars().next()
+            });
+            match states.find(|state| *state != 'T') {
+                None => Ok(()),
+                Some(state) => Err(state),
+            }
+        })
+        .await;
+    }
+
     /// Memory of it that is resident, in bytes.
     pub fn resident(&self) -> u64 {
         let id = self.child.id().expect("it still runs");
