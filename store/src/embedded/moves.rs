@@ -1,9 +1,9 @@
 //! Where a delivery goes: the rules for one row, and the counters that move with it.
 //!
 //! A delivery has a row once it is in trouble; before that it exists only in the memory of the
-//! node that attempts its event, or as a bit of a run while it waits unattempted. `created` counts when that memory is settled or the row is made,
-//! whichever comes first, and an end counts when it happens: each exactly once, in the step that
-//! does it.
+//! node that attempts its event, or as a bit of a run while it waits unattempted. `created` counts
+//! when that memory is settled or the row or bit is made, whichever comes first, and an end counts
+//! when it happens: each exactly once, in the step that does it.
 //!
 //! Three things bend a wish. A delivery that was cancelled while it was attempted ends as cancelled
 //! unless it succeeded. A lane that holds as many deliveries as it may takes no
