@@ -163,7 +163,7 @@ pub enum OpenError {
         known: i64,
     },
     /// The directory or a file in it cannot be used.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}")]
     File {
         /// Which.
         path: PathBuf,

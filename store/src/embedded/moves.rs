@@ -5,10 +5,9 @@
 //! when that memory is settled or the row or bit is made, whichever comes first, and an end counts
 //! when it happens: each exactly once, in the step that does it.
 //!
-//! Three things bend a wish. A delivery that was cancelled while it was attempted ends as cancelled
-//! unless it succeeded. A lane that holds as many deliveries as it may takes no
-//! more: the next one expires. And a lane that is closed takes deliveries with their own due
-//! times, and merely is not looked into.
+//! One thing bends a wish: a delivery that was cancelled while it was attempted ends as cancelled
+//! unless it succeeded. A lane that is closed takes deliveries with their own due times, and merely
+//! is not looked into.
 
 use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
