@@ -1,7 +1,7 @@
 //! A store whose calls are timed and whose errors are counted.
 //!
 //! Every trait of the store is wrapped, method by method, so that no caller can forget it. Calls
-//! that are made for waiting ([`Queue::wait`], [`ConfigStore::changes`], `send_test`) are not
+//! that are made for waiting ([`Work::wait`], [`ConfigStore::changes`], `send_test`) are not
 //! timed: their length says what happened elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,22 +16,23 @@ use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_store::backlog::BacklogReport;
+use pregon_store::batch::{Batch, LaneClose, Token};
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
 use pregon_store::erase::{Erase, ErasePlace, Erased};
+use pregon_store::intake::{Durability, Published};
 use pregon_store::lane_log::{LaneAttempts, LaneReport};
 use pregon_store::log::{
     Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 use pregon_store::node::NodeStatus;
-use pregon_store::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
-    Replay, Replayed, Settled, Settlement, Token,
-};
+use pregon_store::operate::{Cancelled, Former, LaneEnd, Replay, Replayed};
+use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
+use pregon_store::work::{Claim, Due, DueRequest};
 use pregon_store::{
-    Backlog, ConfigStore, DeliveryLog, DeliveryWatch, LaneLog, NodeRegistry, Queue, Store,
-    StoreError, TestSends,
+    Backlog, ConfigStore, DeliveryLog, DeliveryWatch, Intake, LaneLog, NodeRegistry, Operate,
+    Store, StoreError, TestSends, Work,
 };
 use pregon_telemetry::Telemetry;
 use tokio::time::Instant;
@@ -41,7 +42,9 @@ pub fn measured(store: Store, telemetry: &Telemetry) -> Store {
     let told = || telemetry.clone();
     Store {
         config: Arc::new(Measured(store.config, told())),
-        queue: Arc::new(Measured(store.queue, told())),
+        intake: Arc::new(Measured(store.intake, told())),
+        work: Arc::new(Measured(store.work, told())),
+        operate: Arc::new(Measured(store.operate, told())),
         log: Arc::new(Measured(store.log, told())),
         backlog: Arc::new(Measured(store.backlog, told())),
         lanes: Arc::new(Measured(store.lanes, told())),
@@ -133,11 +136,22 @@ measured! {
 }
 
 measured! {
-    Queue {
-        outstanding(tenant: &TenantId) -> u64;
-        supersede(tenant: &TenantId) -> Former;
-        erase(erase: &Erase, from: ErasePlace) -> Erased;
+    Intake {
         publish(events: Vec<NewEvent>) -> Vec<Published>;
+        outstanding(tenant: &TenantId) -> u64;
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+
+    fn answers_within(&self) -> Duration {
+        self.0.answers_within()
+    }
+}
+
+measured! {
+    Work {
         take(partition: PartitionNo, claim: &Claim, want: usize, bytes: usize) -> Option<Batch>;
         due(partition: PartitionNo, claim: &Claim, request: DueRequest) -> Due;
         take_over(partition: PartitionNo, claim: &Claim, limit: usize, suspects: usize)
@@ -145,9 +159,24 @@ measured! {
         extend(tokens: &[Token], lease: Duration) -> Vec<Token>;
         settle(settlement: Settlement) -> Settled;
         release(tokens: &[Token]) -> ();
+    }
+
+    fn partitions(&self) -> PartitionNo {
+        self.0.partitions()
+    }
+
+    async fn wait(&self, at_most: Duration) {
+        self.0.wait(at_most).await;
+    }
+}
+
+measured! {
+    Operate {
+        end_lane(end: LaneEnd) -> usize;
         close_lanes(lanes: &[LaneClose]) -> ();
         open_lanes(lanes: &[LaneNo]) -> ();
-        end_lane(end: LaneEnd) -> usize;
+        supersede(tenant: &TenantId) -> Former;
+        erase(erase: &Erase, from: ErasePlace) -> Erased;
         now() -> Timestamp;
     }
 
@@ -169,22 +198,6 @@ measured! {
         }
         Ok(replayed)
     }
-
-    fn partitions(&self) -> PartitionNo {
-        self.0.partitions()
-    }
-
-    fn durability(&self) -> Durability {
-        self.0.durability()
-    }
-
-    fn answers_within(&self) -> Duration {
-        self.0.answers_within()
-    }
-
-    async fn wait(&self, at_most: Duration) {
-        self.0.wait(at_most).await;
-    }
 }
 
 measured! {
@@ -197,7 +210,7 @@ measured! {
         attempts(key: DeliveryKey) -> Vec<AttemptRecord>;
         event_attempts(position: Position) -> BTreeMap<DeliveryKey, Vec<AttemptRecord>>;
         books(tenant: Option<&TenantId>) -> Books;
-        audit(partition: PartitionNo) -> Vec<Orphan>;
+        audit() -> Vec<Orphan>;
     }
 }
 

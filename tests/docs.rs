@@ -225,27 +225,28 @@ fn a_page_without_names_does_not_pass() {
 /// Names that are there, and the same names with one thing wrong.
 #[test]
 fn a_name_that_is_missing_is_found() {
-    let queue = "`store/src/queue.rs`";
+    let work = "`store/src/api/work.rs`";
+    let batch = "`store/src/api/batch.rs`";
     let settle = "`store/src/embedded/settle.rs`";
     let script = "`store/src/redis/lua/settle.lua`";
     let right = format!(
-        "{queue}: `Queue::take()`, `Batch`, `Batch::len()`\n\n# A\n\n{settle}: `settle::settle()`, \
+        "{work}: `Work::take()`\n{batch}: `Batch`, `Batch::len()`\n\n# A\n\n{settle}: `settle::settle()`, \
          `settle::Prepared`, `place()`, `Place::Range`.\n{script}: `create()`\n"
     );
     let (faults, counts) = check(&right);
     assert_eq!((faults, counts), (Vec::new(), [5, 3, 1]));
     for (there, wrong) in [
-        ("`Queue::take()`", "`Queue::takes()`"),
-        ("`Queue::take()`", "`Batch::take()`"),
-        ("`Queue::take()`", "`Queue::take`"),
+        ("`Work::take()`", "`Work::takes()`"),
+        ("`Work::take()`", "`Batch::take()`"),
+        ("`Work::take()`", "`Work::take`"),
         ("`Batch`", "`Batches`"),
         ("`settle::settle()`", "`moves::settle()`"),
         ("`settle::Prepared`", "`moves::Prepared`"),
         ("`place()`", "`spot()`"),
         ("`Place::Range`", "`Place::Rang`"),
         ("`create()`", "`created()`"),
-        (queue, "`store/src/queues.rs`"),
-        (queue, "`publish.rs`"),
+        (work, "`store/src/api/works.rs`"),
+        (work, "`publish.rs`"),
         (settle, "a file"),
     ] {
         let faults = check(&right.replacen(there, wrong, 1)).0;

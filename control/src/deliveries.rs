@@ -22,7 +22,7 @@ use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService;
 use pregon_rpc::caller::Caller;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most};
-use pregon_store::queue::Cancelled;
+use pregon_store::operate::Cancelled;
 use tokio::time::Instant;
 
 use crate::Control;
@@ -355,7 +355,7 @@ impl Control {
         if !pending || how.validate_only {
             return Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? });
         }
-        match self.store.queue.cancel(name.delivery, EndReason::ByCaller).await? {
+        match self.store.operate.cancel(name.delivery, EndReason::ByCaller).await? {
             Cancelled::Unknown => {
                 return Err(Refusal::not_found("delivery", name.to_string()));
             }

@@ -12,8 +12,7 @@ use pregon_store::node::{LOST_AFTER, NodeStatus};
 use tokio::time::Instant;
 
 use crate::Control;
-use crate::service::draining;
-use crate::service::{opened, service};
+use crate::service::{draining, opened, service};
 use crate::{map, parse};
 
 mod watch;

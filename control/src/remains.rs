@@ -140,7 +140,7 @@ impl Control {
     async fn erase_tenant(&self, tenant: &TenantId) -> Result<(), Refusal> {
         let Some(first) = self.remains(tenant).await? else { return Ok(()) };
         let served = self.all_serve(first.revision).await?;
-        let moment = self.store.queue.now().await?;
+        let moment = self.store.operate.now().await?;
         let (mut place, mut left, mut erased) = (ErasePlace::default(), 0, 0);
         loop {
             match self.remains(tenant).await? {
@@ -151,7 +151,7 @@ impl Control {
             let before = first.document.before.map_or(moment, Timestamp::from_millis);
             let begun = Instant::now();
             let erase = Erase { tenant: tenant.clone(), before };
-            let step = self.store.queue.erase(&erase, place).await?;
+            let step = self.store.operate.erase(&erase, place).await?;
             (left, erased) = (left + step.left, erased + step.erased);
             let Some(next) = step.next else { break };
             place = next;

@@ -14,7 +14,7 @@ use pregon_core::model::{Callback, Common, Resource, Secret, Subscription, Tenan
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
 use pregon_rpc::caller::Caller;
-use pregon_store::queue::Former;
+use pregon_store::operate::Former;
 
 use crate::Control;
 use crate::catalog::{Kind, Stored};
@@ -183,10 +183,10 @@ impl Control {
         let remains = self.remains(id).await?;
         let former = match validate_only {
             true => Former::Nobody,
-            false => self.store.queue.supersede(id).await?,
+            false => self.store.operate.supersede(id).await?,
         };
         let since = match former {
-            Former::Nobody if remains.is_some() => Some(self.store.queue.now().await?),
+            Former::Nobody if remains.is_some() => Some(self.store.operate.now().await?),
             Former::Nobody => None,
             Former::Gone(since) => Some(since),
             Former::Busy => return Err(busy(id)),

@@ -79,7 +79,7 @@ impl Dataplane {
         });
         let events = EventServiceImpl::new(PublishOptions {
             configuration: configuration.clone(),
-            queue: Arc::clone(&options.store.queue),
+            intake: options.store.intake,
             clock: Arc::clone(&options.clock),
             max_event_bytes: options.max_event_bytes,
             draining: draining.clone(),
@@ -96,7 +96,8 @@ impl Dataplane {
         });
         let workers = Workers::start(WorkerOptions {
             node: options.node.clone(),
-            queue: options.store.queue,
+            work: options.store.work,
+            operate: options.store.operate,
             tests: options.store.tests,
             config: Arc::clone(&options.store.config),
             configuration: configuration.clone(),

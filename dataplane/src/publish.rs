@@ -30,7 +30,7 @@ use pregon_proto::v1::event_service_server::{EventService, EventServiceServer};
 use pregon_rpc::call::current_trace;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
-use pregon_store::Queue;
+use pregon_store::Intake;
 use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -54,7 +54,7 @@ pub struct PublishOptions {
     /// What the node serves.
     pub configuration: Configuration,
     /// Where events go.
-    pub queue: Arc<dyn Queue>,
+    pub intake: Arc<dyn Intake>,
     /// Counts tenants' rates.
     pub clock: SharedClock,
     /// Data of one event, at most.
@@ -83,11 +83,11 @@ impl EventServiceImpl {
         let admission = Admission {
             configuration: options.configuration,
             clock: options.clock,
-            queue: Arc::clone(&options.queue),
+            intake: Arc::clone(&options.intake),
         };
         Self(Arc::new(Inner {
             admission,
-            publisher: Publisher::start(options.queue),
+            publisher: Publisher::start(options.intake),
             max_event_bytes: options.max_event_bytes,
             draining: options.draining,
             telemetry: options.telemetry,
@@ -176,7 +176,7 @@ impl Inner {
             return Ok(facts.validated());
         }
         let published = self.publisher.publish(parsed.event).await;
-        facts.response(published, self.publisher.queue().durability())
+        facts.response(published, self.publisher.intake().durability())
     }
 
     /// Counts a refusal.

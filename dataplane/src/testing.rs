@@ -14,23 +14,16 @@ use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::standard_webhooks;
 use pregon_core::event::{Environment, NewEvent};
-use pregon_core::id::{
-    DeliveryKey, EventTypeId, LaneNo, PartitionNo, Position, SecretName, SubscriptionName, TenantId,
-};
+use pregon_core::id::{EventTypeId, LaneNo, Position, SecretName, SubscriptionName, TenantId};
 use pregon_core::model::{
     Auth, Common, EventType, Resource, Secret, SecretAlgorithm, Subscription, SubscriptionState,
     Tenant, TenantLimits,
 };
-use pregon_core::outcome::EndReason;
 use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
 use pregon_store::config::{Change, Changes, Commit, Committed, Document, Head, ListRange};
-use pregon_store::erase::{Erase, ErasePlace, Erased};
-use pregon_store::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
-    Replay, Replayed, Settled, Settlement, Token,
-};
-use pregon_store::{ConfigStore, Queue, StoreError};
+use pregon_store::intake::{Durability, Published};
+use pregon_store::{ConfigStore, Intake, StoreError};
 use tokio::sync::{Notify, Semaphore};
 
 /// A configuration store in memory.
@@ -174,8 +167,8 @@ impl ConfigStore for FakeConfig {
 /// What an event is known by: tenant, id, version.
 type Identity = (TenantId, String, u32);
 
-/// A queue that stores events and nothing else.
-pub(crate) struct FakeQueue {
+/// Stores events in memory.
+pub(crate) struct FakeIntake {
     /// The sizes of the calls, in order.
     pub(crate) calls: Mutex<Vec<usize>>,
     /// What was stored, in order.
@@ -190,7 +183,7 @@ pub(crate) struct FakeQueue {
     answers_within: Duration,
 }
 
-impl FakeQueue {
+impl FakeIntake {
     pub(crate) fn new() -> Arc<Self> {
         Self::answering_within(Duration::from_secs(2))
     }
@@ -229,33 +222,7 @@ impl FakeQueue {
 }
 
 #[async_trait]
-impl Queue for FakeQueue {
-    fn partitions(&self) -> PartitionNo {
-        1
-    }
-
-    fn durability(&self) -> Durability {
-        Durability::Fsync
-    }
-
-    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let stored = self.stored.lock().unwrap();
-        let own = stored.iter().filter(|event| event.tenant == *tenant).count();
-        Ok(own as u64 - self.done.load(Ordering::Relaxed))
-    }
-
-    async fn supersede(&self, _: &TenantId) -> Result<Former, StoreError> {
-        panic!("not used")
-    }
-
-    async fn erase(&self, _: &Erase, _: ErasePlace) -> Result<Erased, StoreError> {
-        panic!("not used")
-    }
-
-    fn answers_within(&self) -> Duration {
-        self.answers_within
-    }
-
+impl Intake for FakeIntake {
     async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
         self.calls.lock().unwrap().push(events.len());
         self.gate.acquire().await.unwrap().forget();
@@ -265,68 +232,18 @@ impl Queue for FakeQueue {
         Ok(events.into_iter().map(|event| self.store(event)).collect())
     }
 
-    async fn take(
-        &self,
-        _: PartitionNo,
-        _: &Claim,
-        _: usize,
-        _: usize,
-    ) -> Result<Option<Batch>, StoreError> {
-        panic!("not used")
+    fn durability(&self) -> Durability {
+        Durability::Fsync
     }
 
-    async fn due(&self, _: PartitionNo, _: &Claim, _: DueRequest) -> Result<Due, StoreError> {
-        panic!("not used")
+    fn answers_within(&self) -> Duration {
+        self.answers_within
     }
 
-    async fn take_over(
-        &self,
-        _: PartitionNo,
-        _: &Claim,
-        _: usize,
-        _: usize,
-    ) -> Result<(Vec<Batch>, Option<Duration>), StoreError> {
-        panic!("not used")
-    }
-
-    async fn extend(&self, _: &[Token], _: Duration) -> Result<Vec<Token>, StoreError> {
-        panic!("not used")
-    }
-
-    async fn settle(&self, _: Settlement) -> Result<Settled, StoreError> {
-        panic!("not used")
-    }
-
-    async fn release(&self, _: &[Token]) -> Result<(), StoreError> {
-        panic!("not used")
-    }
-
-    async fn close_lanes(&self, _: &[LaneClose]) -> Result<(), StoreError> {
-        panic!("not used")
-    }
-
-    async fn open_lanes(&self, _: &[LaneNo]) -> Result<(), StoreError> {
-        panic!("not used")
-    }
-
-    async fn now(&self) -> Result<Timestamp, StoreError> {
-        panic!("not used")
-    }
-
-    async fn end_lane(&self, _: LaneEnd) -> Result<usize, StoreError> {
-        panic!("not used")
-    }
-
-    async fn cancel(&self, _: DeliveryKey, _: EndReason) -> Result<Cancelled, StoreError> {
-        panic!("not used")
-    }
-
-    async fn replay(&self, _: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
-        panic!("not used")
-    }
-
-    async fn wait(&self, _: Duration) {
-        panic!("not used")
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let stored = self.stored.lock().unwrap();
+        let own = stored.iter().filter(|event| event.tenant == *tenant).count();
+        Ok(own as u64 - self.done.load(Ordering::Relaxed))
     }
 }
 

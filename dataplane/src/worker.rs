@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
-use pregon_store::queue::Queue;
-use pregon_store::{ConfigStore, TestSends};
+use pregon_store::{ConfigStore, Operate, TestSends, Work};
 use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -80,8 +79,10 @@ const RING_OVER: Duration = Duration::from_secs(1);
 pub struct WorkerOptions {
     /// This node.
     pub node: NodeId,
-    /// Events and deliveries.
-    pub queue: Arc<dyn Queue>,
+    /// Events and deliveries, as nodes claim and settle them.
+    pub work: Arc<dyn Work>,
+    /// What configuration asks to be ended, closed or opened.
+    pub operate: Arc<dyn Operate>,
     /// Test sends.
     pub tests: Arc<dyn TestSends>,
     /// Configuration; written only to disable a subscription whose receiver is gone.
@@ -203,7 +204,7 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
         traced: Traced::new(options.telemetry.clone()),
         calls: Calls::new(&options),
         attempts: Attempts::new(&options, reports),
-        gates: Gates::start(Arc::clone(&options.queue)),
+        gates: Gates::start(Arc::clone(&options.operate)),
         matcher,
         options,
         load,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pregon_store::queue::Durability;
+use pregon_store::intake::Durability;
 use pregon_store::redis::{ClientPem, RedisOptions};
 use zeroize::Zeroizing;
 

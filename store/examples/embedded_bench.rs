@@ -20,12 +20,15 @@ use pregon_core::event::{Environment, Event, NewEvent};
 use pregon_core::id::{ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, TenantId};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, PendingReason};
 use pregon_store::Store;
+use pregon_store::batch::{Batch, LaneClose};
 use pregon_store::embedded::{EmbeddedOptions, Location, SyncMode, open};
+use pregon_store::intake::Published;
 use pregon_store::log::Most;
-use pregon_store::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, END_STEP, EventOutcome, EventSettle,
-    LaneClose, LaneEnd, Published, Settlement, Transition,
+use pregon_store::operate::{END_STEP, LaneEnd};
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement, Transition,
 };
+use pregon_store::work::{Claim, DueRequest};
 
 /// Bytes of event data.
 const DATA: usize = 500;
@@ -132,7 +135,7 @@ impl Bench {
 
     async fn publish(&self, range: std::ops::Range<usize>, ids: Option<Ids>) -> Result<()> {
         let events: Result<Vec<_>> = range.map(|i| new_event(i, self.tenants, ids)).collect();
-        self.store.queue.publish(events?).await?;
+        self.store.intake.publish(events?).await?;
         Ok(())
     }
 
@@ -150,14 +153,14 @@ impl Bench {
         let settlements = settlements?;
         measure("settle, 256 successes a call", count, async {
             for settlement in settlements {
-                self.store.queue.settle(settlement).await?;
+                self.store.work.settle(settlement).await?;
             }
             Ok(())
         })
         .await?;
         // The rest, so that the next steps begin with an empty queue.
         while let Some(batch) = self.take().await? {
-            self.store.queue.settle(succeed(&batch, 0)?).await?;
+            self.store.work.settle(succeed(&batch, 0)?).await?;
         }
         let mut first =
             self.store.log.events(&Default::default(), None, Most::items(1000)).await?.items;
@@ -184,7 +187,7 @@ impl Bench {
         }
         measure("settle as waiting, 256 a call, 500 lanes", count, async {
             for batch in &batches {
-                self.store.queue.settle(wait(batch, 10)?).await?;
+                self.store.work.settle(wait(batch, 10)?).await?;
             }
             Ok(())
         })
@@ -193,7 +196,7 @@ impl Bench {
         measure("due, 256 a call", count, async {
             loop {
                 let request = DueRequest { want: 256, default_slots: 64, ..Default::default() };
-                let due = self.store.queue.due(0, &claim()?, request).await?;
+                let due = self.store.work.due(0, &claim()?, request).await?;
                 match due.batch {
                     Some(batch) => held.push(batch),
                     None if due.more || due.next.is_some() => {
@@ -206,7 +209,7 @@ impl Bench {
         .await?;
         measure("settle what was due", count, async {
             for batch in &held {
-                self.store.queue.settle(succeed(batch, 1)?).await?;
+                self.store.work.settle(succeed(batch, 1)?).await?;
             }
             Ok(())
         })
@@ -221,12 +224,12 @@ impl Bench {
                 let mut done = 0;
                 while done < count / 16 / 100 * 100 * 16 {
                     match worker.take().await? {
-                        None => worker.store.queue.wait(Duration::from_millis(100)).await,
+                        None => worker.store.work.wait(Duration::from_millis(100)).await,
                         Some(batch) => {
                             done += batch.len();
                             let store = worker.store.clone();
                             let settlement = succeed(&batch, 0)?;
-                            tokio::spawn(async move { store.queue.settle(settlement).await });
+                            tokio::spawn(async move { store.work.settle(settlement).await });
                         }
                     }
                 }
@@ -257,19 +260,20 @@ impl Bench {
         measure("put all into the lane", count, async {
             while let Some(batch) = self.take().await? {
                 taken += batch.events.len();
-                self.store.queue.settle(wait(&batch, 1)?).await?;
+                self.store.work.settle(wait(&batch, 1)?).await?;
             }
             Ok(())
         })
         .await?;
-        let queue = &self.store.queue;
+        let operate = &self.store.operate;
         let shut = LaneClose {
             lane: LaneNo(1),
             wait: Duration::from_secs(3600),
             reason: PendingReason::Paused,
         };
-        measure("close the lane, once", 1, async { Ok(queue.close_lanes(&[shut]).await?) }).await?;
-        measure("open the lane, once", 1, async { Ok(queue.open_lanes(&[LaneNo(1)]).await?) })
+        measure("close the lane, once", 1, async { Ok(operate.close_lanes(&[shut]).await?) })
+            .await?;
+        measure("open the lane, once", 1, async { Ok(operate.open_lanes(&[LaneNo(1)]).await?) })
             .await?;
         let end = LaneEnd {
             lane: LaneNo(1),
@@ -282,7 +286,7 @@ impl Bench {
         let began = Instant::now();
         measure("cancel all, each", taken, async {
             loop {
-                match queue.end_lane(end.clone()).await? {
+                match operate.end_lane(end.clone()).await? {
                     0 => return Ok(()),
                     step => ended += step,
                 }
@@ -302,13 +306,13 @@ impl Bench {
             let mut taken = HashMap::new();
             while taken.len() < count {
                 match worker.take().await? {
-                    None => worker.store.queue.wait(Duration::from_millis(100)).await,
+                    None => worker.store.work.wait(Duration::from_millis(100)).await,
                     Some(batch) => {
                         let now = start.elapsed();
                         taken.extend(batch.events.iter().map(|open| (open.event.position.n, now)));
                         let store = worker.store.clone();
                         let settlement = succeed(&batch, 0)?;
-                        tokio::spawn(async move { store.queue.settle(settlement).await });
+                        tokio::spawn(async move { store.work.settle(settlement).await });
                     }
                 }
             }
@@ -318,10 +322,10 @@ impl Bench {
         let mut calls = Vec::new();
         for i in 0..count {
             ticks.tick().await;
-            let queue = self.store.queue.clone();
+            let intake = self.store.intake.clone();
             calls.push(tokio::spawn(async move {
                 let began = start.elapsed();
-                let published = queue.publish(vec![new_event(i, TENANTS, None)?]).await?;
+                let published = intake.publish(vec![new_event(i, TENANTS, None)?]).await?;
                 let Some(Published::Accepted { position, .. }) = published.first() else {
                     anyhow::bail!("not accepted");
                 };
@@ -348,7 +352,7 @@ impl Bench {
     }
 
     async fn take(&self) -> Result<Option<Batch>> {
-        Ok(self.store.queue.take(0, &claim()?, 256, usize::MAX).await?)
+        Ok(self.store.work.take(0, &claim()?, 256, usize::MAX).await?)
     }
 }
 

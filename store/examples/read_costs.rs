@@ -19,12 +19,13 @@ use pregon_core::id::{
 use pregon_core::outcome::{AttemptOutcome, DeliveryState};
 use pregon_store::Store;
 use pregon_store::embedded::{self, EmbeddedOptions, Location, SyncMode};
+use pregon_store::intake::Published;
 use pregon_store::log::DeliveryQuery;
-use pregon_store::queue::{
-    BatchSettle, Claim, DeliverySettle, EventOutcome, EventSettle, Published, Settlement,
-    Transition,
-};
 use pregon_store::redis::{self, RedisOptions};
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement, Transition,
+};
+use pregon_store::work::Claim;
 
 /// Times that each question is asked.
 const ASKED: usize = 200;
@@ -153,7 +154,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
             })
         };
         let events: Result<Vec<_>> = (first..count.min(first + 1000)).map(event).collect();
-        for published in store.queue.publish(events?).await? {
+        for published in store.intake.publish(events?).await? {
             if let Published::Accepted { position, .. } = published {
                 positions.push(position);
             }
@@ -162,8 +163,8 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
     let node = NodeId::parse("n1").ok().context("a node")?;
     let claim = Claim { node, lease: Duration::from_secs(60) };
     let mut settled = 0;
-    for partition in 0..store.queue.partitions() {
-        while let Some(batch) = store.queue.take(partition, &claim, 200, usize::MAX).await? {
+    for partition in 0..store.work.partitions() {
+        while let Some(batch) = store.work.take(partition, &claim, 200, usize::MAX).await? {
             let mut settlement = Settlement::default();
             let mut events = Vec::new();
             for open in &batch.events {
@@ -189,7 +190,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
             }
             let (token, deliveries) = (batch.token, Vec::new());
             settlement.batches.push(BatchSettle { token, events, deliveries });
-            store.queue.settle(settlement).await?;
+            store.work.settle(settlement).await?;
         }
     }
     Ok(positions)

@@ -186,7 +186,9 @@ impl Embedded {
     pub fn store(&self) -> Store {
         Store {
             config: self.handle.clone(),
-            queue: self.handle.clone(),
+            intake: self.handle.clone(),
+            work: self.handle.clone(),
+            operate: self.handle.clone(),
             log: self.handle.clone(),
             nodes: self.handle.clone(),
             backlog: self.handle.clone(),

@@ -1,53 +1,56 @@
 //! Where configuration, events and their deliveries live.
 //!
-//! Planes speak to traits, by caller: [`ConfigStore`] for what the control plane writes and nodes
-//! follow, [`Queue`] for what nodes do to events, [`DeliveryLog`] for who asks what happened,
-//! [`DeliveryWatch`] for who wants to see it happen, [`NodeRegistry`] for who is there, [`Backlog`]
-//! for how much waits, [`LaneLog`] for how a lane is, and [`TestSends`] for attempts that are no
-//! deliveries. Engines stand behind them: [`embedded`] for one process, and [`redis`] for many.
-//! `conformance` is the one suite that every engine must pass; only the binary knows which one
-//! runs.
+//! Planes speak to traits, by caller:
+//! - [`ConfigStore`] for what the control plane writes and nodes follow,
+//! - [`Intake`] for publishers,
+//! - [`Work`] for the nodes that deliver,
+//! - [`Operate`] for whoever ends, cancels, replays or erases,
+//! - [`DeliveryLog`] for who asks what happened, [`DeliveryWatch`] for who wants to see it happen,
+//! - [`LaneLog`] for how a lane is, [`Backlog`] for how much waits,
+//! - [`NodeRegistry`] for who is there,
+//! - [`TestSends`] for attempts that are no deliveries.
 //!
-//! The queue in one paragraph. Events get dense numbers within a partition and lie in one log that
-//! is queue, body store and history at once. A node *takes* a range of new events as one batch
-//! under one lease, or the *due* deliveries of lanes as another; it matches and attempts them from
-//! memory and *settles* many results in one atomic step, which also logs the attempts and moves
-//! the counters. An event whose deliveries all succeed at once costs nothing more. Only a delivery
-//! in trouble (to be tried again, failed, cancelled, replayed) gets a record and a place in its
-//! subscription's lane; what merely waits there, unattempted, may share one with its neighbours. Whether a batch's token still exists is the fence: who lost the
-//! lease settles nothing.
+//! Engines stand behind them: [`embedded`] for one process, and [`redis`] for many. `conformance` is
+//! the one suite that every engine must pass; only the binary knows which one runs.
+//!
+//! The way of an event:
+//! - Events get dense numbers within a partition. They lie in one log that is queue, body store and
+//!   history at once.
+//! - A node *takes* a range of new events as one batch under one lease, or the *due* deliveries of
+//!   lanes as another.
+//! - It matches and attempts them from memory and *settles* many results in one atomic step, which
+//!   also logs the attempts and moves the counters.
+//! - An event whose deliveries all succeed at once costs nothing more.
+//! - A delivery in trouble (to be tried again, failed, cancelled, replayed) gets a record and a place
+//!   in its subscription's lane. What merely waits there, unattempted, shares one with its neighbours.
+//! - Whether a batch's token still exists is the fence: who lost the lease settles nothing.
 
-pub mod author;
-pub mod backlog;
-pub mod config;
+mod api;
+mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
-pub mod erase;
-pub mod error;
-pub mod lane_log;
-pub mod log;
-pub mod node;
-mod packed;
-pub mod queue;
 pub mod redis;
 mod run;
 pub mod steady;
-mod stored;
-pub mod test_send;
-pub mod tested;
-mod told;
-pub mod watch;
 
-pub use backlog::Backlog;
-pub use config::ConfigStore;
-pub use error::StoreError;
-pub use lane_log::LaneLog;
-pub use log::DeliveryLog;
-pub use node::NodeRegistry;
-pub use queue::Queue;
-pub use test_send::TestSends;
-pub use watch::DeliveryWatch;
+pub use api::{
+    author, backlog, batch, config, erase, error, intake, lane_log, log, node, operate, settlement,
+    test_send, watch, work,
+};
+pub use codec::test_reply;
+
+pub use api::backlog::Backlog;
+pub use api::config::ConfigStore;
+pub use api::error::StoreError;
+pub use api::intake::Intake;
+pub use api::lane_log::LaneLog;
+pub use api::log::DeliveryLog;
+pub use api::node::NodeRegistry;
+pub use api::operate::Operate;
+pub use api::test_send::TestSends;
+pub use api::watch::DeliveryWatch;
+pub use api::work::Work;
 
 use std::sync::Arc;
 
@@ -56,8 +59,12 @@ use std::sync::Arc;
 pub struct Store {
     /// Configuration.
     pub config: Arc<dyn ConfigStore>,
-    /// Events and deliveries.
-    pub queue: Arc<dyn Queue>,
+    /// Accepting events.
+    pub intake: Arc<dyn Intake>,
+    /// Claiming and settling.
+    pub work: Arc<dyn Work>,
+    /// Ending, cancelling, replaying, erasing.
+    pub operate: Arc<dyn Operate>,
     /// What happened.
     pub log: Arc<dyn DeliveryLog>,
     /// Who is there.

@@ -73,7 +73,7 @@ mod watcher;
 pub use open::{OpenError, Setup, open, setup};
 
 use crate::Store;
-use crate::queue::Durability;
+use crate::intake::Durability;
 use engine::Engine;
 use open::Parts;
 use publish::Publisher;
@@ -121,7 +121,9 @@ impl Redis {
             store: Store {
                 config,
                 nodes,
-                queue: handle.clone(),
+                intake: handle.clone(),
+                work: handle.clone(),
+                operate: handle.clone(),
                 log: handle.clone(),
                 backlog: handle.clone(),
                 lanes: handle.clone(),

@@ -25,7 +25,7 @@ use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::page;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord};
-use pregon_store::queue::{Replay, Replayed, STEP_MAX};
+use pregon_store::operate::{Replay, Replayed, STEP_MAX};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -105,7 +105,7 @@ impl Control {
             return Ok(v1::ReplayDeliveryResponse { delivery: shown });
         }
         let wish = Replay { key: old.key, tag, where_needed: false };
-        match self.store.queue.replay(&[wish]).await?.first() {
+        match self.store.operate.replay(&[wish]).await?.first() {
             Some(Replayed::Created(_) | Replayed::Existed(_)) => {
                 Ok(v1::ReplayDeliveryResponse { delivery: shown })
             }
@@ -148,7 +148,7 @@ impl Control {
                 Refusal::new(Reason::TenantSuspended, message).about(Tenant::WORD, tenant.name())
             );
         }
-        let outstanding = self.store.queue.outstanding(tenant).await?;
+        let outstanding = self.store.intake.outstanding(tenant).await?;
         Ok(u64::from(stored.value.limits.max_pending).saturating_sub(outstanding))
     }
 
@@ -382,7 +382,7 @@ impl Run {
             if self.room == 0 {
                 return Err(no_room(&self.tenant));
             }
-            let answers = control.store.queue.replay(&replays).await?;
+            let answers = control.store.operate.replay(&replays).await?;
             // Two deliveries of one event to one lane make one.
             let made = answers.iter().filter_map(|it| match it {
                 Replayed::Created(key) | Replayed::Existed(key) => Some(key),

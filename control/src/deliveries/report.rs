@@ -1,11 +1,9 @@
 //! The books, as the store keeps them.
 
 use pregon_core::error::Violations;
+use pregon_store::log::Orphan;
 
 use super::{Control, Refusal, Scope, map, parse, v1};
-
-/// Orphans that a report names at most.
-const ORPHANS: usize = 1000;
 
 impl Control {
     pub(crate) async fn get_reconciliation_report(
@@ -44,14 +42,11 @@ impl Control {
 
     /// What the store's own walk through its structure finds.
     async fn orphans(&self) -> Result<Vec<v1::Orphan>, Refusal> {
-        let mut orphans = Vec::new();
-        for partition in 0..self.store.queue.partitions() {
-            for found in self.store.log.audit(partition).await? {
-                let (name, detail) = (found.name, found.detail);
-                orphans.push(v1::Orphan { name, kind: found.kind.to_uppercase(), detail });
-            }
-        }
-        orphans.truncate(ORPHANS);
-        Ok(orphans)
+        let shown = |found: Orphan| v1::Orphan {
+            name: found.name,
+            kind: found.kind.to_uppercase(),
+            detail: found.detail,
+        };
+        Ok(self.store.log.audit().await?.into_iter().map(shown).collect())
     }
 }

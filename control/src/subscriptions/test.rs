@@ -21,8 +21,8 @@ use pregon_rpc::call::current_trace;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::time;
 use pregon_store::StoreError;
+use pregon_store::test_reply::TestReply;
 use pregon_store::test_send::{TestSend, Tested};
-use pregon_store::tested::TestReply;
 
 use crate::catalog::{Kind as _, Stored};
 use crate::commit::How;

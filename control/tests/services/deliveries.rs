@@ -12,7 +12,8 @@ use pregon_proto::v1::event_type_service_server::EventTypeService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_proto::v1::{DeliveryState, EndReason};
-use pregon_store::queue::{BatchSettle, DeliverySettle, DueRequest, Settlement, Transition};
+use pregon_store::settlement::{BatchSettle, DeliverySettle, Settlement, Transition};
+use pregon_store::work::DueRequest;
 use tonic::Code;
 
 use crate::world::{
@@ -384,10 +385,10 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     let keys = world.settle_new(&[lane], Transition::Retry(Duration::from_secs(5))).await;
     world.clock.advance(Duration::from_secs(5));
     let due = DueRequest { want: 10, default_slots: 10, ..DueRequest::default() };
-    let due = world.store.queue.due(0, &claim(), due).await.unwrap();
+    let due = world.store.work.due(0, &claim(), due).await.unwrap();
     assert_eq!(due.batch.unwrap().len(), 1);
     world.clock.advance(Duration::from_secs(60));
-    let (batches, _) = world.store.queue.take_over(0, &claim(), 1, 1).await.unwrap();
+    let (batches, _) = world.store.work.take_over(0, &claim(), 1, 1).await.unwrap();
     let (key, token) = (keys[0], batches[0].token);
     let tenant = TenantId::parse("acme").unwrap();
     let refused = Transition::Failed(pregon_core::outcome::EndReason::RenderFailed);
@@ -402,7 +403,7 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     let settle = BatchSettle { token, events: Vec::new(), deliveries: vec![moved] };
     let attempts = vec![(token, repeat.into())];
     let settlement = Settlement { batches: vec![settle], attempts, close: Vec::new() };
-    world.store.queue.settle(settlement).await.unwrap();
+    world.store.work.settle(settlement).await.unwrap();
 
     let parent = format!("tenants/acme/deliveries/{key}");
     let request = v1::ListAttemptsRequest { parent: parent.clone(), ..Default::default() };

@@ -7,7 +7,7 @@ use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
 
 use crate::world::{World, ask};
 

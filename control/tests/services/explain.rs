@@ -8,7 +8,8 @@ use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_proto::v1::{EventStage, OtherSubscriptions};
-use pregon_store::queue::{LaneClose, Transition};
+use pregon_store::batch::LaneClose;
+use pregon_store::settlement::Transition;
 use tonic::Code;
 
 use crate::world::{
@@ -53,7 +54,7 @@ async fn stages_follow_the_event() {
     assert_eq!((answer.stage(), answer.node.as_str()), (EventStage::Waiting, ""));
     assert_eq!(answer.event.unwrap().name, O1);
     assert!(answer.subscriptions[0].detail.contains("not matched yet"));
-    world.store.queue.take(0, &claim(), 1, usize::MAX).await.unwrap().unwrap();
+    world.store.work.take(0, &claim(), 1, usize::MAX).await.unwrap().unwrap();
     let answer = explain(&world, O1).await;
     assert_eq!((answer.stage(), answer.node.as_str()), (EventStage::Claimed, "nodes/n1"));
     assert!(answer.deliveries.is_empty());
@@ -149,7 +150,7 @@ async fn a_pending_delivery_tells_what_comes_next() {
     // Its lane is closed: nothing goes out before it opens.
     let wait = Duration::from_secs(60);
     let close = LaneClose { lane, wait, reason: PendingReason::RateLimited };
-    world.store.queue.close_lanes(&[close]).await.unwrap();
+    world.store.operate.close_lanes(&[close]).await.unwrap();
     world.clock.advance(Duration::from_secs(10));
     let it = explain(&world, O1).await.deliveries.remove(0);
     assert_eq!(it.lane_closed_until, at(60));

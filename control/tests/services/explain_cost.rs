@@ -13,8 +13,8 @@ use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_store::Store;
 use pregon_store::embedded::{EmbeddedOptions, Location, open};
-use pregon_store::queue::Transition;
 use pregon_store::redis::{self as engine, RedisOptions};
+use pregon_store::settlement::Transition;
 use tokio::process::{Child, Command};
 
 use crate::world::{START, World, ask, new_event, subscription};
@@ -61,7 +61,7 @@ async fn fill(world: &World, count: usize, lane: LaneNo) {
     for first in (0..count).step_by(AT_ONCE) {
         let events = (first..count.min(first + AT_ONCE))
             .map(|i| new_event("acme", Some(&format!("o{i}")), "{\"amount\":7}"));
-        world.store.queue.publish(events.collect()).await.unwrap();
+        world.store.intake.publish(events.collect()).await.unwrap();
         let to = match first % (10 * AT_ONCE) {
             0 => Transition::Retry(Duration::from_secs(5)),
             _ => Transition::Succeeded,

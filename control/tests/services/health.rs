@@ -6,7 +6,8 @@ use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_proto::v1;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::{ErrorClass, LaneState, SubscriptionState};
-use pregon_store::queue::{LaneClose, Transition};
+use pregon_store::batch::LaneClose;
+use pregon_store::settlement::Transition;
 use tonic::Code;
 
 use crate::world::{START, World, ask, assert_refused, assert_wrong, at, seconds};
@@ -96,7 +97,7 @@ async fn a_lane_that_gives_nothing_says_why() {
     let lane = world.lane(ERP).await;
     deliver(&world, 1, RETRY).await;
     let (wait, reason) = (Duration::from_secs(60), PendingReason::RateLimited);
-    world.store.queue.close_lanes(&[LaneClose { lane, wait, reason }]).await.unwrap();
+    world.store.operate.close_lanes(&[LaneClose { lane, wait, reason }]).await.unwrap();
     let it = health(&world, None).await;
     assert_eq!((it.lane_state(), it.closed_until), (LaneState::Closed, at(60)));
     assert!(it.lane_reason.contains("RATE_LIMITED"), "{}", it.lane_reason);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
 
 use crate::world::{World, ask};
 

@@ -9,7 +9,7 @@ use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_proto::v1::{DeliveryState, PendingReason};
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
 use tonic::{Code, Status};
 
 use crate::world::{World, ask, assert_refused, assert_wrong};

@@ -7,9 +7,9 @@ use pregon_core::id::{DeliveryKey, NodeId, TenantId};
 use pregon_proto::v1;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::test_subscription_request::Sample;
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
+use pregon_store::test_reply::TestReply;
 use pregon_store::test_send::TakenTest;
-use pregon_store::tested::TestReply;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
@@ -49,7 +49,7 @@ async fn take(world: &World) -> TakenTest {
         if let Some(taken) = world.store.tests.take_tests(&node, 1).await.unwrap().pop() {
             return taken;
         }
-        world.store.queue.wait(Duration::from_secs(1)).await;
+        world.store.work.wait(Duration::from_secs(1)).await;
     }
 }
 

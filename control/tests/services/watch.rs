@@ -9,7 +9,7 @@ use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::node_service_server::NodeService as _;
 use pregon_proto::v1::watch_deliveries_response::Happened;
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
 use tonic::{Code, Status};
 
 use crate::world::{World, ask, assert_refused, assert_wrong};

@@ -28,12 +28,14 @@ use pregon_rpc::caller::Caller;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
+use pregon_store::batch::OpenEvent;
 use pregon_store::config::Commit;
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
-use pregon_store::queue::{
-    BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, FilterError,
-    OpenEvent, Published, Settlement, Transition,
+use pregon_store::intake::Published;
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, FilterError, Settlement, Transition,
 };
+use pregon_store::work::{Claim, DueRequest};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -226,12 +228,12 @@ impl World {
     /// Publishes events without ids.
     pub async fn publish_many(&self, tenant: &str, count: usize) {
         let events = vec![new_event(tenant, None, "{}"); count];
-        self.store.queue.publish(events).await.unwrap();
+        self.store.intake.publish(events).await.unwrap();
     }
 
     pub async fn publish(&self, tenant: &str, id: Option<&str>, data: &str) -> Position {
         let event = new_event(tenant, id, data);
-        match self.store.queue.publish(vec![event]).await.unwrap()[0] {
+        match self.store.intake.publish(vec![event]).await.unwrap()[0] {
             Published::Accepted { position, .. } => position,
             Published::IdReused => panic!("the id was used before"),
         }
@@ -241,7 +243,7 @@ impl World {
     pub async fn settle_due(&self, to: Transition) {
         let request = DueRequest { want: 200, default_slots: 200, ..DueRequest::default() };
         while let Some(batch) =
-            self.store.queue.due(0, &claim(), request.clone()).await.unwrap().batch
+            self.store.work.due(0, &claim(), request.clone()).await.unwrap().batch
         {
             let mut settlement = Settlement::default();
             let mut deliveries = Vec::new();
@@ -254,7 +256,7 @@ impl World {
             }
             let (token, events) = (batch.token, Vec::new());
             settlement.batches.push(BatchSettle { token, events, deliveries });
-            self.store.queue.settle(settlement).await.unwrap();
+            self.store.work.settle(settlement).await.unwrap();
         }
     }
 
@@ -273,7 +275,7 @@ impl World {
         contract_revision: i64,
     ) -> Vec<DeliveryKey> {
         let mut keys = Vec::new();
-        while let Some(batch) = self.store.queue.take(0, &claim(), 256, usize::MAX).await.unwrap() {
+        while let Some(batch) = self.store.work.take(0, &claim(), 256, usize::MAX).await.unwrap() {
             let mut settlement = Settlement::default();
             let mut events = Vec::new();
             for open in &batch.events {
@@ -297,14 +299,14 @@ impl World {
             }
             let token = batch.token;
             settlement.batches.push(BatchSettle { token, events, deliveries: Vec::new() });
-            self.store.queue.settle(settlement).await.unwrap();
+            self.store.work.settle(settlement).await.unwrap();
         }
         keys
     }
 
     /// Takes all new events, for none of which the lane's filter had an answer.
     pub async fn settle_unanswered(&self, lane: LaneNo, reason: &str) {
-        while let Some(batch) = self.store.queue.take(0, &claim(), 256, usize::MAX).await.unwrap() {
+        while let Some(batch) = self.store.work.take(0, &claim(), 256, usize::MAX).await.unwrap() {
             let event = |open: &OpenEvent| {
                 let (position, tenant) = (open.event.position, open.event.tenant.clone());
                 let mut event = EventSettle::new(position, tenant, EventOutcome::Unmatched);
@@ -315,7 +317,7 @@ impl World {
             let (token, events) = (batch.token, batch.events.iter().map(event).collect());
             let batch = BatchSettle { token, events, deliveries: Vec::new() };
             let settlement = Settlement { batches: vec![batch], ..Settlement::default() };
-            self.store.queue.settle(settlement).await.unwrap();
+            self.store.work.settle(settlement).await.unwrap();
         }
     }
 

@@ -11,7 +11,7 @@ use pregon_core::clock::SharedClock;
 use pregon_core::error::{Reason, Refusal};
 
 use super::parse::{Parsed, check_schema};
-use pregon_store::Queue;
+use pregon_store::Intake;
 
 use crate::snapshot::{Configuration, Late, Snapshot};
 
@@ -24,7 +24,7 @@ pub(super) struct Admission {
     pub(super) configuration: Configuration,
     pub(super) clock: SharedClock,
     /// Says what tenants have outstanding.
-    pub(super) queue: Arc<dyn Queue>,
+    pub(super) intake: Arc<dyn Intake>,
 }
 
 /// Why an event is not let in.
@@ -85,7 +85,7 @@ impl Admission {
         };
         parsed.event.since = tenant.since;
         let id = &parsed.event.tenant;
-        if !parsed.validate_only && !tenant.take_place(self.queue.outstanding(id)).await {
+        if !parsed.validate_only && !tenant.take_place(self.intake.outstanding(id)).await {
             let limit = tenant.limits.max_pending;
             let text = format!("limits.max_pending of {} is {limit}, and as many wait", id.name());
             let resource = Some(("tenant", id.name()));

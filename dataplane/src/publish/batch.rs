@@ -5,7 +5,7 @@ use pregon_core::event::NewEvent;
 use pregon_core::limits;
 use pregon_proto::v1;
 use pregon_proto::v1::publish_batch_result::Outcome;
-use pregon_store::queue::Published;
+use pregon_store::intake::Published;
 use prost::Message;
 
 use super::Inner;
@@ -92,7 +92,7 @@ fn results(
     slots: Vec<Slot>,
     stored: Vec<Result<Published, Refusal>>,
 ) -> Vec<v1::PublishBatchResult> {
-    let durability = inner.publisher.queue().durability();
+    let durability = inner.publisher.intake().durability();
     let mut stored = stored.into_iter();
     let mut status_bytes = 0;
     let result = |slot| {

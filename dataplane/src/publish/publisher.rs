@@ -16,8 +16,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::NewEvent;
-use pregon_store::queue::{BATCH_MAX, Published};
-use pregon_store::{Queue, StoreError};
+use pregon_store::intake::Published;
+use pregon_store::work::BATCH_MAX;
+use pregon_store::{Intake, StoreError};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -40,7 +41,7 @@ const SHED_WAIT: Duration = Duration::from_secs(1);
 /// Puts events into the store's queue. Clones share the pipelines, which end with the last clone.
 #[derive(Clone)]
 pub struct Publisher {
-    queue: Arc<dyn Queue>,
+    intake: Arc<dyn Intake>,
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
     /// How long a caller waits for the store's answer.
@@ -62,24 +63,24 @@ pub(super) struct Ticket {
 }
 
 /// Where the pipelines take from, one at a time.
-struct Intake {
+struct Arrivals {
     receiver: mpsc::Receiver<Waiting>,
     /// What did not fit into the last batch, last first.
     rest: Vec<Waiting>,
 }
 
 impl Publisher {
-    /// Starts the pipelines into `queue` on the present runtime.
-    pub fn start(queue: Arc<dyn Queue>) -> Self {
+    /// Starts the pipelines into the store on the present runtime.
+    pub fn start(intake: Arc<dyn Intake>) -> Self {
         // Every event takes a unit of room at least, so the channel is never full.
         let (sender, receiver) = mpsc::channel(ROOM as usize);
-        let intake = Arc::new(Mutex::new(Intake { receiver, rest: Vec::new() }));
+        let arrivals = Arc::new(Mutex::new(Arrivals { receiver, rest: Vec::new() }));
         let room = Arc::new(Semaphore::new(ROOM as usize));
         for _ in 0..PIPELINES {
-            tokio::spawn(pipeline(Arc::clone(&intake), Arc::clone(&queue), Arc::clone(&room)));
+            tokio::spawn(pipeline(Arc::clone(&arrivals), Arc::clone(&intake), Arc::clone(&room)));
         }
-        let answers_within = queue.answers_within();
-        Self { queue, sender, room, answers_within }
+        let answers_within = intake.answers_within();
+        Self { intake, sender, room, answers_within }
     }
 
     /// Stores one event, together with whatever others there are.
@@ -133,7 +134,7 @@ impl Publisher {
         let _room = self.room.try_acquire_many(cost).map_err(|_| shed())?;
         let calls = slices(events).into_iter().map(|slice| async {
             let count = slice.len();
-            match timeout(self.answers_within, store(&*self.queue, slice)).await {
+            match timeout(self.answers_within, store(&*self.intake, slice)).await {
                 Ok(Ok(answers)) => answers.into_iter().map(Ok).collect(),
                 Ok(Err(error)) => vec![Err(said(error)); count],
                 Err(_) => vec![Err(unanswered()); count],
@@ -148,9 +149,9 @@ impl Publisher {
         self.room.available_permits()
     }
 
-    /// The queue behind it.
-    pub(super) fn queue(&self) -> &dyn Queue {
-        &*self.queue
+    /// The store behind it.
+    pub(super) fn intake(&self) -> &dyn Intake {
+        &*self.intake
     }
 }
 
@@ -173,7 +174,7 @@ impl Ticket {
     }
 }
 
-impl Intake {
+impl Arrivals {
     /// The next batch, as soon as there is an event; none when no more can come.
     async fn gather(&mut self) -> Option<Vec<Waiting>> {
         if self.rest.is_empty() {
@@ -204,19 +205,19 @@ impl Intake {
     }
 }
 
-async fn pipeline(intake: Arc<Mutex<Intake>>, queue: Arc<dyn Queue>, room: Arc<Semaphore>) {
+async fn pipeline(arrivals: Arc<Mutex<Arrivals>>, intake: Arc<dyn Intake>, room: Arc<Semaphore>) {
     loop {
-        let gathered = intake.lock().await.gather().await;
+        let gathered = arrivals.lock().await.gather().await;
         let Some(batch) = gathered else { return };
         let cost: usize = batch.iter().map(|waiting| waiting.cost as usize).sum();
-        if queue.answers_within() <= PROMPT {
-            flush(&*queue, batch).await;
+        if intake.answers_within() <= PROMPT {
+            flush(&*intake, batch).await;
             room.add_permits(cost);
             continue;
         }
-        let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
+        let (intake, room) = (Arc::clone(&intake), Arc::clone(&room));
         let under_way = tokio::spawn(async move {
-            flush(&*queue, batch).await;
+            flush(&*intake, batch).await;
             room.add_permits(cost);
         });
         // It goes on by itself.
@@ -225,7 +226,7 @@ async fn pipeline(intake: Arc<Mutex<Intake>>, queue: Arc<dyn Queue>, room: Arc<S
 }
 
 /// One call, and the answers to all who wait for it.
-async fn flush(queue: &dyn Queue, batch: Vec<Waiting>) {
+async fn flush(intake: &dyn Intake, batch: Vec<Waiting>) {
     let waiting = batch.into_iter().filter(|waiting| !waiting.reply.is_closed());
     let (events, mut replies): (Vec<_>, Vec<_>) =
         waiting.map(|waiting| (waiting.event, waiting.reply)).unzip();
@@ -233,7 +234,7 @@ async fn flush(queue: &dyn Queue, batch: Vec<Waiting>) {
         return;
     }
     let stored = tokio::select! {
-        stored = timeout(CALL_WITHIN, store(queue, events)) => stored,
+        stored = timeout(CALL_WITHIN, store(intake, events)) => stored,
         _ = join_all(replies.iter_mut().map(oneshot::Sender::closed)) => return,
     };
     // Whoever gave up meanwhile needs no answer: a failed send is nothing.
@@ -252,9 +253,9 @@ async fn flush(queue: &dyn Queue, batch: Vec<Waiting>) {
     }
 }
 
-async fn store(queue: &dyn Queue, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
+async fn store(intake: &dyn Intake, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
     let count = events.len();
-    let answers = queue.publish(events).await?;
+    let answers = intake.publish(events).await?;
     if answers.len() == count {
         Ok(answers)
     } else {

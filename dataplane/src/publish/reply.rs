@@ -7,7 +7,7 @@ use pregon_core::id::{EventId, EventName, TenantId};
 use pregon_proto::v1;
 use pregon_rpc::status::status;
 use pregon_rpc::time::timestamp;
-use pregon_store::queue::{Durability, Published};
+use pregon_store::intake::{Durability, Published};
 use pregon_telemetry::Telemetry;
 use prost::Message;
 

@@ -154,7 +154,7 @@ async fn acknowledge(
 impl Pending {
     /// The acknowledgement, when there is one.
     async fn wait(self, inner: &Inner) -> v1::PublishAck {
-        let durability = inner.publisher.queue().durability();
+        let durability = inner.publisher.intake().durability();
         let done = match self.state {
             State::Done(done) => done,
             State::Stored(ticket, facts) => facts.response(ticket.answer().await, durability),
@@ -164,7 +164,7 @@ impl Pending {
 
     /// The acknowledgement, if there is one already.
     fn poll(self, inner: &Inner) -> Result<v1::PublishAck, Self> {
-        let (sequence, durability) = (self.sequence, inner.publisher.queue().durability());
+        let (sequence, durability) = (self.sequence, inner.publisher.intake().durability());
         match self.state {
             State::Done(done) => Ok(acknowledgement(sequence, done, inner)),
             State::Stored(mut ticket, facts) => match ticket.poll() {

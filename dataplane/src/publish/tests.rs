@@ -20,7 +20,7 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::snapshot::{Follower, FollowerOptions};
-use crate::testing::{FakeConfig, FakeQueue, event_type, ring, tenant};
+use crate::testing::{FakeConfig, FakeIntake, event_type, ring, tenant};
 
 /// What `order.captured` must look like.
 const SCHEMA: &str = r#"{"type":"object","properties":{"amount":{"type":"integer"}}}"#;
@@ -51,7 +51,7 @@ fn publisher_of(tenant: &str) -> Caller {
 
 struct Node {
     config: Arc<FakeConfig>,
-    queue: Arc<FakeQueue>,
+    intake: Arc<FakeIntake>,
     clock: Arc<ManualClock>,
     draining: CancellationToken,
     service: EventServiceImpl,
@@ -73,7 +73,7 @@ impl Node {
 
     /// A node that follows an empty store.
     fn unready() -> Self {
-        let (config, queue) = (Arc::new(FakeConfig::default()), FakeQueue::new());
+        let (config, intake) = (Arc::new(FakeConfig::default()), FakeIntake::new());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         let (follower, configuration) = Follower::new(FollowerOptions {
             telemetry: pregon_telemetry::Telemetry::off(),
@@ -86,12 +86,12 @@ impl Node {
         let service = EventServiceImpl::new(PublishOptions {
             telemetry: pregon_telemetry::Telemetry::off(),
             configuration,
-            queue: queue.clone(),
+            intake: intake.clone(),
             clock: clock.clone(),
             max_event_bytes: 1024,
             draining: draining.clone(),
         });
-        Self { config, queue, clock, draining, service, _stop: stop.drop_guard() }
+        Self { config, intake, clock, draining, service, _stop: stop.drop_guard() }
     }
 
     async fn publish(&self, request: v1::PublishRequest) -> Result<v1::PublishResponse, Status> {
@@ -112,16 +112,16 @@ impl Node {
     }
 
     fn break_store(&self, fault: StoreError) {
-        *self.queue.fault.lock().unwrap() = Some(fault);
+        *self.intake.fault.lock().unwrap() = Some(fault);
     }
 
     /// Calls to the store wait until permits are given.
     fn close_gate(&self) {
-        self.queue.gate.forget_permits(usize::MAX);
+        self.intake.gate.forget_permits(usize::MAX);
     }
 
     fn calls(&self) -> Vec<usize> {
-        self.queue.calls.lock().unwrap().clone()
+        self.intake.calls.lock().unwrap().clone()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use pregon_core::event::Event;
 use pregon_core::filter::Verdict;
 use pregon_core::id::LaneNo;
-use pregon_store::queue::{FILTER_REASON_MAX, FilterError};
+use pregon_store::settlement::{FILTER_REASON_MAX, FilterError};
 
 use super::lane::Lane;
 use super::tenant::TenantEntry;

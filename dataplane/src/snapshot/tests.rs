@@ -12,7 +12,7 @@ use pregon_core::clock::{SystemClock, Timestamp};
 use pregon_core::event::{Environment, Event};
 use pregon_core::id::{EventId, EventTypeId, LaneNo, Position, TenantId};
 use pregon_core::model::{Resource, SubscriptionState};
-use pregon_store::queue::FilterError;
+use pregon_store::settlement::FilterError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

@@ -12,7 +12,7 @@ use pregon_core::model::Resource;
 use pregon_store::Store;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
-use pregon_store::queue::Published;
+use pregon_store::intake::Published;
 
 use super::receiver::egress;
 use super::ring;
@@ -80,7 +80,7 @@ impl Whole {
             attributes: Default::default(),
             data: Bytes::from_static(data.as_bytes()),
         };
-        let published = self.store.queue.publish(vec![event]).await.unwrap().remove(0);
+        let published = self.store.intake.publish(vec![event]).await.unwrap().remove(0);
         let Published::Accepted { position, .. } = published else { panic!("{published:?}") };
         DeliveryKey { position, lane: LaneNo(lane), replay: None }
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pregon_core::id::PartitionNo;
-use pregon_store::queue::{
-    BATCH_MAX, Batch, Claim, Due, DueRequest, Queue, Settled, Settlement, Token,
-};
+use pregon_store::Work;
+use pregon_store::batch::{Batch, Token};
+use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::TakenTest;
+use pregon_store::work::{BATCH_MAX, Claim, Due, DueRequest};
 use pregon_store::{StoreError, TestSends};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -118,7 +119,7 @@ struct Partition {
 
 /// The calls of one node.
 pub(super) struct Calls {
-    queue: Arc<dyn Queue>,
+    work: Arc<dyn Work>,
     test_sends: Arc<dyn TestSends>,
     claim: Claim,
     partitions: Vec<Partition>,
@@ -154,10 +155,10 @@ impl Calls {
             last_over: now,
         };
         Self {
-            queue: Arc::clone(&options.queue),
+            work: Arc::clone(&options.work),
             test_sends: Arc::clone(&options.tests),
             claim: Claim { node: options.node.clone(), lease: options.lease },
-            partitions: (0..options.queue.partitions()).map(partition).collect(),
+            partitions: (0..options.work.partitions()).map(partition).collect(),
             asked: 0,
             extend: Slot { busy: false, at: None },
             settle: Slot { busy: false, at: None },
@@ -220,9 +221,9 @@ impl Calls {
             return;
         }
         self.waiting = true;
-        let queue = Arc::clone(&self.queue);
+        let work = Arc::clone(&self.work);
         self.fly(async move {
-            queue.wait(IDLE_MAX).await;
+            work.wait(IDLE_MAX).await;
             Reply::Rang
         });
     }
@@ -240,9 +241,9 @@ impl Calls {
             // While takes bring full batches, more of them go out together.
             let more = partition.eager && partition.takes < TAKES_MAX;
             partition.take = Slot { busy: !more, at: more.then_some(now) };
-            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            let (work, claim, no) = (Arc::clone(&self.work), self.claim.clone(), partition.no);
             self.fly(async move {
-                let result = queue.take(no, &claim, want, TAKE_BYTES).await;
+                let result = work.take(no, &claim, want, TAKE_BYTES).await;
                 Reply::Took { partition: index, want, asked: now, result }
             });
         }
@@ -286,9 +287,9 @@ impl Calls {
             let partition = &mut self.partitions[index];
             partition.due = Slot { busy: true, at: None };
             partition.last_due = now;
-            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            let (work, claim, no) = (Arc::clone(&self.work), self.claim.clone(), partition.no);
             self.fly(async move {
-                let result = queue.due(no, &claim, request.clone()).await;
+                let result = work.due(no, &claim, request.clone()).await;
                 Reply::Due { partition: index, asked: now, request, result }
             });
         }
@@ -322,10 +323,10 @@ impl Calls {
             }
             partition.over = Slot { busy: true, at: None };
             partition.last_over = now;
-            let (queue, claim, no) = (Arc::clone(&self.queue), self.claim.clone(), partition.no);
+            let (work, claim, no) = (Arc::clone(&self.work), self.claim.clone(), partition.no);
             let asked = std::mem::take(&mut suspects);
             self.fly(async move {
-                let result = queue.take_over(no, &claim, TAKE_OVER_MAX, asked).await;
+                let result = work.take_over(no, &claim, TAKE_OVER_MAX, asked).await;
                 Reply::TookOver { partition: index, asked: now, result }
             });
         }
@@ -409,9 +410,9 @@ impl Calls {
             return;
         }
         self.extend = Slot { busy: true, at: None };
-        let (queue, lease) = (Arc::clone(&self.queue), self.claim.lease);
+        let (work, lease) = (Arc::clone(&self.work), self.claim.lease);
         self.fly(async move {
-            let result = queue.extend(&tokens, lease).await;
+            let result = work.extend(&tokens, lease).await;
             Reply::Extended { tokens, asked: now, result }
         });
     }
@@ -430,12 +431,12 @@ impl Calls {
     /// takes its time.
     pub(super) fn settle(&mut self, settlement: Arc<Settlement>, after: Duration) {
         self.settle.busy = true;
-        let (queue, its) = (Arc::clone(&self.queue), Arc::clone(&settlement));
+        let (work, its) = (Arc::clone(&self.work), Arc::clone(&settlement));
         let task = tokio::spawn(async move {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
-            (Instant::now(), queue.settle((*its).clone()).await)
+            (Instant::now(), work.settle((*its).clone()).await)
         });
         self.fly(async move {
             let (asked, result) = task.await.unwrap_or_else(|error| {

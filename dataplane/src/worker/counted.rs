@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use pregon_core::attempt::RecordKind;
 use pregon_core::outcome::{AttemptOutcome, EndReason, ErrorClass};
-use pregon_store::queue::{DeliverySettle, EventOutcome, Settled, Settlement, Transition};
+use pregon_store::settlement::{DeliverySettle, EventOutcome, Settled, Settlement, Transition};
 use pregon_telemetry::metrics::Metrics;
 
 #[derive(Debug, Default)]

@@ -19,10 +19,10 @@ use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
 use pregon_core::id::{LaneNo, NodeId, PartitionNo, SubscriptionName};
 use pregon_core::limits;
-use pregon_store::queue::{
-    BATCH_MAX, Batch, DeliverySettle, Due, DueRequest, FilterError, LaneClose, LaneEnd, SUSPECT_AT,
-    Token,
-};
+use pregon_store::batch::{Batch, LaneClose, Token};
+use pregon_store::operate::LaneEnd;
+use pregon_store::settlement::{DeliverySettle, FilterError};
+use pregon_store::work::{BATCH_MAX, Due, DueRequest, SUSPECT_AT};
 use pregon_telemetry::Telemetry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pregon_core::id::LaneNo;
+use pregon_store::Operate;
 use pregon_store::StoreError;
-use pregon_store::queue::{LaneClose, Queue};
+use pregon_store::batch::LaneClose;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -38,9 +39,9 @@ struct Words {
 
 impl Gates {
     /// Starts the task that carries words out.
-    pub(super) fn start(queue: Arc<dyn Queue>) -> Self {
+    pub(super) fn start(operate: Arc<dyn Operate>) -> Self {
         let words = Arc::new(Words::default());
-        let task = tokio::spawn(carry_out(queue, Arc::clone(&words))).abort_handle();
+        let task = tokio::spawn(carry_out(operate, Arc::clone(&words))).abort_handle();
         Self { words, task }
     }
 
@@ -72,16 +73,17 @@ impl Words {
     }
 }
 
-async fn carry_out(queue: Arc<dyn Queue>, words: Arc<Words>) {
+async fn carry_out(operate: Arc<dyn Operate>, words: Arc<Words>) {
     loop {
         while let Some((lane, word)) = words.next() {
             match word {
                 Word::Close(close) => {
-                    persist("close a lane", || queue.close_lanes(std::slice::from_ref(&close)))
+                    persist("close a lane", || operate.close_lanes(std::slice::from_ref(&close)))
                         .await;
                 }
                 Word::Open => {
-                    persist("open a lane", || queue.open_lanes(std::slice::from_ref(&lane))).await;
+                    persist("open a lane", || operate.open_lanes(std::slice::from_ref(&lane)))
+                        .await;
                 }
             }
         }

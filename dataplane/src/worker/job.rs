@@ -9,7 +9,7 @@ use pregon_core::contract::{Contract, Rendered};
 use pregon_core::event::Event;
 use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::Decision;
-use pregon_store::queue::Token;
+use pregon_store::batch::Token;
 use tokio::time::Instant;
 
 use super::lane::{Pace, Waits};

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
-use pregon_store::queue::{
-    BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settlement, Token,
+use pregon_store::batch::{LaneClose, Token};
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement,
 };
 use tokio::time::Instant;
 

@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pregon_core::id::{LaneNo, SubscriptionName};
+use pregon_store::Operate;
 use pregon_store::StoreError;
-use pregon_store::queue::{Batch, LaneEnd, Queue, Settlement};
+use pregon_store::batch::Batch;
+use pregon_store::operate::LaneEnd;
+use pregon_store::settlement::Settlement;
 use pregon_telemetry::Telemetry;
 use pregon_telemetry::metrics::ClaimKind;
 use tokio::sync::{mpsc, watch};
@@ -122,16 +125,16 @@ impl Driver {
                 Effect::Match(question) => self.matcher.ask(question),
                 Effect::EndLane(end) => {
                     let (of, telemetry) = (self.named(end.lane), self.options.telemetry.clone());
-                    self.in_background(end_lane(self.queue(), end, of, telemetry));
+                    self.in_background(end_lane(self.operate(), end, of, telemetry));
                 }
                 Effect::EndLaneOlder(end, age) => {
-                    let (queue, telemetry) = (self.queue(), self.options.telemetry.clone());
+                    let (operate, telemetry) = (self.operate(), self.options.telemetry.clone());
                     let of = self.named(end.lane);
                     self.in_background(async move {
-                        let now = persist("ask for the time", || queue.now()).await;
+                        let now = persist("ask for the time", || operate.now()).await;
                         let Some(now) = now else { return };
                         let before = Some(now.plus(Duration::from_millis(1)).minus(age));
-                        end_lane(queue, LaneEnd { before, ..end }, of, telemetry).await;
+                        end_lane(operate, LaneEnd { before, ..end }, of, telemetry).await;
                     });
                 }
                 Effect::CloseLane(close) => self.gates.close(close),
@@ -148,8 +151,8 @@ impl Driver {
         }
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::clone(&self.options.queue)
+    fn operate(&self) -> Arc<dyn Operate> {
+        Arc::clone(&self.options.operate)
     }
 
     /// Lane work outside the hot path; bounded by the lanes that change, and each step by itself.
@@ -338,14 +341,14 @@ impl Driver {
         self.machine.split_all(Instant::now());
         while let Some(settlement) = self.machine.settlement(Instant::now()) {
             let asked = Instant::now();
-            let settled = self.options.queue.settle(settlement.clone());
+            let settled = self.options.work.settle(settlement.clone());
             match tokio::time::timeout_at(until, settled).await {
                 Ok(Ok(settled)) => self.traced.settled(&settlement, &settled, asked),
                 Ok(Err(_)) | Err(_) => break, // what is not settled lapses with its batch
             }
         }
         let tokens = self.machine.tokens();
-        let released = tokio::time::timeout_at(until, self.options.queue.release(&tokens)).await;
+        let released = tokio::time::timeout_at(until, self.options.work.release(&tokens)).await;
         match released {
             Ok(Ok(())) => {
                 tracing::info!(batches = tokens.len(), "gave back what was not done");
@@ -368,7 +371,7 @@ impl Driver {
                 Err(_) => return,
             }
         }
-        if let Err(error) = self.options.queue.release(&[]).await {
+        if let Err(error) = self.options.work.release(&[]).await {
             tracing::warn!(%error, "could not wake others; they look by themselves");
         }
     }
@@ -387,14 +390,14 @@ fn said<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
 
 /// Ends what waits in a lane, step by step, so that others get their turn in between.
 async fn end_lane(
-    queue: Arc<dyn Queue>,
+    operate: Arc<dyn Operate>,
     end: LaneEnd,
     of: Option<SubscriptionName>,
     telemetry: Telemetry,
 ) {
     let mut ended = 0usize;
     loop {
-        match persist("end a lane's deliveries", || queue.end_lane(end.clone())).await {
+        match persist("end a lane's deliveries", || operate.end_lane(end.clone())).await {
             Some(0) | None => break,
             Some(step) => {
                 ended += step;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Rig;
 use super::kit::{EXHAUSTED, HOUR, MINUTE, Results, WAITING, event, events, key, lane, tag};
 use crate::backlog::{AGES, BacklogReport};
-use crate::queue::{LaneEnd, Replay, Transition};
+use crate::operate::{LaneEnd, Replay};
+use crate::settlement::Transition;
 use pregon_core::outcome::{DeliveryState, EndReason};
 
 /// More events than share a counter, so that ages cut through stretches.
@@ -97,14 +98,14 @@ pub async fn what_ended_waits_no_more(rig: &mut Rig) {
     assert_eq!(look(rig).await.pending(), 20);
     rig.advance(2 * HOUR).await;
     let wanted = key(all[0], 1);
-    rig.store.queue.cancel(wanted, EndReason::ByCaller).await.expect("a cancel");
+    rig.store.operate.cancel(wanted, EndReason::ByCaller).await.expect("a cancel");
     let (state, reason) = (DeliveryState::Failed, EndReason::Expired);
     let end = LaneEnd { lane: lane(2), state, reason, before: None, limit: 200 };
-    while rig.store.queue.end_lane(end.clone()).await.expect("an end") > 0 {}
+    while rig.store.operate.end_lane(end.clone()).await.expect("an end") > 0 {}
     assert_eq!(look(rig).await.deliveries, [0, 0, 0, 9, 0, 0]);
     let replay = Replay { key: wanted, tag: tag(1), where_needed: false };
     for _ in 0..2 {
-        rig.store.queue.replay(&[replay]).await.expect("a replay");
+        rig.store.operate.replay(&[replay]).await.expect("a replay");
         assert_eq!(look(rig).await.deliveries, [0, 0, 0, 10, 0, 0]);
     }
     for batch in rig.due("n1").await {

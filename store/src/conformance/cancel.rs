@@ -5,14 +5,15 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::Rig;
 use super::kit::{EXHAUSTED, HOUR, RETRY, Results, WAITING, event, given, key, tag};
-use crate::queue::{Cancelled, Transition};
+use crate::operate::Cancelled;
+use crate::settlement::Transition;
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 const CANCELLED: (DeliveryState, Option<EndReason>) =
     (DeliveryState::Cancelled, Some(EndReason::ByCaller));
 
 async fn cancel(rig: &Rig, key: DeliveryKey) -> Cancelled {
-    rig.store.queue.cancel(key, EndReason::ByCaller).await.expect("a cancel")
+    rig.store.operate.cancel(key, EndReason::ByCaller).await.expect("a cancel")
 }
 
 /// It ends at once, is never handed out, and a second cancel finds it so.
@@ -62,7 +63,7 @@ pub async fn a_held_delivery_is_cancelled_too(rig: &mut Rig) {
     let batch = rig.take_new("n1").await;
     let event = &batch.events[0].event;
     rig.settle(Results::all("n1", &batch, &[(1, Transition::Held), (2, Transition::Held)])).await;
-    let held = [1, 2].map(|number| crate::queue::HeldDelivery {
+    let held = [1, 2].map(|number| crate::batch::HeldDelivery {
         key: key(event.position, number),
         event: event.clone(),
         attempts: 0,

@@ -15,7 +15,8 @@ use super::kit::{
 };
 use super::rig::eventually;
 use crate::log::{DeliveryQuery, DeliveryRecord};
-use crate::queue::{Replay, Transition};
+use crate::operate::Replay;
+use crate::settlement::Transition;
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 const FAILED: Transition = Transition::Failed(EndReason::Refused);
@@ -242,7 +243,7 @@ pub async fn replays_are_listed_beside_their_originals(rig: &mut Rig) {
     in_turn(rig, 1, &[(1, SUCCEEDED)]).await;
     let old = key(position, 1);
     rig.store
-        .queue
+        .operate
         .replay(&[Replay { key: old, tag: tag(1), where_needed: false }])
         .await
         .expect("a replay");

@@ -6,7 +6,8 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::Rig;
 use super::kit::{HOUR, Results, WAITING, close, event, key, lane, tag};
-use crate::queue::{LaneEnd, Replay, STEP_MAX, Transition};
+use crate::operate::{LaneEnd, Replay, STEP_MAX};
+use crate::settlement::Transition;
 
 /// Ends a lane's deliveries as those of a deleted subscription.
 fn deleted(number: u64, limit: usize) -> LaneEnd {
@@ -23,7 +24,7 @@ fn deleted(number: u64, limit: usize) -> LaneEnd {
 pub(super) async fn end_all(rig: &Rig, end: &LaneEnd) -> usize {
     let mut all = 0;
     loop {
-        let ended = rig.store.queue.end_lane(end.clone()).await.expect("a step");
+        let ended = rig.store.operate.end_lane(end.clone()).await.expect("a step");
         assert!(ended <= end.limit, "{ended} ended where {} is the limit", end.limit);
         if ended == 0 {
             return all;
@@ -37,13 +38,13 @@ pub async fn a_lane_ends_in_steps(rig: &mut Rig) {
     let all = rig.backlog(&[1], 25).await;
     let mut left = 25;
     while left > 0 {
-        let ended = rig.store.queue.end_lane(deleted(1, 10)).await.expect("a step");
+        let ended = rig.store.operate.end_lane(deleted(1, 10)).await.expect("a step");
         assert!(ended > 0 && ended <= 10);
         left -= ended;
         assert_eq!(rig.books().await.pending, u64::try_from(left).expect("a small number"));
         rig.check().await;
     }
-    assert_eq!(rig.store.queue.end_lane(deleted(1, 10)).await.expect("a step"), 0);
+    assert_eq!(rig.store.operate.end_lane(deleted(1, 10)).await.expect("a step"), 0);
     for key in all {
         let ended = (DeliveryState::Cancelled, Some(EndReason::SubscriptionDeleted));
         assert_eq!(rig.state(key).await, ended);
@@ -96,7 +97,7 @@ pub async fn a_young_delivery_of_an_old_event_is_spared(rig: &mut Rig) {
     let before = Some(rig.now().await.minus(HOUR / 2));
     rig.settle(Results::all("n1", &late, &[(1, WAITING)])).await;
     let replay = Replay { key: key(old, 1), tag: tag(1), where_needed: false };
-    rig.store.queue.replay(&[replay]).await.expect("a replay");
+    rig.store.operate.replay(&[replay]).await.expect("a replay");
     assert_eq!(end_all(rig, &LaneEnd { before, ..deleted(1, STEP_MAX) }).await, 0);
     assert_eq!(rig.due_keys("n1").await.len(), 2);
 }
@@ -114,7 +115,7 @@ pub async fn other_lanes_go_on(rig: &mut Rig) {
 /// A paused subscription may be deleted.
 pub async fn a_closed_lane_ends_too(rig: &mut Rig) {
     rig.backlog(&[1], 4).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     assert_eq!(end_all(rig, &deleted(1, STEP_MAX)).await, 4);
     assert_eq!(rig.books().await.cancelled, 4);
     rig.advance(2 * HOUR).await;

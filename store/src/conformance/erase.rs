@@ -9,7 +9,7 @@ use super::Rig;
 use super::kit::{EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, event, key, lane, tenant};
 use crate::erase::{Erase, ErasePlace, Erased};
 use crate::log::{DeliveryQuery, EventQuery, Most};
-use crate::queue::Transition;
+use crate::settlement::Transition;
 use crate::watch::{Seen, Stretch, WatchQuery};
 
 /// Stands in the data of acme's events, and in what its receiver answered.
@@ -27,7 +27,7 @@ async fn pass(rig: &Rig, before: Timestamp) -> Erased {
     let erase = Erase { tenant: tenant("acme"), before };
     let (mut all, mut place) = (Erased::default(), ErasePlace::default());
     for _ in 0..10_000 {
-        let step = rig.store.queue.erase(&erase, place).await.expect("a step");
+        let step = rig.store.operate.erase(&erase, place).await.expect("a step");
         all.erased += step.erased;
         all.left += step.left;
         match step.next {
@@ -133,7 +133,7 @@ pub async fn chunks_are_written_anew_again(rig: &mut Rig) {
     let erase = Erase { tenant: tenant("globex"), before: now };
     let mut place = Some(ErasePlace::default());
     while let Some(from) = place {
-        place = rig.store.queue.erase(&erase, from).await.expect("a step").next;
+        place = rig.store.operate.erase(&erase, from).await.expect("a step").next;
     }
     assert!(!holds(rig, OTHER).await);
     assert_eq!(events_of(rig, "globex").await, 0);

@@ -10,7 +10,7 @@ use pregon_core::id::{EventId, EventName, Position};
 use super::Rig;
 use super::kit::{Results, event, event_type, events, given, tenant};
 use crate::log::{EventQuery, Most, Page};
-use crate::queue::Transition;
+use crate::settlement::Transition;
 
 async fn page(rig: &Rig, query: &EventQuery, from: Option<&str>, limit: usize) -> Page<Event> {
     let most = Most::items(limit);

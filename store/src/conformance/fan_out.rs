@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use super::Rig;
 use super::kit::{MINUTE, Results, key, lane};
 use super::rig::{keys, positions};
+use crate::batch::Batch;
 use crate::log::{Books, EventStage};
-use crate::queue::{Batch, FAN_OUT_STEP, Transition};
+use crate::settlement::Transition;
+use crate::work::FAN_OUT_STEP;
 
 /// Lanes that one step reaches.
 const STEP: u64 = FAN_OUT_STEP as u64;
@@ -127,7 +129,7 @@ pub async fn a_repeated_step_reaches_nobody_twice(rig: &mut Rig) {
 
 /// The last lanes may turn out to want nothing: the step that ends it has no deliveries.
 pub async fn a_fan_out_may_end_with_an_empty_step(rig: &mut Rig) {
-    use crate::queue::EventOutcome;
+    use crate::settlement::EventOutcome;
     let batch = rig.take_new("n1").await;
     let open = &batch.events[0];
     rig.settle(Results::of("n1", &batch).fanned_out(open, 1..=70, false)).await;

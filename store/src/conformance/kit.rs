@@ -16,10 +16,11 @@ use pregon_core::id::{
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 
-use crate::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, DueRequest, EventOutcome, EventSettle, FilterError,
-    HeldDelivery, LaneClose, OpenEvent, Settlement, Token, Transition,
+use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
+use crate::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, FilterError, Settlement, Transition,
 };
+use crate::work::{Claim, DueRequest};
 
 /// The lease of every claim, unless a case is about leases.
 pub(super) const LEASE: Duration = Duration::from_secs(20);

@@ -10,8 +10,10 @@ use super::kit::{
     EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, event, events, key, lane,
 };
 use super::rig::eventually;
+use crate::batch::{Batch, OpenEvent};
 use crate::lane_log::{LaneAttempts, LaneReport, Unanswered};
-use crate::queue::{Batch, Cancelled, LaneEnd, OpenEvent, Transition};
+use crate::operate::{Cancelled, LaneEnd};
+use crate::settlement::Transition;
 
 async fn look(rig: &Rig, number: u64) -> LaneReport {
     rig.store.lanes.lane(lane(number)).await.expect("a lane")
@@ -60,14 +62,14 @@ pub async fn a_lane_shows_what_waits(rig: &mut Rig) {
 pub async fn a_closed_lane_says_until_when(rig: &mut Rig) {
     settle_into(rig, 1, 1, WAITING).await;
     let start = rig.now().await;
-    rig.store.queue.close_lanes(&[close(1, HOUR), close(3, MINUTE)]).await.expect("a close");
+    rig.store.operate.close_lanes(&[close(1, HOUR), close(3, MINUTE)]).await.expect("a close");
     let (until, why) = look(rig, 1).await.closed.expect("closed");
     assert_eq!(why, PendingReason::RateLimited);
     assert!(start.plus(HOUR) <= until && until <= start.plus(HOUR + MINUTE), "{until:?}");
     assert_eq!(closed(rig).await, [1, 3]);
     rig.advance(2 * MINUTE).await;
     assert_eq!(closed(rig).await, [1]);
-    rig.store.queue.open_lanes(&[lane(1)]).await.expect("an open");
+    rig.store.operate.open_lanes(&[lane(1)]).await.expect("an open");
     assert_eq!((look(rig, 1).await.closed, closed(rig).await), (None, vec![]));
 }
 
@@ -102,12 +104,12 @@ pub async fn attempts_of_a_lane_are_found_newest_first(rig: &mut Rig) {
 pub async fn ends_without_an_attempt_hide_no_attempts(rig: &mut Rig) {
     settle_into(rig, 1, 3, EXHAUSTED).await;
     let position = rig.deliver(event(), &[(2, WAITING)]).await;
-    let cancel = rig.store.queue.cancel(key(position, 2), EndReason::ByCaller);
+    let cancel = rig.store.operate.cancel(key(position, 2), EndReason::ByCaller);
     assert_eq!(cancel.await.expect("a cancel"), Cancelled::Done);
     settle_into(rig, 3, 4, WAITING).await;
     let (lane, reason) = (lane(3), EndReason::SubscriptionDisabled);
     let end = LaneEnd { lane, state: DeliveryState::Cancelled, reason, before: None, limit: 10 };
-    assert_eq!(rig.store.queue.end_lane(end).await.expect("an end"), 4);
+    assert_eq!(rig.store.operate.end_lane(end).await.expect("an end"), 4);
     assert_eq!(recent(rig, 1, 10, 100).await.records.len(), 3);
 }
 
@@ -237,11 +239,11 @@ pub async fn a_filter_error_is_counted_once(rig: &mut Rig) {
 /// What nodes count is one sum, and whoever asks sees all of it.
 pub async fn filter_errors_of_two_processes_add_up(rig: &mut Rig) {
     let Some(second) = rig.second().await else { return };
-    for queue in [rig.store.queue.clone(), second.queue.clone()] {
+    for work in [rig.store.work.clone(), second.work.clone()] {
         let batch = rig.take_new("n1").await;
         let results = Results::of("n1", &batch).unmatched(&batch.events[0]);
         let results = results.unanswered("a is absent", &[1]).settlement();
-        assert!(queue.settle(results).await.expect("a settle").lost.is_empty());
+        assert!(work.settle(results).await.expect("a settle").lost.is_empty());
     }
     let seen = second.lanes.lane(lane(1)).await.expect("a lane").unanswered;
     assert_eq!((seen.count, seen.reason.as_str()), (2, "a is absent"));

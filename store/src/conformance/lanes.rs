@@ -8,7 +8,9 @@ use pregon_core::id::LaneNo;
 use super::Rig;
 use super::kit::{HOUR, MINUTE, RETRY, Results, close, event, everything, key, lane};
 use super::rig::keys;
-use crate::queue::{Batch, DueRequest, LANE_QUANTUM, Transition};
+use crate::batch::Batch;
+use crate::settlement::Transition;
+use crate::work::{DueRequest, LANE_QUANTUM};
 
 /// How many deliveries of each lane there are in batches.
 fn by_lane<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> BTreeMap<u64, usize> {
@@ -51,7 +53,7 @@ pub async fn lanes_take_turns(rig: &mut Rig) {
         for _ in 0..3 {
             rig.advance(Duration::from_secs(1)).await;
             let by = super::kit::claim("n1");
-            let due = rig.store.queue.due(partition, &by, request.clone()).await.expect("due");
+            let due = rig.store.work.due(partition, &by, request.clone()).await.expect("due");
             seen.extend(by_lane(&due.batch).into_keys());
         }
         assert!(seen.is_empty() || seen == BTreeSet::from([1, 2, 3]), "{seen:?}");
@@ -125,7 +127,7 @@ pub async fn a_full_lane_is_pulled(rig: &mut Rig) {
     let answers = rig.ask("n1", &request).await;
     let pulled = by_lane(answers.iter().filter_map(|due| due.batch.as_ref()));
     assert_eq!(pulled.keys().copied().collect::<Vec<_>>(), [1], "a lane without work is nothing");
-    let most = 2 * usize::from(rig.store.queue.partitions());
+    let most = 2 * usize::from(rig.store.work.partitions());
     assert!(pulled[&1] >= 1 && pulled[&1] <= most, "{pulled:?}");
 }
 
@@ -147,7 +149,7 @@ pub async fn a_full_lane_is_looked_at_again_by_itself(rig: &mut Rig) {
 /// While a lane is closed its deliveries wait, whoever asks and pulls; others go on.
 pub async fn a_closed_lane_gives_nothing(rig: &mut Rig) {
     rig.backlog(&[1, 2], 5).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     let pull = DueRequest { pull: vec![lane(1)], ..everything() };
     let batches = rig.due_of("n1", &pull).await;
     assert_eq!(by_lane(&batches), BTreeMap::from([(2, 5)]));
@@ -176,7 +178,7 @@ async fn due_over_minutes(rig: &Rig) -> BTreeSet<pregon_core::id::DeliveryKey> {
 /// When its time is over a lane hands out again, at first perhaps only to see how it goes.
 pub async fn a_closed_lane_opens_in_its_time(rig: &mut Rig) {
     let expected = rig.backlog(&[1], 5).await;
-    rig.store.queue.close_lanes(&[close(1, MINUTE)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, MINUTE)]).await.expect("to close");
     assert!(rig.due("n1").await.is_empty());
     rig.advance(MINUTE).await;
     let first = rig.due("n1").await;
@@ -190,10 +192,10 @@ pub async fn a_closed_lane_opens_in_its_time(rig: &mut Rig) {
 /// Opening does not wait for the time, and repeats do nothing.
 pub async fn a_lane_is_opened_by_hand(rig: &mut Rig) {
     let expected = rig.backlog(&[1], 40).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     assert!(rig.due("n1").await.is_empty());
     for _ in 0..2 {
-        rig.store.queue.open_lanes(&[lane(1), lane(77)]).await.expect("to open");
+        rig.store.operate.open_lanes(&[lane(1), lane(77)]).await.expect("to open");
     }
     assert_eq!(rig.due_keys("n1").await, expected);
 }
@@ -202,9 +204,9 @@ pub async fn a_lane_is_opened_by_hand(rig: &mut Rig) {
 pub async fn closing_longer_wins(rig: &mut Rig) {
     rig.backlog(&[1, 2], 1).await;
     let both = [close(1, HOUR), close(2, MINUTE)];
-    rig.store.queue.close_lanes(&both).await.expect("to close");
+    rig.store.operate.close_lanes(&both).await.expect("to close");
     let both = [close(1, MINUTE), close(2, HOUR)];
-    rig.store.queue.close_lanes(&both).await.expect("to close");
+    rig.store.operate.close_lanes(&both).await.expect("to close");
     rig.advance(2 * MINUTE).await;
     let pull = DueRequest { pull: vec![lane(1), lane(2)], ..everything() };
     assert!(rig.due_of("n1", &pull).await.is_empty());
@@ -215,7 +217,7 @@ pub async fn closing_longer_wins(rig: &mut Rig) {
 
 /// A lane may be closed before anything is in it.
 pub async fn an_empty_lane_can_be_closed(rig: &mut Rig) {
-    rig.store.queue.close_lanes(&[close(1, MINUTE)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, MINUTE)]).await.expect("to close");
     let expected = rig.backlog(&[1], 3).await;
     assert!(rig.due("n1").await.is_empty());
     rig.advance(MINUTE).await;
@@ -230,14 +232,14 @@ pub async fn a_settle_closes_lanes(rig: &mut Rig) {
     rig.settle(Results::all("n1", &batch, &retry).close(1, HOUR).close(2, HOUR)).await;
     rig.advance(MINUTE).await;
     assert!(rig.due("n1").await.is_empty());
-    rig.store.queue.open_lanes(&[lane(1), lane(2)]).await.expect("to open");
+    rig.store.operate.open_lanes(&[lane(1), lane(2)]).await.expect("to open");
     assert_eq!(rig.due_keys("n1").await.len(), 4);
 }
 
 /// A retry that falls due in a closed lane waits for it, and then is due.
 pub async fn a_retry_into_a_closed_lane_waits(rig: &mut Rig) {
     let (batch, held) = rig.in_flight("n1", 1).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     rig.settle(Results::of("n1", &batch).delivery(&held, RETRY)).await;
     rig.advance(2 * MINUTE).await;
     assert!(rig.due("n1").await.is_empty());

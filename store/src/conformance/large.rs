@@ -16,7 +16,9 @@ use super::kit::{HOUR, Results, WAITING, claim, close, event, everything, lane};
 use super::rig::keys;
 use crate::Store;
 use crate::log::Books;
-use crate::queue::{DueRequest, END_STEP, LaneEnd, STEP_MAX, Transition};
+use crate::operate::{END_STEP, LaneEnd, STEP_MAX};
+use crate::settlement::Transition;
+use crate::work::DueRequest;
 
 /// Publishers and matchers at work at the same time.
 const WORKERS: usize = 4;
@@ -28,18 +30,18 @@ async fn publish(store: Store, count: usize) {
     for from in (0..count).step_by(PUBLISH_BATCH) {
         let data = Bytes::from_static(b"{}");
         let some = vec![NewEvent { data, ..event() }; PUBLISH_BATCH.min(count - from)];
-        store.queue.publish(some).await.expect("a publish");
+        store.intake.publish(some).await.expect("a publish");
     }
 }
 
 /// Takes new events until there are none, and puts each into the lane.
 async fn fill(store: Store, by: String) {
-    for partition in 0..store.queue.partitions() {
+    for partition in 0..store.work.partitions() {
         while let Some(batch) =
-            store.queue.take(partition, &claim(&by), STEP_MAX, usize::MAX).await.expect("a take")
+            store.work.take(partition, &claim(&by), STEP_MAX, usize::MAX).await.expect("a take")
         {
             let results = Results::all(&by, &batch, &[(1, WAITING)]);
-            let settled = store.queue.settle(results.settlement()).await.expect("a settle");
+            let settled = store.work.settle(results.settlement()).await.expect("a settle");
             assert_eq!(settled.lost, []);
         }
     }
@@ -75,13 +77,13 @@ pub async fn a_large_lane_is_closed_opened_and_cancelled(rig: &mut Rig) {
         Books { accepted: all, matched: all, created: all, pending: all, ..Books::default() };
     assert_eq!(rig.books().await, waiting);
 
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     nothing_is_handed_out(rig).await;
     rig.advance(HOUR / 2).await;
     nothing_is_handed_out(rig).await;
     assert_eq!(rig.books().await, waiting);
 
-    rig.store.queue.open_lanes(&[lane(1)]).await.expect("to open");
+    rig.store.operate.open_lanes(&[lane(1)]).await.expect("to open");
     let mut succeeded = 0;
     for _ in 0..10 {
         let answers = rig.ask("n1", &everything()).await;
@@ -95,12 +97,12 @@ pub async fn a_large_lane_is_closed_opened_and_cancelled(rig: &mut Rig) {
     let opened = Books { succeeded, pending: all - succeeded, ..waiting };
     assert_eq!(rig.books().await, opened);
 
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     nothing_is_handed_out(rig).await;
     let cancelled = cancel_all(rig, opened).await;
     let end = Books { pending: 0, cancelled, ..opened };
     assert_eq!(rig.books().await, end);
-    rig.store.queue.open_lanes(&[lane(1)]).await.expect("to open");
+    rig.store.operate.open_lanes(&[lane(1)]).await.expect("to open");
     assert!(rig.due("n1").await.is_empty());
 }
 
@@ -115,7 +117,7 @@ async fn cancel_all(rig: &Rig, before: Books) -> u64 {
     };
     let (mut cancelled, mut look) = (0, 0);
     loop {
-        let step = rig.store.queue.end_lane(end.clone()).await.expect("a step");
+        let step = rig.store.operate.end_lane(end.clone()).await.expect("a step");
         if step == 0 {
             return cancelled;
         }

@@ -19,8 +19,10 @@ use super::kit::{
     HOUR, MINUTE, PAST_MEMORY, RETRY, accept_ms, event, event_type, events, given, key, tenant,
 };
 use super::rig::positions;
+use crate::intake::Published;
 use crate::log::{Books, EventQuery, Most};
-use crate::queue::{Former, Published, Transition};
+use crate::operate::Former;
+use crate::settlement::Transition;
 
 /// The answer to a repeat of the event there.
 fn duplicate(position: Position) -> Published {
@@ -215,10 +217,10 @@ pub async fn repeats_within_one_call_are_seen(rig: &mut Rig) {
 pub async fn parallel_publishes_of_one_id_make_one_event(rig: &mut Rig) {
     let mut publishers = tokio::task::JoinSet::new();
     for i in 0..100 {
-        let queue = rig.store.queue.clone();
+        let intake = rig.store.intake.clone();
         let id = format!("e{}", i % 5);
         publishers.spawn(async move {
-            let answer = queue.publish(vec![given(&id)]).await.expect("a publish").remove(0);
+            let answer = intake.publish(vec![given(&id)]).await.expect("a publish").remove(0);
             (id, answer)
         });
     }
@@ -316,7 +318,7 @@ pub async fn an_event_still_to_be_matched_keeps_its_id(rig: &mut Rig) {
 /// Another tenant of the same name begins with nothing, once nothing of the first is outstanding.
 pub async fn a_name_that_is_taken_again_inherits_nothing(rig: &mut Rig) {
     let supersede =
-        async |rig: &Rig| rig.store.queue.supersede(&tenant("acme")).await.expect("an answer");
+        async |rig: &Rig| rig.store.operate.supersede(&tenant("acme")).await.expect("an answer");
     assert_eq!(supersede(rig).await, Former::Nobody);
     let old = rig.accept_one(given("a")).await;
     assert_eq!(supersede(rig).await, Former::Busy, "to be matched");
@@ -337,14 +339,14 @@ pub async fn a_name_that_is_taken_again_inherits_nothing(rig: &mut Rig) {
     assert_eq!(books, Books::default());
     // The same id again, and otherwise: a new event, which the name then points to.
     let new = NewEvent { since: Some(since), data: Bytes::from_static(b"0"), ..given("a") };
-    let answers = rig.store.queue.publish(vec![new.clone()]).await.expect("a publish");
+    let answers = rig.store.intake.publish(vec![new.clone()]).await.expect("a publish");
     let [Published::Accepted { position, duplicate: false }] = answers[..] else {
         panic!("{answers:?}")
     };
     assert_ne!(position, old);
     let event = accepted(rig, position).await;
     assert!(event.accept_time() >= since);
-    let again = rig.store.queue.publish(vec![new]).await.expect("a publish");
+    let again = rig.store.intake.publish(vec![new]).await.expect("a publish");
     assert_eq!(again, [Published::Accepted { position, duplicate: true }]);
     assert_eq!(rig.store.log.find(&event.name()).await.expect("a place"), Some(position));
     let books = rig.store.log.books(Some(&tenant("acme"))).await.expect("the books");

@@ -9,13 +9,14 @@ use super::Rig;
 use super::kit::{EXHAUSTED, RETRY, WAITING, event, events, key, tag};
 use super::rig::keys;
 use crate::log::Books;
-use crate::queue::{Replay, Replayed, STEP_MAX, Transition};
+use crate::operate::{Replay, Replayed, STEP_MAX};
+use crate::settlement::Transition;
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 
 async fn replay(rig: &Rig, key: DeliveryKey, number: u8) -> Replayed {
     let answers =
-        rig.store.queue.replay(&[Replay { key, tag: tag(number), where_needed: false }]).await;
+        rig.store.operate.replay(&[Replay { key, tag: tag(number), where_needed: false }]).await;
     answers.expect("a replay").remove(0)
 }
 
@@ -72,7 +73,7 @@ pub async fn the_same_tag_makes_no_second_one(rig: &mut Rig) {
     rig.settle_all("n1", &due, &[(1, SUCCEEDED)]).await;
     assert_eq!(replay(rig, old, 1).await, Replayed::Existed(new), "when it has ended");
     let twice = [2, 2].map(|number| Replay { key: old, tag: tag(number), where_needed: false });
-    let answers = rig.store.queue.replay(&twice).await.expect("a replay");
+    let answers = rig.store.operate.replay(&twice).await.expect("a replay");
     let other = replayed(old, 2);
     assert_eq!(answers, [Replayed::Created(other), Replayed::Existed(other)], "in one call");
     assert_eq!(rig.due_keys("n1").await, BTreeSet::from([other]));
@@ -109,8 +110,8 @@ pub async fn a_replay_ends_by_itself(rig: &mut Rig) {
     let again = rig.take_over("n2").await;
     assert_eq!(keys(&again).len(), 4);
     rig.settle_all("n2", &again, &[(1, WAITING)]).await;
-    let cancel = rig.store.queue.cancel(replayed(old, 2), EndReason::ByCaller);
-    assert_eq!(cancel.await.expect("a cancel"), crate::queue::Cancelled::Done);
+    let cancel = rig.store.operate.cancel(replayed(old, 2), EndReason::ByCaller);
+    assert_eq!(cancel.await.expect("a cancel"), crate::operate::Cancelled::Done);
     let due = rig.due("n1").await;
     assert_eq!(keys(&due), [old, replayed(old, 1), replayed(old, 3)].into());
     rig.settle_all("n1", &due, &[(1, SUCCEEDED)]).await;
@@ -131,7 +132,7 @@ pub async fn what_is_served_is_replayed_on_demand_only(rig: &mut Rig) {
     let old = key(position, 1);
     let where_needed = async |rig: &Rig, old: DeliveryKey, number: u8| {
         let wish = Replay { key: old, tag: tag(number), where_needed: true };
-        rig.store.queue.replay(&[wish]).await.expect("a replay").remove(0)
+        rig.store.operate.replay(&[wish]).await.expect("a replay").remove(0)
     };
     rig.advance(super::kit::MINUTE).await;
     let first = replayed(old, 1);
@@ -159,7 +160,7 @@ pub async fn what_is_served_is_replayed_on_demand_only(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, EXHAUSTED)]).await;
     let old = key(position, 1);
     let both = [4, 5].map(|number| Replay { key: old, tag: tag(number), where_needed: true });
-    let answers = rig.store.queue.replay(&both).await.expect("a replay");
+    let answers = rig.store.operate.replay(&both).await.expect("a replay");
     assert_eq!(answers, [Replayed::Created(replayed(old, 4)), Replayed::Needless]);
 }
 
@@ -175,7 +176,7 @@ pub async fn replays_of_large_fan_outs_are_all_looked_at(rig: &mut Rig) {
             where_needed: true,
         }));
     }
-    let answers = rig.store.queue.replay(&wishes).await.expect("a replay");
+    let answers = rig.store.operate.replay(&wishes).await.expect("a replay");
     let expected = wishes.iter().map(|wish| Replayed::Created(replayed(wish.key, 1)));
     assert_eq!(answers, expected.collect::<Vec<_>>());
 }
@@ -185,7 +186,7 @@ pub async fn an_event_that_is_gone_cannot_be_replayed(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, SUCCEEDED)]).await;
     let gone = key(Position { n: position.n + 1_000, ..position }, 1);
     let both = [gone, key(position, 1)].map(|key| Replay { key, tag: tag(1), where_needed: false });
-    let answers = rig.store.queue.replay(&both).await.expect("a replay");
+    let answers = rig.store.operate.replay(&both).await.expect("a replay");
     assert_eq!(answers, [Replayed::EventGone, Replayed::Created(replayed(both[1].key, 1))]);
     assert_eq!(rig.books().await.created, 2);
 }
@@ -200,7 +201,7 @@ pub async fn many_are_replayed_in_one_step(rig: &mut Rig) {
         wishes.extend(keys.map(|key| Replay { key, tag: tag(9), where_needed: false }));
     }
     wishes.reverse();
-    let answers = rig.store.queue.replay(&wishes).await.expect("a replay");
+    let answers = rig.store.operate.replay(&wishes).await.expect("a replay");
     let expected: Vec<_> = wishes.iter().map(|wish| replayed(wish.key, 9)).collect();
     assert_eq!(answers, expected.iter().copied().map(Replayed::Created).collect::<Vec<_>>());
     assert_eq!(rig.due_keys("n1").await, expected.into_iter().collect());

@@ -14,8 +14,10 @@ use super::kit::{
 };
 use super::rig::{keys, positions};
 use crate::config::Changes;
+use crate::intake::Published;
 use crate::log::DeliveryQuery;
-use crate::queue::{Cancelled, Published, Transition};
+use crate::operate::Cancelled;
+use crate::settlement::Transition;
 
 /// Configuration, events, deliveries in every state, logs, books: as they were.
 pub async fn everything_survives_a_restart(rig: &mut Rig) {
@@ -69,7 +71,7 @@ pub async fn leases_of_an_earlier_life_come_back(rig: &mut Rig) {
     let again = rig.take_over("n1").await;
     let open = [&batch, &fanned].map(|batch| batch.events[0].event.position);
     assert_eq!(positions(&again), open.into());
-    let cursor = |open: &crate::queue::OpenEvent| open.cursor;
+    let cursor = |open: &crate::batch::OpenEvent| open.cursor;
     let cursors: Vec<_> = again.iter().flat_map(|b| &b.events).filter_map(cursor).collect();
     assert_eq!(cursors, [lane(9)]);
     assert_eq!(keys(&again), [held.key, key(split.events[0].event.position, 2)].into());
@@ -97,9 +99,9 @@ pub async fn a_token_of_an_earlier_life_settles_nothing(rig: &mut Rig) {
 /// A lane stays closed, and a wish to cancel is kept.
 pub async fn closed_lanes_and_cancels_survive(rig: &mut Rig) {
     let waiting = rig.backlog(&[1], 3).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     let (_, held) = rig.in_flight("n1", 2).await;
-    let cancelled = rig.store.queue.cancel(held.key, EndReason::ByCaller).await;
+    let cancelled = rig.store.operate.cancel(held.key, EndReason::ByCaller).await;
     assert_eq!(cancelled.expect("a cancel"), Cancelled::InFlight);
     if !rig.reopen_and_lapse().await {
         return;
@@ -109,7 +111,7 @@ pub async fn closed_lanes_and_cancels_survive(rig: &mut Rig) {
     rig.settle_all("n1", &again, &[(2, RETRY)]).await;
     let end = (DeliveryState::Cancelled, Some(EndReason::ByCaller));
     assert_eq!(rig.state(held.key).await, end);
-    rig.store.queue.open_lanes(&[lane(1)]).await.expect("to open");
+    rig.store.operate.open_lanes(&[lane(1)]).await.expect("to open");
     assert_eq!(rig.due_keys("n1").await, waiting);
 }
 

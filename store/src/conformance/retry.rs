@@ -10,7 +10,8 @@ use super::Rig;
 use super::kit::{EXHAUSTED, MINUTE, RETRY, Results, claim, event, everything, key};
 use super::rig::{keys, positions};
 use crate::log::{Books, EventStage};
-use crate::queue::{DueRequest, Transition};
+use crate::settlement::Transition;
+use crate::work::DueRequest;
 
 const PAUSED: Transition = Transition::Waiting(PendingReason::Paused);
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ pub async fn the_next_due_moment_is_told(rig: &mut Rig) {
         assert!(due.batch.is_none() && !due.more && due.next.is_none(), "{due:?}");
     }
     let position = rig.deliver(event(), &[(1, RETRY), (2, Transition::Retry(2 * MINUTE))]).await;
-    let next = |dues: Vec<crate::queue::Due>| dues.into_iter().filter_map(|due| due.next).min();
+    let next = |dues: Vec<crate::work::Due>| dues.into_iter().filter_map(|due| due.next).min();
     let first = next(rig.ask("n1", &everything()).await).expect("a moment");
     assert!(first <= MINUTE && first > MINUTE / 2, "{first:?}");
     rig.advance(MINUTE).await;
@@ -101,7 +102,7 @@ pub async fn due_hands_out_no_more_than_wanted(rig: &mut Rig) {
         }
         batches.extend(found);
         let left = keys(&batches).len() < expected.len();
-        let soon = |due: &crate::queue::Due| due.more || due.next.is_some_and(|next| next < SECOND);
+        let soon = |due: &crate::work::Due| due.more || due.next.is_some_and(|next| next < SECOND);
         assert_eq!(answers.iter().any(soon), left, "whether there is more is told");
     }
     assert_eq!(keys(&batches), expected);
@@ -124,13 +125,13 @@ pub async fn due_claimants_never_share_a_delivery(rig: &mut Rig) {
     let expected = rig.backlog(&[1, 2, 3, 4], 50).await;
     let mut nodes = tokio::task::JoinSet::new();
     for i in 0..8 {
-        let (queue, partitions) = (rig.store.queue.clone(), rig.partitions());
+        let (work, partitions) = (rig.store.work.clone(), rig.partitions());
         nodes.spawn(async move {
             let (by, mut batches) = (claim(&format!("n{i}")), Vec::new());
             for partition in partitions {
                 let request = DueRequest { want: 9, ..everything() };
                 loop {
-                    let due = queue.due(partition, &by, request.clone()).await.expect("due");
+                    let due = work.due(partition, &by, request.clone()).await.expect("due");
                     let Some(batch) = due.batch else { break };
                     batches.push(batch);
                 }
@@ -198,7 +199,7 @@ pub async fn what_waits_is_kept_however_long(rig: &mut Rig) {
         rig.advance(month).await;
         rig.check().await;
         // Something goes on meanwhile.
-        rig.store.queue.close_lanes(&[super::kit::close(9, MINUTE)]).await.expect("to close");
+        rig.store.operate.close_lanes(&[super::kit::close(9, MINUTE)]).await.expect("to close");
     }
     let due = rig.due("n1").await;
     assert_eq!(keys(&due), BTreeSet::from([key(waits, 2), key(waits, 3)]));

@@ -13,11 +13,12 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use super::Engine;
 use super::kit::{self, Results, TENANTS, WAITING, claim, everything, tenant};
 use crate::Store;
+use crate::batch::{Batch, HeldDelivery, Token};
+use crate::intake::Published;
 use crate::log::{Books, DeliveryQuery, DeliveryRecord, Page};
-use crate::queue::{
-    BATCH_MAX, Batch, Due, DueRequest, HeldDelivery, Published, STEP_MAX, Settled, Settlement,
-    Token, Transition,
-};
+use crate::operate::STEP_MAX;
+use crate::settlement::{Settled, Settlement, Transition};
+use crate::work::{BATCH_MAX, Due, DueRequest};
 
 /// The longest that anything may take in real time before a case gives up on it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,10 +75,8 @@ impl Rig {
             "the backlog is not what the books have: {backlog:?}"
         );
         assert_eq!(backlog.oldest.is_some(), all.pending > 0, "{backlog:?}");
-        for partition in self.partitions() {
-            let orphans = self.store.log.audit(partition).await.expect("an audit");
-            assert!(orphans.is_empty(), "partition {partition}: {orphans:?}");
-        }
+        let orphans = self.store.log.audit().await.expect("an audit");
+        assert!(orphans.is_empty(), "{orphans:?}");
     }
 
     // ---- time and processes
@@ -122,13 +121,13 @@ impl Rig {
     }
 
     pub(super) fn partitions(&self) -> std::ops::Range<PartitionNo> {
-        0..self.store.queue.partitions()
+        0..self.store.work.partitions()
     }
 
     // ---- publish
 
     pub(super) async fn publish(&self, events: Vec<NewEvent>) -> Vec<Published> {
-        self.store.queue.publish(events).await.expect("a publish")
+        self.store.intake.publish(events).await.expect("a publish")
     }
 
     /// Publishes events that must all be new.
@@ -155,7 +154,7 @@ impl Rig {
         by: &str,
         want: usize,
     ) -> Option<Batch> {
-        let taken = self.store.queue.take(partition, &claim(by), want, usize::MAX).await;
+        let taken = self.store.work.take(partition, &claim(by), want, usize::MAX).await;
         taken.expect("a take")
     }
 
@@ -193,7 +192,7 @@ impl Rig {
     pub(super) async fn ask(&self, by: &str, request: &DueRequest) -> Vec<Due> {
         let mut answers = Vec::new();
         for partition in self.partitions() {
-            let due = self.store.queue.due(partition, &claim(by), request.clone()).await;
+            let due = self.store.work.due(partition, &claim(by), request.clone()).await;
             answers.push(due.expect("what is due"));
         }
         answers
@@ -231,7 +230,7 @@ impl Rig {
         let mut all = Vec::new();
         for partition in self.partitions() {
             loop {
-                let taken = self.store.queue.take_over(partition, &claim(by), 64, 64).await;
+                let taken = self.store.work.take_over(partition, &claim(by), 64, 64).await;
                 let (batches, _) = taken.expect("a takeover");
                 if batches.is_empty() {
                     break;
@@ -246,7 +245,7 @@ impl Rig {
     pub(super) async fn next_lapse(&self, by: &str) -> Option<Duration> {
         let mut first: Option<Duration> = None;
         for partition in self.partitions() {
-            let taken = self.store.queue.take_over(partition, &claim(by), 64, 64).await;
+            let taken = self.store.work.take_over(partition, &claim(by), 64, 64).await;
             let (batches, next) = taken.expect("a takeover");
             assert!(batches.is_empty(), "nothing had lapsed: {batches:?}");
             first = first.into_iter().chain(next).min();
@@ -255,13 +254,13 @@ impl Rig {
     }
 
     pub(super) async fn extend(&self, tokens: &[Token]) -> Vec<Token> {
-        self.store.queue.extend(tokens, kit::LEASE).await.expect("an extension")
+        self.store.work.extend(tokens, kit::LEASE).await.expect("an extension")
     }
 
     // ---- settle
 
     pub(super) async fn settle_as_is(&self, settlement: Settlement) -> Settled {
-        self.store.queue.settle(settlement).await.expect("a settle")
+        self.store.work.settle(settlement).await.expect("a settle")
     }
 
     /// Settles what must still be held.

@@ -13,11 +13,11 @@ use super::kit::{
     node, tag, tenant,
 };
 use super::rig::keys;
+use crate::batch::{Batch, HeldDelivery};
 use crate::log::DeliveryQuery;
-use crate::queue::{
-    Batch, Cancelled, DueRequest, END_STEP, HeldDelivery, LaneEnd, Replay, Replayed, SUSPECT_AT,
-    Transition,
-};
+use crate::operate::{Cancelled, END_STEP, LaneEnd, Replay, Replayed};
+use crate::settlement::Transition;
+use crate::work::{DueRequest, SUSPECT_AT};
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 
@@ -167,7 +167,7 @@ pub async fn many_end_together(rig: &mut Rig) {
         before: None,
         limit: 100,
     };
-    let first = rig.store.queue.end_lane(end.clone()).await.expect("a step");
+    let first = rig.store.operate.end_lane(end.clone()).await.expect("a step");
     assert!(first > 0 && first <= 100, "{first} ended");
     rig.check().await;
     let rest = end_all(rig, &LaneEnd { limit: END_STEP, ..end }).await;
@@ -187,12 +187,12 @@ pub async fn many_end_together(rig: &mut Rig) {
         assert_eq!(listed(rig, query, 100).await, waiting, "{query:?}");
     }
     let one = *waiting.iter().next().expect("one that ended");
-    let queue = &rig.store.queue;
+    let operate = &rig.store.operate;
     let reason = EndReason::ByCaller;
-    let cancelled = queue.cancel(one, reason).await.expect("a cancel");
+    let cancelled = operate.cancel(one, reason).await.expect("a cancel");
     assert_eq!(cancelled, Cancelled::Ended(DeliveryState::Failed));
     let replay = Replay { key: one, tag: tag(1), where_needed: true };
-    let replayed = queue.replay(&[replay]).await.expect("a replay");
+    let replayed = operate.replay(&[replay]).await.expect("a replay");
     let again = DeliveryKey { replay: Some(tag(1)), ..one };
     assert_eq!(replayed, [Replayed::Created(again)]);
     for held in held {
@@ -226,12 +226,12 @@ pub async fn one_is_cancelled(rig: &mut Rig) {
     let (batches, waiting) = hand_out(rig, 5).await;
     let reason = EndReason::ByCaller;
     let in_hand = batches[0].deliveries[0].clone();
-    let queue = &rig.store.queue;
+    let operate = &rig.store.operate;
     let first = *waiting.iter().next().expect("one that waits");
-    assert_eq!(queue.cancel(first, reason).await.expect("a cancel"), Cancelled::Done);
+    assert_eq!(operate.cancel(first, reason).await.expect("a cancel"), Cancelled::Done);
     let again = Cancelled::Ended(DeliveryState::Cancelled);
-    assert_eq!(queue.cancel(first, reason).await.expect("a cancel"), again);
-    let flying = queue.cancel(in_hand.key, reason).await.expect("a cancel");
+    assert_eq!(operate.cancel(first, reason).await.expect("a cancel"), again);
+    let flying = operate.cancel(in_hand.key, reason).await.expect("a cancel");
     assert_eq!(flying, Cancelled::InFlight);
     rig.settle_all("n1", &batches, &[(1, WAITING)]).await;
     let cancelled = (DeliveryState::Cancelled, Some(reason));
@@ -264,7 +264,7 @@ pub async fn what_was_in_hand_comes_back(rig: &mut Rig) {
     let one: HeldDelivery = halves[0].deliveries[0].clone();
     rig.settle(Results::of("n3", &halves[0]).delivery(&one, SUCCEEDED)).await;
     let tokens: Vec<_> = halves.iter().map(|batch| batch.token).collect();
-    rig.store.queue.release(&tokens).await.expect("a release");
+    rig.store.work.release(&tokens).await.expect("a release");
     let rest = rig.take_over("n4").await;
     assert_eq!(keys(&rest).len(), held.len() - 1);
     rig.settle_all("n4", &rest, &[(1, WAITING)]).await;
@@ -307,12 +307,12 @@ pub async fn a_late_one_keeps_its_own_age(rig: &mut Rig) {
 /// A closed lane says so for each that waits in it, and gives nothing until it opens.
 pub async fn a_closed_lane_says_why_each_waits(rig: &mut Rig) {
     let all = rig.backlog(&[1], 5).await;
-    rig.store.queue.close_lanes(&[close(1, HOUR)]).await.expect("to close");
+    rig.store.operate.close_lanes(&[close(1, HOUR)]).await.expect("to close");
     for key in &all {
         assert_eq!(rig.delivery(*key).await.pending_reason, Some(PendingReason::RateLimited));
     }
     assert!(rig.due("n1").await.is_empty());
-    rig.store.queue.open_lanes(&[lane(1)]).await.expect("to open");
+    rig.store.operate.open_lanes(&[lane(1)]).await.expect("to open");
     assert_eq!(rig.due_keys("n1").await, all);
 }
 

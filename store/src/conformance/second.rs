@@ -9,15 +9,17 @@ use super::config::{done, write};
 use super::kit::{MINUTE, Results, claim, event, events, everything, given, node};
 use super::rig::{positions, within};
 use crate::Store;
+use crate::batch::Batch;
 use crate::config::{Changes, Commit, Committed, Expect};
-use crate::queue::{Batch, Published, Transition};
+use crate::intake::Published;
+use crate::settlement::Transition;
 
 /// All new events, by a node of that process.
 async fn take_all(store: &Store, by: &str) -> Vec<Batch> {
     let mut all = Vec::new();
-    for partition in 0..store.queue.partitions() {
+    for partition in 0..store.work.partitions() {
         while let Some(batch) =
-            store.queue.take(partition, &claim(by), 3, usize::MAX).await.expect("a take")
+            store.work.take(partition, &claim(by), 3, usize::MAX).await.expect("a take")
         {
             all.push(batch);
         }
@@ -36,16 +38,16 @@ pub async fn two_processes_share_the_work(rig: &mut Rig) {
     rig.settle_all("n1", &ours, &[(1, Transition::Succeeded)]).await;
     for batch in &theirs {
         let results = Results::all("n2", batch, &[(1, Transition::Succeeded)]).settlement();
-        assert_eq!(other.queue.settle(results).await.expect("a settle").lost, []);
+        assert_eq!(other.work.settle(results).await.expect("a settle").lost, []);
     }
     assert_eq!(rig.books().await.succeeded, 60);
     assert_eq!(other.log.books(None).await.expect("the books"), rig.books().await);
 
     let position = rig.accept_one(given("a")).await;
-    let again = other.queue.publish(vec![given("a")]).await.expect("a publish");
+    let again = other.intake.publish(vec![given("a")]).await.expect("a publish");
     assert_eq!(again, [Published::Accepted { position, duplicate: true }]);
     let new = NewEvent { version: 1, ..given("a") };
-    other.queue.publish(vec![new]).await.expect("a publish");
+    other.intake.publish(vec![new]).await.expect("a publish");
     assert_eq!(positions(&rig.take_all("n1").await).len(), 2);
 }
 
@@ -59,11 +61,11 @@ pub async fn a_dead_process_is_taken_over(rig: &mut Rig) {
     let again = rig.take_over("n1").await;
     assert_eq!((again[0].takes, again[0].previous.clone()), (2, Some(node("n2"))));
     let late = Results::all("n2", &zombie, &[(1, Transition::Succeeded)]).settlement();
-    assert_eq!(other.queue.settle(late).await.expect("a settle").lost, [zombie.token]);
+    assert_eq!(other.work.settle(late).await.expect("a settle").lost, [zombie.token]);
     rig.settle_all("n1", &again, &[(1, super::kit::WAITING)]).await;
     let mut due = Vec::new();
     for partition in rig.partitions() {
-        let answer = other.queue.due(partition, &claim("n2"), everything()).await.expect("due");
+        let answer = other.work.due(partition, &claim("n2"), everything()).await.expect("due");
         due.extend(answer.batch);
     }
     assert_eq!(due.len(), 1, "its lane is everybody's");

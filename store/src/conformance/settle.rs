@@ -15,7 +15,8 @@ use super::kit::{
 };
 use super::rig::positions;
 use crate::log::{Books, DeliveryQuery, EventStage};
-use crate::queue::{BATCH_MAX, EventOutcome, Settled, Settlement, Transition};
+use crate::settlement::{EventOutcome, Settled, Settlement, Transition};
+use crate::work::BATCH_MAX;
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 const CANCELLED: Transition = Transition::Cancelled(EndReason::SubscriptionDeleted);
@@ -203,7 +204,7 @@ pub async fn attempts_are_logged_as_given(rig: &mut Rig) {
 /// Events that are not matched yet and deliveries that have not ended, of one tenant.
 pub async fn what_is_outstanding_is_known_by_tenant(rig: &mut Rig) {
     let outstanding = async |rig: &Rig, name: &str| {
-        rig.store.queue.outstanding(&tenant(name)).await.expect("a number")
+        rig.store.intake.outstanding(&tenant(name)).await.expect("a number")
     };
     assert_eq!(outstanding(rig, "acme").await, 0);
     rig.accept(events(5)).await;

@@ -8,8 +8,9 @@ use pregon_core::outcome::{DeliveryState, PendingReason};
 use super::Rig;
 use super::kit::{MINUTE, RETRY, Results, key, node};
 use super::rig::{keys, positions};
+use crate::batch::{Batch, HeldDelivery};
 use crate::log::Books;
-use crate::queue::{Batch, HeldDelivery, Transition};
+use crate::settlement::Transition;
 
 const SUCCEEDED: Transition = Transition::Succeeded;
 

@@ -11,7 +11,8 @@ use super::Rig;
 use super::kit::{LEASE, MINUTE, Results, claim, event, events, node};
 use super::rig::{eventually, positions, within};
 use crate::log::EventStage;
-use crate::queue::{BATCH_MAX, Transition};
+use crate::settlement::Transition;
+use crate::work::BATCH_MAX;
 
 /// Awaits that an event stands so.
 async fn stands(rig: &Rig, position: Position, expected: EventStage) {
@@ -62,7 +63,7 @@ pub async fn a_take_is_bounded_in_bytes(rig: &mut Rig) {
     for bytes in [1, SIZE * 3].into_iter().cycle() {
         let mut found = None;
         for partition in rig.partitions() {
-            let batch = rig.store.queue.take(partition, &claim("n1"), 100, bytes).await;
+            let batch = rig.store.work.take(partition, &claim("n1"), 100, bytes).await;
             found = batch.expect("a take");
             if found.is_some() {
                 break;
@@ -81,12 +82,12 @@ pub async fn claimants_never_share_an_event(rig: &mut Rig) {
     let published = rig.accept(events(500)).await;
     let mut nodes = tokio::task::JoinSet::new();
     for i in 0..16 {
-        let (queue, partitions) = (rig.store.queue.clone(), rig.partitions());
+        let (work, partitions) = (rig.store.work.clone(), rig.partitions());
         nodes.spawn(async move {
             let (by, mut batches) = (claim(&format!("n{i}")), Vec::new());
             for partition in partitions {
                 while let Some(batch) =
-                    queue.take(partition, &by, 7, usize::MAX).await.expect("a take")
+                    work.take(partition, &by, 7, usize::MAX).await.expect("a take")
                 {
                     batches.push(batch);
                 }
@@ -162,17 +163,17 @@ pub async fn the_next_lapse_is_told(rig: &mut Rig) {
 
 /// A node that waits is woken by a publish, long before its time is up.
 pub async fn a_publish_wakes_a_waiting_node(rig: &mut Rig) {
-    let queue = rig.store.queue.clone();
+    let work = rig.store.work.clone();
     let (asks, asked) = tokio::sync::oneshot::channel();
     let sleeper = tokio::spawn(async move {
         asks.send(()).expect("somebody to listen");
-        for partition in (0..queue.partitions()).cycle() {
-            let batch = queue.take(partition, &claim("n1"), 10, usize::MAX).await.expect("a take");
+        for partition in (0..work.partitions()).cycle() {
+            let batch = work.take(partition, &claim("n1"), 10, usize::MAX).await.expect("a take");
             if batch.is_some() {
                 return;
             }
-            if partition + 1 == queue.partitions() {
-                queue.wait(10 * MINUTE).await;
+            if partition + 1 == work.partitions() {
+                work.wait(10 * MINUTE).await;
             }
         }
     });
@@ -183,6 +184,6 @@ pub async fn a_publish_wakes_a_waiting_node(rig: &mut Rig) {
 
 /// With nothing to claim, a wait ends when it was said to.
 pub async fn a_wait_ends_by_itself(rig: &mut Rig) {
-    within(rig.store.queue.wait(Duration::from_millis(5))).await;
-    within(rig.store.queue.wait(Duration::ZERO)).await;
+    within(rig.store.work.wait(Duration::from_millis(5))).await;
+    within(rig.store.work.wait(Duration::ZERO)).await;
 }

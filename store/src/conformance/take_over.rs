@@ -9,7 +9,8 @@ use super::Rig;
 use super::kit::{MINUTE, RETRY, Results, WAITING, claim, events, key, node};
 use super::rig::{eventually, keys, positions};
 use crate::log::Books;
-use crate::queue::{BATCH_MAX, HELD_BACK_AT, SUSPECT_AT, SUSPECT_WAIT, Transition};
+use crate::settlement::Transition;
+use crate::work::{BATCH_MAX, HELD_BACK_AT, SUSPECT_AT, SUSPECT_WAIT};
 
 const SUCCEEDED: &[(u64, Transition)] = &[(1, Transition::Succeeded)];
 
@@ -88,7 +89,7 @@ pub async fn a_lost_attempt_is_told(rig: &mut Rig) {
     let position = rig.deliver(super::kit::event(), &[(1, RETRY)]).await;
     rig.advance(MINUTE).await;
     let due = rig.due("n1").await;
-    rig.store.queue.release(&[due[0].token]).await.expect("a release");
+    rig.store.work.release(&[due[0].token]).await.expect("a release");
     assert_eq!(keys(&rig.take_over("n2").await).len(), 1);
     rig.lapse().await;
     let again = rig.take_over("n3").await;
@@ -154,7 +155,7 @@ pub async fn released_batches_come_back_at_once(rig: &mut Rig) {
     let fresh = rig.take_new("n1").await;
     let kept = rig.take_new("n1").await;
     let (due, held) = rig.in_flight("n1", 1).await;
-    rig.store.queue.release(&[fresh.token, due.token]).await.expect("a release");
+    rig.store.work.release(&[fresh.token, due.token]).await.expect("a release");
     let again = rig.take_over("n2").await;
     assert_eq!(positions(&again), positions(std::slice::from_ref(&fresh)));
     assert_eq!(keys(&again), BTreeSet::from([held.key]));
@@ -172,7 +173,7 @@ pub async fn a_release_counts_no_take(rig: &mut Rig) {
     let (whole, count) = (positions(&batches), batches.len());
     for _ in 0..2 * HELD_BACK_AT {
         let tokens: Vec<_> = batches.iter().map(|batch| batch.token).collect();
-        rig.store.queue.release(&tokens).await.expect("a release");
+        rig.store.work.release(&tokens).await.expect("a release");
         batches = rig.take_over("n2").await;
         assert_eq!(positions(&batches), whole);
         assert_eq!(batches.len(), count, "nothing was halved");
@@ -191,7 +192,7 @@ pub async fn a_take_over_is_bounded(rig: &mut Rig) {
     let mut found = Vec::new();
     for partition in rig.partitions() {
         loop {
-            let taken = rig.store.queue.take_over(partition, &claim("n2"), 2, 2).await;
+            let taken = rig.store.work.take_over(partition, &claim("n2"), 2, 2).await;
             let (batches, _) = taken.expect("a takeover");
             assert!(batches.len() <= 2);
             if batches.is_empty() {
@@ -213,12 +214,12 @@ pub async fn one_lapsed_batch_goes_to_one_node(rig: &mut Rig) {
     rig.lapse().await;
     let mut nodes = tokio::task::JoinSet::new();
     for i in 0..8 {
-        let (queue, partitions) = (rig.store.queue.clone(), rig.partitions());
+        let (work, partitions) = (rig.store.work.clone(), rig.partitions());
         nodes.spawn(async move {
             let (by, mut all) = (claim(&format!("m{i}")), Vec::new());
             for partition in partitions {
                 loop {
-                    let taken = queue.take_over(partition, &by, 2, 2).await;
+                    let taken = work.take_over(partition, &by, 2, 2).await;
                     let (batches, _) = taken.expect("a takeover");
                     if batches.is_empty() {
                         break;
@@ -234,7 +235,7 @@ pub async fn one_lapsed_batch_goes_to_one_node(rig: &mut Rig) {
 }
 
 /// Lapses the batches and has another node take them over, until their takes are as many.
-async fn lapse_until(rig: &Rig, takes: u32) -> Vec<crate::queue::Batch> {
+async fn lapse_until(rig: &Rig, takes: u32) -> Vec<crate::batch::Batch> {
     for _ in 0..HELD_BACK_AT {
         rig.lapse().await;
         let batches = rig.take_over("n2").await;
@@ -304,10 +305,10 @@ pub async fn suspects_are_leased_as_many_as_are_asked_for(rig: &mut Rig) {
 }
 
 /// What n2 takes over, with so many suspects in each partition.
-async fn take_over(rig: &Rig, suspects: usize) -> Vec<crate::queue::Batch> {
+async fn take_over(rig: &Rig, suspects: usize) -> Vec<crate::batch::Batch> {
     let mut all = Vec::new();
     for partition in rig.partitions() {
-        let taken = rig.store.queue.take_over(partition, &claim("n2"), 8, suspects).await;
+        let taken = rig.store.work.take_over(partition, &claim("n2"), 8, suspects).await;
         all.extend(taken.expect("a takeover").0);
     }
     all

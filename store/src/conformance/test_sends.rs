@@ -58,7 +58,7 @@ fn ask(rig: &Rig, test: TestSend, take_within: Duration, within: Duration) -> As
 /// Asks, and waits for the bell, so that the request is there.
 async fn hand_over(rig: &Rig, number: u64) -> Asked {
     let asked = ask(rig, test(number), MINUTE, 2 * MINUTE);
-    within(rig.store.queue.wait(MINUTE)).await;
+    within(rig.store.work.wait(MINUTE)).await;
     asked
 }
 
@@ -74,7 +74,7 @@ async fn take_exactly(store: &Store, by: &str, count: usize) -> Vec<TakenTest> {
             let more = take(store, by, count - taken.len()).await;
             assert!(more.len() <= TAKE_TESTS_MAX.min(count - taken.len()), "{}", more.len());
             if more.is_empty() {
-                store.queue.wait(Duration::from_millis(100)).await;
+                store.work.wait(Duration::from_millis(100)).await;
             }
             taken.extend(more);
         }
@@ -145,7 +145,7 @@ pub async fn test_sends_are_taken_in_order(rig: &mut Rig) {
     }
     let mut taken = take(&rig.store, "n1", 2).await;
     assert_eq!(taken.len(), 2);
-    within(rig.store.queue.wait(MINUTE)).await; // rung for those that are left
+    within(rig.store.work.wait(MINUTE)).await; // rung for those that are left
     taken.extend(take(&rig.store, "n2", 5).await);
     let lanes: Vec<_> = taken.iter().map(|taken| taken.test.lane.0).collect();
     assert_eq!(lanes, [0, 1, 2, 3, 4]);
@@ -243,7 +243,7 @@ pub async fn of_two_answers_the_first_counts(rig: &mut Rig) {
 pub async fn a_test_send_crosses_processes(rig: &mut Rig) {
     let Some(other) = rig.second().await else { return };
     let asked = ask(rig, test(3), MINUTE, MINUTE);
-    within(other.queue.wait(MINUTE)).await;
+    within(other.work.wait(MINUTE)).await;
     let taken = take_exactly(&other, "n2", 1).await;
     assert_eq!(taken[0].test, test(3));
     settle(&other, &taken[0].ticket, b"done").await;

@@ -9,7 +9,8 @@ use super::Rig;
 use super::kit::{EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, event, key, lane, tag, tenant};
 use super::rig::within;
 use crate::Store;
-use crate::queue::{LaneEnd, Replay, Transition};
+use crate::operate::{LaneEnd, Replay};
+use crate::settlement::Transition;
 use crate::watch::{Place, STRETCH, Seen, Stretch, WatchQuery};
 
 const SUCCEEDED: Transition = Transition::Succeeded;
@@ -88,7 +89,7 @@ pub async fn what_happens_is_seen_in_order(rig: &mut Rig) {
 pub async fn what_is_seen_is_what_is_recorded(rig: &mut Rig) {
     let before = tip(&rig.store).await;
     let position = rig.deliver(event(), &[(1, RETRY), (2, SUCCEEDED), (3, EXHAUSTED)]).await;
-    rig.store.queue.cancel(key(position, 1), EndReason::ByCaller).await.expect("a cancel");
+    rig.store.operate.cancel(key(position, 1), EndReason::ByCaller).await.expect("a cancel");
     let (seen, _) = follow(&rig.store, &WatchQuery::default(), before).await;
     for number in [1, 2, 3] {
         let recorded = rig.delivery(key(position, number)).await;
@@ -111,8 +112,8 @@ pub async fn ends_without_an_attempt_are_seen(rig: &mut Rig) {
     let (batch, held) = rig.in_flight("n1", 4).await;
     let waiting = rig.deliver(event(), &[(1, WAITING), (2, WAITING)]).await;
     let before = tip(&rig.store).await;
-    let queue = rig.store.queue.clone();
-    queue.cancel(key(waiting, 1), EndReason::ByCaller).await.expect("a cancel");
+    let operate = rig.store.operate.clone();
+    operate.cancel(key(waiting, 1), EndReason::ByCaller).await.expect("a cancel");
     let end = LaneEnd {
         lane: lane(2),
         state: DeliveryState::Cancelled,
@@ -120,8 +121,8 @@ pub async fn ends_without_an_attempt_are_seen(rig: &mut Rig) {
         before: None,
         limit: 10,
     };
-    assert_eq!(queue.end_lane(end).await.expect("an end"), 1);
-    queue.cancel(held.key, EndReason::ByCaller).await.expect("a cancel");
+    assert_eq!(operate.end_lane(end).await.expect("an end"), 1);
+    operate.cancel(held.key, EndReason::ByCaller).await.expect("a cancel");
     rig.settle(Results::of("n1", &batch).delivery(&held, RETRY)).await;
 
     let (seen, _) = follow(&rig.store, &WatchQuery::default(), before).await;
@@ -194,7 +195,7 @@ pub async fn a_replay_is_seen_under_its_own_name(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, EXHAUSTED)]).await;
     let before = tip(&rig.store).await;
     let replay = Replay { key: key(position, 1), tag: tag(1), where_needed: false };
-    rig.store.queue.replay(&[replay]).await.expect("a replay");
+    rig.store.operate.replay(&[replay]).await.expect("a replay");
     for batch in rig.due("n1").await {
         rig.settle(Results::all("n1", &batch, &[(1, SUCCEEDED)])).await;
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::chunk;
 use super::codec;
 use super::fault::Result;
-use crate::told;
+use crate::codec::records;
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
 const CHUNKS_KEPT: usize = 64;
@@ -80,7 +80,7 @@ fn telling(db: &Connection, n: i64) -> Result<Vec<i64>> {
 /// What is logged of a delivery, oldest first.
 pub(super) fn of_delivery(db: &Connection, key: &DeliveryKey) -> Result<Vec<AttemptRecord>> {
     let records = Log::default().of_event(db, codec::int(key.position.n))?;
-    Ok(told::of_delivery(records, key))
+    Ok(records::of_delivery(records, key))
 }
 
 /// All that is logged of an event, by delivery.
@@ -91,10 +91,10 @@ pub(super) fn of_event(
     if position.partition != codec::PARTITION {
         return Ok(BTreeMap::new());
     }
-    Ok(told::by_delivery(Log::default().of_event(db, codec::int(position.n))?))
+    Ok(records::by_delivery(Log::default().of_event(db, codec::int(position.n))?))
 }
 
 /// How a delivery that has no row ended, if the log tells.
 pub(super) fn end_of(db: &Connection, key: &DeliveryKey) -> Result<Option<End>> {
-    Ok(told::end(&of_delivery(db, key)?))
+    Ok(records::end(&of_delivery(db, key)?))
 }

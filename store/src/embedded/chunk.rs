@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::codec;
 use super::fault::{Fault, Result};
 use super::state::Tx;
-use crate::packed::{self, Kind, Packed};
-use crate::queue::Token;
+use crate::batch::Token;
+use crate::codec::packed::{self, Kind, Packed};
 
 /// Kind of a chunk with nothing but successes at the first attempt.
 pub(super) const SMOOTH: i64 = 0;

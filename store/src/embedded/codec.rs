@@ -4,8 +4,8 @@ use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use super::fault::{Fault, Result};
-use crate::stored;
-pub(super) use crate::stored::{
+use crate::codec::stored;
+pub(super) use crate::codec::stored::{
     CANCELLED, FAILED, PENDING, SUCCEEDED, content_digest, end_code, event, head_of, pending_code,
     read_head, state_code,
 };

@@ -16,8 +16,9 @@ use super::rows::{BatchRow, Events};
 use super::runs::{self, Lease, RunRow};
 use super::state::{Lane, Tx};
 use super::{moves, take};
-use crate::queue::{Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, OpenEvent};
+use crate::batch::{Batch, HeldDelivery, OpenEvent};
 use crate::run::Bits;
+use crate::work::{Claim, Due, DueRequest, LANE_QUANTUM};
 use pregon_core::clock::Timestamp;
 
 /// Lanes that one call looks at: 1 ms of work when all of them are full.

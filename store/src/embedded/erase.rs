@@ -12,9 +12,9 @@ use super::fault::Result;
 use super::rows;
 use super::runs;
 use super::state::Tx;
+use crate::codec::{packed, stored};
 use crate::erase::{Erase, ErasePlace, Erased};
 use crate::log::EventStage;
-use crate::stored;
 
 /// Events that one step looks at: about 2 ms.
 const EVENTS: i64 = 200;
@@ -120,7 +120,7 @@ fn log(tx: &mut Tx<'_>, erase: &Erase, from: i64) -> Result<Erased> {
     {
         (seen, last) = (seen + 1, row.get(2)?);
         bytes += len(row.get_ref(1)?.as_blob().map_or(0, <[u8]>::len));
-        if let Some(data) = erase.without(chunk::unpack(row)?)? {
+        if let Some(data) = packed::without(chunk::unpack(row)?, |record| erase.names(record))? {
             anew.push((last, data));
         }
     }

@@ -24,7 +24,7 @@ use super::state::Tx;
 use super::test_sends::Board;
 use super::{EmbeddedOptions, Location, OpenError, SyncMode, schema};
 use crate::StoreError;
-use crate::queue::Durability;
+use crate::intake::Durability;
 
 /// How long a caller waits.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -12,7 +12,8 @@ use super::moves;
 use super::runs;
 use super::state::Tx;
 use super::watch::EndRow;
-use crate::queue::{LaneClose, LaneEnd};
+use crate::batch::LaneClose;
+use crate::operate::LaneEnd;
 use crate::run::Bits;
 
 /// Deliveries with rows that one step ends: 10 ms of the writer.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, EventName, PartitionNo, Position, TenantId};
+use pregon_core::id::{DeliveryKey, EventName, Position, TenantId};
 
 use super::executor::Handle;
-use super::{attempts, audit, books, codec, deliveries, events};
+use super::{attempts, audit, books, deliveries, events};
 use crate::StoreError;
 use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
@@ -70,10 +70,7 @@ impl DeliveryLog for Handle {
         self.read_all(move |db| books::books(db, tenant.as_ref())).await
     }
 
-    async fn audit(&self, partition: PartitionNo) -> Result<Vec<Orphan>, StoreError> {
-        if partition != codec::PARTITION {
-            return Err(StoreError::Unavailable(format!("there is no partition {partition}")));
-        }
+    async fn audit(&self) -> Result<Vec<Orphan>, StoreError> {
         self.read_all(audit::audit).await
     }
 }

@@ -19,7 +19,7 @@ use super::rows::BatchRow;
 use super::runs::{self, Joined, RunRow};
 use super::state::{Counts, Tx};
 use super::watch::EndRow;
-use crate::queue::{DeliverySettle, Transition};
+use crate::settlement::{DeliverySettle, Transition};
 
 /// A row's columns that a move sets.
 struct Fate {

@@ -17,8 +17,9 @@ use super::codec::{self, len};
 use super::fault::Result;
 use super::state::{State, Tx};
 use super::{books, rows, runs};
+use crate::intake::Published;
 use crate::log::EventStage;
-use crate::queue::{Former, Published};
+use crate::operate::Former;
 
 /// How far an accept time may be held back to keep them in order when the clock steps back.
 const CLOCK_STEP_MS: i64 = 60_000;

@@ -13,11 +13,12 @@ use super::engine::Class;
 use super::executor::{DEADLINE_SETTLE, Handle};
 use super::{books, due, erase, lanes, publish, settle, single, take, takeover};
 use crate::StoreError;
+use crate::batch::{Batch, LaneClose, Token};
 use crate::erase::{Erase, ErasePlace, Erased};
-use crate::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
-    Queue, Replay, Replayed, Settled, Settlement, Token,
-};
+use crate::intake::{Durability, Intake, Published};
+use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::settlement::{Settled, Settlement};
+use crate::work::{Claim, Due, DueRequest, Work};
 
 fn known(partition: PartitionNo) -> Result<(), StoreError> {
     if partition == PARTITION {
@@ -30,9 +31,15 @@ fn known(partition: PartitionNo) -> Result<(), StoreError> {
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 #[async_trait]
-impl Queue for Handle {
-    fn partitions(&self) -> PartitionNo {
-        1
+impl Intake for Handle {
+    async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let items = events.len();
+        let events = publish::prepare(events)?;
+        let work = move |tx: &mut super::state::Tx<'_>| publish::publish(tx, &events);
+        self.write(Class::Accept, items, work).await
     }
 
     fn durability(&self) -> Durability {
@@ -43,14 +50,16 @@ impl Queue for Handle {
         ANSWERS_WITHIN
     }
 
-    async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let items = events.len();
-        let events = publish::prepare(events)?;
-        let work = move |tx: &mut super::state::Tx<'_>| publish::publish(tx, &events);
-        self.write(Class::Accept, items, work).await
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |db| books::outstanding(db, tenant.as_str())).await
+    }
+}
+
+#[async_trait]
+impl Work for Handle {
+    fn partitions(&self) -> PartitionNo {
+        1
     }
 
     async fn take(
@@ -91,21 +100,6 @@ impl Queue for Handle {
         self.write(Class::Claim, 1, work).await
     }
 
-    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let tenant = tenant.clone();
-        self.read(move |db| books::outstanding(db, tenant.as_str())).await
-    }
-
-    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
-        let tenant = tenant.clone();
-        self.write(Class::Decide, 1, move |tx| publish::supersede(tx, &tenant)).await
-    }
-
-    async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
-        let erase = erase.clone();
-        self.write(Class::Finish, 1, move |tx| erase::step(tx, &erase, from)).await
-    }
-
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Token>, StoreError> {
         if tokens.is_empty() {
             return Ok(Vec::new());
@@ -126,6 +120,28 @@ impl Queue for Handle {
         self.write(Class::Finish, 1, move |tx| take::release(tx, &tokens)).await
     }
 
+    async fn wait(&self, at_most: Duration) {
+        // The bell keeps one ring for who comes late, and wakes one of several waiters.
+        let _ = tokio::time::timeout(at_most, self.bell().notified()).await;
+    }
+}
+
+#[async_trait]
+impl Operate for Handle {
+    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
+        self.write(Class::Decide, 1, move |tx| single::cancel(tx, &key, reason)).await
+    }
+
+    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
+        let (replays, items) = (replays.to_vec(), replays.len());
+        self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    }
+
+    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
+        let items = end.limit;
+        self.write(Class::Finish, items, move |tx| lanes::end(tx, &end)).await
+    }
+
     async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
         let lanes = lanes.to_vec();
         self.write(Class::Finish, 1, move |tx| lanes::close(tx, &lanes)).await
@@ -136,26 +152,17 @@ impl Queue for Handle {
         self.write(Class::Finish, 1, move |tx| lanes::open(tx, &lanes)).await
     }
 
-    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
-        let items = end.limit;
-        self.write(Class::Finish, items, move |tx| lanes::end(tx, &end)).await
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        let tenant = tenant.clone();
+        self.write(Class::Decide, 1, move |tx| publish::supersede(tx, &tenant)).await
     }
 
-    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
-        self.write(Class::Decide, 1, move |tx| single::cancel(tx, &key, reason)).await
-    }
-
-    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
-        let (replays, items) = (replays.to_vec(), replays.len());
-        self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        let erase = erase.clone();
+        self.write(Class::Finish, 1, move |tx| erase::step(tx, &erase, from)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
         Ok(Handle::now(self))
-    }
-
-    async fn wait(&self, at_most: Duration) {
-        // The bell keeps one ring for who comes late, and wakes one of several waiters.
-        let _ = tokio::time::timeout(at_most, self.bell().notified()).await;
     }
 }

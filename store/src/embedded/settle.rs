@@ -18,10 +18,10 @@ use super::fault::Result;
 use super::rows::BatchRow;
 use super::state::Tx;
 use super::{lanes, moves, take};
-use crate::packed::{self, Packed};
-use crate::queue::{
-    BatchSettle, DeliverySettle, EventOutcome, EventSettle, LaneClose, Settled, Settlement, Token,
-    Transition,
+use crate::batch::{LaneClose, Token};
+use crate::codec::packed::{self, Packed};
+use crate::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settled, Settlement, Transition,
 };
 
 /// A settlement, its log packed; made without the database.

@@ -16,7 +16,7 @@ use super::state::Tx;
 use super::watch::EndRow;
 use super::{attempts, moves, rows};
 use crate::log::EventStage;
-use crate::queue::{Cancelled, Replay, Replayed};
+use crate::operate::{Cancelled, Replay, Replayed};
 
 /// Cancels one delivery.
 pub(super) fn cancel(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> Result<Cancelled> {

@@ -12,7 +12,8 @@ use super::codec;
 use super::fault::Result;
 use super::rows::{self, BatchRow, Found, event_columns};
 use super::state::Tx;
-use crate::queue::{BATCH_MAX, Batch, Claim, OpenEvent, Token};
+use crate::batch::{Batch, OpenEvent, Token};
+use crate::work::{BATCH_MAX, Claim};
 
 /// The token of a batch of this opening.
 pub(super) fn token(boot: i64, b: i64) -> Token {

@@ -23,9 +23,10 @@ use super::rows::{self, BatchRow, Events, Found};
 use super::runs::{self, Lease};
 use super::state::Tx;
 use super::{chunk, moves, take};
-use crate::queue::{Batch, Claim, HeldDelivery, OpenEvent, SUSPECT_AT, SUSPECT_WAIT, Token};
+use crate::batch::{Batch, HeldDelivery, OpenEvent, Token};
+use crate::codec::{packed, records};
 use crate::run::Bits;
-use crate::{packed, told};
+use crate::work::{Claim, SUSPECT_AT, SUSPECT_WAIT};
 
 /// Lapsed batches that one call looks at: room behind suspects that are put off.
 const LOOK: usize = 64;
@@ -283,5 +284,5 @@ fn lost_record(
     held: &HeldDelivery,
 ) -> Option<(Token, Arc<AttemptRecord>)> {
     let node = NodeId::parse(&old.node).ok()?;
-    Some((take::token(tx.boot, old.b), Arc::new(told::lost(held, node, tx.now)?)))
+    Some((take::token(tx.boot, old.b), Arc::new(records::lost(held, node, tx.now)?)))
 }

@@ -14,10 +14,12 @@ use pregon_core::id::{
 use pregon_core::outcome::{AttemptOutcome, DeliveryState};
 
 use super::{Embedded, EmbeddedOptions, History, Location, OpenError, open};
-use crate::queue::{
-    Batch, BatchSettle, Claim, DeliverySettle, Due, DueRequest, EventOutcome, EventSettle,
-    Published, Settled, Settlement, Token, Transition,
+use crate::batch::{Batch, Token};
+use crate::intake::Published;
+use crate::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settled, Settlement, Transition,
 };
+use crate::work::{Claim, Due, DueRequest};
 use crate::{Store, StoreError};
 
 mod board;
@@ -67,11 +69,11 @@ impl Bench {
 
     async fn publish(&self, count: usize) -> Vec<Position> {
         let events = (0..count).map(|i| event("acme", None, &format!("{{\"i\":{i}}}"))).collect();
-        places(&self.store.queue.publish(events).await.unwrap())
+        places(&self.store.intake.publish(events).await.unwrap())
     }
 
     async fn take(&self, want: usize) -> Option<Batch> {
-        self.store.queue.take(0, &claim("n1"), want, usize::MAX).await.unwrap()
+        self.store.work.take(0, &claim("n1"), want, usize::MAX).await.unwrap()
     }
 
     async fn due(&self) -> Due {
@@ -80,15 +82,15 @@ impl Bench {
 
     async fn due_of(&self, want: usize) -> Due {
         let request = DueRequest { want, default_slots: 100, ..DueRequest::default() };
-        self.store.queue.due(0, &claim("n1"), request).await.unwrap()
+        self.store.work.due(0, &claim("n1"), request).await.unwrap()
     }
 
     async fn take_over(&self) -> Vec<Batch> {
-        self.store.queue.take_over(0, &claim("n2"), 10, 10).await.unwrap().0
+        self.store.work.take_over(0, &claim("n2"), 10, 10).await.unwrap().0
     }
 
     async fn settle(&self, settlement: Settlement) -> Settled {
-        self.store.queue.settle(settlement).await.unwrap()
+        self.store.work.settle(settlement).await.unwrap()
     }
 
     /// Settles events of a batch so that each has one delivery, to lane 1.
@@ -114,7 +116,7 @@ impl Bench {
     async fn check(&self) {
         let books = self.store.log.books(None).await.unwrap();
         assert!(books.balance(), "{books:?}");
-        assert_eq!(self.store.log.audit(0).await.unwrap(), []);
+        assert_eq!(self.store.log.audit().await.unwrap(), []);
     }
 }
 

@@ -19,8 +19,8 @@ use super::keys::Key;
 use super::log::texts;
 use super::steps::STEPS;
 use super::{read, runs, value};
-use crate::log::{Books, Orphan};
-use crate::queue::Former;
+use crate::log::{Books, ORPHANS_MAX, Orphan};
+use crate::operate::Former;
 
 mod of_runs;
 
@@ -152,8 +152,21 @@ async fn pending_by_lane(
     Ok(pending)
 }
 
-/// Names what does not fit. Work moves while it is looked at, so a suspect is looked at again.
-pub(super) async fn audit(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
+/// Names what does not fit.
+pub(super) async fn audit(engine: &Engine) -> Result<Vec<Orphan>> {
+    let mut orphans = Vec::new();
+    for partition in &engine.partitions {
+        orphans.extend(audit_partition(engine, partition).await?);
+        if orphans.len() >= ORPHANS_MAX {
+            orphans.truncate(ORPHANS_MAX);
+            break;
+        }
+    }
+    Ok(orphans)
+}
+
+/// Work moves while it is looked at, so a suspect is looked at again.
+async fn audit_partition(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
     let suspects = look(engine, partition).await?;
     if suspects.is_empty() {
         return Ok(suspects);

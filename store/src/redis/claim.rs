@@ -21,12 +21,10 @@ use super::operation::Claimed;
 use super::steps::STEPS;
 use super::value::Blob;
 use super::{settle, token};
-use crate::queue::{
-    BATCH_MAX, Batch, Claim, Due, DueRequest, HeldDelivery, LANE_QUANTUM, LaneClose, OpenEvent,
-    SUSPECT_AT, SUSPECT_WAIT, Token,
-};
+use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
+use crate::codec::{records, stored};
 use crate::run::{self, Bits};
-use crate::{stored, told};
+use crate::work::{BATCH_MAX, Claim, Due, DueRequest, LANE_QUANTUM, SUSPECT_AT, SUSPECT_WAIT};
 
 /// Deliveries with records that one due call hands out: 1 ms of Redis. Of runs it hands out up to
 /// [`BATCH_MAX`].
@@ -420,7 +418,8 @@ async fn read_taken_over(
     }
     if !lost.is_empty() {
         let now = engine.now().await?;
-        let record = |(token, node, held)| Some((token, Arc::new(told::lost(&held, node, now)?)));
+        let record =
+            |(token, node, held)| Some((token, Arc::new(records::lost(&held, node, now)?)));
         settle::note(engine, partition, lost.into_iter().filter_map(record).collect()).await?;
     }
     Ok((batches, u64::try_from(*next).ok().map(Duration::from_millis)))

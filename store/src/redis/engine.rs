@@ -23,7 +23,7 @@ use super::sure::Confirmer;
 use super::watch::Tip;
 use super::{Ahead, History, RedisOptions, token};
 use crate::StoreError;
-use crate::queue::Token;
+use crate::batch::Token;
 use crate::test_send::TESTS_MAX;
 
 /// Calls of one kind and partition go one at a time: that is what their sequence is good for, and

@@ -7,7 +7,7 @@ use redis::Value;
 use sha2::{Digest, Sha256};
 
 use super::fault::{Result, bad};
-use crate::stored;
+use crate::codec::stored;
 
 /// First byte of an entry: how the rest is written.
 const FORMAT: u8 = 1;

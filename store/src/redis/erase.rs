@@ -12,6 +12,7 @@ use super::keys::Key;
 use super::log;
 use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
 use super::steps::STEPS;
+use crate::codec::packed;
 use crate::erase::{Erase, ErasePlace, Erased};
 
 /// Events that one step looks at.
@@ -134,7 +135,10 @@ async fn without(
     (stream, row, packed): (Stream, Value, &[u8]),
     done: &mut Erased,
 ) -> Result<()> {
-    let Some(data) = erase.without(log::unpack(row.clone())?)? else { return Ok(()) };
+    let Some(data) = packed::without(log::unpack(row.clone())?, |record| erase.names(record))?
+    else {
+        return Ok(());
+    };
     match rewritten::put(engine, partition, stream, (row, packed), &data).await? {
         true => done.erased += 1,
         false => done.left += 1,

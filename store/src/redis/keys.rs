@@ -10,7 +10,7 @@ use std::fmt;
 use pregon_core::id::{LaneNo, PartitionNo};
 
 use super::token;
-use crate::queue::Token;
+use crate::batch::Token;
 use crate::test_send::Ticket;
 
 /// Hash slots of a cluster.

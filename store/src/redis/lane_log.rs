@@ -18,10 +18,11 @@ use super::queue::Handle;
 use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
 use super::runs::{self, Piece};
 use super::{bodies, read, value};
+use crate::StoreError;
+use crate::codec::stored;
 use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
 };
-use crate::{StoreError, stored};
 
 /// Members at either end of a lane that are looked at for the oldest: 1,000 of them cost 1 ms.
 const ENDS: i64 = 500;

@@ -13,7 +13,7 @@ use super::fault::{Fault, Result, bad};
 use super::keys::Key;
 use super::rewritten::{self, SMOOTH, TROUBLE};
 use super::value;
-use crate::{packed, told};
+use crate::codec::{packed, records};
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
 const CHUNKS_KEPT: usize = 64;
@@ -195,7 +195,7 @@ pub(super) async fn of_delivery(
 ) -> Result<Vec<AttemptRecord>> {
     let n = key.position.n;
     let mut found = Log::new(engine, partition).of_events(&[n]).await?;
-    Ok(told::of_delivery(found.remove(&n).unwrap_or_default(), &key))
+    Ok(records::of_delivery(found.remove(&n).unwrap_or_default(), &key))
 }
 
 /// All that is logged of an event, by delivery.
@@ -205,7 +205,7 @@ pub(super) async fn of_event(
     n: u64,
 ) -> Result<BTreeMap<DeliveryKey, Vec<AttemptRecord>>> {
     let mut found = Log::new(engine, partition).of_events(&[n]).await?;
-    Ok(told::by_delivery(found.remove(&n).unwrap_or_default()))
+    Ok(records::by_delivery(found.remove(&n).unwrap_or_default()))
 }
 
 /// How a delivery that has no record ended, if the log tells.
@@ -214,5 +214,5 @@ pub(super) async fn end_of(
     partition: &Partition,
     key: DeliveryKey,
 ) -> Result<Option<End>> {
-    Ok(told::end(&of_delivery(engine, partition, key).await?))
+    Ok(records::end(&of_delivery(engine, partition, key).await?))
 }

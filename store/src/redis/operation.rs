@@ -17,7 +17,7 @@ use super::fault::{Result, bad};
 use super::script::Script;
 use super::steps::STEPS;
 use super::sure::Proof;
-use crate::queue::Token;
+use crate::batch::Token;
 
 /// Answers to parts of settlements that are kept: more than one settlement has.
 const ANSWERED: usize = 64;

@@ -26,8 +26,8 @@ use super::entry::{self, IdHash};
 use super::fault::{Fault, Result, bad};
 use super::sure::Proof;
 use crate::StoreError;
-use crate::queue::Published;
-use crate::stored::content_digest;
+use crate::codec::stored::content_digest;
+use crate::intake::Published;
 
 /// Events in one step: 0.7 ms of Redis.
 const FLUSH_EVENTS: usize = 100;

@@ -15,14 +15,15 @@ use super::engine::Engine;
 use super::publish::Publisher;
 use super::{books, claim, erase, link, log, read, settle, single};
 use crate::StoreError;
+use crate::batch::{Batch, LaneClose, Token};
 use crate::erase::{Erase, ErasePlace, Erased};
+use crate::intake::{Durability, Intake, Published};
 use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
-use crate::queue::{
-    Batch, Cancelled, Claim, Due, DueRequest, Durability, Former, LaneClose, LaneEnd, Published,
-    Queue, Replay, Replayed, Settled, Settlement, Token,
-};
+use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::settlement::{Settled, Settlement};
+use crate::work::{Claim, Due, DueRequest, Work};
 
 /// What the planes hold of an engine.
 #[derive(Clone, Debug)]
@@ -32,33 +33,28 @@ pub(super) struct Handle {
 }
 
 #[async_trait]
-impl Queue for Handle {
-    fn partitions(&self) -> PartitionNo {
-        PartitionNo::try_from(self.engine.partitions.len()).unwrap_or(PartitionNo::MAX)
+impl Intake for Handle {
+    async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
+        self.publisher.publish(events).await
     }
 
     fn durability(&self) -> Durability {
         self.engine.promise.durability
     }
 
-    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        Ok(books::outstanding(&self.engine, tenant).await?)
-    }
-
-    async fn erase(&self, what: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
-        Ok(erase::step(&self.engine, what, from).await?)
-    }
-
-    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
-        Ok(books::supersede(&self.engine, tenant).await?)
-    }
-
     fn answers_within(&self) -> Duration {
         link::PATIENCE + self.engine.promise.confirm.wait()
     }
 
-    async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
-        self.publisher.publish(events).await
+    async fn outstanding(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        Ok(books::outstanding(&self.engine, tenant).await?)
+    }
+}
+
+#[async_trait]
+impl Work for Handle {
+    fn partitions(&self) -> PartitionNo {
+        PartitionNo::try_from(self.engine.partitions.len()).unwrap_or(PartitionNo::MAX)
     }
 
     async fn take(
@@ -105,18 +101,13 @@ impl Queue for Handle {
         Ok(claim::release(&self.engine, tokens).await?)
     }
 
-    async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
-        Ok(single::close(&self.engine, lanes).await?)
+    async fn wait(&self, at_most: Duration) {
+        claim::wait(&self.engine, at_most).await;
     }
+}
 
-    async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError> {
-        Ok(single::open(&self.engine, lanes).await?)
-    }
-
-    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
-        Ok(single::end(&self.engine, &end).await?)
-    }
-
+#[async_trait]
+impl Operate for Handle {
     async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
         single::cancel(&self.engine, key, reason).await
     }
@@ -125,12 +116,28 @@ impl Queue for Handle {
         Ok(single::replay(&self.engine, replays).await?)
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
-        Ok(self.engine.now().await?)
+    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
+        Ok(single::end(&self.engine, &end).await?)
     }
 
-    async fn wait(&self, at_most: Duration) {
-        claim::wait(&self.engine, at_most).await;
+    async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
+        Ok(single::close(&self.engine, lanes).await?)
+    }
+
+    async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError> {
+        Ok(single::open(&self.engine, lanes).await?)
+    }
+
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        Ok(books::supersede(&self.engine, tenant).await?)
+    }
+
+    async fn erase(&self, what: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        Ok(erase::step(&self.engine, what, from).await?)
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.engine.now().await?)
     }
 }
 
@@ -187,8 +194,7 @@ impl DeliveryLog for Handle {
         Ok(books::books(&self.engine, tenant).await?)
     }
 
-    async fn audit(&self, partition: PartitionNo) -> Result<Vec<Orphan>, StoreError> {
-        let partition = self.engine.partition(partition)?;
-        Ok(books::audit(&self.engine, partition).await?)
+    async fn audit(&self) -> Result<Vec<Orphan>, StoreError> {
+        Ok(books::audit(&self.engine).await?)
     }
 }

@@ -17,7 +17,7 @@ use super::link::Link;
 use super::open::OpenError;
 use super::sure::Confirm;
 use super::value;
-use crate::queue::Durability;
+use crate::intake::Durability;
 
 /// A server that syncs once a second cannot confirm so many writes, one after the other, each
 /// within [`SOON`].

@@ -16,9 +16,10 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
 use super::{entry, token};
-use crate::packed::{self, Kind as ChunkKind, Packed};
-use crate::queue::{BatchSettle, LaneClose, Settled, Settlement, Token};
-use crate::stored;
+use crate::batch::{LaneClose, Token};
+use crate::codec::packed::{self, Kind as ChunkKind, Packed};
+use crate::codec::stored;
+use crate::settlement::{BatchSettle, Settled, Settlement};
 
 mod items;
 

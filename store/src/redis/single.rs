@@ -10,8 +10,9 @@ use super::fault::{Result, bad};
 use super::log;
 use super::steps::STEPS;
 use crate::StoreError;
-use crate::queue::{Cancelled, END_STEP, LaneClose, LaneEnd, Replay, Replayed, STEP_MAX};
-use crate::stored;
+use crate::batch::LaneClose;
+use crate::codec::stored;
+use crate::operate::{Cancelled, END_STEP, LaneEnd, Replay, Replayed, STEP_MAX};
 
 /// Members of a lane that one step looks at for deliveries that are to end.
 const LOOK: usize = 1000;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use pregon_core::outcome::PendingReason;
 
 use super::script::Script;
-use crate::stored::pending_code;
+use crate::codec::stored::pending_code;
 use crate::watch::ENDS_KEPT;
 
 /// Every script of a partition.

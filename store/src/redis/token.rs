@@ -3,7 +3,7 @@
 use pregon_core::id::PartitionNo;
 
 use super::keys::PARTITIONS_MAX;
-use crate::queue::Token;
+use crate::batch::Token;
 
 /// Bits of a token's sequence that name its partition.
 const PARTITION_BITS: u32 = 12;

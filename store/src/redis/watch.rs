@@ -30,9 +30,9 @@ use super::queue::Handle;
 use super::value::Blob;
 use super::{log, rewritten, value};
 use crate::StoreError;
+use crate::codec::stored;
 use crate::log::DeliveryRecord;
 use crate::run::Bits;
-use crate::stored;
 use crate::watch::{
     DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen,
     Stretch, Told, Wanted, WatchQuery, wanted,

@@ -162,7 +162,7 @@ async fn a_redis_that_comes_back_is_used_again() {
 /// What a server may not do is said before anything is stored in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_keep_the_promise_is_refused() {
-    use pregon_store::queue::Durability;
+    use pregon_store::intake::Durability;
     let server = Server::start();
     let with = |durability| RedisOptions { durability, ..RedisOptions::new(&server.url(0)) };
     let refused =
@@ -180,7 +180,7 @@ async fn a_server_that_cannot_keep_the_promise_is_refused() {
 /// sent again over another connection, is not taken for confirmed because it wrote nothing there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_without_its_replica_is_not_acknowledged() {
-    use pregon_store::queue::Durability;
+    use pregon_store::intake::Durability;
     let (primary, replica) = (Server::start(), Server::start());
     let port = primary.listen();
     replica.run(&["REPLICAOF", "127.0.0.1", &port.to_string()]);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pregon_store::queue::Durability;
+use pregon_store::intake::Durability;
 use pregon_store::redis::{self as engine, RedisOptions};
 
 use crate::queue::{events, in_order, store};
@@ -29,15 +29,15 @@ async fn one_sync_confirms_all_publishes_of_a_second() {
     }
     let server = Server::synced(REDIS_8, "everysec");
     let store = store(&fsync(&server)).await;
-    let within = store.queue.answers_within();
+    let within = store.intake.answers_within();
     let began = Instant::now();
     let callers = (0..CALLERS).map(|_| {
-        let queue = store.queue.clone();
+        let intake = store.intake.clone();
         tokio::spawn(async move {
             let mut took = Vec::new();
             while began.elapsed() < LOAD {
                 let asked = Instant::now();
-                queue.publish(events(1)).await.expect("a publish");
+                intake.publish(events(1)).await.expect("a publish");
                 took.push(asked.elapsed());
             }
             took
@@ -65,9 +65,9 @@ async fn a_disk_that_is_synced_at_once_confirms_at_once() {
         }
         let server = Server::synced(program, "always");
         let store = store(&fsync(&server)).await;
-        assert_eq!(store.queue.durability(), Durability::Fsync);
+        assert_eq!(store.intake.durability(), Durability::Fsync);
         for _ in 0..10 {
-            store.queue.publish(events(1)).await.expect("a publish");
+            store.intake.publish(events(1)).await.expect("a publish");
         }
         in_order(&store).await;
     }
@@ -95,7 +95,7 @@ async fn a_server_that_confirms_too_early_is_refused() {
     let said = refused(&server).await;
     assert!(said.contains("appendfsync always") && said.contains("Valkey 9"), "{said}");
     let memory = RedisOptions { durability: Durability::Memory, ..fsync(&server) };
-    store(&memory).await.queue.publish(events(1)).await.expect("less is promised");
+    store(&memory).await.intake.publish(events(1)).await.expect("less is promised");
     // Where it does not tell, early may be either.
     server.run(&["ACL", "SETUSER", "default", "-config|get"]);
     let said = refused(&server).await;

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use pregon_store::StoreError;
-use pregon_store::queue::Transition;
 use pregon_store::redis::{self as engine, RedisOptions};
+use pregon_store::settlement::Transition;
 
 use crate::proxy::Proxy;
 use crate::queue::{events, in_order, publish, settle, store, take};
@@ -48,7 +48,7 @@ async fn a_primary_that_became_a_replica_is_left() {
     let refused = store.config.head_if_writable().await.expect_err("it takes no writes");
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     assert!(refused.to_string().to_lowercase().contains("read only"), "{refused}");
-    let refused = store.queue.publish(events(1)).await.expect_err("it takes no writes");
+    let refused = store.intake.publish(events(1)).await.expect_err("it takes no writes");
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
 
     proxy.lead_to(new.socket());

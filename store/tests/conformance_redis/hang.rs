@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use pregon_core::outcome::PendingReason;
 use pregon_store::StoreError;
-use pregon_store::queue::{DueRequest, Transition};
 use pregon_store::redis::RedisOptions;
+use pregon_store::settlement::Transition;
+use pregon_store::work::DueRequest;
 
 use crate::queue::{
     LEASE, behind_a_proxy, claim, due, events, in_order, publish, results, settle, store, take,
@@ -26,19 +27,19 @@ async fn a_claim_whose_answer_came_too_late_is_taken_up() {
     let (store, proxy, options) = behind_a_proxy().await;
     publish(&store, 5).await;
     proxy.swallow_a_reply();
-    is_silent(&store.queue.take(0, &claim("n1"), 256, usize::MAX).await);
+    is_silent(&store.work.take(0, &claim("n1"), 256, usize::MAX).await);
     let taken = take(&store).await;
     assert_eq!(taken.events.len(), 5);
     settle(&store, &taken, &[(1, WAITING)]).await;
 
     proxy.swallow_a_reply();
     let request = DueRequest { want: 100, default_slots: 100, ..DueRequest::default() };
-    is_silent(&store.queue.due(0, &claim("n1"), request).await);
+    is_silent(&store.work.due(0, &claim("n1"), request).await);
     assert_eq!(due(&store).await.deliveries.len(), 5);
 
     options.ahead.advance(LEASE * 2);
     proxy.swallow_a_reply();
-    is_silent(&store.queue.take_over(0, &claim("n2"), 4, 4).await);
+    is_silent(&store.work.take_over(0, &claim("n2"), 4, 4).await);
     let taken_over = take_over(&store).await;
     assert_eq!(taken_over.iter().map(|batch| batch.deliveries.len()).sum::<usize>(), 5);
     for batch in &taken_over {
@@ -53,7 +54,7 @@ async fn a_claim_that_is_taken_up_late_has_a_whole_lease_or_none() {
     let (store, proxy, options) = behind_a_proxy().await;
     publish(&store, 1).await;
     proxy.swallow_a_reply();
-    is_silent(&store.queue.take(0, &claim("n1"), 256, usize::MAX).await);
+    is_silent(&store.work.take(0, &claim("n1"), 256, usize::MAX).await);
     options.ahead.advance(LEASE / 2);
     let taken = take(&store).await;
     options.ahead.advance(LEASE * 3 / 4);
@@ -62,12 +63,12 @@ async fn a_claim_that_is_taken_up_late_has_a_whole_lease_or_none() {
 
     publish(&store, 1).await;
     proxy.swallow_a_reply();
-    is_silent(&store.queue.take(0, &claim("n1"), 256, usize::MAX).await);
+    is_silent(&store.work.take(0, &claim("n1"), 256, usize::MAX).await);
     options.ahead.advance(LEASE * 2);
     let others = take_over(&store).await;
     assert_eq!(others.len(), 1);
     publish(&store, 1).await;
-    let own = store.queue.take(0, &claim("n1"), 256, usize::MAX).await.expect("a take");
+    let own = store.work.take(0, &claim("n1"), 256, usize::MAX).await.expect("a take");
     assert!(own.is_none(), "it is another's: {own:?}");
     settle(&store, &others[0], &[(1, Transition::Succeeded)]).await;
     settle(&store, &take(&store).await, &[(1, Transition::Succeeded)]).await;
@@ -84,15 +85,15 @@ async fn a_settlement_whose_answer_came_too_late_lost_no_lease() {
     publish(&store, 3).await;
     let second = take(&store).await;
     proxy.swallow_a_reply();
-    is_silent(&store.queue.settle(results(&first, &[(1, Transition::Succeeded)])).await);
+    is_silent(&store.work.settle(results(&first, &[(1, Transition::Succeeded)])).await);
     settle(&store, &first, &[(1, Transition::Succeeded)]).await;
 
     proxy.swallow_a_reply();
-    is_silent(&store.queue.settle(results(&second, &[(2, WAITING)])).await);
+    is_silent(&store.work.settle(results(&second, &[(2, WAITING)])).await);
     let other = due(&store).await;
     assert_eq!(other.deliveries.len(), 3);
     settle(&store, &other, &[(2, Transition::Succeeded)]).await;
-    let again = store.queue.settle(results(&second, &[(2, WAITING)])).await.expect("a settle");
+    let again = store.work.settle(results(&second, &[(2, WAITING)])).await.expect("a settle");
     assert_eq!(again.lost, [], "it ran once, and is known to have");
     in_order(&store).await;
 }
@@ -107,9 +108,9 @@ async fn a_publish_that_was_given_up_is_not_stored_later() {
     publish(&store, 1).await;
     let stopped = server.stop();
     let callers = (0..CALLERS).map(|_| {
-        let queue = store.queue.clone();
+        let intake = store.intake.clone();
         tokio::spawn(async move {
-            tokio::time::timeout(Duration::from_secs(1), queue.publish(events(1))).await.is_ok()
+            tokio::time::timeout(Duration::from_secs(1), intake.publish(events(1))).await.is_ok()
         })
     });
     for caller in futures::future::join_all(callers.collect::<Vec<_>>()).await {

@@ -13,8 +13,8 @@ use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_store::Store;
 use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
-use pregon_store::queue::Transition;
 use pregon_store::redis::RedisOptions;
+use pregon_store::settlement::Transition;
 
 use crate::queue::{due, events, in_order, publish, results, settle, store, take};
 use crate::server::Server;
@@ -70,13 +70,13 @@ async fn history_goes_and_work_stays() {
     let exhausted = Transition::Failed(EndReason::AttemptsExhausted);
     let given =
         NewEvent { id: Some(EventId::parse_given("a").expect("an id")), ..events(1).remove(0) };
-    store.queue.publish(vec![given]).await.expect("a publish");
+    store.intake.publish(vec![given]).await.expect("a publish");
     let batch = take(&store).await;
     let smooth = batch.events[0].event.position;
     let mut settlement = results(&batch, &[(1, Transition::Succeeded)]);
     let key = DeliveryKey { position: smooth, lane: LaneNo(1), replay: None };
     settlement.attempts.push((batch.token, acknowledged(key).into()));
-    store.queue.settle(settlement).await.expect("a settle");
+    store.work.settle(settlement).await.expect("a settle");
     publish(&store, 1).await;
     let batch = take(&store).await;
     let failed = batch.events[0].event.position;
@@ -153,11 +153,11 @@ async fn what_was_written_anew_goes_with_history() {
     let globex = TenantId::parse("globex").expect("an id");
     let other = AttemptRecord { tenant: globex.clone(), ..acknowledged(keys[0]) };
     settlement.attempts.extend([other, acknowledged(keys[1])].map(|it| (batch.token, it.into())));
-    store.queue.settle(settlement).await.expect("a settle");
-    let before = store.queue.now().await.expect("the time").plus(Duration::from_secs(1));
+    store.work.settle(settlement).await.expect("a settle");
+    let before = store.operate.now().await.expect("the time").plus(Duration::from_secs(1));
     let (erase, mut place) = (Erase { tenant: globex, before }, Some(ErasePlace::default()));
     while let Some(from) = place {
-        place = store.queue.erase(&erase, from).await.expect("a step").next;
+        place = store.operate.erase(&erase, from).await.expect("a step").next;
     }
     assert_eq!(server.run(&["XLEN", "{pg0}:log"]), redis::Value::Int(0));
     assert_eq!(server.run(&["HLEN", "{pg0}:re"]), redis::Value::Int(1));

@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pregon_store::Store;
 use pregon_store::conformance::{Engine, Rig};
-use pregon_store::queue::Durability;
+use pregon_store::intake::Durability;
 use pregon_store::redis::{self as engine, Ahead, Redis, RedisOptions};
 
 use server::{DATABASES, Server};

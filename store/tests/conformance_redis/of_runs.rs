@@ -7,13 +7,15 @@ use std::time::Duration;
 use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::Store;
+use pregon_store::batch::{Batch, HeldDelivery, OpenEvent};
 use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
-use pregon_store::queue::{
-    Batch, BatchSettle, Cancelled, DeliverySettle, DueRequest, EventOutcome, EventSettle,
-    HeldDelivery, LaneEnd, OpenEvent, Replay, Replayed, Settlement, Transition,
-};
+use pregon_store::operate::{Cancelled, LaneEnd, Replay, Replayed};
 use pregon_store::redis::{self as engine, RedisOptions};
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement, Transition,
+};
+use pregon_store::work::DueRequest;
 
 use crate::history::acknowledged;
 use crate::queue::{LEASE, claim, due, in_order, publish, store, take, take_over};
@@ -82,7 +84,7 @@ impl Results {
     }
 
     pub async fn settle(self, store: &Store) {
-        let settled = store.queue.settle(self.settlement()).await.expect("a settle");
+        let settled = store.work.settle(self.settlement()).await.expect("a settle");
         assert_eq!(settled.lost, [], "no lease was lost");
     }
 }
@@ -185,7 +187,7 @@ async fn what_was_made_at_another_time_is_of_no_run() {
     // Matched together, by and by, and settled in an order of its own.
     for (i, step) in [0u64, 700, 1_500, 100, 4_000, 900].into_iter().enumerate() {
         options.ahead.advance(Duration::from_millis(step));
-        let now = store.queue.now().await.expect("the time");
+        let now = store.operate.now().await.expect("the time");
         let mut results = Results::of(&batch);
         for open in &batch.events[i * 10..(i + 1) * 10] {
             results.age = Duration::from_millis(open.event.position.n % 7 * 300);
@@ -205,7 +207,7 @@ async fn what_was_made_at_another_time_is_of_no_run() {
     for _ in 0..3 {
         options.ahead.advance(Duration::from_secs(1));
         let request = DueRequest { want: 100, default_slots: 100, ..DueRequest::default() };
-        let due = store.queue.due(0, &claim("n1"), request).await.expect("what is due");
+        let due = store.work.due(0, &claim("n1"), request).await.expect("what is due");
         all.extend(due.batch.into_iter().flat_map(|it| it.deliveries).map(|held| held.key));
     }
     assert_eq!(all.len(), 60);
@@ -254,10 +256,10 @@ async fn a_lane_ends_run_by_run() {
         before: None,
         limit,
     };
-    assert_eq!(store.queue.end_lane(end(10)).await.expect("a step"), 10);
+    assert_eq!(store.operate.end_lane(end(10)).await.expect("a step"), 10);
     in_order(&store).await;
-    assert_eq!(store.queue.end_lane(end(70_000)).await.expect("a step"), COUNT - 10);
-    assert_eq!(store.queue.end_lane(end(70_000)).await.expect("a step"), 0);
+    assert_eq!(store.operate.end_lane(end(70_000)).await.expect("a step"), COUNT - 10);
+    assert_eq!(store.operate.end_lane(end(70_000)).await.expect("a step"), 0);
     in_order(&store).await;
     let books = store.log.books(None).await.expect("the books");
     assert_eq!((books.failed, books.pending), (COUNT as u64, 0));
@@ -297,12 +299,12 @@ async fn a_lane_ends_run_by_run() {
         tag: ReplayTag::from_bits([0, 0, 0, 0, 1]),
         where_needed,
     };
-    let made = store.queue.replay(&[replay(0, true), replay(0, true), replay(300, false)]).await;
+    let made = store.operate.replay(&[replay(0, true), replay(0, true), replay(300, false)]).await;
     let made = made.expect("replays");
     assert!(matches!(made[0], Replayed::Created(_)), "{made:?}");
     assert!(matches!(made[1], Replayed::Existed(_)), "{made:?}");
     assert!(matches!(made[2], Replayed::Created(_)), "{made:?}");
-    let cancelled = store.queue.cancel(key(positions[5], 1), EndReason::ByCaller).await;
+    let cancelled = store.operate.cancel(key(positions[5], 1), EndReason::ByCaller).await;
     assert_eq!(cancelled.expect("a cancel"), Cancelled::Ended(DeliveryState::Failed));
     in_order(&store).await;
 }
@@ -315,15 +317,15 @@ async fn what_is_pending_in_a_run_needs_no_replay() {
     let at = wait(&store, 1, &[1]).await[0];
     let tag = |number| ReplayTag::from_bits([0, 0, 0, 0, number]);
     let first = Replay { key: key(at, 1), tag: tag(1), where_needed: false };
-    let made = store.queue.replay(&[first]).await.expect("a replay");
+    let made = store.operate.replay(&[first]).await.expect("a replay");
     let Replayed::Created(replayed) = made[0] else { panic!("{made:?}") };
-    store.queue.cancel(replayed, EndReason::ByCaller).await.expect("a cancel");
+    store.operate.cancel(replayed, EndReason::ByCaller).await.expect("a cancel");
     let again = Replay { key: replayed, tag: tag(2), where_needed: true };
-    assert_eq!(store.queue.replay(&[again]).await.expect("a replay"), [Replayed::Needless]);
+    assert_eq!(store.operate.replay(&[again]).await.expect("a replay"), [Replayed::Needless]);
     let batch = due(&store).await;
-    assert_eq!(store.queue.replay(&[again]).await.expect("a replay"), [Replayed::Needless]);
+    assert_eq!(store.operate.replay(&[again]).await.expect("a replay"), [Replayed::Needless]);
     settle_held(&store, &batch, Transition::Cancelled(EndReason::ByCaller)).await;
-    let made = store.queue.replay(&[again]).await.expect("a replay");
+    let made = store.operate.replay(&[again]).await.expect("a replay");
     assert!(matches!(made[0], Replayed::Created(_)), "{made:?}");
     in_order(&store).await;
 }
@@ -342,7 +344,7 @@ async fn ended_runs_go_with_their_events() {
     for (lane, state) in [(1, DeliveryState::Cancelled), (2, DeliveryState::Failed)] {
         let reason = EndReason::SubscriptionDeleted;
         let end = LaneEnd { lane: LaneNo(lane), state, reason, before: None, limit: 1_000 };
-        store.queue.end_lane(end).await.expect("a step");
+        store.operate.end_lane(end).await.expect("a step");
     }
     options.ahead.advance(8 * DAY);
     crate::history::gone(&store, cancelled[299]).await;
@@ -426,7 +428,7 @@ async fn what_goes_back_keeps_its_create_time() {
             known.insert(position, record.expect("a delivery").create_time);
         }
         let request = DueRequest { want: 13, default_slots: 13, ..DueRequest::default() };
-        let due = store.queue.due(0, &claim("n1"), request).await.expect("what is due");
+        let due = store.work.due(0, &claim("n1"), request).await.expect("what is due");
         options.ahead.advance(Duration::from_millis(700));
         wait(&store, 1, &[1]).await;
         for held in due.batch.iter().flat_map(|batch| &batch.deliveries) {
@@ -457,14 +459,14 @@ async fn ended_runs_are_erased() {
         before: None,
         limit: 290,
     };
-    assert_eq!(store.queue.end_lane(end).await.expect("a step"), 290);
+    assert_eq!(store.operate.end_lane(end).await.expect("a step"), 290);
     options.ahead.advance(Duration::from_secs(1));
-    let before = store.queue.now().await.expect("the time");
+    let before = store.operate.now().await.expect("the time");
     let erase = Erase { tenant: TenantId::parse("acme").expect("an id"), before };
     let pass = async || {
         let (mut place, mut left) = (Some(ErasePlace::default()), 0);
         while let Some(from) = place {
-            let done = store.queue.erase(&erase, from).await.expect("a step");
+            let done = store.operate.erase(&erase, from).await.expect("a step");
             (place, left) = (done.next, left + done.left);
         }
         left

@@ -7,9 +7,11 @@ use std::time::Duration;
 use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_store::Store;
+use pregon_store::batch::Batch;
 use pregon_store::log::DeliveryQuery;
-use pregon_store::queue::{Batch, Cancelled, LaneEnd, Settlement, Transition};
+use pregon_store::operate::{Cancelled, LaneEnd};
 use pregon_store::redis::RedisOptions;
+use pregon_store::settlement::{Settlement, Transition};
 
 use crate::of_runs::{Results, WAITING, key};
 use crate::queue::{LEASE, claim, in_order, publish, store};
@@ -88,7 +90,7 @@ impl Model {
         let count = 1 + self.chance.below(40);
         publish(&self.store, usize::try_from(count).expect("few")).await;
         let want = 1 + usize::try_from(self.chance.below(60)).expect("few");
-        let taken = self.store.queue.take(0, &claim("n1"), want, usize::MAX).await;
+        let taken = self.store.work.take(0, &claim("n1"), want, usize::MAX).await;
         let Some(batch) = taken.expect("a take") else { return };
         if self.chance.one_in(4) {
             self.batches.push(batch); // its end comes, or its lease's
@@ -126,21 +128,21 @@ impl Model {
     }
 
     async fn settle(&mut self, settlement: Settlement) {
-        let settled = self.store.queue.settle(settlement.clone()).await.expect("a settle");
+        let settled = self.store.work.settle(settlement.clone()).await.expect("a settle");
         assert_eq!(settled.lost, [], "no lease was lost");
         if self.chance.one_in(10) {
-            self.store.queue.settle(settlement).await.expect("a repeated settle");
+            self.store.work.settle(settlement).await.expect("a repeated settle");
         }
     }
 
     async fn due(&mut self) {
-        let mut request = pregon_store::queue::DueRequest {
+        let mut request = pregon_store::work::DueRequest {
             want: 1 + usize::try_from(self.chance.below(100)).expect("few"),
             default_slots: 1 + u32::try_from(self.chance.below(60)).expect("few"),
             ..Default::default()
         };
         request.pull.extend(LANES.map(LaneNo));
-        let due = self.store.queue.due(0, &claim("n1"), request).await.expect("what is due");
+        let due = self.store.work.due(0, &claim("n1"), request).await.expect("what is due");
         let Some(batch) = due.batch else { return };
         for held in &batch.deliveries {
             let known = self.known[&held.key];
@@ -152,7 +154,7 @@ impl Model {
         if self.chance.one_in(5) {
             let tokens = [batch.token];
             if self.chance.one_in(2) {
-                self.store.queue.release(&tokens).await.expect("a release");
+                self.store.work.release(&tokens).await.expect("a release");
             }
             return; // its lease ends
         }
@@ -189,7 +191,7 @@ impl Model {
         self.settle(results.settlement()).await;
         if some {
             let rest = rest.settlement();
-            self.store.queue.settle(rest).await.expect("a settle");
+            self.store.work.settle(rest).await.expect("a settle");
         }
     }
 
@@ -198,7 +200,7 @@ impl Model {
         self.options.ahead.advance(LEASE + Duration::from_secs(1));
         self.batches.clear();
         loop {
-            let taken = self.store.queue.take_over(0, &claim("n2"), 4, 4).await;
+            let taken = self.store.work.take_over(0, &claim("n2"), 4, 4).await;
             let (batches, _) = taken.expect("a takeover");
             if batches.is_empty() {
                 return;
@@ -226,7 +228,7 @@ impl Model {
         let Some(i) = (self.known.len() as u64).checked_sub(1) else { return };
         let i = usize::try_from(self.chance.below(i + 1)).expect("few");
         let (at, known) = self.known.iter().nth(i).map(|(at, known)| (*at, *known)).expect("one");
-        let done = self.store.queue.cancel(at, EndReason::ByCaller).await.expect("a cancel");
+        let done = self.store.operate.cancel(at, EndReason::ByCaller).await.expect("a cancel");
         match (known.state, known.held) {
             (DeliveryState::Pending, false) => {
                 assert_eq!(done, Cancelled::Done, "{at}");
@@ -247,7 +249,7 @@ impl Model {
             true => (DeliveryState::Failed, EndReason::Expired),
             false => (DeliveryState::Cancelled, EndReason::SubscriptionDisabled),
         };
-        let now = self.store.queue.now().await.expect("the time");
+        let now = self.store.operate.now().await.expect("the time");
         let back = Duration::from_secs(self.chance.below(60));
         let end = LaneEnd {
             lane: LaneNo(lane),
@@ -263,7 +265,7 @@ impl Model {
             own.map(|(at, _)| *at).collect()
         };
         let all = waiting(&self.known);
-        let ended = self.store.queue.end_lane(end.clone()).await.expect("an end");
+        let ended = self.store.operate.end_lane(end.clone()).await.expect("an end");
         assert!(ended <= end.limit);
         let mut found = 0;
         for at in all {

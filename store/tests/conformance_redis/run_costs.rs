@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pregon_store::Store;
-use pregon_store::queue::{Batch, DueRequest, EventOutcome, Transition};
+use pregon_store::batch::Batch;
 use pregon_store::redis::RedisOptions;
+use pregon_store::settlement::{EventOutcome, Transition};
+use pregon_store::work::DueRequest;
 
 use crate::of_runs::{Results, WAITING, settle_events, settle_held};
 use crate::queue::{claim, events, in_order, store, take};
@@ -15,7 +17,7 @@ use crate::server::Server;
 /// What is due next, with room for more.
 async fn next_due(store: &Store) -> Batch {
     let request = DueRequest { want: 256, default_slots: 1000, ..DueRequest::default() };
-    let due = store.queue.due(0, &claim("n1"), request).await.expect("what is due");
+    let due = store.work.due(0, &claim("n1"), request).await.expect("what is due");
     due.batch.expect("due deliveries")
 }
 
@@ -73,7 +75,7 @@ async fn costs_of_what_waits() {
             let data = Bytes::from(vec![b'x'; 500]);
             let mut some = events(1000);
             some.iter_mut().for_each(|event| event.data = data.clone());
-            store.queue.publish(some).await.expect("a publish");
+            store.intake.publish(some).await.expect("a publish");
         }
         let (before, bytes) = (processor(&server), memory(&server));
         let mut left = COUNT;
@@ -90,7 +92,7 @@ async fn costs_of_what_waits() {
                 for event in &mut settlement.batches[0].events {
                     event.outcome = EventOutcome::Unmatched;
                 }
-                store.queue.settle(settlement).await.expect("a settle");
+                store.work.settle(settlement).await.expect("a settle");
             }
         }
         cost(&server, &before, what, COUNT * lanes.len());

@@ -41,7 +41,7 @@ fn test() -> TestSend {
 /// Asks in a task of its own, and waits until the bell rings for it.
 async fn hand_over(store: &Store) -> Asked {
     let asked = ask(store);
-    let rung = tokio::time::timeout(PATIENCE, store.queue.wait(MINUTE)).await;
+    let rung = tokio::time::timeout(PATIENCE, store.work.wait(MINUTE)).await;
     rung.expect("the bell to ring");
     asked
 }
@@ -92,7 +92,7 @@ async fn until(what: &str, is: impl Fn() -> bool) {
 async fn a_test_send_whose_replies_are_lost_happens_once() {
     let (store, proxy, _) = behind_a_proxy().await;
     while !take(&store).await.is_empty() {}
-    store.queue.wait(Duration::from_millis(1)).await; // for what rang before
+    store.work.wait(Duration::from_millis(1)).await; // for what rang before
     for round in 0..6 {
         // The first round makes Redis know the scripts.
         let lose = || {
@@ -111,7 +111,7 @@ async fn a_test_send_whose_replies_are_lost_happens_once() {
         assert!(proxy.has_lost(), "the reply to the answer was lost");
         is_done(asked).await;
         // Sent twice, a request rings twice; there is nothing behind it.
-        store.queue.wait(Duration::from_millis(1)).await;
+        store.work.wait(Duration::from_millis(1)).await;
         assert_eq!(take(&store).await, []);
     }
 }

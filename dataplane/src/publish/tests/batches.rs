@@ -47,7 +47,7 @@ async fn a_large_batch_goes_in_slices_at_once() {
     assert!(results.unwrap().iter().all(Result::is_ok));
     assert_eq!(node.calls(), [256, 256, 256, 232]);
     let ids: Vec<_> =
-        node.queue.stored.lock().unwrap().iter().map(|e| e.id.clone().unwrap()).collect();
+        node.intake.stored.lock().unwrap().iter().map(|e| e.id.clone().unwrap()).collect();
     assert!(ids.iter().enumerate().all(|(i, id)| id.as_str() == format!("e{i}")));
 }
 
@@ -59,7 +59,7 @@ async fn a_batch_fails_as_a_whole_only_when_nothing_was_stored() {
     assert_eq!(reason(&node.batch(mixed()).await.unwrap_err()), "STORE_UNAVAILABLE");
     let results = node.batch(vec![request("a.b")]).await.unwrap();
     assert_eq!(reason(results[0].as_ref().unwrap_err()), "FIELDS_INVALID");
-    *node.queue.fault.lock().unwrap() = None;
+    *node.intake.fault.lock().unwrap() = None;
     let results = node.batch(mixed()).await.unwrap();
     assert!(results[0].is_ok() && results[1].is_err());
 }
@@ -96,7 +96,7 @@ async fn batches_fill_while_calls_are_under_way() {
         while node.calls().is_empty() {
             tokio::task::yield_now().await;
         }
-        node.queue.gate.add_permits(1000);
+        node.intake.gate.add_permits(1000);
     };
     let (answers, ()) = tokio::join!(all, opened);
     for (id, answer) in ids.iter().zip(answers) {
@@ -132,7 +132,7 @@ async fn a_batch_is_bounded_in_bytes_too() {
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(node.calls(), [1, 2, 1, 1]);
 
-    node.queue.calls.lock().unwrap().clear();
+    node.intake.calls.lock().unwrap().clear();
     let tickets: Vec<_> = sizes.map(event).map(|event| publisher.enqueue(event).unwrap()).into();
     for ticket in tickets {
         ticket.answer().await.unwrap();
@@ -168,7 +168,7 @@ async fn who_gave_up_before_the_call_is_not_stored() {
         }
     }
     waiting.truncate(2);
-    node.queue.gate.add_permits(100);
+    node.intake.gate.add_permits(100);
     assert!(join_all(waiting).await.iter().all(Result::is_ok));
     node.publish(request("e")).await.unwrap();
     assert_eq!(node.calls(), [1, 1, 1]);
@@ -192,7 +192,7 @@ fn event(node: &Node) -> NewEvent {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_a_sync_makes_room_for_the_next() {
     let node = Node::start().await;
-    let queue = FakeQueue::answering_within(Duration::from_secs(5));
+    let queue = FakeIntake::answering_within(Duration::from_secs(5));
     queue.gate.forget_permits(usize::MAX);
     let publisher = Publisher::start(queue.clone());
     let mut tickets = Vec::new();
@@ -218,7 +218,7 @@ async fn a_call_is_given_up_when_all_its_callers_have() {
     soon(|| node.calls() == [1]).await;
     drop(ticket);
     soon(|| publisher.room_left() == room).await;
-    assert!(node.queue.stored.lock().unwrap().is_empty());
+    assert!(node.intake.stored.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn load_is_shed_when_too_much_waits() {
     let whole = publisher.publish_all(vec![event()]).await.unwrap_err();
     assert_eq!(whole.reason, Reason::LoadShed);
 
-    node.queue.gate.add_permits(1000);
+    node.intake.gate.add_permits(1000);
     for ticket in tickets {
         ticket.answer().await.unwrap();
     }

@@ -6,7 +6,7 @@ use pregon_core::id::NodeId;
 use pregon_store::Store;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{EmbeddedOptions, Location, open};
-use pregon_store::queue::Claim;
+use pregon_store::work::Claim;
 use tonic::Code;
 
 use super::*;
@@ -37,7 +37,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let service = EventServiceImpl::new(PublishOptions {
         telemetry: pregon_telemetry::Telemetry::off(),
         configuration: configuration.clone(),
-        queue: store.queue.clone(),
+        intake: store.intake.clone(),
         clock,
         max_event_bytes: 1024,
         draining: CancellationToken::new(),
@@ -69,7 +69,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
 
     let claim = Claim { node: NodeId::parse("n1").unwrap(), lease: Duration::from_secs(30) };
     let mut taken = 0;
-    while let Some(batch) = store.queue.take(0, &claim, 256, 1 << 20).await.unwrap() {
+    while let Some(batch) = store.work.take(0, &claim, 256, 1 << 20).await.unwrap() {
         let snapshot = configuration.current().unwrap();
         for open in &batch.events {
             let lanes = snapshot.matching(&open.event).lanes;

@@ -25,7 +25,7 @@ async fn a_tenant_may_have_so_much_outstanding() {
     assert!(status.message().contains("limits.max_pending of tenants/acme is 3"), "{status}");
     assert!(status.get_details_retry_info().is_some());
     node.publish(request_with(|request, _| request.validate_only = true)).await.unwrap();
-    node.queue.done.store(2, std::sync::atomic::Ordering::Relaxed);
+    node.intake.done.store(2, std::sync::atomic::Ordering::Relaxed);
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     let results = node.batch(vec![request(""), request(""), request("")]).await.unwrap();
     let taken: Vec<bool> = results.iter().map(Result::is_ok).collect();
@@ -57,7 +57,7 @@ async fn an_event_is_stored_as_it_was_given_and_answered_in_full() {
             served_revision: 101,
         }
     );
-    let stored = node.queue.stored.lock().unwrap()[0].clone();
+    let stored = node.intake.stored.lock().unwrap()[0].clone();
     assert_eq!(&stored.data[..], b"{\"a\": 1.0}");
     assert_eq!(stored.occur_time, Some(Timestamp::from_millis(5007)));
     assert_eq!(stored.environment, pregon_core::event::Environment::Test);
@@ -71,7 +71,7 @@ async fn an_id_is_assigned_where_none_is_given() {
     let answer = node.publish(request("")).await.unwrap();
     assert!(answer.id.starts_with("pg_") && answer.id.len() == 23, "{}", answer.id);
     assert_eq!(answer.event, format!("tenants/acme/events/{}", answer.id));
-    assert_eq!(node.queue.stored.lock().unwrap()[0].id, None);
+    assert_eq!(node.intake.stored.lock().unwrap()[0].id, None);
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn data_is_checked() {
         event.data = Some(object(number(5000.0)));
     });
     node.publish(five).await.unwrap();
-    assert_eq!(&node.queue.stored.lock().unwrap()[1].data[..], b"{\"a\":5000}");
+    assert_eq!(&node.intake.stored.lock().unwrap()[1].data[..], b"{\"a\":5000}");
 }
 
 #[tokio::test]

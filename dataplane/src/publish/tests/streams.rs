@@ -132,7 +132,7 @@ async fn reading_stops_at_a_thousand_unacknowledged() {
     tokio::time::sleep(Duration::from_millis(300)).await; // long enough to read all, if it did
     let read = 64 * 1024 - stream.node.service.publisher().room_left();
     assert_eq!(read, 1000);
-    stream.node.queue.gate.add_permits(10_000);
+    stream.node.intake.gate.add_permits(10_000);
     let acks = stream.acks(3000).await;
     assert!(
         acks.iter().zip(1i64..).all(|((sequence, outcome), i)| *sequence == i && outcome.is_ok())
@@ -150,7 +150,7 @@ async fn a_draining_node_acknowledges_what_it_took_and_ends_the_stream() {
         tokio::task::yield_now().await;
     }
     stream.node.draining.cancel();
-    stream.node.queue.gate.add_permits(10);
+    stream.node.intake.gate.add_permits(10);
     assert!(stream.acks(1).await[0].1.is_ok());
     let status = stream.answers.message().await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "DRAINING".into()));

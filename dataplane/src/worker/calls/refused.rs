@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pregon_store::queue::Settlement;
+use pregon_store::settlement::Settlement;
 
 use super::Calls;
 use crate::worker::RETRY_STORE;

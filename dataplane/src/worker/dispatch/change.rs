@@ -7,7 +7,8 @@ use pregon_core::clock::Timestamp;
 use pregon_core::id::LaneNo;
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
-use pregon_store::queue::{LaneClose, Transition};
+use pregon_store::batch::LaneClose;
+use pregon_store::settlement::Transition;
 use tokio::time::Instant;
 
 use super::{Dispatcher, Effect, PAUSE_PROBE};

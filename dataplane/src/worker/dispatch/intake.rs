@@ -10,10 +10,10 @@ use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, LaneNo, NodeId, PartitionNo, TenantId};
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
-use pregon_store::queue::{
-    Batch, DeliverySettle, END_STEP, EventOutcome, EventSettle, FAN_OUT_DIRECT, FAN_OUT_STEP,
-    HELD_BACK_AT, HeldDelivery, LaneClose, LaneEnd, OpenEvent, Token, Transition,
-};
+use pregon_store::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
+use pregon_store::operate::{END_STEP, LaneEnd};
+use pregon_store::settlement::{DeliverySettle, EventOutcome, EventSettle, Transition};
+use pregon_store::work::{FAN_OUT_DIRECT, FAN_OUT_STEP, HELD_BACK_AT};
 use rand::Rng;
 use tokio::time::Instant;
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
-use pregon_store::queue::{EventOutcome, OpenEvent};
+use pregon_store::batch::OpenEvent;
+use pregon_store::settlement::EventOutcome;
 use tokio::time::Instant;
 
 use super::intake::{Intake, told};

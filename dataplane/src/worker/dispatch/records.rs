@@ -7,7 +7,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, NodeId};
 use pregon_core::outcome::DeliveryState;
-use pregon_store::queue::Transition;
+use pregon_store::settlement::Transition;
 use pregon_telemetry::AttemptSeen;
 
 use super::Dispatcher;

@@ -9,9 +9,8 @@ use pregon_core::clock::Timestamp;
 use pregon_core::id::PartitionNo;
 use pregon_core::model::SubscriptionState;
 use pregon_core::outcome::{EndReason, ErrorClass, Outcome, PendingReason};
-use pregon_store::queue::{
-    DeliverySettle, EventOutcome, EventSettle, LaneClose, Settlement, Token, Transition,
-};
+use pregon_store::batch::{LaneClose, Token};
+use pregon_store::settlement::{DeliverySettle, EventOutcome, EventSettle, Settlement, Transition};
 use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 

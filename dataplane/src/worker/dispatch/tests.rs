@@ -7,10 +7,9 @@ use pregon_core::model::{Resource, Subscription, SubscriptionState};
 use pregon_core::outcome::{
     Decision, DeliveryState, EndReason, ErrorClass, Outcome, PendingReason,
 };
-use pregon_store::queue::{
-    Batch, BatchSettle, EventOutcome, FAN_OUT_STEP, HeldDelivery, OpenEvent, Settlement, Token,
-    Transition,
-};
+use pregon_store::batch::{Batch, HeldDelivery, OpenEvent, Token};
+use pregon_store::settlement::{BatchSettle, EventOutcome, Settlement, Transition};
+use pregon_store::work::FAN_OUT_STEP;
 use tokio_util::sync::CancellationToken;
 
 use super::*;

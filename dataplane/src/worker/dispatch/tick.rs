@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pregon_core::id::DeliveryKey;
 use pregon_core::outcome::PendingReason;
-use pregon_store::queue::{EventOutcome, Token, Transition};
+use pregon_store::batch::Token;
+use pregon_store::settlement::{EventOutcome, Transition};
 use tokio::time::Instant;
 
 use super::intake::told;

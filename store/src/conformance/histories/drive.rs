@@ -14,10 +14,12 @@ use super::super::Rig;
 use super::super::kit::{LEASE, TENANTS, claim, close, event, given, lane, tag, tenant};
 use super::chance::Chance;
 use super::model::{Model, ModelDelivery, ModelEvent, Moment, Place, Stage};
+use crate::batch::Batch;
+use crate::intake::Published;
 use crate::log::{Books, DeliveryQuery};
-use crate::queue::{
-    Batch, Cancelled, DueRequest, LaneEnd, Published, Replay, Replayed, Transition,
-};
+use crate::operate::{Cancelled, LaneEnd, Replay, Replayed};
+use crate::settlement::Transition;
+use crate::work::DueRequest;
 
 mod settle;
 
@@ -142,7 +144,7 @@ impl Driver {
 
     /// A partition and a node, by chance.
     fn who(rig: &Rig, chance: &mut Chance) -> (PartitionNo, String) {
-        let partition = chance.below(usize::from(rig.store.queue.partitions()));
+        let partition = chance.below(usize::from(rig.store.work.partitions()));
         (u16::try_from(partition).unwrap_or(0), format!("n{}", chance.below(4)))
     }
 
@@ -165,7 +167,7 @@ impl Driver {
         let default_slots = u32::try_from(slots).unwrap_or(0);
         let request = DueRequest { want, default_slots, ..DueRequest::default() };
         let before = rig.now().await;
-        let due = rig.store.queue.due(partition, &claim(&by), request).await.expect("due work");
+        let due = rig.store.work.due(partition, &claim(&by), request).await.expect("due work");
         let at = Moment { earliest: before, latest: rig.now().await };
         self.note(format!("due {want} by {by}, {slots} slots: {}", told(due.batch.as_ref())));
         if let Some(batch) = due.batch {
@@ -188,7 +190,7 @@ impl Driver {
             loop {
                 let limit = 1 + chance.below(4);
                 let before = rig.now().await;
-                let taken = rig.store.queue.take_over(partition, &claim(&by), limit, limit).await;
+                let taken = rig.store.work.take_over(partition, &claim(&by), limit, limit).await;
                 let (batches, _) = taken.expect("a takeover");
                 let at = Moment { earliest: before, latest: rig.now().await };
                 let all: Vec<_> = batches.iter().map(|batch| told(Some(batch))).collect();
@@ -228,7 +230,7 @@ impl Driver {
         let live = self.model.live();
         let Some(token) = chance.pick(&live).copied() else { return };
         self.note(format!("release {token}"));
-        rig.store.queue.release(&[token]).await.expect("a release");
+        rig.store.work.release(&[token]).await.expect("a release");
         self.model.released(token);
     }
 
@@ -250,7 +252,7 @@ impl Driver {
             if chance.once_in(2) { self.any_held(chance) } else { self.any_delivery(chance) };
         let Some(key) = chosen else { return };
         self.note(format!("cancel {key}"));
-        let answer = rig.store.queue.cancel(key, EndReason::ByCaller).await.expect("a cancel");
+        let answer = rig.store.operate.cancel(key, EndReason::ByCaller).await.expect("a cancel");
         let delivery = self.model.deliveries.get_mut(&key).expect("a delivery");
         let expected = match delivery.place {
             Place::Lane(_) => {
@@ -277,7 +279,7 @@ impl Driver {
         let before = rig.now().await;
         let answers = rig
             .store
-            .queue
+            .operate
             .replay(&[Replay { key, tag, where_needed: false }])
             .await
             .expect("a replay");
@@ -302,7 +304,7 @@ impl Driver {
         let cancelled = (DeliveryState::Cancelled, EndReason::SubscriptionDeleted);
         let (state, reason) = if chance.once_in(2) { failed } else { cancelled };
         let end = LaneEnd { lane, state, reason, before: None, limit };
-        let ended = rig.store.queue.end_lane(end).await.expect("a step");
+        let ended = rig.store.operate.end_lane(end).await.expect("a step");
         self.note(format!("end {limit} of lane {lane} as {state}: {ended}"));
         let waits = |(key, delivery): &(&DeliveryKey, &ModelDelivery)| {
             key.lane == lane && matches!(delivery.place, Place::Lane(_))
@@ -326,14 +328,14 @@ impl Driver {
         let lane = Self::any_lane(chance);
         if chance.once_in(2) {
             self.note(format!("open lane {lane}"));
-            rig.store.queue.open_lanes(&[lane]).await.expect("to open");
+            rig.store.operate.open_lanes(&[lane]).await.expect("to open");
             self.model.closed.remove(&lane.0);
             return;
         }
         let wait = Duration::from_secs(u64::try_from(1 + chance.below(40)).unwrap_or(1));
         self.note(format!("close lane {lane} for {wait:?}"));
         let before = rig.now().await;
-        rig.store.queue.close_lanes(&[close(lane.0, wait)]).await.expect("to close");
+        rig.store.operate.close_lanes(&[close(lane.0, wait)]).await.expect("to close");
         let at = Moment { earliest: before, latest: rig.now().await };
         self.closes(lane.0, at.plus(wait));
     }
@@ -359,7 +361,7 @@ impl Driver {
         self.note("to the end".into());
         for number in 1..=LANES {
             let lane = lane(u64::try_from(number).unwrap_or(1));
-            rig.store.queue.open_lanes(&[lane]).await.expect("to open");
+            rig.store.operate.open_lanes(&[lane]).await.expect("to open");
         }
         self.model.closed.clear();
         let mut chance = Chance::of(self.seed);
@@ -395,7 +397,7 @@ impl Driver {
         let batch = rig.take_in(partition, "end", 256).await;
         let by = claim("end");
         let request = DueRequest { want: 100, default_slots: 100, ..DueRequest::default() };
-        let due = rig.store.queue.due(partition, &by, request).await.expect("due work");
+        let due = rig.store.work.due(partition, &by, request).await.expect("due work");
         let at = Moment { earliest: before, latest: rig.now().await };
         if let Some(batch) = batch {
             self.model.taken(&batch, at.plus(LEASE));

@@ -9,8 +9,10 @@ use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, Position};
 use pregon_core::outcome::DeliveryState;
 
+use crate::batch::{Batch, HeldDelivery, Token};
 use crate::log::Books;
-use crate::queue::{Batch, HeldDelivery, SUSPECT_AT, Token, Transition};
+use crate::settlement::Transition;
+use crate::work::SUSPECT_AT;
 
 /// A moment that lies between two looks at the store's clock.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use pregon_core::outcome::PendingReason;
 
 use super::*;
 use crate::config::{Commit, Committed, Head};
-use crate::queue::FilterError;
+use crate::settlement::FilterError;
 
 fn directory(dir: &tempfile::TempDir) -> Location {
     Location::Directory(dir.path().join("store"))
@@ -170,10 +170,10 @@ async fn calls_at_once_share_commits_and_each_gets_its_own_answer() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::with(directory(&dir), |_| {});
     let calls = (0..50).map(|i| {
-        let queue = bench.store.queue.clone();
+        let intake = bench.store.intake.clone();
         tokio::spawn(async move {
             let id = format!("id-{}", i % 25);
-            queue.publish(vec![event("acme", Some(&id), &format!("{}", i % 50))]).await.unwrap()
+            intake.publish(vec![event("acme", Some(&id), &format!("{}", i % 50))]).await.unwrap()
         })
     });
     let mut reused = 0;

@@ -1,8 +1,9 @@
 //! Short walks: an event on each of its ways.
 
 use super::*;
+use crate::batch::LaneClose;
 use crate::log::{DeliveryQuery, EventQuery, EventStage, Most};
-use crate::queue::{Cancelled, LaneClose, LaneEnd, Replay, Replayed};
+use crate::operate::{Cancelled, LaneEnd, Replay, Replayed};
 use pregon_core::id::ReplayTag;
 use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_core::trace::TraceContext;
@@ -44,8 +45,8 @@ async fn what_is_taken_at_once_is_what_was_stored() {
         ..event("acme", Some("order-1"), "{}")
     };
     let events = vec![full, event("acme", None, "[1]"), event("beta", None, "[]")];
-    bench.store.queue.publish(events).await.unwrap();
-    let first = bench.store.queue.take(0, &claim("n1"), 10, 1).await.unwrap().unwrap();
+    bench.store.intake.publish(events).await.unwrap();
+    let first = bench.store.work.take(0, &claim("n1"), 10, 1).await.unwrap().unwrap();
     assert_eq!(first.len(), 1, "it has as many bytes as are wanted");
     let rest = bench.take(10).await.unwrap();
     assert_eq!(rest.len(), 2);
@@ -105,8 +106,8 @@ async fn lanes_take_turns_and_full_ones_are_put_off() {
     bench.check().await;
     let ask = |want, slots| {
         let request = DueRequest { want, default_slots: slots, ..DueRequest::default() };
-        let queue = std::sync::Arc::clone(&bench.store.queue);
-        async move { queue.due(0, &claim("n1"), request).await.unwrap() }
+        let work = std::sync::Arc::clone(&bench.store.work);
+        async move { work.due(0, &claim("n1"), request).await.unwrap() }
     };
     let first = ask(30, 100).await;
     let lanes = |due: &Due| {
@@ -118,7 +119,7 @@ async fn lanes_take_turns_and_full_ones_are_put_off() {
     let second = ask(100, 12).await;
     assert_eq!((lanes(&second), second.more), ((12, 0), false));
     let none = DueRequest { want: 100, ..DueRequest::default() };
-    let due = bench.store.queue.due(0, &claim("n1"), none).await.unwrap();
+    let due = bench.store.work.due(0, &claim("n1"), none).await.unwrap();
     assert!(due.batch.is_none() && !due.more);
     assert_eq!(due.next, Some(Duration::from_millis(500)));
     assert!(bench.due().await.batch.is_none(), "it is put off");
@@ -128,7 +129,7 @@ async fn lanes_take_turns_and_full_ones_are_put_off() {
         pull: vec![LaneNo(1)],
         ..DueRequest::default()
     };
-    let due = bench.store.queue.due(0, &claim("n1"), pull).await.unwrap();
+    let due = bench.store.work.due(0, &claim("n1"), pull).await.unwrap();
     assert_eq!((lanes(&due), due.more), ((5, 0), false));
     bench.check().await;
 }
@@ -140,13 +141,13 @@ async fn a_closed_lane_hands_nothing_out_until_it_opens() {
     let batch = bench.take(2).await.unwrap();
     bench.match_all(&batch, Transition::Waiting(PendingReason::Queued)).await;
     let close = LaneClose { lane: LaneNo(1), wait: 60 * SECOND, reason: PendingReason::Paused };
-    bench.store.queue.close_lanes(&[close]).await.unwrap();
+    bench.store.operate.close_lanes(&[close]).await.unwrap();
     let due = bench.due().await;
     assert!(due.batch.is_none());
     assert_eq!(due.next, Some(60 * SECOND));
     let record = bench.store.log.delivery(key(position, 1)).await.unwrap().unwrap();
     assert_eq!(record.pending_reason, Some(PendingReason::Paused));
-    bench.store.queue.open_lanes(&[LaneNo(1)]).await.unwrap();
+    bench.store.operate.open_lanes(&[LaneNo(1)]).await.unwrap();
     assert_eq!(bench.due().await.batch.unwrap().len(), 2);
     bench.check().await;
 }
@@ -155,12 +156,12 @@ async fn a_closed_lane_hands_nothing_out_until_it_opens() {
 async fn a_cancel_ends_what_waits_and_marks_what_is_attempted() {
     let bench = Bench::memory();
     let positions = bench.publish(3).await;
-    let queue = &bench.store.queue;
+    let operate = &bench.store.operate;
     let reason = EndReason::ByCaller;
-    assert_eq!(queue.cancel(key(positions[0], 1), reason).await.unwrap(), Cancelled::Unknown);
+    assert_eq!(operate.cancel(key(positions[0], 1), reason).await.unwrap(), Cancelled::Unknown);
     let batch = bench.take(3).await.unwrap();
     for position in &positions[..2] {
-        let cancelled = queue.cancel(key(*position, 1), reason).await.unwrap();
+        let cancelled = operate.cancel(key(*position, 1), reason).await.unwrap();
         assert_eq!(cancelled, Cancelled::InFlight);
     }
     let events = [
@@ -175,7 +176,7 @@ async fn a_cancel_ends_what_waits_and_marks_what_is_attempted() {
     bench.settle(settlement(batch.token, events.into(), Vec::new())).await;
     bench.check().await;
     let end = |state| Cancelled::Ended(state);
-    let now = |i: usize| queue.cancel(key(positions[i], 1), reason);
+    let now = |i: usize| operate.cancel(key(positions[i], 1), reason);
     assert_eq!(now(0).await.unwrap(), end(DeliveryState::Cancelled));
     assert_eq!(now(1).await.unwrap(), end(DeliveryState::Succeeded));
     assert_eq!(now(2).await.unwrap(), Cancelled::Done);
@@ -214,10 +215,10 @@ async fn released_batches_go_at_once_and_count_no_take() {
     let bench = Bench::memory();
     bench.publish(5).await;
     let batch = bench.take(5).await.unwrap();
-    bench.store.queue.release(&[batch.token]).await.unwrap();
+    bench.store.work.release(&[batch.token]).await.unwrap();
     let batches = bench.take_over().await;
     assert_eq!((batches.len(), batches[0].takes, batches[0].len()), (1, 1, 5));
-    let gone = bench.store.queue.extend(&[batch.token, batches[0].token], LEASE).await.unwrap();
+    let gone = bench.store.work.extend(&[batch.token, batches[0].token], LEASE).await.unwrap();
     assert_eq!(gone, [batch.token]);
 }
 
@@ -286,7 +287,7 @@ async fn a_replay_is_made_once_and_its_lane_can_be_ended() {
     let tag = ReplayTag::from_bits([1, 2, 3, 4, 5]);
     let replays = [Replay { key: key(position, 1), tag, where_needed: false }];
     let made = DeliveryKey { replay: Some(tag), ..key(position, 1) };
-    let replay = || bench.store.queue.replay(&replays);
+    let replay = || bench.store.operate.replay(&replays);
     assert_eq!(replay().await.unwrap(), [Replayed::Created(made)]);
     assert_eq!(replay().await.unwrap(), [Replayed::Existed(made)]);
     bench.check().await;
@@ -298,8 +299,8 @@ async fn a_replay_is_made_once_and_its_lane_can_be_ended() {
         limit: 200,
     };
     let early = LaneEnd { before: Some(START), ..end.clone() };
-    assert_eq!(bench.store.queue.end_lane(early).await.unwrap(), 0);
-    assert_eq!(bench.store.queue.end_lane(end).await.unwrap(), 1);
+    assert_eq!(bench.store.operate.end_lane(early).await.unwrap(), 0);
+    assert_eq!(bench.store.operate.end_lane(end).await.unwrap(), 1);
     bench.check().await;
     let record = bench.store.log.delivery(made).await.unwrap().unwrap();
     assert_eq!(record.end_reason, Some(EndReason::SubscriptionDeleted));
@@ -313,7 +314,7 @@ async fn a_given_id_is_recognised_for_a_day_or_until_it_is_done() {
     let bench = Bench::memory();
     let publish = |data: &'static str| async {
         let events = vec![event("acme", Some("o-1"), data)];
-        bench.store.queue.publish(events).await.unwrap().remove(0)
+        bench.store.intake.publish(events).await.unwrap().remove(0)
     };
     let first = place(&publish("1").await);
     let again = Published::Accepted { position: first, duplicate: true };
@@ -323,7 +324,7 @@ async fn a_given_id_is_recognised_for_a_day_or_until_it_is_done() {
     bench.match_all(&batch, Transition::Retry(2 * DAY)).await;
     bench.clock.advance(DAY);
     assert_eq!(publish("1").await, again, "a delivery is pending");
-    bench.store.queue.cancel(key(first, 1), EndReason::ByCaller).await.unwrap();
+    bench.store.operate.cancel(key(first, 1), EndReason::ByCaller).await.unwrap();
     let second = place(&publish("2").await);
     assert_ne!(second, first);
     let name = bench.store.log.event(second).await.unwrap().unwrap().0.name();
@@ -351,10 +352,10 @@ async fn unmatched_events_can_be_listed() {
 #[tokio::test]
 async fn nothing_is_rung_in_vain_and_no_ring_is_lost() {
     let bench = Bench::memory();
-    let queue = bench.store.queue.clone();
+    let work = bench.store.work.clone();
     bench.publish(1).await;
-    queue.wait(60 * SECOND).await; // rung before anybody waited
-    let waiter = tokio::spawn(async move { queue.wait(60 * SECOND).await });
+    work.wait(60 * SECOND).await; // rung before anybody waited
+    let waiter = tokio::spawn(async move { work.wait(60 * SECOND).await });
     tokio::task::yield_now().await;
     assert!(!waiter.is_finished());
     bench.publish(1).await;

@@ -11,7 +11,7 @@ async fn fill(bench: &Bench) -> StoreError {
     let data = "x".repeat(10_000);
     for _ in 0..1000 {
         let events = vec![event("acme", None, &data)];
-        if let Err(error) = bench.store.queue.publish(events).await {
+        if let Err(error) = bench.store.intake.publish(events).await {
             return error;
         }
     }
@@ -35,7 +35,7 @@ async fn publishes_are_refused_and_settles_go_on() {
         bench.check().await;
 
         let more = vec![event("acme", None, "1")];
-        let refused = bench.store.queue.publish(more.clone()).await;
+        let refused = bench.store.intake.publish(more.clone()).await;
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
         while let Some(batch) = bench.take(256).await {
             let settled = bench.match_all(&batch, Transition::Retry(DAY)).await;
@@ -71,10 +71,10 @@ async fn a_group_that_fails_spoils_only_what_fails_by_itself() {
     bench.publish(10).await;
     let calls: Vec<_> = (0..20)
         .map(|i| {
-            let queue = bench.store.queue.clone();
+            let intake = bench.store.intake.clone();
             // Two that fit at first, one that never does.
             let data = if i % 5 == 4 { data.repeat(2) } else { "1".to_owned() };
-            tokio::spawn(async move { queue.publish(vec![event("acme", None, &data)]).await })
+            tokio::spawn(async move { intake.publish(vec![event("acme", None, &data)]).await })
         })
         .collect();
     let mut accepted = 10;

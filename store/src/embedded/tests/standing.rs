@@ -16,7 +16,7 @@ async fn a_store_that_cannot_take_events_says_so_until_it_can() {
         bench.embedded.handle.with_engine(|engine| engine.db.execute_batch(&sql)).unwrap().unwrap();
     };
     rename("event", "lost");
-    let refused = bench.store.queue.publish(vec![event("acme", None, "{}")]).await;
+    let refused = bench.store.intake.publish(vec![event("acme", None, "{}")]).await;
     assert!(refused.is_err(), "{refused:?}");
     assert!(bench.embedded.fault().is_some());
     rename("lost", "event");

@@ -17,7 +17,7 @@ impl Bench {
 async fn old_events_go_with_all_that_belongs_to_them() {
     let bench = Bench::memory();
     let given = vec![event("acme", Some("o-1"), "1")];
-    let first = place(&bench.store.queue.publish(given).await.unwrap()[0]);
+    let first = place(&bench.store.intake.publish(given).await.unwrap()[0]);
     let name = bench.store.log.event(first).await.unwrap().unwrap().0.name();
     let others = bench.publish(1200).await;
     while let Some(batch) = bench.take(256).await {
@@ -83,7 +83,7 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
     };
     let bench = Bench::with(Location::Memory, change);
     let given = vec![event("acme", Some("o-1"), "1")];
-    let first = place(&bench.store.queue.publish(given.clone()).await.unwrap()[0]);
+    let first = place(&bench.store.intake.publish(given.clone()).await.unwrap()[0]);
     bench.publish(149).await;
     let batch = bench.take(256).await.unwrap();
     bench.match_all(&batch, Transition::Succeeded).await;
@@ -93,11 +93,11 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
         bench.store.log.events(&EventQuery::default(), None, Most::items(500)).await.unwrap();
     assert_eq!(page.items.len(), 100);
     // Its id is remembered for its day all the same.
-    let again = bench.store.queue.publish(given.clone()).await.unwrap();
+    let again = bench.store.intake.publish(given.clone()).await.unwrap();
     assert_eq!(again, [Published::Accepted { position: first, duplicate: true }]);
     bench.clock.advance(DAY);
     bench.trim();
-    assert_ne!(place(&bench.store.queue.publish(given).await.unwrap()[0]), first);
+    assert_ne!(place(&bench.store.intake.publish(given).await.unwrap()[0]), first);
     bench.check().await;
 }
 
@@ -166,7 +166,7 @@ async fn what_was_retried_goes_with_its_attempts_when_it_ends() {
 /// A watcher whose place was trimmed away is told so, whichever kind of chunk went.
 #[tokio::test]
 async fn what_is_trimmed_is_a_gap_to_watchers() {
-    use crate::queue::{Cancelled, Replay};
+    use crate::operate::{Cancelled, Replay};
     use crate::watch::{ENDS_KEPT, Stretch, WatchQuery};
     use pregon_core::id::ReplayTag;
     use pregon_core::outcome::EndReason;
@@ -202,11 +202,11 @@ async fn what_is_trimmed_is_a_gap_to_watchers() {
         let own = DeliveryKey { replay: Some(tag), ..key(kept, 1) };
         bench
             .store
-            .queue
+            .operate
             .replay(&[Replay { key: key(kept, 1), tag, where_needed: false }])
             .await
             .unwrap();
-        let cancelled = bench.store.queue.cancel(own, EndReason::ByCaller).await.unwrap();
+        let cancelled = bench.store.operate.cancel(own, EndReason::ByCaller).await.unwrap();
         assert_eq!(cancelled, Cancelled::Done);
     }
     assert!(matches!(read(&before).await, Stretch::Read { .. }));

@@ -19,8 +19,8 @@ use super::event_at;
 use super::recorded::{InRun, Recorded, recorded};
 use super::structure::{Holders, holders};
 use super::walk::{Place, SCAN, STRIDE, Walk, among};
+use crate::codec::stored;
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
-use crate::stored;
 
 /// Deliveries that wait in their lanes, each with until when and why its lane is closed.
 type Waiting = HashMap<DeliveryKey, Option<(i64, i64)>>;

@@ -10,9 +10,10 @@ use serde::{Serialize, Serializer};
 
 use super::super::{entry, runs, token};
 use super::{EVENT_COST, MOVE_COST, PIECE_COST, RUN_COST, SET_COST};
-use crate::queue::{DeliverySettle, EventOutcome, EventSettle, Token, Transition};
+use crate::batch::Token;
+use crate::codec::stored;
 use crate::run::{self, Bits};
-use crate::stored;
+use crate::settlement::{DeliverySettle, EventOutcome, EventSettle, Transition};
 
 /// What one step is told of a batch.
 pub(super) struct Said {

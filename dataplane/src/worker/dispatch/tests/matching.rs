@@ -1,6 +1,6 @@
 //! Events of tenants with filters, which are matched off the loop.
 
-use pregon_store::queue::EventSettle;
+use pregon_store::settlement::EventSettle;
 
 use super::*;
 use crate::worker::matcher::Answer;

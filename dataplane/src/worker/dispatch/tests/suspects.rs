@@ -1,6 +1,6 @@
 //! What nodes went down with: who is suspected, and what becomes of a suspect.
 
-use pregon_store::queue::{HELD_BACK_AT, SUSPECT_AT};
+use pregon_store::work::{HELD_BACK_AT, SUSPECT_AT};
 
 use super::*;
 

@@ -11,7 +11,8 @@ use super::super::super::kit::{Results, TENANTS, WAITING, key, together};
 use super::super::chance::Chance;
 use super::super::model::{Moment, Stage};
 use super::{Driver, LANES, any_transition};
-use crate::queue::{Batch, EventOutcome, OpenEvent, Token, Transition};
+use crate::batch::{Batch, OpenEvent, Token};
+use crate::settlement::{EventOutcome, Transition};
 
 /// The first lane that fan-outs of an event reach, and the last. A lane is a subscription's, and so
 /// a tenant's.

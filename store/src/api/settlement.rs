@@ -8,7 +8,7 @@ use pregon_core::attempt::AttemptRecord;
 use pregon_core::id::{DeliveryKey, LaneNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
 
-use super::Token;
+use crate::batch::{LaneClose, Token};
 
 /// What settles in one step: results of many batches, their log, and lanes that close by them.
 #[derive(Clone, Debug, Default)]
@@ -210,17 +210,6 @@ pub enum Transition {
     Later(Duration, PendingReason),
     /// Still being attempted: gets a record of its own, in the same batch under the same lease.
     Held,
-}
-
-/// A lane that hands nothing out for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneClose {
-    /// Which.
-    pub lane: LaneNo,
-    /// For how long.
-    pub wait: Duration,
-    /// Why.
-    pub reason: PendingReason,
 }
 
 /// What a settle found.

@@ -7,7 +7,7 @@ use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
 use pregon_core::clock::Timestamp;
 use pregon_core::id::{ContractId, DeliveryKey, NodeId};
 
-use crate::queue::HeldDelivery;
+use crate::batch::HeldDelivery;
 
 /// What is logged of a delivery, oldest first. A settle that was repeated logged its attempts
 /// twice, the second time as late: one of them is left.

@@ -13,7 +13,7 @@ use pregon_core::outcome::AttemptOutcome;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use crate::queue::Token;
+use crate::batch::Token;
 
 /// Records in a chunk at most: reading one attempt unpacks a whole chunk.
 const RECORDS: usize = 256;
@@ -58,9 +58,20 @@ pub(crate) fn pack(
     attempts.chunks(RECORDS).map(pack_one).collect()
 }
 
-/// Packs what is left of a chunk: as one, however few or none there are.
-pub(crate) fn pack_again(rest: &[(Token, Arc<AttemptRecord>)]) -> Result<Vec<u8>, postcard::Error> {
-    pack_one(rest).map(|packed| packed.data)
+/// A chunk's records without some of them, packed as one chunk, however few or none are left; none
+/// where all of them stay.
+pub(crate) fn without(
+    records: Vec<AttemptRecord>,
+    gone: impl Fn(&AttemptRecord) -> bool,
+) -> Result<Option<Vec<u8>>, postcard::Error> {
+    let before = records.len();
+    let token = Token { incarnation: 0, sequence: 0 };
+    let rest = records.into_iter().filter(|record| !gone(record));
+    let rest: Vec<_> = rest.map(|record| (token, Arc::new(record))).collect();
+    if rest.len() == before {
+        return Ok(None);
+    }
+    pack_one(&rest).map(|packed| Some(packed.data))
 }
 
 fn pack_one(attempts: &[(Token, Arc<AttemptRecord>)]) -> Result<Packed, postcard::Error> {
@@ -174,7 +185,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithoutLast<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tested::tests::record;
+    use crate::codec::test_reply::tests::record;
 
     /// Chunks outlive the build that wrote them.
     #[test]

@@ -9,14 +9,9 @@
 //!
 //! Books stay as they are: they are numbers, and those of all are the sums of the tenants'.
 
-use std::sync::Arc;
-
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::TenantId;
-
-use crate::packed;
-use crate::queue::Token;
 
 /// Whose events, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,19 +49,5 @@ impl Erase {
     pub(crate) fn names(&self, record: &AttemptRecord) -> bool {
         let accepted = i64::try_from(record.key.position.ms).unwrap_or(i64::MAX);
         record.tenant == self.tenant && accepted < self.before.millis()
-    }
-
-    /// A chunk's records without those that are to be erased, packed; none where there are none.
-    pub(crate) fn without(
-        &self,
-        records: Vec<AttemptRecord>,
-    ) -> Result<Option<Vec<u8>>, postcard::Error> {
-        if !records.iter().any(|record| self.names(record)) {
-            return Ok(None);
-        }
-        let token = Token { incarnation: 0, sequence: 0 };
-        let rest = records.into_iter().filter(|record| !self.names(record));
-        packed::pack_again(&rest.map(|record| (token, Arc::new(record))).collect::<Vec<_>>())
-            .map(Some)
     }
 }

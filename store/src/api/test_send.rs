@@ -127,7 +127,7 @@ impl fmt::Debug for Tested {
 /// Test sends, from whoever asks to a node and back.
 #[async_trait]
 pub trait TestSends: Send + Sync {
-    /// Hands a test send over, rings for the nodes that [`Queue::wait`](crate::Queue::wait), and
+    /// Hands a test send over, rings for the nodes that [`Work::wait`](crate::Work::wait), and
     /// waits: `take_within` for a node to take it, `within` for its answer, both from now and at
     /// most [`TEST_WITHIN_MAX`].
     ///

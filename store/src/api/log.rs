@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use pregon_core::attempt::{AttemptRecord, End};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::{Environment, Event};
-use pregon_core::id::{
-    DeliveryKey, EventName, EventTypeId, LaneNo, NodeId, PartitionNo, Position, TenantId,
-};
+use pregon_core::id::{DeliveryKey, EventName, EventTypeId, LaneNo, NodeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use crate::StoreError;
@@ -184,6 +182,9 @@ impl std::ops::AddAssign for Books {
     }
 }
 
+/// Orphans that an audit names at most.
+pub const ORPHANS_MAX: usize = 1000;
+
 /// Something that the structure holds and nothing leads to, or the reverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
@@ -239,6 +240,7 @@ pub trait DeliveryLog: Send + Sync {
     /// the structure, so that the sums can fail.
     async fn books(&self, tenant: Option<&TenantId>) -> Result<Books, StoreError>;
 
-    /// Walks the structure from its roots and names what does not fit, 100 at most.
-    async fn audit(&self, partition: PartitionNo) -> Result<Vec<Orphan>, StoreError>;
+    /// Walks the structure from its roots and names what does not fit: 100 of a partition at most, and
+    /// [`ORPHANS_MAX`] of all.
+    async fn audit(&self) -> Result<Vec<Orphan>, StoreError>;
 }
