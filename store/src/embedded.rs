@@ -20,7 +20,7 @@
 //! go on from a reserve that was set aside at the start (`room`), until there is room again.
 //!
 //! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
-//! `takeover`, `settle`, `moves` (where a delivery goes), `lanes`, `single` (cancel, replay),
+//! `takeover`, `settle`, `apply` (carries moves out), `lanes`, `single` (cancel, replay),
 //! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`,
 //! `watch`, `books`, `backlog`, `lane_log`, `audit`.
 
@@ -32,6 +32,7 @@ use pregon_core::clock::SharedClock;
 
 use crate::Store;
 
+mod apply;
 mod attempts;
 mod audit;
 mod backlog;
@@ -51,7 +52,6 @@ mod fresh;
 mod lane_log;
 mod lanes;
 mod log;
-mod moves;
 mod nodes;
 mod publish;
 mod queue;

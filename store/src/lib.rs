@@ -30,6 +30,7 @@ mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+mod moves;
 pub mod redis;
 mod run;
 pub mod steady;

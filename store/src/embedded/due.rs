@@ -15,7 +15,7 @@ use super::fault::Result;
 use super::rows::{BatchRow, Events};
 use super::runs::{self, Lease, RunRow};
 use super::state::{Lane, Tx};
-use super::{moves, take};
+use super::{apply, take};
 use crate::batch::{Batch, HeldDelivery, OpenEvent};
 use crate::run::Bits;
 use crate::work::{Claim, Due, DueRequest, LANE_QUANTUM};
@@ -243,7 +243,7 @@ fn hand_out_run(
         taken += 1;
         let Some(event) = round.events.get(tx.db, n)? else {
             run.remove(n);
-            moves::end_unreadable(tx, n, run.lane, "", Some(&run))?;
+            apply::end_unreadable(tx, n, run.lane, "", Some(&run))?;
             continue;
         };
         let ms = codec::int(event.position.ms);
@@ -264,10 +264,10 @@ fn hand_out_run(
 fn hand_out_event(tx: &Tx<'_>, round: &mut Round<'_>, n: i64) -> Result<()> {
     match round.events.get(tx.db, n)? {
         Some(event) => {
-            let cursor = moves::fan_out_cursor(tx.db, n)?;
+            let cursor = apply::fan_out_cursor(tx.db, n)?;
             round.batch.events.push(OpenEvent { event, cursor });
         }
-        None => round.batch.spoiled.push(codec::position(n, moves::accept_ms(tx.db, n)?)),
+        None => round.batch.spoiled.push(codec::position(n, apply::accept_ms(tx.db, n)?)),
     }
     Ok(())
 }
@@ -281,7 +281,7 @@ fn hand_out_delivery(
     item: &Waiting,
 ) -> Result<bool> {
     let Some(event) = round.events.get(tx.db, item.n)? else {
-        moves::end_unreadable(tx, item.n, lane, &item.replay, None)?;
+        apply::end_unreadable(tx, item.n, lane, &item.replay, None)?;
         return Ok(false);
     };
     let ms = codec::int(event.position.ms);

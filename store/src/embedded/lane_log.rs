@@ -12,7 +12,7 @@ use super::chunk;
 use super::codec::{self, len, uint};
 use super::executor::Handle;
 use super::fault::Result;
-use super::{moves, runs};
+use super::{apply, runs};
 use crate::StoreError;
 use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
@@ -66,7 +66,7 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
     if let Some(run) = &run
         && let Some(first) = run.free.numbers(uint(run.base)).next()
     {
-        let ms = moves::accept_ms(db, codec::int(first))?;
+        let ms = apply::accept_ms(db, codec::int(first))?;
         of_run = Some((run.created(ms), ms));
     }
     let due = due.into_iter().chain(of_run.map(|(due, _)| due)).min();

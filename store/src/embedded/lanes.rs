@@ -6,9 +6,9 @@
 use pregon_core::id::LaneNo;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::apply;
 use super::codec::{self, len};
 use super::fault::Result;
-use super::moves;
 use super::runs;
 use super::state::Tx;
 use super::watch::EndRow;
@@ -89,7 +89,7 @@ pub(super) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> {
     )?;
     for row in &found {
         update.execute(params![row.n, lane, row.tag, state, reason, tx.now.millis()])?;
-        moves::count_end(tx.st.counts(row.tenant), state, 1);
+        apply::count_end(tx.st.counts(row.tenant), state, 1);
         tx.st.pend(row.n, -1);
     }
     let ended = found.len();
@@ -113,7 +113,7 @@ fn end_runs(tx: &mut Tx<'_>, end: &LaneEnd, highest: i64, before: i64) -> Result
         let gone = run.end(state, tx.now.millis(), reason, bits);
         run.store(tx.db)?;
         gone.clone().merge(tx.db)?;
-        moves::count_end(tx.st.counts(run.tenant), state, gone.count());
+        apply::count_end(tx.st.counts(run.tenant), state, gone.count());
         tx.st.pend_less(&gone);
         ended += gone.numbers().count();
         tx.st.ended_runs.push(gone);

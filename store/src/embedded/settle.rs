@@ -4,12 +4,10 @@
 //! attempts are logged, as late ones. Whatever of a batch was settled before (the call is a
 //! repeat) is passed over, so that no counter moves twice. A batch with nothing open vanishes.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
-use pregon_core::attempt::AttemptRecord;
-use pregon_core::id::{DeliveryKey, LaneNo};
-use pregon_core::outcome::DeliveryState;
+use pregon_core::id::LaneNo;
 use rusqlite::{OptionalExtension, params};
 
 use super::chunk;
@@ -17,36 +15,26 @@ use super::codec;
 use super::fault::Result;
 use super::rows::BatchRow;
 use super::state::Tx;
-use super::{lanes, moves, take};
+use super::{apply, lanes, take};
 use crate::batch::{LaneClose, Token};
 use crate::codec::packed::{self, Packed};
-use crate::settlement::{
-    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settled, Settlement, Transition,
-};
+use crate::moves::{EventMove, Kept, Logged, Move};
+use crate::settlement::{BatchSettle, DeliverySettle, EventSettle, Settled, Settlement};
 
 /// A settlement, its log packed; made without the database.
 pub(super) struct Prepared {
     batches: Vec<BatchSettle>,
     close: Vec<LaneClose>,
     chunks: Vec<Packed>,
-    /// Deliveries whose success an attempt tells of.
-    told: HashSet<DeliveryKey>,
+    logged: Logged,
 }
 
 impl Prepared {
     /// Packs the log of a settlement.
     pub fn new(settlement: Settlement) -> Result<Self> {
-        let succeeded = |record: &AttemptRecord| {
-            !record.late && record.end.is_some_and(|end| end.state == DeliveryState::Succeeded)
-        };
-        let told = settlement
-            .attempts
-            .iter()
-            .filter(|(_, record)| succeeded(record))
-            .map(|(_, record)| record.key)
-            .collect();
+        let logged = Logged::by(&settlement.attempts);
         let chunks = packed::pack(&settlement.attempts)?;
-        Ok(Self { batches: settlement.batches, close: settlement.close, chunks, told })
+        Ok(Self { batches: settlement.batches, close: settlement.close, chunks, logged })
     }
 
     /// Events and deliveries in it.
@@ -70,7 +58,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settlement: &Prepared) -> Result<Settled> 
     let mut settled = Settled::default();
     for results in &settlement.batches {
         match batches.get_mut(&results.token) {
-            Some(Some(batch)) => settle_batch(tx, batch, results, &settlement.told)?,
+            Some(Some(batch)) => settle_batch(tx, batch, results, &settlement.logged)?,
             Some(None) | None => {
                 if !settled.lost.contains(&results.token) {
                     settled.lost.push(results.token);
@@ -99,13 +87,13 @@ fn settle_batch(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     results: &BatchSettle,
-    told: &HashSet<DeliveryKey>,
+    logged: &Logged,
 ) -> Result<()> {
     for event in &results.events {
-        settle_event(tx, batch, event, told)?;
+        settle_event(tx, batch, event, logged)?;
     }
     for delivery in &results.deliveries {
-        moves::advance(tx, batch, delivery, told.contains(&delivery.key))?;
+        apply::advance(tx, batch, delivery, logged)?;
     }
     Ok(())
 }
@@ -133,31 +121,29 @@ fn settle_event(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     event: &EventSettle,
-    told: &HashSet<DeliveryKey>,
+    logged: &Logged,
 ) -> Result<()> {
     let n = codec::int(event.position.n);
     let Some(place) = place(tx, batch, n)? else { return Ok(()) }; // settled before
     let tenant = tx.st.tenant(tx.db, &event.tenant)?;
-    match &event.outcome {
-        EventOutcome::Unmatched => unmatched(tx, n, tenant)?,
-        EventOutcome::SetAside => set_aside(tx, n, tenant)?,
-        EventOutcome::Matched(deliveries) if deliveries.is_empty() => unmatched(tx, n, tenant)?,
-        EventOutcome::Matched(deliveries) => {
-            let smooth =
-                |one: &DeliverySettle| one.to == Transition::Succeeded && told.contains(&one.key);
+    match EventMove::of(&event.outcome) {
+        EventMove::Unmatched { known: true } => unmatched(tx, n, tenant)?,
+        EventMove::Unmatched { known: false } => set_aside(tx, n, tenant)?,
+        EventMove::Matched(deliveries) => {
+            let smooth = |one: &DeliverySettle| Move::of(one, logged).kept == Kept::Log;
             let reached =
-                if deliveries.iter().all(smooth) { None } else { moves::fan_out_cursor(tx.db, n)? };
-            create(tx, batch, tenant, deliveries, reached, told)?;
+                if deliveries.iter().all(smooth) { None } else { apply::fan_out_cursor(tx.db, n)? };
+            create(tx, batch, tenant, deliveries, reached, logged)?;
             tx.st.counts(tenant).matched += 1;
         }
-        EventOutcome::FannedOut { deliveries, cursor, done } => {
-            fan_out(tx, batch, n, tenant, (deliveries, codec::lane(*cursor), *done), told)?;
+        EventMove::Step(deliveries, cursor, done) => {
+            fan_out(tx, batch, n, tenant, (deliveries, codec::lane(cursor), done), logged)?;
             if !done {
                 return Ok(());
             }
         }
-        EventOutcome::Postponed(wait) => {
-            let due = tx.now.plus(*wait).millis();
+        EventMove::PutOff(wait) => {
+            let due = tx.now.plus(wait).millis();
             return postpone(tx, batch, place, n, tenant, due);
         }
     }
@@ -165,7 +151,7 @@ fn settle_event(
         error.lanes.iter().for_each(|lane| tx.st.unanswered(codec::lane(*lane), &error.reason));
     }
     if tx.st.kills > 0 {
-        moves::unmark_event(tx, n)?;
+        apply::unmark_event(tx, n)?;
     }
     match place {
         Place::Range => batch.finish(n),
@@ -186,10 +172,10 @@ fn unmatched(tx: &mut Tx<'_>, n: i64, tenant: i64) -> Result<()> {
 }
 
 /// An event that cannot be decoded: whose it is only its row knows for sure.
-fn set_aside(tx: &mut Tx<'_>, n: i64, told: i64) -> Result<()> {
+fn set_aside(tx: &mut Tx<'_>, n: i64, said: i64) -> Result<()> {
     let mut select = tx.db.prepare_cached("SELECT tenant FROM event WHERE n = ?1")?;
     let tenant: Option<i64> = select.query_row([n], |row| row.get(0)).optional()?;
-    unmatched(tx, n, tenant.unwrap_or(told))
+    unmatched(tx, n, tenant.unwrap_or(said))
 }
 
 /// Makes an event's deliveries, but for those that an earlier fan-out made, up to a lane: they may have
@@ -200,11 +186,11 @@ fn create(
     tenant: i64,
     deliveries: &[DeliverySettle],
     reached: Option<LaneNo>,
-    told: &HashSet<DeliveryKey>,
+    logged: &Logged,
 ) -> Result<()> {
     let new = deliveries.iter().filter(|one| reached.is_none_or(|lane| one.key.lane > lane));
     for delivery in new {
-        moves::create(tx, batch, delivery, tenant, told.contains(&delivery.key))?;
+        apply::create(tx, batch, delivery, tenant, logged)?;
     }
     Ok(())
 }
@@ -216,10 +202,10 @@ fn fan_out(
     n: i64,
     tenant: i64,
     (deliveries, cursor, done): (&[DeliverySettle], i64, bool),
-    told: &HashSet<DeliveryKey>,
+    logged: &Logged,
 ) -> Result<()> {
-    let before = moves::fan_out_cursor(tx.db, n)?;
-    create(tx, batch, tenant, deliveries, before, told)?;
+    let before = apply::fan_out_cursor(tx.db, n)?;
+    create(tx, batch, tenant, deliveries, before, logged)?;
     if !done {
         tx.db
             .prepare_cached(

@@ -14,7 +14,7 @@ use super::fault::Result;
 use super::runs::{self, RunRow};
 use super::state::Tx;
 use super::watch::EndRow;
-use super::{attempts, moves, rows};
+use super::{apply, attempts, rows};
 use crate::log::EventStage;
 use crate::operate::{Cancelled, Replay, Replayed};
 
@@ -76,7 +76,7 @@ fn cancel_in_run(
     }
     run.remove(n);
     run.store(tx.db)?;
-    let create_ms = moves::end_one(tx, &run, n, (CANCELLED, codec::end_code(reason)))?;
+    let create_ms = apply::end_one(tx, &run, n, (CANCELLED, codec::end_code(reason)))?;
     cancelled(tx, key, run.tenant, 0, create_ms, reason)
 }
 
@@ -91,7 +91,7 @@ fn cancelled(
 ) -> Result<Cancelled> {
     let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
     tx.st.leave(tx.db, lane, 1)?;
-    moves::count_end(tx.st.counts(tenant), CANCELLED, 1);
+    apply::count_end(tx.st.counts(tenant), CANCELLED, 1);
     tx.st.pend(n, -1);
     tx.st.ends.push(EndRow {
         n,

@@ -22,7 +22,7 @@ use super::fault::Result;
 use super::rows::{self, BatchRow, Events, Found};
 use super::runs::{self, Lease};
 use super::state::Tx;
-use super::{chunk, moves, take};
+use super::{apply, chunk, take};
 use crate::batch::{Batch, HeldDelivery, OpenEvent, Token};
 use crate::codec::{packed, records};
 use crate::run::Bits;
@@ -127,7 +127,7 @@ impl Contents {
             }
             let tag: String = row.get(2)?;
             let Some(event) = events.get(tx.db, n)? else {
-                moves::end_unreadable(tx, n, lane, &tag, None)?;
+                apply::end_unreadable(tx, n, lane, &tag, None)?;
                 continue;
             };
             contents.deliveries.push(HeldDelivery {
@@ -151,7 +151,7 @@ impl Contents {
                 let Some(event) = events.get(tx.db, n)? else {
                     run.remove(n);
                     run.store(tx.db)?;
-                    moves::end_unreadable(tx, n, run.lane, "", Some(&run))?;
+                    apply::end_unreadable(tx, n, run.lane, "", Some(&run))?;
                     continue;
                 };
                 let ms = codec::int(event.position.ms);
@@ -172,7 +172,7 @@ impl Contents {
     fn add_event(&mut self, tx: &Tx<'_>, n: i64) -> Result<()> {
         match rows::event_at(tx.db, n)? {
             Some(Found::Event(event)) => {
-                let cursor = moves::fan_out_cursor(tx.db, n)?;
+                let cursor = apply::fan_out_cursor(tx.db, n)?;
                 self.events.push(OpenEvent { event, cursor });
             }
             Some(Found::Spoiled(position)) => self.spoiled.push(position),

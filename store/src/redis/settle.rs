@@ -6,24 +6,25 @@
 //! look at each of them. So are successes that the log tells of, and what goes back, of what a
 //! batch holds of runs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::id::DeliveryKey;
-use pregon_core::outcome::{DeliveryState, EndReason};
+use pregon_core::outcome::EndReason;
 
 use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
-use super::{entry, token};
+use super::token;
 use crate::batch::{LaneClose, Token};
 use crate::codec::packed::{self, Kind as ChunkKind, Packed};
 use crate::codec::stored;
+use crate::moves::Logged;
 use crate::settlement::{BatchSettle, Settled, Settlement};
 
 mod items;
 
-use items::{Items, Said, Wish};
+use items::{Items, MoveArg, Said};
 
 /// What one step costs at most: 1.7 ms of Redis. A filter without an answer costs 1.
 const STEP_COST: usize = 1100;
@@ -100,21 +101,8 @@ pub(super) async fn give_up(
     deliveries: &[(DeliveryKey, u32)],
     reason: EndReason,
 ) -> Result<()> {
-    let items: Vec<Wish> = deliveries
-        .iter()
-        .map(|(key, attempts)| Wish {
-            field: entry::field(key),
-            letter: 'F',
-            attempts: *attempts,
-            by: stored::end_code(reason),
-            told: false,
-            n: key.position.n,
-            wait: 0,
-            age: 0,
-            ms: key.position.ms,
-        })
-        .collect();
-    let step = Step { batches: vec![Said::moves(token, items)], ..Step::default() };
+    let failed = deliveries.iter().map(|(key, attempts)| MoveArg::failed(key, *attempts, reason));
+    let step = Step { batches: vec![Said::moves(token, failed.collect())], ..Step::default() };
     let (_, name) = step.run(engine, partition).await?;
     engine.settled(partition, &[name]).await;
     Ok(())
@@ -138,18 +126,10 @@ struct Part {
 
 impl Part {
     async fn settle(self, engine: &Engine, partition: &Partition) -> Result<Done> {
-        let succeeded = |record: &AttemptRecord| {
-            !record.late && record.end.is_some_and(|end| end.state == DeliveryState::Succeeded)
-        };
-        let told: HashSet<DeliveryKey> = self
-            .attempts
-            .iter()
-            .filter(|(_, record)| succeeded(record))
-            .map(|(_, record)| record.key)
-            .collect();
+        let logged = Logged::by(&self.attempts);
         let mut steps = Steps::default();
         for batch in &self.batches {
-            steps.add(batch, &told);
+            steps.add(batch, &logged);
         }
         let mut steps = steps.done;
         let attempts = self.attempts;
@@ -176,11 +156,11 @@ struct Steps {
 }
 
 impl Steps {
-    fn add(&mut self, batch: &BatchSettle, told: &HashSet<DeliveryKey>) {
+    fn add(&mut self, batch: &BatchSettle, logged: &Logged) {
         let mut events = batch.events.iter().peekable();
         let mut deliveries = batch.deliveries.iter().peekable();
-        let moved = batch.deliveries.iter().map(|it| items::move_cost(it, told)).sum::<usize>();
-        let cost = moved + batch.events.iter().map(|it| items::cost(it, told)).sum::<usize>();
+        let moved = batch.deliveries.iter().map(|it| items::move_cost(it, logged)).sum::<usize>();
+        let cost = moved + batch.events.iter().map(|it| items::cost(it, logged)).sum::<usize>();
         if self.last().cost > 0 && cost <= STEP_COST && self.last().cost + cost > STEP_COST {
             self.done.push(Step::default()); // whole, it may vanish without a look at its items
         }
@@ -189,9 +169,9 @@ impl Steps {
             let (mut items, mut again) = (Items::default(), false);
             while items.cost < room || (items.cost == 0 && room == STEP_COST) {
                 if let Some(event) = events.next() {
-                    items.event(event, told);
+                    items.event(event, logged);
                 } else if let Some(delivery) = deliveries.next_if(|it| !items.has(&it.key)) {
-                    items.delivery(delivery, told);
+                    items.delivery(delivery, logged);
                 } else {
                     again = deliveries.peek().is_some(); // of one that has moved already
                     break;

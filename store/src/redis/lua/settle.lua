@@ -11,7 +11,7 @@
 -- only where that is not all there is to it. The rest is [events, deliveries, errors, sets]: events
 -- and deliveries one by one; errors of filters by the place of their event, as [place, [[reason,
 -- [lane, ...]], ...]], as behind simple events; and sets of deliveries that the batch holds and
--- that go one way: [S or W, lane, first, why, eight words, ...].
+-- that go one way: [G or W, lane, first, why, eight words, ...].
 -- Whether a batch exists is the fence. What of it was settled before is passed over.
 local before = answered()
 if before then return before end
@@ -61,33 +61,33 @@ local function unmark_event(b, n)
   end
 end
 
--- Where a delivery really goes. A wish is [field, letter, attempts, by, told, n, wait, age, accept
--- time]: R, W and D go back into the lane (by: ms from now for R, else what it waits for; wait: ms
--- from now for D), H stays in the batch, S, F and C end (by: why). Age: for how many ms it has
--- existed.
-local function bend(n, wish)
-  local letter, by = wish[2], wish[4]
-  if letter == 'H' then return letter, by end
-  local mark = unmark(n, wish[1])
-  if mark and letter ~= 'S' then return 'C', mark end
-  return letter, by
+-- Where a delivery goes, as it was decided: [field, letter, attempts, due, code, n, age, accept time].
+-- G: nothing is kept but what the log tells. W: a bit of a run. L: a record in its lane. H: a record
+-- in the batch. S, F, C: the record of an end. Due: in ms from now. Code: what it waits for, or why it
+-- ended. Age: for how many ms it has existed.
+-- A mark turns everything but a success into a cancel.
+local function decide(n, move)
+  local letter, code = move[2], move[5]
+  if letter == 'H' then return letter, code end
+  local mark = unmark(n, move[1])
+  if mark and letter ~= 'S' and letter ~= 'G' then return 'C', mark end
+  return letter, code
 end
 
 -- Writes where a delivery went; its record exists or is about to.
-local function put(b, n, wish, tenant, letter, by, create)
-  local field, attempts = wish[1], wish[3]
+local function put(b, n, move, tenant, letter, code, create)
+  local field, attempts = move[1], move[3]
   if letter == 'H' then
-    redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, now, IN_FLIGHT))
+    redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, now, code))
     redis.call('HSET', b.key, n .. '.' .. field, tenant)
     redis.call('HSETNX', base .. 'own', lane_of(field), tenant)
-  elseif letter == 'R' or letter == 'W' or letter == 'D' then
-    local due = letter == 'R' and now + by or letter == 'D' and now + wish[7] or now
-    local code = letter == 'R' and RETRY_SCHEDULED or by
+  elseif letter == 'W' or letter == 'L' then
+    local due = now + move[4]
     redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, due, code))
     arrive(field, n, due, tenant)
   else
-    finish(n, field, tenant, letter, attempts, create, by)
-    if letter ~= wish[2] then tell(n, field, tenant, letter, attempts, create, by) end
+    finish(n, field, tenant, letter == 'G' and 'S' or letter, attempts, create, code)
+    if letter ~= move[2] then tell(n, field, tenant, letter, attempts, create, code) end
   end
 end
 
@@ -102,14 +102,14 @@ end
 
 -- A delivery that a match made. Of an event that was fanned out in part, or put off, there may be
 -- records.
-local function create(b, n, wish, tenant, recorded)
-  local letter, by = bend(n, wish)
-  if letter == 'S' and wish[5] then
+local function create(b, n, move, tenant, recorded)
+  local letter, code = decide(n, move)
+  if letter == 'G' then
     count(tenant, 'c', 1)
     count(tenant, 's', 1)
     return
   end
-  local lane, created, number = wish[1], now - wish[8], tonumber(n)
+  local lane, created, number = move[1], now - move[7], tonumber(n)
   local from = from_of(number)
   local run = (recorded or letter == 'W') and wait_of(from, lane)
   if run and has(run, number)
@@ -118,13 +118,13 @@ local function create(b, n, wish, tenant, recorded)
   end
   count(tenant, 'c', 1)
   pend(n, 1)
-  if letter == 'W' and wish[3] == 0 and in_runs and fits(run, created, wish[9]) then
-    insert(run_for(from, lane, created, by, 1), number)
+  if letter == 'W' and in_runs and fits(run, created, move[8]) then
+    insert(run_for(from, lane, created, code, 1), number)
     arrive_run(lane, tenant)
     return
   end
   if letter == 'H' then b.open = b.open + 1 end
-  put(b, n, wish, tenant, letter, by, created)
+  put(b, n, move, tenant, letter, code, created)
 end
 
 -- The piece of a run that the batch holds; nothing, if it holds none.
@@ -157,25 +157,25 @@ local function put_back(piece, from, lane, why, w, many)
 end
 
 -- A delivery that the batch holds.
-local function advance(b, n, wish)
-  local field, number = wish[1], tonumber(n)
+local function advance(b, n, move)
+  local field, number = move[1], tonumber(n)
   local from = from_of(number)
   local piece = tag_of(field) == '' and piece_of(b, from, field)
   if piece and has(piece, number) then
-    local letter, by = bend(n, wish)
-    if letter == 'H' and wish[3] == 0 then return end -- it stays
+    if move[2] == 'H' and move[3] == 0 then return end -- it stays
+    local letter, code = decide(n, move)
     local w = no_bits()
     insert(w, number)
     leave(b, piece, from, field, w, letter == 'H' and 0 or 1)
-    if letter == 'S' and wish[5] then
+    if letter == 'G' then
       count(owner_of(field), 's', 1)
       pend(n, -1)
       look_anew(from, w, trim)
-    elseif letter == 'W' and wish[3] == 0 and goes_back(piece, from, field) then
-      put_back(piece, from, field, by, w, 1)
+    elseif letter == 'W' and goes_back(piece, from, field) then
+      put_back(piece, from, field, code, w, 1)
     else
-      local created = wish[9] > 0 and math.max(piece.began, wish[9]) or created_of(n, piece.began)
-      put(b, n, wish, owner_of(field), letter, by, created)
+      local created = move[8] > 0 and math.max(piece.began, move[8]) or created_of(n, piece.began)
+      put(b, n, move, owner_of(field), letter, code, created)
     end
     return
   end
@@ -184,24 +184,24 @@ local function advance(b, n, wish)
   if not tenant then return end -- it moved before
   local value = redis.call('HGET', base .. 'x:' .. n, field)
   local created = value and select(3, parse(value)) or now
-  local letter, by = bend(n, wish)
+  local letter, code = decide(n, move)
   if letter ~= 'H' then
     redis.call('HDEL', b.key, name)
     b.open = b.open - 1
   end
-  put(b, n, wish, tenant, letter, by, created)
+  put(b, n, move, tenant, letter, code, created)
 end
 
--- Deliveries of a lane and run that the batch holds, and that all go one way: S, told by the log at
+-- Deliveries of a lane and run that the batch holds, and that all go one way: G, told by the log at
 -- their first attempt, or W, back without one. Those that are not in a piece have records.
 local function advance_set(b, letter, lane, from, why, w)
   local piece = not kills and piece_of(b, from, lane)
-  if piece and (letter == 'S' or goes_back(piece, from, lane)) then
+  if piece and (letter == 'G' or goes_back(piece, from, lane)) then
     local own = both(piece, w)
     local many = ones(own)
     if many > 0 then
       leave(b, piece, from, lane, own, many)
-      if letter == 'S' then
+      if letter == 'G' then
         count(owner_of(lane), 's', many)
         pend(from, -many)
         look_anew(from, own, trim)
@@ -213,7 +213,7 @@ local function advance_set(b, letter, lane, from, why, w)
   end
   if empty(w) then return end
   for _, n in ipairs(numbers_of(w, from)) do
-    advance(b, text(n), { lane, letter, letter == 'S' and 1 or 0, why, true, n, 0, 0, 0 })
+    advance(b, text(n), { lane, letter, letter == 'G' and 1 or 0, 0, why, n, 0, 0 })
   end
 end
 
@@ -248,9 +248,9 @@ local kinds = {
     local x = base .. 'x:' .. n
     local recorded = redis.call('EXISTS', x) == 1
     local cursor = recorded and redis.call('HGET', x, '*')
-    for _, wish in ipairs(e[4]) do
-      if not cursor or tonumber(lane_of(wish[1])) > tonumber(cursor) then
-        create(b, n, wish, e[2], recorded)
+    for _, move in ipairs(e[4]) do
+      if not cursor or tonumber(lane_of(move[1])) > tonumber(cursor) then
+        create(b, n, move, e[2], recorded)
       end
     end
     if cursor then redis.call('HDEL', x, '*') end
@@ -261,11 +261,11 @@ local kinds = {
     local x, lanes = base .. 'x:' .. n, {}
     local recorded = redis.call('EXISTS', x) == 1
     local cursor = recorded and redis.call('HGET', x, '*')
-    for _, wish in ipairs(e[4]) do lanes[#lanes + 1] = wish[1] end
+    for _, move in ipairs(e[4]) do lanes[#lanes + 1] = move[1] end
     if #lanes > 0 then read_waits(from_of(e[1]), lanes) end
-    for _, wish in ipairs(e[4]) do
-      if not cursor or tonumber(lane_of(wish[1])) > tonumber(cursor) then
-        create(b, n, wish, e[2], recorded)
+    for _, move in ipairs(e[4]) do
+      if not cursor or tonumber(lane_of(move[1])) > tonumber(cursor) then
+        create(b, n, move, e[2], recorded)
       end
     end
     if not e[6] then
@@ -427,7 +427,7 @@ for _ = 1, tonumber(ARGV[6]) do
     if rest ~= '' then
       local parts = cmsgpack.unpack(rest)
       settle_events(b, parts[1], parts[3])
-      for _, wish in ipairs(parts[2]) do advance(b, text(wish[6]), wish) end
+      for _, move in ipairs(parts[2]) do advance(b, text(move[6]), move) end
       local sets = parts[4]
       for i = 1, #sets, 12 do
         advance_set(b, sets[i], text(sets[i + 1]), sets[i + 2], sets[i + 3],

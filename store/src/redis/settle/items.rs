@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::id::{DeliveryKey, LaneNo};
+use pregon_core::outcome::{DeliveryState, EndReason};
 use serde::{Serialize, Serializer};
 
 use super::super::{entry, runs, token};
 use super::{EVENT_COST, MOVE_COST, PIECE_COST, RUN_COST, SET_COST};
 use crate::batch::Token;
 use crate::codec::stored;
+use crate::moves::{EventMove, Kept, Logged, Move};
 use crate::run::{self, Bits};
-use crate::settlement::{DeliverySettle, EventOutcome, EventSettle, Transition};
+use crate::settlement::{DeliverySettle, EventSettle};
 
 /// What one step is told of a batch.
 pub(super) struct Said {
@@ -35,14 +37,14 @@ type Head = (String, usize, Vec<Val>, Vec<u64>, Vec<Reason>, Vec<Val>, Vec<u64>)
 type Simple = (Vec<Val>, Vec<(usize, Vec<Reason>)>);
 
 /// Events, deliveries that the batch holds, filters that had no answer, and sets of deliveries.
-type Rest = (Vec<Val>, Vec<Wish>, Vec<(usize, Vec<Reason>)>, Vec<Val>);
+type Rest = (Vec<Val>, Vec<MoveArg>, Vec<(usize, Vec<Reason>)>, Vec<Val>);
 
 /// Why filters had no answer, and numbers of their lanes.
 type Reason = (String, Vec<u64>);
 
 impl Said {
     /// Moves of deliveries that a batch holds, and nothing else.
-    pub fn moves(token: Token, deliveries: Vec<Wish>) -> Self {
+    pub fn moves(token: Token, deliveries: Vec<MoveArg>) -> Self {
         Self {
             head: (token::print(token), 0, vec![], vec![], vec![], vec![], vec![]),
             simple: (vec![], vec![]),
@@ -85,56 +87,52 @@ pub(super) struct Items {
     by_lane: BTreeMap<u64, (u64, Arc<str>)>,
     complex: Events,
     keys: HashSet<DeliveryKey>,
-    deliveries: Vec<Wish>,
+    deliveries: Vec<MoveArg>,
     /// Deliveries of a lane and run that go one way, and why.
     sets: BTreeMap<(char, u64, u64), (i64, Bits)>,
 }
 
-/// The deliveries that an event has.
-fn moved(event: &EventSettle) -> &[DeliverySettle] {
-    match &event.outcome {
-        EventOutcome::Matched(to) | EventOutcome::FannedOut { deliveries: to, .. } => to,
-        EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => &[],
-    }
-}
-
 /// What an event costs, but for its runs.
-pub(super) fn cost(event: &EventSettle, told: &HashSet<DeliveryKey>) -> usize {
-    let one = |delivery: &DeliverySettle| match waits(delivery) {
-        Some(_) => RUN_COST,
-        None if is_told(delivery, told) => 0,
-        None => MOVE_COST,
+pub(super) fn cost(event: &EventSettle, logged: &Logged) -> usize {
+    let one = |delivery: &DeliverySettle| match Move::of(delivery, logged).kept {
+        Kept::Run => RUN_COST,
+        Kept::Log => 0,
+        Kept::Lane | Kept::Batch | Kept::End => MOVE_COST,
     };
-    EVENT_COST + event.unanswered() + moved(event).iter().map(one).sum::<usize>()
+    let deliveries = EventMove::of(&event.outcome).deliveries();
+    EVENT_COST + event.unanswered() + deliveries.iter().map(one).sum::<usize>()
 }
 
 /// What a delivery costs that the batch holds.
-pub(super) fn move_cost(delivery: &DeliverySettle, told: &HashSet<DeliveryKey>) -> usize {
-    set_of(delivery, told).map_or(MOVE_COST, |_| SET_COST)
+pub(super) fn move_cost(delivery: &DeliverySettle, logged: &Logged) -> usize {
+    set_of(delivery, &Move::of(delivery, logged)).map_or(MOVE_COST, |_| SET_COST)
 }
 
 /// The way that a delivery goes with others, and why; none: it moves by itself.
-fn set_of(delivery: &DeliverySettle, told: &HashSet<DeliveryKey>) -> Option<(char, i64)> {
+fn set_of(delivery: &DeliverySettle, to: &Move) -> Option<(char, i64)> {
     let first = delivery.attempts == 1 && delivery.key.replay.is_none();
-    match waits(delivery) {
-        Some(why) => Some(('W', why)),
-        None => (first && is_told(delivery, told)).then_some(('S', 0)),
+    match to.kept {
+        Kept::Run => Some(('W', stored::pending_code(to.pending))),
+        Kept::Log => first.then_some(('G', 0)),
+        Kept::Lane | Kept::Batch | Kept::End => None,
     }
 }
 
 impl Items {
-    pub fn event(&mut self, event: &EventSettle, told: &HashSet<DeliveryKey>) {
+    pub fn event(&mut self, event: &EventSettle, logged: &Logged) {
         let first = self.numbers.insert(event.position.n);
-        let simple = first && self.is_simple(event, told);
-        self.cost += cost(event, told);
-        for delivery in moved(event) {
-            if waits(delivery).is_some() && self.runs.insert(place(delivery)) {
+        let to = EventMove::of(&event.outcome);
+        let simple = first && self.is_simple(event, to, logged);
+        self.cost += cost(event, logged);
+        for delivery in to.deliveries() {
+            let of_run = Move::of(delivery, logged).kept == Kept::Run;
+            if of_run && self.runs.insert(place(delivery)) {
                 self.cost += PIECE_COST;
             }
         }
-        let item = item(event, told);
+        let item = item(event, to, logged);
         if simple {
-            self.add_simple(event, told);
+            self.add_simple(event, to, logged);
         }
         let events = if simple { &mut self.simple } else { &mut self.complex };
         events.items.push(item);
@@ -150,47 +148,43 @@ impl Items {
     }
 
     /// Whether an event leaves nothing but sums and bits.
-    fn is_simple(&self, event: &EventSettle, told: &HashSet<DeliveryKey>) -> bool {
+    fn is_simple(&self, event: &EventSettle, to: EventMove<'_>, logged: &Logged) -> bool {
         let one_tenant = |delivery: &DeliverySettle| {
             let known = self.waiting.get(&place(delivery));
             known.is_none_or(|it| it.tenant == event.tenant.as_str())
         };
-        match &event.outcome {
-            EventOutcome::Unmatched => true,
-            EventOutcome::Matched(to) => to.iter().all(|delivery| match waits(delivery) {
-                Some(_) => one_tenant(delivery),
-                None => is_told(delivery, told),
-            }),
-            EventOutcome::FannedOut { .. }
-            | EventOutcome::Postponed(_)
-            | EventOutcome::SetAside => false,
+        match to {
+            EventMove::Unmatched { known } => known,
+            EventMove::Matched(to) => {
+                to.iter().all(|delivery| match Move::of(delivery, logged).kept {
+                    Kept::Run => one_tenant(delivery),
+                    Kept::Log => true,
+                    Kept::Lane | Kept::Batch | Kept::End => false,
+                })
+            }
+            EventMove::Step(..) | EventMove::PutOff(_) => false,
         }
     }
 
-    fn add_simple(&mut self, event: &EventSettle, told: &HashSet<DeliveryKey>) {
+    fn add_simple(&mut self, event: &EventSettle, to: EventMove<'_>, logged: &Logged) {
         let n = event.position.n;
         self.simple_numbers.insert(n);
+        let mut of_log = 0;
+        for delivery in to.deliveries() {
+            let to = Move::of(delivery, logged);
+            match to.kept {
+                Kept::Run => self.wait(delivery, stored::pending_code(to.pending)),
+                Kept::Log | Kept::Lane | Kept::Batch | Kept::End => of_log += 1,
+            }
+        }
         let sums = self.sums.entry(event.tenant.as_str().to_owned()).or_default();
-        match &event.outcome {
-            EventOutcome::Matched(to) if !to.is_empty() => {
-                sums[0] += 1;
-                let told = to.iter().filter(|delivery| is_told(delivery, told)).count() as u64;
-                sums[2] += told;
-                sums[3] += told;
-                for delivery in to {
-                    if let Some(why) = waits(delivery) {
-                        self.wait(delivery, why);
-                    }
-                }
-            }
-            EventOutcome::Matched(_)
-            | EventOutcome::Unmatched
-            | EventOutcome::FannedOut { .. }
-            | EventOutcome::Postponed(_)
-            | EventOutcome::SetAside => {
-                sums[1] += 1;
-                self.unmatched.push(n);
-            }
+        if to.deliveries().is_empty() {
+            sums[1] += 1;
+            self.unmatched.push(n);
+        } else {
+            sums[0] += 1;
+            sums[2] += of_log;
+            sums[3] += of_log;
         }
         for error in event.counted_errors() {
             for lane in &error.lanes {
@@ -222,17 +216,18 @@ impl Items {
         self.keys.contains(key)
     }
 
-    pub fn delivery(&mut self, delivery: &DeliverySettle, told: &HashSet<DeliveryKey>) {
+    pub fn delivery(&mut self, delivery: &DeliverySettle, logged: &Logged) {
+        let to = Move::of(delivery, logged);
         self.keys.insert(delivery.key);
-        self.cost += move_cost(delivery, told);
+        self.cost += move_cost(delivery, logged);
         let (lane, base) = place(delivery);
-        match set_of(delivery, told) {
+        match set_of(delivery, &to) {
             Some((letter, why)) => {
                 let set = self.sets.entry((letter, lane, base)).or_default();
                 set.0 = why;
                 set.1.insert(delivery.key.position.n);
             }
-            None => self.deliveries.push(Wish::new(delivery, told.contains(&delivery.key))),
+            None => self.deliveries.push(MoveArg::new(delivery, &to)),
         }
     }
 
@@ -289,28 +284,23 @@ fn ranges(numbers: &BTreeSet<u64>) -> Vec<u64> {
 }
 
 /// An event as the script looks at it by itself.
-fn item(event: &EventSettle, told: &HashSet<DeliveryKey>) -> Val {
+fn item(event: &EventSettle, to: EventMove<'_>, logged: &Logged) -> Val {
     let mut item = vec![Val::Number(event.position.n), Val::Text(event.tenant.as_str().to_owned())];
-    match &event.outcome {
-        EventOutcome::Unmatched => item.push(Val::letter('u')),
-        EventOutcome::Matched(to) if to.is_empty() => item.push(Val::letter('u')),
-        EventOutcome::Matched(to) if to.iter().all(|delivery| is_told(delivery, told)) => {
+    let moves = |to: &[DeliverySettle]| {
+        Val::Moves(to.iter().map(|it| MoveArg::new(it, &Move::of(it, logged))).collect())
+    };
+    let is_logged = |delivery: &DeliverySettle| Move::of(delivery, logged).kept == Kept::Log;
+    match to {
+        EventMove::Unmatched { known } => item.push(Val::letter(if known { 'u' } else { 'a' })),
+        EventMove::Matched(to) if to.iter().all(is_logged) => {
             let lanes = to.iter().map(|delivery| Val::Number(delivery.key.lane.0));
             item.extend([Val::letter('s'), Val::List(lanes.collect())]);
         }
-        EventOutcome::Matched(to) => {
-            item.extend([Val::letter('m'), Val::Wishes(wishes(to, told))]);
+        EventMove::Matched(to) => item.extend([Val::letter('m'), moves(to)]),
+        EventMove::Step(to, cursor, done) => {
+            item.extend([Val::letter('f'), moves(to), Val::Number(cursor.0), Val::Flag(done)]);
         }
-        EventOutcome::FannedOut { deliveries, cursor, done } => {
-            let wishes = Val::Wishes(wishes(deliveries, told));
-            let cursor = Val::Number(cursor.0);
-            item.extend([Val::letter('f'), wishes, cursor, Val::Flag(*done)]);
-        }
-        EventOutcome::Postponed(wait) => {
-            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            item.extend([Val::letter('p'), Val::Number(wait)]);
-        }
-        EventOutcome::SetAside => item.push(Val::letter('a')),
+        EventMove::PutOff(wait) => item.extend([Val::letter('p'), Val::Number(millis(wait))]),
     }
     Val::List(item)
 }
@@ -320,70 +310,61 @@ fn place(delivery: &DeliverySettle) -> (u64, u64) {
     (delivery.key.lane.0, run::base(delivery.key.position.n))
 }
 
-/// Why a delivery waits that goes into a run; none: it does not.
-fn waits(delivery: &DeliverySettle) -> Option<i64> {
-    match delivery.to {
-        Transition::Waiting(reason) if delivery.attempts == 0 && delivery.key.replay.is_none() => {
-            Some(stored::pending_code(reason))
-        }
-        _ => None,
-    }
-}
-
-fn is_told(delivery: &DeliverySettle, told: &HashSet<DeliveryKey>) -> bool {
-    delivery.to == Transition::Succeeded && told.contains(&delivery.key)
-}
-
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 12)
 }
 
-fn wishes(to: &[DeliverySettle], told: &HashSet<DeliveryKey>) -> Vec<Wish> {
-    to.iter().map(|delivery| Wish::new(delivery, told.contains(&delivery.key))).collect()
-}
-
-/// Where a delivery is to go, as the script reads it.
+/// Where a delivery goes, as the script reads it.
 #[derive(Serialize)]
-pub(super) struct Wish {
-    pub field: String,
-    pub letter: char,
-    pub attempts: u32,
-    pub by: i64,
-    pub told: bool,
-    pub n: u64,
-    pub wait: u64,
-    pub age: u64,
-    pub ms: u64,
+pub(super) struct MoveArg {
+    field: String,
+    /// What is kept of it: G nothing but the log, W a bit of a run, L a record in its lane, H one in
+    /// the batch; S, F and C the record of an end.
+    letter: char,
+    attempts: u32,
+    /// When it is due, in ms from now.
+    due: u64,
+    /// What it waits for, or why it ended.
+    code: i64,
+    n: u64,
+    age: u64,
+    ms: u64,
 }
 
-impl Wish {
-    fn new(delivery: &DeliverySettle, told: bool) -> Self {
-        let mut later = 0;
-        let (letter, by) = match delivery.to {
-            Transition::Succeeded => ('S', 0),
-            Transition::Failed(reason) => ('F', stored::end_code(reason)),
-            Transition::Cancelled(reason) => ('C', stored::end_code(reason)),
-            Transition::Retry(wait) => {
-                ('R', i64::try_from(wait.as_millis()).unwrap_or(i64::MAX >> 11))
+impl MoveArg {
+    fn new(delivery: &DeliverySettle, to: &Move) -> Self {
+        let letter = match (to.kept, to.state) {
+            (Kept::Log, _) => 'G',
+            (Kept::Run, _) => 'W',
+            (Kept::Batch, _) => 'H',
+            (Kept::End, DeliveryState::Succeeded) => 'S',
+            (Kept::End, DeliveryState::Failed) => 'F',
+            (Kept::End, DeliveryState::Cancelled) => 'C',
+            (Kept::Lane, _) | (Kept::End, DeliveryState::Pending) => 'L',
+        };
+        let code = match to.state {
+            DeliveryState::Pending => stored::pending_code(to.pending),
+            DeliveryState::Succeeded | DeliveryState::Failed | DeliveryState::Cancelled => {
+                to.reason.map_or(0, stored::end_code)
             }
-            Transition::Waiting(reason) => ('W', stored::pending_code(reason)),
-            Transition::Later(wait, reason) => {
-                later = millis(wait);
-                ('D', stored::pending_code(reason))
-            }
-            Transition::Held => ('H', 0),
         };
         Self {
             field: entry::field(&delivery.key),
             letter,
             attempts: delivery.attempts,
-            by,
-            told,
+            due: millis(to.due),
+            code,
             n: delivery.key.position.n,
-            wait: later,
             age: millis(delivery.age),
             ms: delivery.key.position.ms,
         }
+    }
+
+    /// Of a delivery that fails where it is held.
+    pub fn failed(key: &DeliveryKey, attempts: u32, reason: EndReason) -> Self {
+        let field = entry::field(key);
+        let (code, n, ms) = (stored::end_code(reason), key.position.n, key.position.ms);
+        Self { field, letter: 'F', attempts, due: 0, code, n, age: 0, ms }
     }
 }
 
@@ -393,7 +374,7 @@ pub(super) enum Val {
     Number(u64),
     Flag(bool),
     List(Vec<Val>),
-    Wishes(Vec<Wish>),
+    Moves(Vec<MoveArg>),
 }
 
 impl Val {
@@ -413,7 +394,7 @@ impl Serialize for Val {
             Val::Number(number) => to.serialize_u64(*number),
             Val::Flag(flag) => to.serialize_bool(*flag),
             Val::List(list) => list.serialize(to),
-            Val::Wishes(wishes) => wishes.serialize(to),
+            Val::Moves(moves) => moves.serialize(to),
         }
     }
 }

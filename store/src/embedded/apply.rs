@@ -1,16 +1,12 @@
-//! Where a delivery goes: the rules for one row, and the counters that move with it.
+//! Carries moves out: a delivery's row, its bit of a run, its lane, and the counters.
 //!
-//! A delivery has a row once it is in trouble; before that it exists only in the memory of the
-//! node that attempts its event, or as a bit of a run while it waits unattempted. `created` counts
-//! when that memory is settled or the row or bit is made, whichever comes first, and an end counts
-//! when it happens: each exactly once, in the step that does it.
-//!
-//! One thing bends a wish: a delivery that was cancelled while it was attempted ends as cancelled
-//! unless it succeeded. A lane that is closed takes deliveries with their own due times, and merely
-//! is not looked into.
+//! A delivery has a row once it is in trouble; before that it exists only in the memory of the node
+//! that attempts its event, or as a bit of a run while it waits unattempted. The rules are
+//! [`crate::moves`]'s. A lane that is closed takes deliveries with their own due times, and merely is
+//! not looked into.
 
 use pregon_core::id::{DeliveryKey, LaneNo};
-use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_core::outcome::{DeliveryState, EndReason};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::codec::{self, CANCELLED, FAILED, PENDING, SUCCEEDED};
@@ -19,10 +15,11 @@ use super::rows::BatchRow;
 use super::runs::{self, Joined, RunRow};
 use super::state::{Counts, Tx};
 use super::watch::EndRow;
+use crate::moves::{Kept, Logged, Move};
 use crate::settlement::{DeliverySettle, Transition};
 
 /// A row's columns that a move sets.
-struct Fate {
+struct Columns {
     state: i64,
     pending: i64,
     due: i64,
@@ -31,58 +28,66 @@ struct Fate {
     reason: Option<i64>,
 }
 
-/// Settles a delivery that a match made. `told` says that an attempt of this settlement tells of
-/// its success, so that it needs no row.
+impl Columns {
+    fn of(tx: &Tx<'_>, batch: i64, to: &Move) -> Self {
+        let ended = to.state != DeliveryState::Pending;
+        Columns {
+            state: codec::state_code(to.state),
+            pending: codec::pending_code(to.pending),
+            due: tx.now.plus(to.due).millis(),
+            batch: (!to.leaves()).then_some(batch),
+            end_ms: ended.then(|| tx.now.millis()),
+            reason: to.reason.map(codec::end_code),
+        }
+    }
+}
+
+/// Settles a delivery that a match made.
 pub(super) fn create(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     delivery: &DeliverySettle,
     tenant: i64,
-    told: bool,
+    logged: &Logged,
 ) -> Result<()> {
-    let to = bend(tx, delivery)?;
-    if to == Transition::Succeeded && told {
+    let to = decide(tx, delivery, logged)?;
+    if to.kept == Kept::Log {
         let counts = tx.st.counts(tenant);
         counts.created += 1;
         counts.succeeded += 1;
         return Ok(());
     }
-    let fate = fate(tx, batch.b, to);
+    let columns = Columns::of(tx, batch.b, &to);
     let created = tx.now.minus(delivery.age).millis();
-    let made = match wait(tx, delivery, to, tenant, created)? {
+    let made = match wait(tx, delivery, &to, tenant, created)? {
         Joined::New => true,
         Joined::Before => false,
-        Joined::Apart => insert(tx, delivery, tenant, &fate, created)?,
+        Joined::Apart => insert(tx, delivery, tenant, &columns, created)?,
     };
     if !made {
         return Ok(()); // an earlier step of the same fan-out made it
     }
     tx.st.counts(tenant).created += 1;
     tx.st.pend(codec::int(delivery.key.position.n), 1);
-    if to == Transition::Held {
+    if !to.leaves() {
         batch.open += 1;
     }
-    if to != delivery.to {
-        bent(tx, delivery, tenant, &fate, created);
-    }
-    after(tx, &delivery.key, tenant, &fate)
+    after(tx, delivery, tenant, &to, &columns, created)
 }
 
-/// Has a delivery wait in its lane's run, if it waits and was never attempted. It is apart, and needs
-/// a row, if not.
+/// Has a delivery wait in its lane's run, if that is where it goes. It is apart, and needs a row, if
+/// not.
 fn wait(
     tx: &mut Tx<'_>,
     delivery: &DeliverySettle,
-    to: Transition,
+    to: &Move,
     tenant: i64,
     began: i64,
 ) -> Result<Joined> {
-    let key = &delivery.key;
-    let Transition::Waiting(reason) = to else { return Ok(Joined::Apart) };
-    if delivery.attempts > 0 || key.replay.is_some() || key.lane == LaneNo::EVENTS {
+    if to.kept != Kept::Run {
         return Ok(Joined::Apart);
     }
-    tx.st.runs.join(tx.db, key, tenant, began, codec::pending_code(reason))
+    tx.st.runs.join(tx.db, &delivery.key, tenant, began, codec::pending_code(to.pending))
 }
 
 /// Writes a delivery's row; false: it has one.
@@ -90,7 +95,7 @@ fn insert(
     tx: &Tx<'_>,
     delivery: &DeliverySettle,
     tenant: i64,
-    fate: &Fate,
+    columns: &Columns,
     created: i64,
 ) -> Result<bool> {
     let made = tx
@@ -106,63 +111,59 @@ fn insert(
             codec::lane(delivery.key.lane),
             codec::tag(&delivery.key),
             tenant,
-            fate.state,
+            columns.state,
             delivery.attempts,
-            fate.due,
-            fate.batch,
+            columns.due,
+            columns.batch,
             created,
-            fate.end_ms,
-            fate.pending,
-            fate.reason
+            columns.end_ms,
+            columns.pending,
+            columns.reason
         ])?;
     Ok(made > 0)
 }
 
-/// Settles a delivery that the batch holds in a run. `told` says that an attempt of this settlement
-/// tells of its success, so that it needs no row.
+/// Settles a delivery that the batch holds in a run.
 fn advance_run(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     delivery: &DeliverySettle,
-    told: bool,
+    logged: &Logged,
 ) -> Result<()> {
     let key = &delivery.key;
     if delivery.to == Transition::Held && delivery.attempts == 0 {
         return Ok(()); // it is
     }
-    let to = bend(tx, delivery)?;
+    let to = decide(tx, delivery, logged)?;
     let run = tx.st.runs.take(tx.db, key, batch.b)?;
-    let (tenant, began) = (run.tenant, run.began);
     let created = run.created(codec::int(key.position.ms));
-    let fate = fate(tx, batch.b, to);
-    if to != Transition::Held {
+    let columns = Columns::of(tx, batch.b, &to);
+    if to.leaves() {
         batch.open -= 1;
     }
-    let told = told && to == Transition::Succeeded;
-    if !told && wait(tx, delivery, to, tenant, began)? == Joined::Apart {
-        insert(tx, delivery, tenant, &fate, created)?;
+    let apart =
+        to.kept != Kept::Log && wait(tx, delivery, &to, run.tenant, run.began)? == Joined::Apart;
+    if apart {
+        insert(tx, delivery, run.tenant, &columns, created)?;
     }
-    if to != delivery.to {
-        bent(tx, delivery, tenant, &fate, created);
-    }
-    after(tx, key, tenant, &fate)
+    after(tx, delivery, run.tenant, &to, &columns, created)
 }
 
-/// Settles a delivery that the batch holds. `told` is as in [`create`].
+/// Settles a delivery that the batch holds.
 pub(super) fn advance(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     delivery: &DeliverySettle,
-    told: bool,
+    logged: &Logged,
 ) -> Result<()> {
     if tx.st.runs.holds(tx.db, &delivery.key, batch.b)? {
-        return advance_run(tx, batch, delivery, told);
+        return advance_run(tx, batch, delivery, logged);
     }
     if tx.st.kills > 0 && !holds(tx, batch, &delivery.key)? {
         return Ok(()); // a repeat must not use up the mark of a later attempt
     }
-    let to = bend(tx, delivery)?;
-    let fate = fate(tx, batch.b, to);
+    let to = decide(tx, delivery, logged)?;
+    let columns = Columns::of(tx, batch.b, &to);
     let row: Option<(i64, i64)> = tx
         .db
         .prepare_cached(
@@ -176,25 +177,22 @@ pub(super) fn advance(
                 codec::lane(delivery.key.lane),
                 codec::tag(&delivery.key),
                 batch.b,
-                fate.state,
+                columns.state,
                 delivery.attempts,
-                fate.due,
-                fate.batch,
-                fate.end_ms,
-                fate.pending,
-                fate.reason
+                columns.due,
+                columns.batch,
+                columns.end_ms,
+                columns.pending,
+                columns.reason
             ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let Some((tenant, create_ms)) = row else { return Ok(()) }; // it moved before
-    if to != Transition::Held {
+    let Some((tenant, created)) = row else { return Ok(()) }; // it moved before
+    if to.leaves() {
         batch.open -= 1;
     }
-    if to != delivery.to {
-        bent(tx, delivery, tenant, &fate, create_ms);
-    }
-    after(tx, &delivery.key, tenant, &fate)
+    after(tx, delivery, tenant, &to, &columns, created)
 }
 
 /// Whether a delivery is held by a batch.
@@ -207,31 +205,37 @@ fn holds(tx: &Tx<'_>, batch: &BatchRow, key: &DeliveryKey) -> Result<bool> {
     Ok(select.query_row(place, |_| Ok(())).optional()?.is_some())
 }
 
-/// What follows from a row's new columns: counters, and a place in the lane.
-fn after(tx: &mut Tx<'_>, key: &DeliveryKey, tenant: i64, fate: &Fate) -> Result<()> {
-    if fate.state == PENDING {
-        if fate.batch.is_none() {
-            tx.st.arrive(tx.db, codec::lane(key.lane), fate.due)?;
-        }
-    } else {
-        count_end(tx.st.counts(tenant), fate.state, 1);
-        tx.st.pend(codec::int(key.position.n), -1);
+/// What follows from a move: counters, a place in the lane, and the word of an end that no attempt
+/// tells of.
+fn after(
+    tx: &mut Tx<'_>,
+    delivery: &DeliverySettle,
+    tenant: i64,
+    to: &Move,
+    columns: &Columns,
+    create_ms: i64,
+) -> Result<()> {
+    let key = &delivery.key;
+    let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
+    if to.unlogged {
+        tx.st.ends.push(EndRow {
+            n,
+            lane,
+            tag: codec::tag(key).to_owned(),
+            tenant,
+            state: columns.state,
+            reason: columns.reason,
+            attempts: delivery.attempts,
+            create_ms,
+        });
+    }
+    if columns.state != PENDING {
+        count_end(tx.st.counts(tenant), columns.state, 1);
+        tx.st.pend(n, -1);
+    } else if to.leaves() {
+        tx.st.arrive(tx.db, lane, columns.due)?;
     }
     Ok(())
-}
-
-/// Notes an end that the settlement's attempts do not tell of.
-fn bent(tx: &mut Tx<'_>, delivery: &DeliverySettle, tenant: i64, fate: &Fate, create_ms: i64) {
-    tx.st.ends.push(EndRow {
-        n: codec::int(delivery.key.position.n),
-        lane: codec::lane(delivery.key.lane),
-        tag: codec::tag(&delivery.key).to_owned(),
-        tenant,
-        state: fate.state,
-        reason: fate.reason,
-        attempts: delivery.attempts,
-        create_ms,
-    });
 }
 
 /// Counts deliveries that ended.
@@ -244,16 +248,16 @@ pub(super) fn count_end(counts: &mut Counts, state: i64, ended: i64) {
     }
 }
 
-/// Where a delivery really goes.
-fn bend(tx: &mut Tx<'_>, delivery: &DeliverySettle) -> Result<Transition> {
+/// Where a delivery goes, the mark of a cancel heeded.
+fn decide(tx: &mut Tx<'_>, delivery: &DeliverySettle, logged: &Logged) -> Result<Move> {
+    let to = Move::of(delivery, logged);
     if tx.st.kills > 0
-        && delivery.to != Transition::Held
+        && to.leaves()
         && let Some(reason) = unmark(tx, &delivery.key)?
-        && delivery.to != Transition::Succeeded
     {
-        return Ok(Transition::Cancelled(reason));
+        return Ok(to.if_marked(reason));
     }
-    Ok(delivery.to)
+    Ok(to)
 }
 
 /// Drops the mark of a cancelled delivery; says why it was cancelled, if it was.
@@ -286,33 +290,6 @@ pub(super) fn unmark_event(tx: &mut Tx<'_>, n: i64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn fate(tx: &Tx<'_>, batch: i64, to: Transition) -> Fate {
-    let now = tx.now.millis();
-    let waits = |reason, due| Fate {
-        state: PENDING,
-        pending: codec::pending_code(reason),
-        due,
-        batch: None,
-        end_ms: None,
-        reason: None,
-    };
-    let ends = |state, reason: Option<EndReason>| Fate {
-        state: codec::state_code(state),
-        end_ms: Some(now),
-        reason: reason.map(codec::end_code),
-        ..waits(PendingReason::Queued, now)
-    };
-    match to {
-        Transition::Succeeded => ends(DeliveryState::Succeeded, None),
-        Transition::Failed(reason) => ends(DeliveryState::Failed, Some(reason)),
-        Transition::Cancelled(reason) => ends(DeliveryState::Cancelled, Some(reason)),
-        Transition::Retry(wait) => waits(PendingReason::RetryScheduled, tx.now.plus(wait).millis()),
-        Transition::Waiting(reason) => waits(reason, now),
-        Transition::Later(wait, reason) => waits(reason, tx.now.plus(wait).millis()),
-        Transition::Held => Fate { batch: Some(batch), ..waits(PendingReason::InFlight, now) },
-    }
 }
 
 /// Ends a pending delivery whose event cannot be read any more. Its run, if it was in one, is without
