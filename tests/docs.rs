@@ -227,7 +227,7 @@ fn a_page_without_names_does_not_pass() {
 fn a_name_that_is_missing_is_found() {
     let work = "`store/src/api/work.rs`";
     let batch = "`store/src/api/batch.rs`";
-    let settle = "`store/src/embedded/settle.rs`";
+    let settle = "`store/src/embedded/work/settle.rs`";
     let script = "`store/src/redis/lua/settle.lua`";
     let right = format!(
         "{work}: `Work::take()`\n{batch}: `Batch`, `Batch::len()`\n\n# A\n\n{settle}: `settle::settle()`, \

@@ -19,10 +19,16 @@
 //! When the disk is full, publishes and configuration writes are refused, while settles and claims
 //! go on from a reserve that was set aside at the start (`room`), until there is room again.
 //!
-//! Tables and their reasons are in `schema`. Which file does what: `publish`, `take`, `due`,
-//! `takeover`, `settle`, `apply` (carries moves out), `lanes`, `single` (cancel, replay),
-//! `trim`, `config`, `nodes`, `test_sends`; and for readers `events`, `deliveries`, `attempts`,
-//! `watch`, `books`, `backlog`, `lane_log`, `audit`.
+//! Where what is:
+//! - `publish`: accepting events.
+//! - `work`: what nodes do. `take`, `due` and `takeover` lease, `settle` records results, `apply`
+//!   carries moves out, `runs` are the bits of what waits unattempted.
+//! - `operate`: `lanes` (close, open, end), `single` (cancel, replay), `erase`.
+//! - `log`: what happened, for readers.
+//! - `config`: configuration and `nodes`.
+//! - `engine`: the writer and its readers (`executor`), tables and their reasons (`schema`), what it
+//!   holds in memory (`state`), its disk (`files`, `room`), and what keeps history short (`trim`).
+//! - `test_sends`: attempts that are no deliveries.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,47 +38,18 @@ use pregon_core::clock::SharedClock;
 
 use crate::Store;
 
-mod apply;
-mod attempts;
-mod audit;
-mod backlog;
-mod books;
-mod chunk;
-mod codec;
 mod config;
-mod deliveries;
-mod due;
 mod engine;
-mod erase;
-mod events;
-mod executor;
-mod fault;
-mod files;
-mod fresh;
-mod lane_log;
-mod lanes;
 mod log;
-mod nodes;
+mod operate;
 mod publish;
-mod queue;
-mod room;
-mod rows;
-mod runs;
-mod schema;
-mod settle;
-mod single;
-mod standing;
-mod state;
-mod take;
-mod takeover;
 mod test_sends;
-mod trim;
-mod watch;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
-use executor::Handle;
+use engine::executor::Handle;
 
 /// Where the store lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +178,7 @@ impl Embedded {
     /// All that is stored, value by value.
     #[cfg(any(test, feature = "conformance"))]
     pub async fn everything(&self) -> Result<Vec<Vec<u8>>, crate::StoreError> {
-        self.handle.read_all(erase::everything).await
+        self.handle.read_all(operate::erase::everything).await
     }
 
     /// Why new events cannot be written, as far as that is known: the last write of any failed, within

@@ -1,5 +1,7 @@
 //! Configuration: documents, their change log, remembered requests.
 
+pub(super) mod nodes;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,17 +10,17 @@ use pregon_core::id::LaneNo;
 use pregon_core::limits;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::codec::{self, len};
 use super::engine::Class;
-use super::executor::Handle;
-use super::fault::{Fault, Result};
-use super::schema;
-use super::state::Tx;
 use crate::StoreError;
 use crate::config::{
     CHANGES_KEPT, Change, Changes, Commit, Committed, ConfigStore, Document, Expect, Head,
     ListRange, RequestKey, collections_of,
 };
+use crate::embedded::engine::codec::{self, len};
+use crate::embedded::engine::executor::Handle;
+use crate::embedded::engine::fault::{Fault, Result};
+use crate::embedded::engine::schema;
+use crate::embedded::engine::state::Tx;
 
 /// Above every character that a name can hold.
 const LAST_CHARACTER: char = '\u{10ffff}';

@@ -12,6 +12,18 @@
 //! as the store is full, claims too are answered after their commit. Else a disk that takes
 //! nothing would have the same events sent over and over.
 
+pub(super) mod codec;
+pub(super) mod executor;
+pub(super) mod fault;
+pub(super) mod files;
+pub(super) mod fresh;
+pub(super) mod room;
+pub(super) mod rows;
+pub(super) mod schema;
+pub(super) mod standing;
+pub(super) mod state;
+pub(super) mod trim;
+
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -19,12 +31,12 @@ use pregon_core::clock::SharedClock;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
-use super::fault::{Fault, Result};
-use super::room::Room;
-use super::standing::Standing;
-use super::state::{State, Tx};
-use super::{EmbeddedOptions, History, SyncMode, schema};
+use super::{EmbeddedOptions, History, SyncMode};
 use crate::StoreError;
+use crate::embedded::engine::fault::{Fault, Result};
+use crate::embedded::engine::room::Room;
+use crate::embedded::engine::standing::Standing;
+use crate::embedded::engine::state::{State, Tx};
 
 /// Between two looks at what can be trimmed, while there is more to trim: a step takes 2 ms, so
 /// this trims faster than anybody publishes and leaves the writer four fifths of its time.
@@ -329,7 +341,7 @@ impl Engine {
         let history = self.history.clone();
         let mut more = false;
         let mut job = Quiet(|tx: &mut Tx<'_>| {
-            more = super::trim::step(tx, &history)?;
+            more = crate::embedded::engine::trim::step(tx, &history)?;
             Ok(())
         });
         match self.quietly(&mut job) {

@@ -1,5 +1,15 @@
 //! The delivery log's calls.
 
+pub(super) mod attempts;
+pub(super) mod audit;
+pub(super) mod backlog;
+pub(super) mod books;
+pub(super) mod chunk;
+pub(super) mod deliveries;
+pub(super) mod events;
+pub(super) mod lane_log;
+pub(super) mod watch;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -7,9 +17,8 @@ use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, EventName, Position, TenantId};
 
-use super::executor::Handle;
-use super::{attempts, audit, books, deliveries, events};
 use crate::StoreError;
+use crate::embedded::engine::executor::Handle;
 use crate::log::{
     Books, DeliveryLog, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };

@@ -14,8 +14,8 @@ use pregon_core::id::NodeId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::executor::Handle;
 use crate::StoreError;
+use crate::embedded::engine::executor::Handle;
 use crate::test_send::{
     self, TAKE_TESTS_MAX, TESTS_MAX, TakenTest, TestSend, TestSends, Tested, Ticket,
 };

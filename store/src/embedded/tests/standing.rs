@@ -29,7 +29,7 @@ async fn a_writer_that_panics_is_missed() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path()).unwrap();
     let handle = std::sync::Arc::clone(&bench.embedded.handle);
-    let panics = |_: &mut crate::embedded::state::Tx<'_>| -> crate::embedded::fault::Result<()> {
+    let panics = |_: &mut crate::embedded::engine::state::Tx<'_>| -> crate::embedded::engine::fault::Result<()> {
         panic!("as a test wants it")
     };
     let answer = handle.write(Class::Finish, 1, panics).await;

@@ -30,7 +30,7 @@ async fn old_events_go_with_all_that_belongs_to_them() {
     assert_eq!(bench.store.log.event(others[1199]).await.unwrap(), None);
     let left = |table: &str| {
         let sql = format!("SELECT COUNT(*) FROM {table}");
-        let count = |engine: &mut super::super::engine::Engine| {
+        let count = |engine: &mut crate::embedded::engine::Engine| {
             engine.db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         bench.embedded.handle.with_engine(count).unwrap()
@@ -133,7 +133,7 @@ async fn what_was_retried_goes_with_its_attempts_when_it_ends() {
     bench.trim();
     let left = |table: &str| {
         let sql = format!("SELECT COUNT(*) FROM {table}");
-        let count = |engine: &mut super::super::engine::Engine| {
+        let count = |engine: &mut crate::embedded::engine::Engine| {
             engine.db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         bench.embedded.handle.with_engine(count).unwrap()

@@ -1,0 +1,59 @@
+//! Ending, cancelling, replaying, erasing.
+
+pub(super) mod erase;
+pub(super) mod lanes;
+pub(super) mod single;
+
+use async_trait::async_trait;
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{DeliveryKey, LaneNo, TenantId};
+use pregon_core::outcome::EndReason;
+
+use crate::StoreError;
+use crate::batch::LaneClose;
+use crate::embedded::engine::Class;
+use crate::embedded::engine::executor::Handle;
+use crate::embedded::publish::accept;
+use crate::erase::{Erase, ErasePlace, Erased};
+use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+
+#[async_trait]
+impl Operate for Handle {
+    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
+        self.write(Class::Decide, 1, move |tx| single::cancel(tx, &key, reason)).await
+    }
+
+    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
+        let (replays, items) = (replays.to_vec(), replays.len());
+        self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    }
+
+    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
+        let items = end.limit;
+        self.write(Class::Finish, items, move |tx| lanes::end(tx, &end)).await
+    }
+
+    async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
+        let lanes = lanes.to_vec();
+        self.write(Class::Finish, 1, move |tx| lanes::close(tx, &lanes)).await
+    }
+
+    async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError> {
+        let lanes = lanes.to_vec();
+        self.write(Class::Finish, 1, move |tx| lanes::open(tx, &lanes)).await
+    }
+
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        let tenant = tenant.clone();
+        self.write(Class::Decide, 1, move |tx| accept::supersede(tx, &tenant)).await
+    }
+
+    async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        let erase = erase.clone();
+        self.write(Class::Finish, 1, move |tx| erase::step(tx, &erase, from)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(Handle::now(self))
+    }
+}
