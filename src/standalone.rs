@@ -118,7 +118,12 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
         },
         ..EmbeddedOptions::new(location, SteadyClock::over(Arc::clone(clock)))
     };
-    embedded::open(options).context("cannot open the store")
+    embedded::open(options).with_context(|| match &settings.data_dir {
+        Some(directory) => {
+            format!("cannot open the store in {} (--data-dir)", directory.display())
+        }
+        None => "cannot open the store".to_owned(),
+    })
 }
 
 async fn serve_on(

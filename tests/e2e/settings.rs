@@ -93,6 +93,15 @@ async fn all_wrong_settings_are_reported_at_once() {
 }
 
 #[tokio::test]
+async fn a_directory_that_cannot_be_used_is_named_with_its_setting() {
+    let args = ["standalone", "--listen", "127.0.0.1:0", "--data-dir", "/dev/null/store"];
+    let (status, output) = Process::run(&args, &[]).await;
+    assert!(!status.success());
+    assert!(output.contains("--data-dir") && output.contains("/dev/null/store"), "{output}");
+    assert_eq!(output.matches("os error").count(), 1, "the cause is told once: {output}");
+}
+
+#[tokio::test]
 async fn the_environment_sets_what_flags_do_not() {
     let env = [("PREGON_MAX_EVENT_BYTES", "10"), ("PREGON_LISTEN", "127.0.0.1:0")];
     let mut process = Process::pregon(&["standalone", "--in-memory"], &env);
