@@ -1,8 +1,7 @@
 //! A body's template: mappings, lists and scalars, their order kept.
 
-use super::{noted, parsed};
-use crate::contract::template::{Member, Template};
-use crate::contract::text::{Place, TextTemplate};
+use super::fault::{noted, parsed};
+use crate::contract::compiled::{Member, Place, Template, TextTemplate};
 use crate::expr::Site;
 use crate::yaml::{At, Reader, Typed, Value};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::accessor::TimeForm;
+use crate::contract::compiled::TimeForm;
 
 fn pieces(text: &str) -> Vec<TextPiece> {
     TextTemplate::parse(text, Site::Template).unwrap().0.into_vec()

@@ -56,7 +56,7 @@ impl Template {
     }
 
     /// The value that the template is, if it is one and may turn out to be absent.
-    pub(super) fn optional(&self) -> Option<&Value> {
+    pub(in crate::contract) fn optional(&self) -> Option<&Value> {
         match self {
             Template::Text(text) => text.single().filter(|value| value.may_be_absent()),
             Template::Object(_) | Template::List(_) | Template::Literal(_) => None,

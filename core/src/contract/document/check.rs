@@ -1,12 +1,13 @@
 //! What a contract's parts must be, each by itself and against the others, whoever states them. A
-//! document is told the same at the place of each key ([`super::document`]).
+//! document is told the same at the place of each key ([`super::read`]).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::sign::{Signature, SignaturePlace};
-use super::text::{Place, TextTemplate};
-use super::{BodyFormat, Canonical, ContractSpec, HEADERS, TIMEOUT, TIMEOUTS};
+use super::spec::ContractSpec;
+use crate::contract::compiled::{
+    BodyFormat, Canonical, HEADERS, Place, Signature, SignaturePlace, TIMEOUT, TIMEOUTS,
+    header_names,
+};
 use crate::error::{Rule, Wrong};
 use crate::header::is_for_contracts;
 use crate::limits;
@@ -32,18 +33,6 @@ pub(super) fn check(spec: &ContractSpec) -> Result<(), Wrong> {
         return Err(invalid("sensitive must be 64 paths at most"));
     }
     Ok(())
-}
-
-/// Names of the headers that templates and signatures go into.
-pub(super) fn header_names<'a>(
-    headers: &'a [(Arc<str>, TextTemplate)],
-    signatures: &'a [Signature],
-) -> impl Iterator<Item = &'a str> {
-    let own = headers.iter().map(|(name, _)| &**name);
-    own.chain(signatures.iter().filter_map(|signature| match &signature.place {
-        SignaturePlace::Header { name, .. } => Some(&**name),
-        SignaturePlace::Body(_) => None,
-    }))
 }
 
 fn check_signature(spec: &ContractSpec, signature: &Signature) -> Result<(), Wrong> {

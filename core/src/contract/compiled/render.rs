@@ -1,25 +1,24 @@
 //! From a contract and an event, or a question, to the request, but for its signatures.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::body::BodyTemplate;
-use super::subject::{CheckInput, RenderInput, Subject, View};
+use super::contract::Contract;
+use super::error::{BODY_LEN, RenderError};
+use super::setting::{BodyFormat, Canonical};
+use super::signature::header_names;
 use super::text::TextTemplate;
 use super::value::Written;
-use super::{BodyFormat, Canonical, Contract};
+use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::event::Event;
 use crate::form;
 use crate::header::is_value;
 use crate::json;
-use crate::limits;
 use crate::redact::{SensitivePath, SensitiveRoot, redact};
 
-/// Largest body, in bytes: twice the largest event data. A template can repeat the data.
-pub const BODY_LEN: usize = 2 * limits::EVENT_DATA_MAX;
 /// Largest value of a header, in bytes: what common HTTP servers take.
 pub const HEADER_LEN: usize = 8 * 1024;
 /// What is shown for a whole body that cannot be redacted in parts.
@@ -64,59 +63,13 @@ impl Contract {
     pub fn late_headers(&self, signed: bool) -> Vec<&str> {
         let late = self.headers.iter().filter(|(_, template)| template.speaks_of_body());
         let mut names: Vec<_> = late.map(|(name, _)| &**name).collect();
-        for name in super::check::header_names(&[], &self.signatures) {
+        for name in header_names(&[], &self.signatures) {
             if signed && !names.contains(&name) {
                 names.push(name);
             }
         }
         names
     }
-}
-
-/// Why a request could not be made; the delivery fails as RENDER_FAILED. Names and sources are the
-/// contract's; no event data is in it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// The contract requires a signature, and no key is active at the attempt's time.
-    #[error("no active secret")]
-    NoActiveSecret,
-    /// A header's value came out as something that cannot be a header's value.
-    #[error("header {name} cannot hold its value")]
-    HeaderValue {
-        /// The header.
-        name: Arc<str>,
-    },
-    /// An expression of a template has no value that fits its place.
-    #[error("${{{source_text}}}: {reason}")]
-    Value {
-        /// The expression.
-        source_text: Box<str>,
-        /// Why.
-        reason: Cow<'static, str>,
-    },
-    /// A member's name occurs twice, once of them spliced in or added by a signature.
-    #[error("member {name} occurs twice in one object")]
-    NameTwice {
-        /// The name, where it is the contract's.
-        name: Box<str>,
-    },
-    /// A signature's place is not there.
-    #[error("the body has no object to hold the signature {name}")]
-    NoPlace {
-        /// The signature.
-        name: Box<str>,
-    },
-    /// The body is larger than [`BODY_LEN`].
-    #[error("the body is larger than {BODY_LEN} bytes")]
-    TooLarge,
-    /// The body cannot be sent as a form.
-    #[error("the body cannot be sent as a form: {0}")]
-    Form(#[from] form::FormError),
-}
-
-/// A name of the contract, cut where it is long.
-pub(super) fn shown(name: &str) -> Box<str> {
-    name.chars().take(64).collect::<String>().into()
 }
 
 /// Renders body and headers of a delivery: everything that does not depend on the subscription's

@@ -1,8 +1,9 @@
-use crate::contract::render;
-use crate::contract::standard_webhooks;
-use crate::contract::tests::{Around, event, key, lines};
+use data_encoding::BASE64;
 
 use super::*;
+use crate::clock::Timestamp;
+use crate::contract::tests::{Around, event, key, lines};
+use crate::contract::{SignatureAlgorithm, SigningKey, render, standard_webhooks};
 use crate::model::SecretAlgorithm;
 use crate::secret::SecretBytes;
 
@@ -32,13 +33,6 @@ fn a_rotation_signs_with_both_keys_newest_first() {
 
     assert_eq!(ids(&signed(keys(), 99).unwrap()), ["a"]);
     assert_eq!(ids(&signed(keys(), 200).unwrap()), ["b"]);
-}
-
-#[test]
-fn a_key_signs_from_its_activation_up_to_its_end() {
-    let key = key("a", A, 10, Some(20));
-    let at = |ms| key.live_at(Timestamp::from_millis(ms));
-    assert_eq!([9_999, 10_000, 19_999, 20_000].map(at), [false, true, true, false]);
 }
 
 #[test]
@@ -75,18 +69,4 @@ fn every_kind_of_key_signs_what_its_kind_can() {
     signer.update(&body);
     assert_eq!(v1a, format!("v1a,{}", BASE64.encode(signer.finish().as_ref())));
     assert_eq!(ids(&signed(vec![pair], 5).unwrap()), ["p"]);
-}
-
-#[test]
-fn encodings_are_those_of_the_contract() {
-    let bytes = [0xfb, 0xff, 0x00, 0x3e];
-    assert_eq!(SignatureEncoding::Hex.encode(&bytes), "fbff003e");
-    assert_eq!(SignatureEncoding::Base64.encode(&bytes), "+/8APg==");
-    assert_eq!(SignatureEncoding::Base64Url.encode(&bytes), "-_8APg");
-}
-
-#[test]
-fn keys_print_their_ids_only() {
-    let keys = SigningKeys::new(vec![key("a", A, 0, None)]);
-    assert_eq!(format!("{keys:?}"), "SigningKeys([SigningKey(a)])");
 }

@@ -1,15 +1,15 @@
 //! Text with values in it: headers, what is signed, strings of a body.
 
 use super::accessor::{Accessor, Kind, Sharing};
-use super::render::RenderError;
-use super::subject::View;
+use super::error::RenderError;
 use super::value::{Value, Written};
+use crate::contract::subject::View;
 use crate::error::{Rule, Wrong};
 use crate::expr::Site;
 
 /// Where a text template stands; decides what it may speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::contract) enum Place {
     /// In the body: everything that is known before the body.
     Body,
     /// A header's value: the body, too.
@@ -25,7 +25,7 @@ pub(super) enum Place {
 pub struct TextTemplate(Box<[TextPiece]>);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum TextPiece {
+pub(in crate::contract) enum TextPiece {
     Literal(Box<str>),
     Value(Value),
 }
@@ -64,7 +64,7 @@ impl TextTemplate {
     /// # Errors
     ///
     /// The first that is not, by its source, and where it can stand.
-    pub(super) fn check(&self, place: Place) -> Result<(), Wrong> {
+    pub(in crate::contract) fn check(&self, place: Place) -> Result<(), Wrong> {
         let whole = self.0.len() == 1;
         for value in self.values() {
             if let Some(rule) = misplaced(value, place, whole) {
@@ -76,12 +76,12 @@ impl TextTemplate {
     }
 
     /// What may share the text.
-    pub(super) fn sharing(&self) -> Sharing {
+    pub(in crate::contract) fn sharing(&self) -> Sharing {
         self.values().map(Value::sharing).max().unwrap_or(Sharing::Event)
     }
 
     /// Whether it speaks of the body that is sent.
-    pub(super) fn speaks_of_body(&self) -> bool {
+    pub(in crate::contract) fn speaks_of_body(&self) -> bool {
         self.values().any(Value::speaks_of_body)
     }
 
@@ -91,7 +91,7 @@ impl TextTemplate {
     }
 
     /// The value that the whole text is, if it is one.
-    pub(super) fn single(&self) -> Option<&Value> {
+    pub(in crate::contract) fn single(&self) -> Option<&Value> {
         match &*self.0 {
             [TextPiece::Value(value)] => Some(value),
             _ => None,
@@ -110,7 +110,7 @@ impl TextTemplate {
         Ok(Written::Whole)
     }
 
-    pub(super) fn pieces(&self) -> &[TextPiece] {
+    pub(in crate::contract) fn pieces(&self) -> &[TextPiece] {
         &self.0
     }
 

@@ -11,11 +11,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::accessor::{Kind, Sharing};
-use super::render::{BODY_LEN, RenderError};
-use super::subject::View;
+use super::error::{BODY_LEN, RenderError, shown};
 use super::template::{Member, Template};
 use super::text::{Place, TextPiece, TextTemplate};
-use super::value::{Value, Written};
+use super::value::{Value, Written, escape_from};
+use crate::contract::subject::View;
 use crate::error::{Rule, Wrong};
 use crate::json::{self, Node};
 
@@ -24,7 +24,7 @@ pub const DEPTH: usize = 32;
 
 /// A body ready to render.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct BodyTemplate {
+pub(in crate::contract) struct BodyTemplate {
     pieces: Pieces,
     literal_len: usize,
     sharing: Sharing,
@@ -73,7 +73,7 @@ struct Compiler {
 }
 
 impl BodyTemplate {
-    pub(super) fn compile(template: &Template) -> Result<Self, Wrong> {
+    pub(in crate::contract) fn compile(template: &Template) -> Result<Self, Wrong> {
         let mut compiler = Compiler::default();
         compiler.add(template, 0)?;
         let pieces = compiler.take();
@@ -82,7 +82,7 @@ impl BodyTemplate {
     }
 
     /// What may share the body.
-    pub(super) fn sharing(&self) -> Sharing {
+    pub(in crate::contract) fn sharing(&self) -> Sharing {
         self.sharing
     }
 
@@ -223,7 +223,7 @@ fn unique_names(entries: &[Entry], spliced: &[Bytes]) -> Result<(), RenderError>
             Entry::Splice(_) => None,
         })
     };
-    let twice = |name: &str| RenderError::NameTwice { name: super::render::shown(name) };
+    let twice = |name: &str| RenderError::NameTwice { name: shown(name) };
     match spliced {
         [] => Ok(()),
         [one] => {
@@ -395,30 +395,6 @@ fn name_json(name: &str) -> Vec<u8> {
     json::write_string(&mut json, name);
     json.push(b':');
     json
-}
-
-/// Turns what stands in `out` from `start` on into the inside of a JSON string: `"`, `\` and
-/// controls escaped as briefly as JSON allows, everything else as it is. Most text needs nothing.
-pub(super) fn escape_from(out: &mut Vec<u8>, start: usize) {
-    let special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
-    let Some(first) = out[start..].iter().position(special) else { return };
-    let tail = out.split_off(start + first);
-    for byte in tail {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x09 => out.extend_from_slice(b"\\t"),
-            0x0a => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0x0d => out.extend_from_slice(b"\\r"),
-            0..=0x1f => {
-                let digit = |d: u8| b"0123456789abcdef"[usize::from(d)];
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-            }
-            _ => out.push(byte),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::accessor::Accessor;
+use crate::contract::compiled::Accessor;
 use crate::contract::document::tests::spec;
 use crate::contract::tests::{Around, event};
 use crate::contract::{Contract, render};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::Contract;
+use crate::contract::compiled::Contract;
 
 /// The id of the contract of subscriptions that name none.
 pub const STANDARD_WEBHOOKS: &str = "standard_webhooks";
@@ -20,7 +20,7 @@ macro_rules! documents {
     ($($name:literal),* $(,)?) => {
         /// The documents, by name.
         const DOCUMENTS: &[&str] =
-            &[$(include_str!(concat!("../../../contracts/", $name, ".yaml"))),*];
+            &[$(include_str!(concat!("../../../../contracts/", $name, ".yaml"))),*];
     };
 }
 

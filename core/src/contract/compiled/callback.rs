@@ -35,14 +35,14 @@ impl CallbackSpec {
 /// A contract's `callback`, compiled.
 #[derive(Clone, Debug)]
 pub struct CallbackRule {
-    pub(super) shape: Template,
-    pub(super) body: BodyTemplate,
-    pub(super) headers: Vec<(Arc<str>, TextTemplate)>,
+    pub(in crate::contract) shape: Template,
+    pub(in crate::contract) body: BodyTemplate,
+    pub(in crate::contract) headers: Vec<(Arc<str>, TextTemplate)>,
     verdict: Verdict,
 }
 
 impl CallbackRule {
-    pub(super) fn compile(spec: CallbackSpec) -> Result<Self, Wrong> {
+    pub(in crate::contract) fn compile(spec: CallbackSpec) -> Result<Self, Wrong> {
         for (_, template) in &spec.headers {
             template.check(Place::Header)?;
         }

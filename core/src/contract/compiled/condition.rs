@@ -3,10 +3,9 @@
 //! Most conditions speak of the status alone. They are asked about every status once, when the
 //! contract is read, and are a table from then on.
 
-use super::subject::{Subject, with_answer};
+use crate::contract::subject::{Answer, Subject, with_answer};
 use crate::error::{Rule, Wrong};
 use crate::expr::{Expression, Root, Site, Verdict};
-use crate::outcome::Answer;
 use bytes::Bytes;
 
 /// Statuses that an answer can have (RFC 9110 section 15 has three digits).

@@ -5,8 +5,8 @@ use std::fmt::{self, Display};
 use std::io::Write;
 use std::sync::Arc;
 
-use super::subject::{Subject, View};
 use crate::clock::Timestamp;
+use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::error::Wrong;
 use crate::expr::Site;
 use crate::time_pattern::{TimePattern, Zone};
@@ -104,7 +104,7 @@ impl Accessor {
     /// # Errors
     ///
     /// A wrong pattern or zone of `format`.
-    pub(super) fn parse(expression: &str, site: Site) -> Result<Option<Self>, Wrong> {
+    pub(in crate::contract) fn parse(expression: &str, site: Site) -> Result<Option<Self>, Wrong> {
         let (path, form) = match TimeForm::split(expression.trim())? {
             Some((path, form)) => (path, Some(form)),
             None => (expression.trim(), None),
@@ -256,7 +256,7 @@ impl Accessor {
         }
     }
 
-    fn write_delivery(&self, input: &super::RenderInput<'_>, out: &mut Vec<u8>) {
+    fn write_delivery(&self, input: &RenderInput<'_>, out: &mut Vec<u8>) {
         let event = input.event;
         match self {
             Accessor::EventId => out.extend_from_slice(event.id.as_str().as_bytes()),
@@ -294,7 +294,7 @@ impl Accessor {
         }
     }
 
-    fn write_check(&self, input: &super::CheckInput<'_>, out: &mut Vec<u8>) {
+    fn write_check(&self, input: &CheckInput<'_>, out: &mut Vec<u8>) {
         match self {
             Accessor::EventId | Accessor::EventUniqueId | Accessor::CheckId => {
                 out.extend_from_slice(input.id.as_bytes());

@@ -9,12 +9,11 @@
 //!   positive by the same rule, without going deeper;
 //! - everything else denies: nothing at all, `0`, `null`, `"false"`, 2, lists, HTML, other text.
 
-use super::subject::{CheckInput, Subject, with_answer};
+use crate::contract::subject::{Answer, CheckInput, Subject, with_answer};
 use crate::error::Wrong;
 use crate::expr::{self, Expression, Site};
 use crate::json::{self, Kind, Node};
 use crate::limits::JSON_DEPTH;
-use crate::outcome::Answer;
 
 /// Words that allow, in lower case.
 pub const POSITIVE: [&str; 8] = ["true", "1", "yes", "si", "sí", "ok", "allow", "allowed"];

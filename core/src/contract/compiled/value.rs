@@ -7,8 +7,8 @@ use std::io::Write as _;
 use bytes::Bytes;
 
 use super::accessor::{Accessor, Kind, Sharing};
-use super::render::RenderError;
-use super::subject::{Subject, View};
+use super::error::RenderError;
+use crate::contract::subject::{Subject, View};
 use crate::error::Wrong;
 use crate::expr::{Expression, Output, Root, Site};
 use crate::json::{write_number, write_string};
@@ -116,7 +116,7 @@ impl Value {
                 }
                 accessor.write(view, out);
                 if text {
-                    super::body::escape_from(out, start);
+                    escape_from(out, start);
                     out.push(b'"');
                 }
                 return Ok(Written::Whole);
@@ -202,4 +202,28 @@ impl Value {
 fn put(out: &mut Vec<u8>, value: impl Display) {
     // Writing to memory cannot fail.
     let _ = write!(out, "{value}");
+}
+
+/// Turns what stands in `out` from `start` on into the inside of a JSON string: `"`, `\` and
+/// controls escaped as briefly as JSON allows, everything else as it is. Most text needs nothing.
+pub(super) fn escape_from(out: &mut Vec<u8>, start: usize) {
+    let special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
+    let Some(first) = out[start..].iter().position(special) else { return };
+    let tail = out.split_off(start + first);
+    for byte in tail {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x09 => out.extend_from_slice(b"\\t"),
+            0x0a => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0x0d => out.extend_from_slice(b"\\r"),
+            0..=0x1f => {
+                let digit = |d: u8| b"0123456789abcdef"[usize::from(d)];
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
 }
