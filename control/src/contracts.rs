@@ -26,6 +26,7 @@ use crate::service::service;
 use crate::{etag, map, parse};
 
 mod count;
+mod find;
 mod registry;
 mod users;
 mod uses;

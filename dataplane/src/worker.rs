@@ -29,6 +29,7 @@ use crate::egress::Egress;
 use crate::snapshot::Configuration;
 
 mod attempt;
+mod attempts;
 mod calls;
 mod counted;
 mod disable;
@@ -49,7 +50,7 @@ mod traced;
 
 pub use dispatch::WorkerLimits;
 
-use attempt::Attempts;
+use attempts::Attempts;
 use calls::Calls;
 use dispatch::Dispatcher;
 use gates::Gates;
