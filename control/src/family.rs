@@ -6,7 +6,7 @@
 //! tenant, `tenants/{t}/children`, and relies on it as it was read before the children were. Two
 //! such writes cannot both succeed on the same grounds, however many control planes there are.
 //!
-//! Within one process they take turns ([`crate::turns`]), so that they do not race each other at all.
+//! Within one process they take turns ([`crate::turns`]), so that they do not race at all.
 
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;

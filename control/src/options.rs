@@ -51,7 +51,7 @@ pub struct ControlOptions {
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
     pub drain: CancellationToken,
-    /// Told of writes.
+    /// Where writes are reported.
     pub telemetry: Telemetry,
 }
 

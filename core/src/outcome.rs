@@ -111,7 +111,7 @@ words! {
         RetryScheduled = "RETRY_SCHEDULED",
         /// A free slot of its lane.
         LaneFull = "LANE_FULL",
-        /// The lane's rate, or the receiver's wish to be left alone.
+        /// The lane's rate, or the receiver's `Retry-After`.
         RateLimited = "RATE_LIMITED",
         /// Its subscription to be resumed.
         Paused = "PAUSED",

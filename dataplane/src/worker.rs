@@ -104,7 +104,7 @@ pub struct WorkerOptions {
     pub user_agent: String,
     /// Decides the jitter of retries.
     pub seed: u64,
-    /// Told of what happens.
+    /// Where what happens is reported.
     pub telemetry: Telemetry,
 }
 

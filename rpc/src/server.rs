@@ -162,7 +162,7 @@ impl Server {
         self
     }
 
-    /// Calls are told of here.
+    /// Where calls are reported.
     #[must_use]
     pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
         self.telemetry = telemetry;

@@ -73,7 +73,7 @@ pub enum CountedFrom {
 /// What a contract makes of `Retry-After` on 429 and 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// Heeded up to this.
+    /// Honoured up to this.
     Cap(Duration),
     /// As if it were not there.
     Ignore,
@@ -193,7 +193,7 @@ impl Retry {
         }
     }
 
-    /// What the receiver asked for and the contract heeds, cut at the cap; from the attempt's end.
+    /// What the receiver asked for and the contract honours, up to the cap; from the attempt's end.
     pub fn asked(&self, status: Option<u16>, retry_after: Option<Duration>) -> Option<Duration> {
         match (self.retry_after, status) {
             (RetryAfter::Cap(cap), Some(429 | 503)) => retry_after.map(|wait| wait.min(cap)),

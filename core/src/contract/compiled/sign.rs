@@ -2,8 +2,8 @@
 //!
 //! What is signed is the body as it is sent, but for a signature that the body itself is to hold; it
 //! is fed to the MAC from where it lies. During a rotation two keys are active and both sign, the
-//! newest first, so that a receiver with either secret is content; a member of the body has room for
-//! the newest only.
+//! newest first, so that a receiver with either secret is content; a member of the body has room
+//! for the newest only.
 
 use std::sync::Arc;
 

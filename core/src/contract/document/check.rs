@@ -1,5 +1,5 @@
 //! What a contract's parts must be, each by itself and against the others, whoever states them. A
-//! document is told the same at the place of each key ([`super::read`]).
+//! document is refused in the same words at the place of each key ([`super::read`]).
 
 use std::time::Duration;
 

@@ -60,18 +60,18 @@ impl Contract {
     ///
     /// Every fault that was found, in the order of the document; at least one.
     pub fn read(document: &str, revision: i64) -> Result<Self, Vec<DocumentFault>> {
-        let told = |faults: Vec<yaml::Fault>| -> Vec<DocumentFault> {
+        let refused = |faults: Vec<yaml::Fault>| -> Vec<DocumentFault> {
             faults.into_iter().map(DocumentFault::from).collect()
         };
-        let node = yaml::read(document).map_err(|fault| told(vec![fault]))?;
+        let node = yaml::read(document).map_err(|fault| refused(vec![fault]))?;
         let root = At::root(&node);
-        let (spec, examples) = stated(&root).map_err(told)?;
+        let (spec, examples) = stated(&root).map_err(refused)?;
         let contract = Contract::new(spec)
-            .map_err(|wrong| told(vec![root.fault(reason(&wrong))]))?
+            .map_err(|wrong| refused(vec![root.fault(reason(&wrong))]))?
             .with_revision(revision);
         let mut reader = Reader::new();
         example::check(&mut reader, &root, &contract, &examples);
-        reader.finish().map_err(told)?;
+        reader.finish().map_err(refused)?;
         Ok(contract)
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn stated(
     read.ok_or_else(|| vec![root.fault("cannot be read")])
 }
 
-/// The whole document. Every key is read before anything is given up, so that all faults are told.
+/// The whole document. Every key is read before anything is given up: all faults are reported.
 fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<example::Example>)> {
     let map = reader.map(root, KEYS)?;
     let id = reader.check(map.required("contract")).cloned();

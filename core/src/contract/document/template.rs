@@ -19,7 +19,7 @@ pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Templ
                 reader.add(at.fault(format_args!("at most {WIDTH} members")));
                 return None;
             }
-            // All are read before giving up, so that all faults are told.
+            // All are read before giving up, so that all faults are reported.
             let read: Vec<_> = members
                 .iter()
                 .map(|member| match member.key.text.as_str() {

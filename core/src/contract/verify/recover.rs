@@ -47,7 +47,7 @@ impl<'c> Known<'c> {
 
     /// A value as text, if the request tells it.
     pub(in crate::contract) fn text(&self, value: &Value, body: &Bytes) -> Option<String> {
-        if let Some(text) = self.told(value) {
+        if let Some(text) = self.recovered(value) {
             return Some(text.to_owned());
         }
         match value {
@@ -79,12 +79,12 @@ impl<'c> Known<'c> {
         })
     }
 
-    fn told(&self, value: &Value) -> Option<&str> {
+    fn recovered(&self, value: &Value) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == value).map(|(_, text)| text.as_str())
     }
 
     fn lookup(&self, accessor: Accessor) -> Option<&str> {
-        self.told(&Value::Accessor(accessor))
+        self.recovered(&Value::Accessor(accessor))
     }
 
     /// What follows from other values.

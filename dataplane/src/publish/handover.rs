@@ -1,4 +1,4 @@
-//! What is told of a publish: the event counted, and the span of handing it over.
+//! What is reported of a publish: the event counted, and the span of handing it over.
 //!
 //! An event whose call's trace is recorded gets a span of its own, and what follows from it belongs
 //! there: in a batch of a thousand each event's story hangs together. Other events keep the trace
@@ -12,9 +12,9 @@ use pregon_proto::v1;
 use pregon_telemetry::{Kind, Span, Telemetry};
 use tokio::time::Instant;
 
-/// A publish that is to be told of.
+/// An event on its way to the store.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Handover {
     telemetry: Telemetry,
     environment: Environment,
     handing: Option<Box<Handing>>,
@@ -30,7 +30,7 @@ struct Handing {
     bytes: usize,
 }
 
-impl Told {
+impl Handover {
     /// An event is about to be stored. Its trace leads to its own span from here on, if it has one.
     pub(super) fn begin(telemetry: &Telemetry, event: &mut NewEvent) -> Self {
         let recorded = event.trace.take_if(|trace| telemetry.recording(trace));

@@ -1,6 +1,6 @@
-//! What is told of a call: its metrics, its line in the log, its span.
+//! What is reported of a call: its metrics, its line in the log, its span.
 //!
-//! Whatever becomes of a call, it is told of once: one that is dropped before it has an answer was
+//! Whatever becomes of a call, it is reported once: one that is dropped before it has an answer was
 //! cancelled by its client. Probes and reflection have no spans, whoever asks: they would be most
 //! of what there is to see.
 
@@ -39,7 +39,7 @@ pub async fn within<F: Future>(trace: Option<TraceContext>, handler: F) -> F::Ou
 }
 
 /// What is known of a call while it is under way.
-pub(super) struct Told {
+pub(super) struct Observation {
     telemetry: Telemetry,
     path: Option<Arc<str>>,
     started: Instant,
@@ -48,7 +48,7 @@ pub(super) struct Told {
     ended: bool,
 }
 
-impl Told {
+impl Observation {
     pub(super) fn begin(
         telemetry: &Telemetry,
         path: Option<&Arc<str>>,
@@ -109,7 +109,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for Observation {
     fn drop(&mut self) {
         self.end(Code::Cancelled, ANONYMOUS);
     }
