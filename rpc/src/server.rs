@@ -13,9 +13,9 @@
 //! Two are left to the services: the size of a received message (`max_decoding_message_size`, give
 //! it [`MESSAGE_LEN`](crate::MESSAGE_LEN)) and whatever a stream keeps.
 
-mod conn;
+pub(crate) mod conn;
 mod incoming;
-mod limits;
+pub(crate) mod limits;
 mod listen;
 mod places;
 
@@ -43,11 +43,9 @@ use crate::method::{Methods, MethodsError};
 use crate::revision::Revision;
 use crate::routes::Routes;
 use incoming::Incoming;
-pub use limits::Limits;
 use places::Places;
 
-pub(crate) use conn::{Peer, UnderWay};
-
+pub use limits::Limits;
 pub use listen::{
     ALLOW_PLAINTEXT, BadFile, BindError, Lack, Listen, Listener, TLS_CERT_FILE, TOKENS_FILE,
     TlsFiles,
