@@ -13,8 +13,6 @@ use pregon_core::seal::{KeyRing, SealError, new_key};
 use pregon_rpc::page::PageKey;
 use pregon_store::ConfigStore;
 
-use crate::settings::Settings;
-
 /// What the page tokens' key is derived for.
 const PAGES: &str = "pregon page tokens";
 
@@ -26,11 +24,15 @@ const PAGE: usize = 500;
 
 /// The keys of the given file, else of the directory's, else, in memory, new ones. `configured`: the
 /// store has configuration already, so its key exists somewhere and a new one would be wrong.
-pub fn load(settings: &Settings, configured: bool) -> anyhow::Result<KeyRing> {
-    if let Some(path) = &settings.master_key_file {
+pub fn load(
+    file: Option<&Path>,
+    directory: Option<&Path>,
+    configured: bool,
+) -> anyhow::Result<KeyRing> {
+    if let Some(path) = file {
         return given(path);
     }
-    let Some(directory) = &settings.data_dir else {
+    let Some(directory) = directory else {
         let key = new_key(&mut |bytes| crate::random::fill(bytes));
         return Ok(KeyRing::parse(&key)?);
     };

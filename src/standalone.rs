@@ -37,7 +37,11 @@ impl Standalone {
         let store = Arc::new(open_store(&settings, &clock)?);
         let config = store.store().config;
         let configured = config.head().await.context("cannot read the store")?.revision > 0;
-        let keys = Arc::new(keys::load(&settings, configured)?);
+        let keys = Arc::new(keys::load(
+            settings.master_key_file.as_deref(),
+            settings.data_dir.as_deref(),
+            configured,
+        )?);
         keys::fit(&keys, &*config).await?;
 
         let shutdown = CancellationToken::new();

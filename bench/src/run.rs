@@ -8,6 +8,7 @@
 //! caches or the backlog of another. None counts unless every event arrived and the server's own
 //! books agree with ours.
 
+mod bench;
 mod child;
 mod collector;
 mod deployment;
@@ -22,6 +23,7 @@ mod sizing;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -173,7 +175,7 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
                     directory.join(format!("{}-{round}{}", scenario.key, build.suffix()));
                 std::fs::create_dir(&directory)?;
                 let size = scenario.size(&size);
-                let bench = measure::Bench { pregon, args, size: &size, directory: &directory };
+                let bench = bench::Bench { pregon, args, size: &size, directory: &directory };
                 phase = phase % (stamp::MAX_PHASE - 8) + 1; // no neighbours are alike
                 let before = match report.ceilings.last() {
                     Some(last) if last.data == size.data => last.per_second,
@@ -204,7 +206,7 @@ async fn measure_all(args: &RunArgs, directory: &Path) -> anyhow::Result<Report>
         eprintln!("memory in Redis");
         let directory = directory.join(sizing::KEY);
         std::fs::create_dir(&directory)?;
-        let bench = measure::Bench { pregon: &pregon, args, size: &size, directory: &directory };
+        let bench = bench::Bench { pregon: &pregon, args, size: &size, directory: &directory };
         report.sizings = sizing::measure(&bench).await?;
     }
     Ok(report)

@@ -26,6 +26,7 @@ use crate::service::service;
 use crate::{etag, map, parse};
 
 mod count;
+mod find;
 mod registry;
 mod users;
 mod uses;
@@ -55,7 +56,7 @@ const OUTPUT_ONLY: &[&str] = &[
     "description",
     "importable_event_types",
 ];
-/// What is wrong with a document is told up to here: a refusal travels in gRPC trailers.
+/// What is wrong with a document is reported up to here: a refusal travels in gRPC trailers.
 const FAULTS: usize = 20;
 /// Contracts that one call to the store lists: 64 KiB each at most.
 const CHUNK: usize = 50;

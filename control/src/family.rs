@@ -6,21 +6,16 @@
 //! tenant, `tenants/{t}/children`, and relies on it as it was read before the children were. Two
 //! such writes cannot both succeed on the same grounds, however many control planes there are.
 //!
-//! Within one process they take turns, so that they do not race each other at all.
+//! Within one process they take turns ([`crate::turns`]), so that they do not race at all.
 
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
 use pregon_core::model::Tenant;
 use serde::{Deserialize, Serialize};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::Control;
 use crate::catalog::{self, Kind, Stored};
 use crate::commit::Plan;
-
-/// Turns that can be had at the same time, each for some of the tenants.
-const TURNS: usize = 64;
 
 /// The document's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,24 +86,5 @@ impl Control {
             Refusal::new(Reason::Internal, text)
         })?;
         Ok(Some(Family { tenant, children, revision }))
-    }
-}
-
-/// Who changes a tenant's children just now, in this process.
-#[derive(Debug)]
-pub(crate) struct Turns(Vec<Mutex<()>>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self((0..TURNS).map(|_| Mutex::new(())).collect())
-    }
-}
-
-impl Turns {
-    /// Waits for a tenant's turn, which ends with the guard.
-    pub(crate) async fn take(&self, tenant: &TenantId) -> MutexGuard<'_, ()> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(tenant);
-        let index = usize::try_from(hash % TURNS as u64).unwrap_or(0);
-        self.0[index].lock().await
     }
 }

@@ -6,7 +6,6 @@
 //! Nothing in it ever changes, so that it may be remembered as long as there is room.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
 
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::{LaneNo, SubscriptionId, SubscriptionName, TenantId};
@@ -17,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::Control;
 use crate::commit::Plan;
 
-/// Lanes that a process remembers; about 100 bytes each. When they are more, it starts afresh.
-const REMEMBERED: usize = 100_000;
+mod known;
+
+pub(crate) use known::LaneNames;
+
 /// Collections of the documents' names.
 const COLLECTIONS: &str = "tenants/lanes";
 /// Lanes of one tenant that are searched for a deleted subscription's.
@@ -41,24 +42,6 @@ pub(crate) fn claim(plan: Plan, subscription: &Subscription) -> Plan {
     // A struct of one string cannot fail to be written.
     let bytes = serde_json::to_vec(&lane).unwrap_or_default();
     plan.write(document(&subscription.tenant, subscription.lane), bytes)
-}
-
-/// What is remembered of whose lanes are whose.
-#[derive(Debug, Default)]
-pub(crate) struct LaneNames(Mutex<HashMap<LaneNo, SubscriptionName>>);
-
-impl LaneNames {
-    fn get(&self, lane: LaneNo) -> Option<SubscriptionName> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).cloned()
-    }
-
-    fn put(&self, lane: LaneNo, name: SubscriptionName) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(lane, name);
-    }
 }
 
 impl Control {

@@ -1,4 +1,4 @@
-//! The control plane as a whole: what it is made of, and the services it gives.
+//! The control plane as a whole: what it is made of.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,32 +7,22 @@ use std::time::Duration;
 use pregon_core::clock::SharedClock;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
-use pregon_proto::v1::callback_service_server::CallbackServiceServer;
-use pregon_proto::v1::contract_service_server::ContractServiceServer;
-use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
-use pregon_proto::v1::event_type_service_server::EventTypeServiceServer;
-use pregon_proto::v1::node_service_server::NodeServiceServer;
-use pregon_proto::v1::secret_service_server::SecretServiceServer;
-use pregon_proto::v1::subscription_service_server::SubscriptionServiceServer;
-use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::revision::Revision;
-use pregon_rpc::server::{Server, ServerError};
 use pregon_store::Store;
 use pregon_telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::contracts::Registry;
-use crate::family::Turns;
 use crate::filters::Filters;
 use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
 use crate::sensitive::Sensitive;
 use crate::subscriptions::Tests;
+use crate::turns::Turns;
 use crate::watch::Watchers;
-use crate::{Callbacks, Contracts, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants};
 
 /// How long one call waits for the next commit.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -61,7 +51,7 @@ pub struct ControlOptions {
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
     pub drain: CancellationToken,
-    /// Told of writes.
+    /// Where writes are reported.
     pub telemetry: Telemetry,
 }
 
@@ -97,27 +87,6 @@ impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").finish_non_exhaustive()
     }
-}
-
-/// The gRPC services of the control plane, to be added to a server.
-#[derive(Clone, Debug)]
-pub struct Services {
-    /// `pregon.v1.TenantService`
-    pub tenants: TenantServiceServer<Tenants>,
-    /// `pregon.v1.EventTypeService`
-    pub event_types: EventTypeServiceServer<EventTypes>,
-    /// `pregon.v1.ContractService`
-    pub contracts: ContractServiceServer<Contracts>,
-    /// `pregon.v1.SubscriptionService`
-    pub subscriptions: SubscriptionServiceServer<Subscriptions>,
-    /// `pregon.v1.SecretService`
-    pub secrets: SecretServiceServer<Secrets>,
-    /// `pregon.v1.CallbackService`
-    pub callbacks: CallbackServiceServer<Callbacks>,
-    /// `pregon.v1.DeliveryService`
-    pub deliveries: DeliveryServiceServer<Deliveries>,
-    /// `pregon.v1.NodeService`
-    pub nodes: NodeServiceServer<Nodes>,
 }
 
 impl Control {
@@ -164,47 +133,5 @@ impl Control {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-    }
-
-    /// Its services, each refusing messages above [`pregon_core::limits::MESSAGE_LEN`].
-    pub fn services(self: &Arc<Self>) -> Services {
-        const LEN: usize = pregon_core::limits::MESSAGE_LEN;
-        let it = || Arc::clone(self);
-        Services {
-            tenants: TenantServiceServer::new(Tenants::new(it())).max_decoding_message_size(LEN),
-            event_types: EventTypeServiceServer::new(EventTypes::new(it()))
-                .max_decoding_message_size(LEN),
-            contracts: ContractServiceServer::new(Contracts::new(it()))
-                .max_decoding_message_size(LEN),
-            subscriptions: SubscriptionServiceServer::new(Subscriptions::new(it()))
-                .max_decoding_message_size(LEN),
-            secrets: SecretServiceServer::new(Secrets::new(it())).max_decoding_message_size(LEN),
-            callbacks: CallbackServiceServer::new(Callbacks::new(it()))
-                .max_decoding_message_size(LEN),
-            deliveries: DeliveryServiceServer::new(Deliveries::new(it()))
-                .max_decoding_message_size(LEN),
-            nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
-        }
-    }
-}
-
-impl Services {
-    /// Methods that are made for waiting, by path: their time limit is that of waits.
-    pub const WAITS: [&str; 2] = [
-        "/pregon.v1.NodeService/WaitForRevision",
-        "/pregon.v1.SubscriptionService/TestSubscription",
-    ];
-
-    /// Adds all of them to a server.
-    pub fn add_to(self, server: Server) -> Result<Server, ServerError> {
-        server
-            .with(self.tenants)?
-            .with(self.event_types)?
-            .with(self.contracts)?
-            .with(self.subscriptions)?
-            .with(self.secrets)?
-            .with(self.callbacks)?
-            .with(self.deliveries)?
-            .with(self.nodes)
     }
 }

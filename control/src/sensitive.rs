@@ -8,10 +8,10 @@
 //! than [`PATHS`] paths), nothing of the data is shown.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pregon_core::error::{Reason, Refusal};
-use pregon_core::event::{Environment, Event};
+use pregon_core::event::Event;
 use pregon_core::id::{ContractId, EventTypeId, TenantId};
 use pregon_core::model::{EventType, Subscription};
 use pregon_core::pattern::Pattern;
@@ -21,75 +21,31 @@ use pregon_store::config::{Head, ListRange};
 use crate::Control;
 use crate::catalog::{self, Kind as _};
 
+mod cache;
+
+use cache::Rule;
+pub(crate) use cache::Sensitive;
+
 /// Different paths that one event's data are searched for. More, and all of the data is hidden.
 const PATHS: usize = 1024;
-/// Subscriptions with sensitive paths that are kept of all tenants together: each has 64 paths of
-/// its own at most, and usually none.
-const KEPT: usize = 10_000;
 /// The path to all of the data.
 const ALL: &str = "event.data";
 /// Subscriptions that one call to the store lists.
 const CHUNK: usize = 1000;
 
-/// What tenants' subscriptions call sensitive, as of one revision.
-#[derive(Debug, Default)]
-pub(crate) struct Sensitive(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    at: Option<Head>,
-    tenants: HashMap<TenantId, Arc<[Wish]>>,
-    wishes: usize,
-}
-
-/// What one subscription calls sensitive.
-#[derive(Debug)]
-struct Wish {
-    /// None: a document cannot be read, so it may be anything of any event.
-    of: Option<(Environment, Vec<Pattern>)>,
-    /// As written, its own and its contract's.
-    paths: Vec<String>,
-}
-
-impl Wish {
-    fn covers(&self, event: &Event) -> bool {
-        self.of.as_ref().is_none_or(|(environment, patterns)| {
-            *environment == event.environment
-                && patterns.iter().any(|pattern| pattern.matches(&event.event_type))
-        })
-    }
-}
-
-impl Kept {
-    fn get(&self, at: Head, tenant: &TenantId) -> Option<Arc<[Wish]>> {
-        (self.at == Some(at)).then(|| self.tenants.get(tenant).cloned()).flatten()
-    }
-
-    fn put(&mut self, at: Head, tenant: &TenantId, wishes: &Arc<[Wish]>) {
-        // Of a tenant without any it is remembered that there are none.
-        let size = wishes.len() + 1;
-        if self.at != Some(at) || self.wishes + size > KEPT {
-            *self = Self { at: Some(at), ..Self::default() };
-        }
-        if self.tenants.insert(tenant.clone(), Arc::clone(wishes)).is_none() {
-            self.wishes += size;
-        }
-    }
-}
-
 /// What is sensitive of some events.
 pub(crate) struct Rules {
     /// None: a type that cannot be read.
     kinds: HashMap<EventTypeId, Option<Vec<String>>>,
-    wishes: HashMap<TenantId, Arc<[Wish]>>,
+    subscriptions: HashMap<TenantId, Arc<[Rule]>>,
 }
 
 impl Rules {
     /// The paths that hold for one of the events.
     pub(crate) fn paths(&self, event: &Event) -> Vec<SensitivePath> {
         let own = self.kinds.get(&event.event_type).map(|kind| kind.as_deref());
-        let wishes = self.wishes.get(&event.tenant).into_iter().flat_map(|all| all.iter());
-        paths(event, own, wishes).unwrap_or_else(|| Vec::from_iter(SensitivePath::parse(ALL).ok()))
+        let rules = self.subscriptions.get(&event.tenant).into_iter().flat_map(|all| all.iter());
+        paths(event, own, rules).unwrap_or_else(|| Vec::from_iter(SensitivePath::parse(ALL).ok()))
     }
 
     fn redacted(&self, event: Event) -> Event {
@@ -129,11 +85,11 @@ impl Control {
             async { Ok(self.store.config.head().await?) },
             self.kinds_of(kinds),
         )?;
-        let mut wishes = HashMap::new();
+        let mut subscriptions = HashMap::new();
         for tenant in tenants {
-            wishes.insert(tenant.clone(), self.wishes_of(tenant, head).await?);
+            subscriptions.insert(tenant.clone(), self.rules_of(tenant, head).await?);
         }
-        Ok(Rules { kinds, wishes })
+        Ok(Rules { kinds, subscriptions })
     }
 
     /// The paths of the events' types; none: a type that cannot be read.
@@ -152,13 +108,12 @@ impl Control {
     }
 
     /// What a tenant's subscriptions call sensitive.
-    async fn wishes_of(&self, tenant: &TenantId, head: Head) -> Result<Arc<[Wish]>, Refusal> {
-        let kept = || self.sensitive.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept().get(head, tenant) {
+    async fn rules_of(&self, tenant: &TenantId, head: Head) -> Result<Arc<[Rule]>, Refusal> {
+        if let Some(known) = self.sensitive.get(head, tenant) {
             return Ok(known);
         }
         let prefix = format!("{}/subscriptions/", tenant.name());
-        let (mut wishes, mut after) = (Vec::new(), String::new());
+        let (mut rules, mut after) = (Vec::new(), String::new());
         loop {
             let range = ListRange {
                 collections: Subscription::collections(&prefix),
@@ -171,20 +126,20 @@ impl Control {
             after = page.last().map(|it| it.name.clone()).unwrap_or_default();
             let read = |document| catalog::read::<Subscription>(document).ok().map(|it| it.value);
             let read: Vec<Option<Subscription>> = page.iter().map(read).collect();
-            self.add_wishes(&read, &mut wishes).await?;
+            self.add_rules(&read, &mut rules).await?;
             if last {
                 break;
             }
         }
-        let wishes: Arc<[Wish]> = wishes.into();
-        kept().put(head, tenant, &wishes);
-        Ok(wishes)
+        let rules: Arc<[Rule]> = rules.into();
+        self.sensitive.put(head, tenant, &rules);
+        Ok(rules)
     }
 
-    async fn add_wishes(
+    async fn add_rules(
         &self,
         subscriptions: &[Option<Subscription>],
-        wishes: &mut Vec<Wish>,
+        rules: &mut Vec<Rule>,
     ) -> Result<(), Refusal> {
         let ids: BTreeSet<&ContractId> =
             subscriptions.iter().flatten().map(|it| &it.contract).collect();
@@ -201,7 +156,7 @@ impl Control {
         }
         for it in subscriptions {
             let Some(it) = it else {
-                wishes.push(Wish { of: None, paths: Vec::new() });
+                rules.push(Rule { of: None, paths: Vec::new() });
                 continue;
             };
             let parsed = it.event_types.iter().filter_map(|text| Pattern::parse(text).ok());
@@ -215,7 +170,7 @@ impl Control {
                 None => paths.push(ALL.to_owned()),
             }
             if !paths.is_empty() {
-                wishes.push(Wish { of, paths });
+                rules.push(Rule { of, paths });
             }
         }
         Ok(())
@@ -226,14 +181,14 @@ impl Control {
 fn paths<'a>(
     event: &Event,
     own: Option<Option<&'a [String]>>,
-    wishes: impl Iterator<Item = &'a Wish>,
+    rules: impl Iterator<Item = &'a Rule>,
 ) -> Option<Vec<SensitivePath>> {
     // A type that is gone says nothing; one that cannot be read may say anything.
     let own = own.unwrap_or(Some(&[]))?;
     let mut all: BTreeSet<&str> = own.iter().map(String::as_str).collect();
-    for wish in wishes.filter(|wish| wish.covers(event)) {
-        wish.of.as_ref()?;
-        all.extend(wish.paths.iter().map(String::as_str));
+    for rule in rules.filter(|rule| rule.covers(event)) {
+        rule.of.as_ref()?;
+        all.extend(rule.paths.iter().map(String::as_str));
         if all.len() > PATHS {
             return None;
         }

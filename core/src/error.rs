@@ -294,19 +294,19 @@ impl Violations {
 }
 
 /// Wrong fields that a message names: many clients show the message and not the details.
-const TOLD: usize = 3;
+const NAMED: usize = 3;
 
 /// Longest name of a field within a message, in bytes.
-const TOLD_FIELD: usize = 80;
+const NAMED_FIELD: usize = 80;
 
-/// Longest description within a message, in bytes. All that is told fits a status message.
-const TOLD_WORDS: usize = 110;
+/// Longest description within a message, in bytes. All of it fits a status message.
+const NAMED_WORDS: usize = 110;
 
 /// Names the first wrong fields of several.
-fn told(violations: &[Violation]) -> String {
-    let among = if violations.len() > TOLD { ", among them" } else { "" };
-    let each = violations.iter().take(TOLD).map(|it| {
-        let (field, words) = (short(&it.field, TOLD_FIELD), short(&it.description, TOLD_WORDS));
+fn summary(violations: &[Violation]) -> String {
+    let among = if violations.len() > NAMED { ", among them" } else { "" };
+    let each = violations.iter().take(NAMED).map(|it| {
+        let (field, words) = (short(&it.field, NAMED_FIELD), short(&it.description, NAMED_WORDS));
         format!("`{field}`: {words}")
     });
     let each: Vec<_> = each.collect();
@@ -370,7 +370,7 @@ impl Refusal {
     pub fn fields(violations: Vec<Violation>) -> Self {
         let message = match violations.as_slice() {
             [one] => format!("{}: {}", one.field, one.description),
-            many => told(many),
+            many => summary(many),
         };
         Self { violations, ..Self::new(Reason::FieldsInvalid, message) }
     }

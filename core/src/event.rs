@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_attribute_is_told_by_its_key() {
+    fn a_wrong_attribute_is_reported_by_its_key() {
         let (key, value) = ("k".repeat(33), "ñ".repeat(257));
         let given =
             [("", "v"), ("A", "v"), ("a b", "v"), ("a\"b", "v"), (&key, "v"), ("long", &value)];
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_attributes_are_told_once() {
+    fn too_many_attributes_are_reported_once() {
         let keys: Vec<String> = (0..100).map(|i| format!("K{i:03}")).collect();
         let given: Vec<_> = keys.iter().map(|key| (key.as_str(), "v")).collect();
         let (_, wrong) = parse(&given);

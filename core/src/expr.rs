@@ -26,6 +26,7 @@ mod functions;
 mod kinds;
 mod names;
 mod output;
+mod overload;
 mod path;
 mod scope;
 mod slot;

@@ -101,7 +101,7 @@ pub const PUBLISH_STREAM_WINDOW: usize = 1000;
 pub const MESSAGE_LEN: usize = 4 * 1024 * 1024;
 /// Page size when none is asked for.
 pub const PAGE_DEFAULT: u32 = 50;
-/// Page size at most; larger wishes are capped.
+/// Page size at most; larger requests are capped.
 pub const PAGE_MAX: u32 = 1000;
 /// How long a page token is good for.
 pub const PAGE_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3600);

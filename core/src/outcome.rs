@@ -19,12 +19,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::Contract;
-use crate::contract::retry::Failure;
+use crate::contract::{Contract, Failure};
 use crate::error::words;
+
+pub use crate::contract::{Answer, Judged};
 
 /// How long an attempt that failed on our side waits: long enough for a proxy to restart or for
 /// another node to take it, short against any schedule.
@@ -111,7 +111,7 @@ words! {
         RetryScheduled = "RETRY_SCHEDULED",
         /// A free slot of its lane.
         LaneFull = "LANE_FULL",
-        /// The lane's rate, or the receiver's wish to be left alone.
+        /// The lane's rate, or the receiver's `Retry-After`.
         RateLimited = "RATE_LIMITED",
         /// Its subscription to be resumed.
         Paused = "PAUSED",
@@ -163,28 +163,6 @@ impl EndReason {
             | EndReason::TenantDeleted => DeliveryState::Cancelled,
         }
     }
-}
-
-/// An answer as contracts look at it.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    /// Its status.
-    pub status: u16,
-    /// Its headers, names in lower case.
-    pub headers: &'a [(String, String)],
-    /// Its body, up to [`crate::limits::RESPONSE_READ`].
-    pub body: &'a Bytes,
-}
-
-/// What a contract makes of an answer; see [`Contract::judge`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Judged {
-    /// The delivery ends as SUCCEEDED.
-    pub acknowledged: bool,
-    /// It ends as FAILED at once.
-    pub refused: bool,
-    /// And the subscription is disabled.
-    pub disable: bool,
 }
 
 /// What came back from an attempt.

@@ -2,7 +2,7 @@
 //!
 //! RFC 9110 section 10.2.3 allows whole seconds or an HTTP date in any of three forms. Everything
 //! else is as if the header were absent. A date's wait is counted from the moment the answer
-//! ended, by our clock; a date that has passed asks for no wait at all. Whether a wait is heeded,
+//! ended, by our clock; a date that has passed asks for no wait at all. Whether a wait is honoured,
 //! and up to which cap, is the contract's business (`contract::retry`).
 
 use std::time::{Duration, UNIX_EPOCH};

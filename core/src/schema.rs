@@ -6,8 +6,8 @@
 //! taken. Patterns run on the linear-time engine (no look-around, no back-references) and compile to
 //! a bounded size. `format` is an annotation, as the draft has it by default.
 //!
-//! A mismatch is told by place, keyword, and the name of the member or the type that it is about.
-//! The messages of the validator quote the data, so they are not used.
+//! A mismatch is reported by place, keyword, and the name of the member or the type that it is
+//! about. The messages of the validator quote the data, so they are not used.
 
 mod cost;
 mod patterns;

@@ -72,7 +72,7 @@ pub struct CheckOptions {
     pub draining: CancellationToken,
     /// Makes the checks' ids.
     pub seed: u64,
-    /// Told of what was decided.
+    /// Where decisions are reported.
     pub telemetry: Telemetry,
 }
 

@@ -43,6 +43,7 @@ mod connect;
 mod connection;
 mod deadline;
 mod exchange;
+mod fault;
 mod interim;
 mod names;
 mod pool;
@@ -54,7 +55,8 @@ mod tls;
 mod wire;
 
 pub use body::{BodyEnd, BodyRead, read_body};
-pub use exchange::{Asks, Cut, Exchange, Fault, OutboundRequest, Resend, Response};
+pub use exchange::{Asks, Cut, Exchange, OutboundRequest, Resend, Response};
+pub use fault::Fault;
 pub use resolver::{Found, Resolver, SystemResolver};
 pub use target::Target;
 

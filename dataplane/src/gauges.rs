@@ -21,7 +21,7 @@ use crate::worker::Load;
 /// say is not old.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What is measured, and where it is told.
+/// What is measured, and where it is reported.
 pub(crate) struct Gauges {
     pub(crate) telemetry: Telemetry,
     pub(crate) configuration: Configuration,

@@ -50,7 +50,7 @@ pub struct DataplaneOptions {
     pub user_agent: String,
     /// Decides the jitter of retries and the ids of checks: random for each node.
     pub seed: u64,
-    /// Told of what happens here.
+    /// Where what happens here is reported.
     pub telemetry: Telemetry,
 }
 

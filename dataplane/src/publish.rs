@@ -10,13 +10,13 @@
 
 mod admit;
 mod batch;
+mod handover;
 mod parse;
 mod publisher;
 mod reply;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct PublishOptions {
     pub max_event_bytes: usize,
     /// Cancelled when the node goes down: nothing more is taken, what is under way is finished.
     pub draining: CancellationToken,
-    /// Told of events.
+    /// Where events are reported.
     pub telemetry: Telemetry,
 }
 

@@ -28,6 +28,7 @@ use crate::egress::Egress;
 use crate::snapshot::Configuration;
 
 mod attempt;
+mod attempts;
 mod calls;
 mod counted;
 mod disable;
@@ -48,7 +49,7 @@ mod traced;
 
 pub use dispatch::WorkerLimits;
 
-use attempt::Attempts;
+use attempts::Attempts;
 use calls::Calls;
 use dispatch::Dispatcher;
 use gates::Gates;
@@ -104,7 +105,7 @@ pub struct WorkerOptions {
     pub user_agent: String,
     /// Decides the jitter of retries.
     pub seed: u64,
-    /// Told of what happens.
+    /// Where what happens is reported.
     pub telemetry: Telemetry,
 }
 

@@ -7,7 +7,7 @@
 //! and a panic in it is this call's INTERNAL and nobody else's; what the transport could not decode
 //! is the caller's fault and said so; the answer gets the revision; a failure is logged by method,
 //! caller and code; every call is counted and timed, and has its span where its trace is recorded
-//! ([`told`]). Nothing here looks at a message.
+//! ([`observation`]). Nothing here looks at a message.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -34,19 +34,20 @@ use crate::caller::ANONYMOUS;
 use crate::health::{self, Health};
 use crate::method::{Kind, Methods};
 use crate::revision::{self, Revision};
-use crate::server::{Limits, Peer, UnderWay};
+use crate::server::conn::{Peer, UnderWay};
+use crate::server::limits::Limits;
 use crate::share::{Share, Shares};
 use crate::status::status;
 use crate::unsent::{Room, Rooms, Size, Taking};
 use body::{StreamBody, Whole};
-use told::Told;
+use observation::Observation;
 use unreadable::unreadable;
 
 mod body;
-mod told;
+mod observation;
 mod unreadable;
 
-pub use told::{current_trace, within};
+pub use observation::{current_trace, within};
 
 /// Probes are answered however busy the server is: an orchestrator would take a server that sheds
 /// load for a dead one.
@@ -183,12 +184,12 @@ where
         if let Some((_, at)) = call.deadline {
             request.extensions_mut().insert(Deadline(at));
         }
-        let (trace, peer) = (call.told.trace(), call.peer.clone());
+        let (trace, peer) = (call.observation.trace(), call.peer.clone());
         Box::pin(async move {
             let kind = call.kind;
             let mut taking = call.taking();
             let (request, kept) = call.arriving(request);
-            let handler = told::within(trace, async move {
+            let handler = observation::within(trace, async move {
                 taking.reserve().await;
                 let response = match inner.call(request).await {
                     Ok(response) => response,
@@ -246,7 +247,7 @@ struct Call {
     counted: Vec<OwnedSemaphorePermit>,
     /// The answer says why the server is not ready.
     detail: bool,
-    told: Told,
+    observation: Observation,
 }
 
 impl Call {
@@ -258,7 +259,12 @@ impl Call {
         let path = method.map(|(path, _)| Arc::clone(path));
         let peer = request.extensions().get::<Peer>().cloned();
         Self {
-            told: Told::begin(&shared.telemetry, path.as_ref(), request.headers(), started),
+            observation: Observation::begin(
+                &shared.telemetry,
+                path.as_ref(),
+                request.headers(),
+                started,
+            ),
             path,
             kind,
             size,
@@ -385,7 +391,7 @@ impl Call {
     /// The call is over; only the first time counts.
     fn end(&mut self, code: Code) {
         let actor = self.actor.as_deref().unwrap_or(ANONYMOUS);
-        self.told.end(code, actor);
+        self.observation.end(code, actor);
     }
 }
 

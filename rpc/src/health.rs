@@ -30,7 +30,7 @@ pub const LIVENESS: &str = "liveness";
 /// Metadata of an answer to `Check`, once for each condition that does not hold: `name: reason`.
 pub const NOT_READY: &str = "pregon-not-ready-bin";
 
-/// Bytes of a reason that are told: some documents, secrets and errors are named, none are listed.
+/// Bytes of a reason that are reported: some documents, secrets and errors are named, none listed.
 const REASON_LEN: usize = 512;
 
 /// Says which services serve.

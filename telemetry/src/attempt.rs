@@ -1,16 +1,15 @@
 //! An attempt as telemetry sees it: its metrics, its span with its stages, its log record.
 
-use std::sync::Arc;
-
 use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, EventName, SubscriptionName};
+use pregon_core::id::{DeliveryKey, SubscriptionName};
 use pregon_core::outcome::AttemptOutcome;
 use pregon_core::trace::{SpanId, TraceContext};
 
 use crate::handle::Telemetry;
 use crate::metrics::label;
 use crate::otlp::shown_url;
+use crate::record::Kept;
 use crate::settings::AttemptRecords;
 use crate::span::{Kind, Span};
 
@@ -32,15 +31,6 @@ pub struct AttemptSeen<'a> {
     pub render: u32,
     /// When it ended, in nanoseconds since the Unix epoch.
     pub ended: u64,
-}
-
-/// What waits to become a log record.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) record: AttemptRecord,
-    pub(crate) event: EventName,
-    pub(crate) subscription: Option<SubscriptionName>,
-    pub(crate) trace: TraceContext,
 }
 
 /// The trace that an event belongs to: its publisher's, or one of its own.
@@ -192,6 +182,3 @@ fn delivery_name(record: &AttemptRecord) -> String {
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
-
-/// What records of attempts are kept in until they leave.
-pub(crate) type AttemptPipe = Arc<crate::pipe::Pipe<Kept>>;

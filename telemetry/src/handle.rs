@@ -10,31 +10,12 @@ use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_core::trace::{SpanId, TraceContext, TraceId};
 use tokio::time::Instant;
 
-use crate::attempt::AttemptPipe;
 use crate::metrics::{Metrics, observe};
-use crate::pipe::{Pipe, Signal, Tally};
+use crate::pipe::{Pipe, Tallies};
+use crate::record::{AttemptPipe, Kept};
 use crate::sampler::Sampler;
 use crate::settings::AttemptRecords;
 use crate::span::Span;
-
-/// What became of each signal.
-#[derive(Debug, Default)]
-pub(crate) struct Tallies {
-    pub(crate) traces: Arc<Tally>,
-    pub(crate) metrics: Arc<Tally>,
-    pub(crate) logs: Arc<Tally>,
-}
-
-impl Tallies {
-    pub(crate) fn each(&self) -> impl Iterator<Item = (Signal, &Tally)> {
-        [
-            (Signal::Traces, &*self.traces),
-            (Signal::Metrics, &*self.metrics),
-            (Signal::Logs, &*self.logs),
-        ]
-        .into_iter()
-    }
-}
 
 /// Telemetry of one process; cheap to clone. To tell something never waits and never fails.
 #[derive(Clone)]
@@ -112,7 +93,7 @@ impl Telemetry {
     }
 
     /// Where records of attempts go, and which.
-    pub(crate) fn logs(&self) -> Option<(&Pipe<crate::attempt::Kept>, AttemptRecords)> {
+    pub(crate) fn logs(&self) -> Option<(&Pipe<Kept>, AttemptRecords)> {
         self.0.records.as_ref().map(|(pipe, which)| (&**pipe, *which))
     }
 

@@ -73,6 +73,25 @@ impl Tally {
     }
 }
 
+/// What became of each signal.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) traces: Arc<Tally>,
+    pub(crate) metrics: Arc<Tally>,
+    pub(crate) logs: Arc<Tally>,
+}
+
+impl Tallies {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (Signal, &Tally)> {
+        [
+            (Signal::Traces, &*self.traces),
+            (Signal::Metrics, &*self.metrics),
+            (Signal::Logs, &*self.logs),
+        ]
+        .into_iter()
+    }
+}
+
 /// Where things are pushed; clones share the queue.
 #[derive(Debug)]
 pub(crate) struct Pipe<T> {

@@ -6,14 +6,17 @@
 //! messages, which everything else is encoded by.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use pregon_core::attempt::{AttemptRecord, RecordKind};
+use pregon_core::id::{EventName, SubscriptionName};
 use pregon_core::outcome::AttemptOutcome;
+use pregon_core::trace::TraceContext;
 
-use crate::attempt::Kept;
 use crate::envelope::Items;
 use crate::otlp::{cut_at, shown_url};
+use crate::pipe::Pipe;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,18 @@ mod tests;
 const MILLI: u64 = 1_000_000;
 /// Bytes of a usual record.
 const USUAL: usize = 1_024;
+
+/// What waits to become a log record.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) record: AttemptRecord,
+    pub(crate) event: EventName,
+    pub(crate) subscription: Option<SubscriptionName>,
+    pub(crate) trace: TraceContext,
+}
+
+/// What records of attempts are kept in until they leave.
+pub(crate) type AttemptPipe = Arc<Pipe<Kept>>;
 
 /// Encodes records, one at a time; texts longer than `value_len` bytes are cut.
 pub(crate) fn encoder(value_len: usize) -> impl FnMut(Kept, &mut Items) {

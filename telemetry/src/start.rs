@@ -12,16 +12,16 @@ use prost::Message;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::AttemptPipe;
 use crate::envelope::{Envelope, Items};
 use crate::export::{self, ClientError, Exporter, Exports, MetricsOut};
-use crate::handle::{Parts, Tallies, Telemetry};
+use crate::handle::{Parts, Telemetry};
 use crate::metrics::label;
-use crate::pipe::{Pipe, Signal, pipe};
+use crate::otlp;
+use crate::pipe::{Pipe, Signal, Tallies, pipe};
+use crate::record::{self, AttemptPipe};
 use crate::sampler::Sampler;
 use crate::settings::{AttemptRecords, Settings};
 use crate::span::Span;
-use crate::{otlp, record};
 
 /// How long what is left may take to leave when the process goes.
 const LAST: Duration = Duration::from_secs(3);

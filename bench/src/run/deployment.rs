@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bench::Bench;
 use super::child::{self, Part};
 use super::collector;
-use super::measure::Bench;
 use super::redis::Redis;
 use super::scenario::{Store, Sync, Telemetry};
 use crate::proc;

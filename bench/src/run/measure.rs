@@ -1,24 +1,24 @@
 //! One measurement: of the ceiling, or of one scenario.
 
-use std::path::Path;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::bench::Bench;
 use super::child::{self, Part};
-use super::deployment::{Deployment, Used};
+use super::deployment::Deployment;
 use super::outcome::{Outcome, Seen};
-use super::redis::Info;
 use super::scenario::{Answers, Scenario, Size};
 use super::setup::{self, Server};
-use super::{RunArgs, sink_client};
+use super::sink_client;
+use super::usage::{Cpu, Usage, per};
 use crate::clock::Moment;
 use crate::direct::DirectReport;
 use crate::histogram::Summary;
 use crate::load::{LoadReport, Mode};
-use crate::{proc, sink};
+use crate::sink;
 
 /// Connections of the ceiling, and as many requests at once.
 const CEILING_CONNECTIONS: u16 = 64;
@@ -37,19 +37,6 @@ const SINK_ROUTES: &str = "64";
 /// How much longer than its own limit a load may take: it tries again for a minute.
 const LOAD_GRACE: Duration = Duration::from_secs(90);
 
-/// What is the same for all scenarios of a run, and the directory of this one.
-#[derive(Clone, Copy, Debug)]
-pub struct Bench<'a> {
-    /// The server's binary.
-    pub pregon: &'a Path,
-    /// What was asked for.
-    pub args: &'a RunArgs,
-    /// How much of this scenario is measured.
-    pub size: &'a Size,
-    /// Where the server has its store and log.
-    pub directory: &'a Path,
-}
-
 /// The load generator straight against the sink.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ceiling {
@@ -63,72 +50,6 @@ pub struct Ceiling {
     pub cpu: Cpu,
     /// Share of the machine's CPU that others took meanwhile.
     pub others: f64,
-}
-
-/// Seconds of CPU per 1,000 deliveries, by process.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Cpu {
-    /// The load generator.
-    pub load: f64,
-    /// The server, or control plane and nodes; none in the ceiling.
-    pub server: f64,
-    /// Redis, if there is one.
-    pub redis: f64,
-    /// The sink.
-    pub sink: f64,
-}
-
-/// What processes and machine have used at one moment.
-#[derive(Debug)]
-pub struct Usage {
-    /// When that was.
-    pub at: Moment,
-    /// CPU of the sink.
-    pub sink: Duration,
-    /// CPU of everything on the machine.
-    pub machine: Duration,
-    /// CPU of this process.
-    pub own: Duration,
-    /// The deployment.
-    pub deployment: Used,
-    /// What Redis says of itself, if there is one.
-    pub redis: Option<Info>,
-}
-
-impl Usage {
-    /// Now, with a deployment and a sink.
-    ///
-    /// # Errors
-    /// When one of their processes is gone.
-    async fn now(deployment: Option<&Deployment>, sink: &Part) -> anyhow::Result<Self> {
-        let redis = match deployment.and_then(|deployment| deployment.redis.as_ref()) {
-            Some(redis) => Some(redis.info().await?),
-            None => None,
-        };
-        Ok(Self {
-            at: Moment::now(),
-            sink: proc::cpu(sink.pid)?,
-            machine: proc::machine_cpu()?,
-            own: proc::own_cpu()?,
-            deployment: deployment.map(Deployment::used).transpose()?.unwrap_or_default(),
-            redis,
-        })
-    }
-
-    /// Share of the machine's CPU that nobody of ours took since `before`, when the load took
-    /// `load`.
-    ///
-    /// # Errors
-    /// When nobody can say how many cores there are.
-    pub fn others_since(&self, before: &Usage, load: Duration) -> anyhow::Result<f64> {
-        let (now, then) = (&self.deployment, &before.deployment);
-        let ours = (now.server - then.server) + (now.redis - then.redis);
-        let ours = ours + (self.sink - before.sink) + (self.own - before.own) + load;
-        let others = (self.machine - before.machine).saturating_sub(ours);
-        let cores = std::thread::available_parallelism()?.get();
-        let whole = self.at.since(before.at).as_secs_f64() * cores as f64;
-        Ok((others.as_secs_f64() / whole).min(1.0))
-    }
 }
 
 /// Measures the ceiling.
@@ -338,9 +259,4 @@ fn load_args(
         None => option("events", bench.size.events.to_string()),
     }
     (args, Duration::from_secs_f64(seconds) + LOAD_GRACE)
-}
-
-/// So much for each; nothing where there is none.
-pub fn per(amount: f64, count: u64) -> f64 {
-    if count == 0 { 0.0 } else { amount / count as f64 }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::measure::{Cpu, Usage, per};
 use super::redis::RedisCost;
 use super::scenario::{Answers, Scenario};
 use super::setup::Books;
+use super::usage::{Cpu, Usage, per};
 use crate::clock::Moment;
 use crate::load::LoadReport;
 use crate::sink::SinkReport;

@@ -10,9 +10,9 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::bench::Bench;
 use super::child::{self, Part};
 use super::deployment::Deployment;
-use super::measure::Bench;
 use super::scenario::{Store, Sync, Telemetry};
 use super::setup::{self, Books, Server};
 use super::sink_client;

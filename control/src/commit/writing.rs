@@ -1,4 +1,4 @@
-//! What is told of a write: a line in the log, a span, and who wrote, for those who follow.
+//! What is reported of a write: a line in the log, a span, and who wrote, for those who follow.
 
 use pregon_core::clock::Timestamp;
 use pregon_core::model::ResourceName;

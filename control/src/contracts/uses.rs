@@ -25,7 +25,8 @@ use pregon_store::config::Document;
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
-use super::registry::{built_in, not_found};
+use super::find::not_found;
+use super::registry::built_in;
 use crate::commit::Plan;
 use crate::{Control, catalog};
 

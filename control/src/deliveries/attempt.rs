@@ -149,7 +149,7 @@ impl Control {
         v1::Attempt {
             name: name.to_string(),
             request: self.request(context, record),
-            ..told(record)
+            ..to_wire(record)
         }
     }
 
@@ -217,7 +217,7 @@ fn line(name: &str, value: &str) -> v1::Header {
 }
 
 /// What a record tells of an attempt: all but its name and the request.
-pub(crate) fn told(record: &AttemptRecord) -> v1::Attempt {
+pub(crate) fn to_wire(record: &AttemptRecord) -> v1::Attempt {
     v1::Attempt {
         number: map::small(record.number),
         node: record.node.name(),

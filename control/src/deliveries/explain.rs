@@ -31,7 +31,7 @@ use pregon_rpc::time;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord, EventStage};
 use prost::Message as _;
 
-use super::attempt::{is_attempt, told};
+use super::attempt::{self, is_attempt};
 use super::show;
 use crate::listing::PAGE_BYTES;
 use crate::subscriptions::preview;
@@ -306,7 +306,7 @@ fn fill_attempts(
     for logged in logged.iter().filter(|logged| is_attempt(logged)) {
         let delivery = show::name(record);
         let attempt = AttemptName { delivery, number: logged.number };
-        let attempt = v1::Attempt { name: attempt.to_string(), ..told(logged) };
+        let attempt = v1::Attempt { name: attempt.to_string(), ..attempt::to_wire(logged) };
         let size = attempt.encoded_len() + name.len();
         if room.attempts == 0 || room.bytes < size {
             it.more_attempts += 1;

@@ -104,8 +104,8 @@ impl Control {
             }
             return Ok(v1::ReplayDeliveryResponse { delivery: shown });
         }
-        let wish = Replay { key: old.key, tag, where_needed: false };
-        match self.store.operate.replay(&[wish]).await?.first() {
+        let replay = Replay { key: old.key, tag, where_needed: false };
+        match self.store.operate.replay(&[replay]).await?.first() {
             Some(Replayed::Created(_) | Replayed::Existed(_)) => {
                 Ok(v1::ReplayDeliveryResponse { delivery: shown })
             }

@@ -212,7 +212,7 @@ impl Deliveries {
             Seen::Attempt(record) if attempt::is_attempt(&record) => {
                 let delivery = DeliveryName { tenant: record.tenant.clone(), delivery: record.key };
                 let name = AttemptName { delivery, number: record.number }.to_string();
-                Some(Happened::Attempt(v1::Attempt { name, ..attempt::told(&record) }))
+                Some(Happened::Attempt(v1::Attempt { name, ..attempt::to_wire(&record) }))
             }
             Seen::Attempt(_) => None, // an end without one
         });

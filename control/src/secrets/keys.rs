@@ -295,7 +295,7 @@ impl Control {
     }
 
     /// Adds to a plan what becomes of the keys when whoever signs moves to another contract; with how
-    /// many then live. Keys that do not fit it are told at `field`.
+    /// many then live. Keys that do not fit it are reported at `field`.
     pub(crate) async fn move_keys(
         &self,
         field: &str,

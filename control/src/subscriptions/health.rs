@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn ranks_are_of_lengths_that_there_were() {
         let millis = |n: u64| Duration::from_millis(n);
-        let told = latency((1..=200).rev().map(millis).collect()).unwrap();
+        let percentiles = latency((1..=200).rev().map(millis).collect()).unwrap();
         let wanted = [100, 180, 198].map(|n| Some(time::duration(millis(n))));
-        assert_eq!([told.p50, told.p90, told.p99], wanted);
+        assert_eq!([percentiles.p50, percentiles.p90, percentiles.p99], wanted);
         let one = latency(vec![millis(7)]).unwrap();
         assert_eq!([one.p50, one.p90, one.p99], [Some(time::duration(millis(7))); 3]);
         assert_eq!(latency(Vec::new()), None);

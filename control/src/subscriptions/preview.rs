@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pregon_core::attempt::MASKED;
 use pregon_core::clock::Timestamp;
-use pregon_core::contract::retry::Failure;
+use pregon_core::contract::Failure;
 use pregon_core::contract::{
     Contract, RenderInput, SigningKey, SigningKeys, render, sign, signatures,
 };

@@ -1,4 +1,4 @@
-//! TestSubscription: one attempt at somebody's wish, through the store and a node.
+//! TestSubscription: one attempt on request, through the store and a node.
 //!
 //! The control plane opens no connection to a receiver, so a test takes the way of every attempt:
 //! a node makes it, and tells how it went. It is in no count and in no list; the whole story is the
@@ -171,7 +171,7 @@ impl Control {
                 let reply = TestReply::decode(&bytes).ok_or_else(|| {
                     Refusal::new(Reason::Internal, "the node's answer cannot be read")
                 })?;
-                Ok(told(test, &reply))
+                Ok(answered(test, &reply))
             }
             Tested::NotTaken => {
                 let text = "no node took the test in time; nothing was sent";
@@ -222,8 +222,8 @@ fn answer(
     }
 }
 
-/// What a node tells.
-fn told(test: &Test, reply: &TestReply) -> v1::TestSubscriptionResponse {
+/// The answer where a node made the test.
+fn answered(test: &Test, reply: &TestReply) -> v1::TestSubscriptionResponse {
     let TestReply { record, url, headers, body, error } = reply;
     let request = error.is_none().then(|| v1::AttemptRequest {
         method: "POST".to_owned(),
@@ -231,7 +231,7 @@ fn told(test: &Test, reply: &TestReply) -> v1::TestSubscriptionResponse {
         headers: attempt::as_sent(headers),
         body: String::from_utf8_lossy(body).into_owned(),
     });
-    let mut attempt = v1::Attempt { request, ..attempt::told(record) };
+    let mut attempt = v1::Attempt { request, ..attempt::to_wire(record) };
     if let Some(error) = error {
         attempt.reason.clone_from(error);
     }
@@ -250,7 +250,7 @@ fn end(record: &AttemptRecord) -> (DeliveryState, Option<EndReason>) {
     }
 }
 
-/// What is told where a node took the test and never said how it went.
+/// The answer where a node took the test and never said how it went.
 fn unsettled(test: &Test) -> v1::TestSubscriptionResponse {
     let attempt = v1::Attempt {
         number: 1,

@@ -85,7 +85,7 @@ async fn a_contract_lives_and_goes() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_document_is_told_with_its_place() {
+async fn every_fault_of_a_document_is_reported_with_its_place() {
     let world = World::new();
     let document = "contract: mine\nbody: \"${event.data\"\nsecret: { form: morse }\ncolour: red\n";
     let status = ask!(world.contracts, create_contract, create("mine", document)).unwrap_err();

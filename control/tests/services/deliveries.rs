@@ -408,9 +408,9 @@ async fn a_lost_attempt_is_shown_and_its_repeat_preferred() {
     let parent = format!("tenants/acme/deliveries/{key}");
     let request = v1::ListAttemptsRequest { parent: parent.clone(), ..Default::default() };
     let attempts = ask!(world.deliveries, list_attempts, request.clone()).unwrap().attempts;
-    let told: Vec<_> = attempts.iter().map(|it| (it.number, it.outcome())).collect();
+    let reported: Vec<_> = attempts.iter().map(|it| (it.number, it.outcome())).collect();
     let (retry, failed) = (v1::AttemptOutcome::Retry, v1::AttemptOutcome::Failed);
-    assert_eq!(told, [(1, retry), (2, v1::AttemptOutcome::Unspecified), (2, failed)]);
+    assert_eq!(reported, [(1, retry), (2, v1::AttemptOutcome::Unspecified), (2, failed)]);
     assert!(attempts[1].reason.contains("lease"), "{}", attempts[1].reason);
     assert_eq!((attempts[2].reason.as_str(), &attempts[2].request), ("no active secret", &None));
     let get = v1::GetAttemptRequest { name: format!("{parent}/attempts/2") };

@@ -113,8 +113,8 @@ async fn a_match_is_a_fact_and_the_rest_is_found_out_anew() {
     let delete = v1::DeleteSubscriptionRequest { name: ERP.into(), ..Default::default() };
     ask!(world.subscriptions, delete_subscription, delete).unwrap();
     let answer = explain(&world, O1).await;
-    let told = answer.deliveries[0].delivery.as_ref().unwrap();
-    assert_eq!(told.contract, "contracts/standard_webhooks", "its attempts tell");
+    let reported = answer.deliveries[0].delivery.as_ref().unwrap();
+    assert_eq!(reported.contract, "contracts/standard_webhooks", "its attempts tell");
     let erp = &answer.subscriptions[0];
     assert_eq!(
         (erp.name.as_str(), erp.matched, erp.detail.as_str()),

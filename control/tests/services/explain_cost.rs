@@ -80,8 +80,8 @@ async fn measure(world: &World, store: &str, events: usize, subscriptions: usize
         let answer = ask!(world.deliveries, explain_event, request).unwrap();
         took.push(start.elapsed());
         let others: i64 = answer.others.iter().map(|it| i64::from(it.count)).sum();
-        let told = i64::try_from(answer.subscriptions.len()).unwrap() + others;
-        assert_eq!(usize::try_from(told).unwrap(), subscriptions);
+        let reported = i64::try_from(answer.subscriptions.len()).unwrap() + others;
+        assert_eq!(usize::try_from(reported).unwrap(), subscriptions);
         assert_eq!(answer.deliveries.len(), 1);
     }
     let first = took.remove(0);

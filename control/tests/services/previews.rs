@@ -106,7 +106,7 @@ async fn the_request_is_shown_with_its_signatures() {
 }
 
 #[tokio::test]
-async fn every_check_of_matching_is_told() {
+async fn every_check_of_matching_is_reported() {
     let world = World::with_tenant().await;
     for kind in ["order.captured", "payment.voided"] {
         world.event_type(kind).await;

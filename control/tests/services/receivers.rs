@@ -191,7 +191,7 @@ macro_rules! both {
 
 both! {
     who_moved_it_when_and_why_is_kept
-    what_is_wrong_with_a_move_is_told_at_once
+    what_is_wrong_with_a_move_is_reported_at_once
     only_the_server_says_who_moved_it
     lists_are_filtered
 }
@@ -242,7 +242,7 @@ mod bodies {
         assert_eq!(K::get(&world, &name).await, resumed);
     }
 
-    pub async fn what_is_wrong_with_a_move_is_told_at_once<K: Kind>() {
+    pub async fn what_is_wrong_with_a_move_is_reported_at_once<K: Kind>() {
         let (world, name) = one::<K>().await;
         let long = "x".repeat(1025);
         let answer = K::pause(&world, to("acme", "ana", &long)).await;

@@ -17,11 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Contract;
-use super::accessor::Accessor;
-use super::sign::{Signature, SignatureAlgorithm, SignaturePlace};
-use super::text::TextPiece;
-use super::value::Value;
+use super::compiled::{
+    Accessor, Contract, Signature, SignatureAlgorithm, SignaturePlace, TextPiece, Value,
+};
 use crate::clock::Timestamp;
 use crate::error::Wrong;
 use crate::secret::{ED25519_PUBLIC_LEN, SecretBytes, ed25519_public_parse};

@@ -3,8 +3,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
 use super::constant::constant;
-use super::functions::{Args, Entry, Outcome, int, text, wrong_types};
 use super::output;
+use super::overload::{Args, Entry, Outcome, int, text, wrong_types};
 use super::work::{charge, charge_growth, failed};
 use crate::clock::Timestamp;
 use crate::time_pattern::{TimePattern, Zone};

@@ -6,16 +6,15 @@
 #![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
 use super::constant::constant;
+use super::overload::{Args, Entry, Outcome, int, text, wrong_types};
 use super::value::JsonVal;
 use super::work::{VALUE, charge, charge_growth, failed, refuse};
 use super::{MAX_ELEMENTS, encode};
 use crate::error::{Rule, Wrong};
 use crate::re2;
-use cel::common::functions::Function;
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
-use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
 const TOO_MANY_ELEMENTS: &str = "a comprehension runs over more than 10000 elements";
@@ -65,31 +64,6 @@ fn declare() -> Result<Env, DeclarationError> {
         }
     }
     Ok(env)
-}
-
-/// A function as it is declared: its name, how many arguments it takes, itself.
-pub(super) type Entry = (&'static str, RangeInclusive<usize>, Function);
-
-/// What a function is called with.
-pub(super) type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
-
-/// What it answers.
-pub(super) type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
-
-/// The error of a function that does not take such arguments.
-pub(super) fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionError {
-    let types = args.iter().map(|arg| arg.get_type().name().to_owned()).collect();
-    ExecutionError::no_such_overload(function, types)
-}
-
-/// An argument that is a string.
-pub(super) fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
-    args.get(at)?.downcast_ref::<CelString<'_>>().map(CelString::inner)
-}
-
-/// An argument that is an int.
-pub(super) fn int(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
-    args.get(at)?.downcast_ref::<CelInt>().map(|int| *int.inner())
 }
 
 /// Bytes that a value takes, all that it holds included.

@@ -1,7 +1,6 @@
 //! Looking at values in place: a [`Node`] is the source bytes of one value, nothing is built.
 
 use super::names::Unescaped;
-use super::path::Step;
 use super::{is_space, plain_run, skip_space};
 use std::borrow::Cow;
 
@@ -116,19 +115,6 @@ impl<'a> Node<'a> {
     /// The element of an array at this index, from 0.
     pub fn element(self, index: usize) -> Option<Node<'a>> {
         self.elements().nth(index)
-    }
-
-    /// The value one step further in.
-    pub fn step(self, step: &Step) -> Option<Node<'a>> {
-        match step {
-            Step::Member(name) => self.member(name),
-            Step::Element(index) => self.element(*index),
-        }
-    }
-
-    /// The value that the steps lead to.
-    pub fn follow(self, steps: &[Step]) -> Option<Node<'a>> {
-        steps.iter().try_fold(self, |node, step| node.step(step))
     }
 }
 

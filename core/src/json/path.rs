@@ -17,6 +17,21 @@ pub enum Step {
     Element(usize),
 }
 
+impl<'a> Node<'a> {
+    /// The value one step further in.
+    pub fn step(self, step: &Step) -> Option<Node<'a>> {
+        match step {
+            Step::Member(name) => self.member(name),
+            Step::Element(index) => self.element(*index),
+        }
+    }
+
+    /// The value that the steps lead to.
+    pub fn follow(self, steps: &[Step]) -> Option<Node<'a>> {
+        steps.iter().try_fold(self, |node, step| node.step(step))
+    }
+}
+
 /// The source bytes of the value that the steps lead to; none when one leads nowhere. The text must
 /// have passed [`check`](super::check).
 pub fn find<'a>(text: &'a [u8], steps: &[Step]) -> Option<&'a [u8]> {

@@ -98,7 +98,7 @@ fn a_receiver_that_asks_to_be_left_alone_slows_its_lane() {
 }
 
 #[test]
-fn faults_of_the_way_are_tried_again_and_timeouts_are_told() {
+fn faults_of_the_way_are_tried_again_and_timeouts_are_reported() {
     for class in ErrorClass::ALL {
         if *class == ErrorClass::Local {
             continue;

@@ -1,11 +1,11 @@
-//! Collecting: a document is told everything that is wrong with it at once.
+//! Collecting: everything that is wrong with a document is reported at once.
 
 use std::ops::RangeInclusive;
 
 use super::typed::{near, quoted};
 use super::{At, Fault};
 
-/// Faults told at once: who has more mends these first.
+/// Faults reported at once: who has more mends these first.
 pub const FAULTS: usize = 50;
 
 /// Takes a tree apart and notes what is wrong on the way.

@@ -77,7 +77,7 @@ impl<'a> At<'a> {
         Fault::new(line, column, self.with_path(rule))
     }
 
-    /// A fault of one of its keys, told at the key.
+    /// A fault of one of its keys, reported at the key.
     pub fn key_fault(&self, key: &Key, rule: impl Display) -> Fault {
         Fault::new(key.line, key.column, self.with_path(rule))
     }

@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, OpenSlot};
-use super::exchange::{Fault, Progress, Stage, micros};
+use super::exchange::{Progress, Stage, micros};
+use super::fault::Fault;
 use super::names::Unresolved;
 use super::target::{Host, PoolKey};
 use super::wire::{Counted, Meter, Stream};

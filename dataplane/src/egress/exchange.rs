@@ -12,6 +12,7 @@ use pregon_core::attempt::{ResponseHead, Timing};
 use pregon_core::outcome::ErrorClass;
 use tokio::time::Instant;
 
+use super::fault::Fault;
 use super::target::{Plan, Target};
 
 /// When a request that failed on a connection that had been idle may go out again, over a new one.
@@ -142,21 +143,6 @@ impl Response {
             body: self.body[..kept].to_vec(),
             truncated: self.truncated || kept < self.body.len(),
         }
-    }
-}
-
-/// Why there is no response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where it failed.
-    pub class: ErrorClass,
-    /// A few words for people. Never of the URL's path or query, the headers or a body.
-    pub detail: Cow<'static, str>,
-}
-
-impl Fault {
-    pub(super) fn new(class: ErrorClass, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, detail: detail.into() }
     }
 }
 

@@ -49,7 +49,7 @@ const OTHER_FAMILY: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long what the hosts file says holds: until the files are looked at again.
 const HOSTS_HOLD: Duration = LOOK_EVERY;
-/// As many name servers as the C library heeds.
+/// As many name servers as the C library uses.
 const NAME_SERVERS: usize = 3;
 /// Beyond this a file is not one that the system would use.
 const FILE_LEN: u64 = 4 * 1024 * 1024;

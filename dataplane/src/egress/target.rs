@@ -12,7 +12,7 @@ use pregon_core::outcome::ErrorClass;
 use pregon_core::url::{EndpointUrl, Host as UrlHost, Scheme};
 use rustls::pki_types::ServerName;
 
-use super::exchange::Fault;
+use super::fault::Fault;
 
 /// The receiver's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

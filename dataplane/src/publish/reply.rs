@@ -11,7 +11,7 @@ use pregon_store::intake::{Durability, Published};
 use pregon_telemetry::Telemetry;
 use prost::Message;
 
-use super::told::Told;
+use super::handover::Handover;
 
 /// What an answer says of an event beside what the store says.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(super) struct Facts {
     id: Option<EventId>,
     version: u32,
     served_revision: i64,
-    told: Told,
+    handover: Handover,
 }
 
 impl Facts {
     /// Of an event that is to be stored: from here on its trace leads to its own span.
     pub(super) fn of(telemetry: &Telemetry, event: &mut NewEvent, served_revision: i64) -> Self {
         Self {
-            told: Told::begin(telemetry, event),
+            handover: Handover::begin(telemetry, event),
             tenant: event.tenant.clone(),
             id: event.id.clone(),
             version: event.version,
@@ -52,10 +52,10 @@ impl Facts {
         answer: Result<Published, Refusal>,
         durability: Durability,
     ) -> Result<v1::PublishResponse, Refusal> {
-        let Self { told, tenant, id, version, served_revision } = self;
+        let Self { handover, tenant, id, version, served_revision } = self;
         let names = Names { tenant, id, version, served_revision };
         let response = answer.and_then(|published| names.response(&published, durability));
-        told.end(&response);
+        handover.end(&response);
         response
     }
 }

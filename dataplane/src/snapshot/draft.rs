@@ -300,7 +300,7 @@ impl Draft {
     fn put_lane(&mut self, mut lane: Lane) {
         let tenant = self.tenant_mut(&lane.name.tenant.clone());
         lane.name.tenant = tenant.id.clone(); // one text for all of a tenant's lanes
-        lane.set_tenant(tenant);
+        tenant.write_into(&mut lane);
         let lane = Arc::new(lane);
         tenant.put_lane(Arc::clone(&lane));
         self.numbers.insert(lane.name.clone(), lane.lane);

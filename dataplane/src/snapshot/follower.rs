@@ -44,7 +44,7 @@ pub struct FollowerOptions {
     pub ring: Arc<KeyRing>,
     /// Tells when a document was refused.
     pub clock: SharedClock,
-    /// Told of documents that are refused.
+    /// Where documents that are refused are reported.
     pub telemetry: Telemetry,
 }
 

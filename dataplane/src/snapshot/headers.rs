@@ -94,15 +94,15 @@ impl FixedHeaders {
             else {
                 continue;
             };
-            let told = value[space + 1..].to_vec();
+            let credential_text = value[space + 1..].to_vec();
             if value[..space].eq_ignore_ascii_case(b"basic")
-                && let Ok(pair) = BASE64.decode(&told)
+                && let Ok(pair) = BASE64.decode(&credential_text)
             {
                 let colon = pair.iter().position(|byte| *byte == b':');
                 secrets.extend(colon.map(|at| SecretBytes::new(pair[at + 1..].to_vec())));
                 secrets.push(SecretBytes::new(pair));
             }
-            secrets.push(SecretBytes::new(told));
+            secrets.push(SecretBytes::new(credential_text));
         }
         secrets
     }

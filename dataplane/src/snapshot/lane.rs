@@ -14,7 +14,6 @@ use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
-use super::tenant::TenantEntry;
 use super::{Labels, labels_of, paths_of};
 use crate::egress::Target;
 
@@ -109,17 +108,6 @@ impl Lane {
     /// Whether its deliveries wait: it is paused, or its tenant is suspended.
     pub fn holds(&self) -> bool {
         self.state == SubscriptionState::Paused || self.tenant_suspended
-    }
-
-    /// Takes over what the tenant says.
-    pub(super) fn set_tenant(&mut self, tenant: &TenantEntry) {
-        self.tenant_suspended = tenant.suspended;
-        self.tenant_labels = Arc::clone(&tenant.labels);
-    }
-
-    /// Whether the tenant says something else than the lane knows.
-    pub(super) fn differs_by(&self, tenant: &TenantEntry) -> bool {
-        self.tenant_suspended != tenant.suspended || self.tenant_labels != tenant.labels
     }
 
     /// Whether the subscription wants an event of its tenant.

@@ -1,9 +1,10 @@
 //! Which subscriptions want an event, and which filters cannot say.
 //!
-//! A filter that has no answer for an event counts as one that does not want it, and is told: who
-//! looks after the subscription learns of it by a count, and by the reason of the last one. Reasons
-//! hold no event data. They are cut, and an event's take [`REASONS`] bytes together at most: where
-//! more of its filters have no answer, each for a reason of its own, the rest is told as [`OTHER`].
+//! A filter that has no answer for an event counts as one that does not want it, and is reported:
+//! who looks after the subscription learns of it by a count, and by the reason of the last one.
+//! Reasons hold no event data. They are cut, and an event's take [`REASONS`] bytes together at
+//! most: where more of its filters have no answer, each for a reason of its own, the rest is reported as
+//! [`OTHER`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use pregon_store::settlement::{FILTER_REASON_MAX, FilterError};
 use super::lane::Lane;
 use super::tenant::TenantEntry;
 
-/// Bytes of reasons that are told of one event: of some hundred subscriptions, each with its own.
+/// Bytes of reasons that are reported of one event: some hundred subscriptions, each with its own.
 const REASONS: usize = 16 * 1024;
-/// What is told of a filter whose reason finds no room.
+/// What is reported of a filter whose reason finds no room.
 const OTHER: &str = "one of many reasons; ExplainEvent tells it";
 
 /// What matching an event found.
@@ -75,8 +76,8 @@ impl Matching {
 
     /// What was found, once all is done.
     pub fn found(self) -> Matched {
-        let told = |(reason, lanes)| FilterError { reason, lanes };
-        let filter_errors = self.unanswered.reasons.into_iter().map(told).collect();
+        let error = |(reason, lanes)| FilterError { reason, lanes };
+        let filter_errors = self.unanswered.reasons.into_iter().map(error).collect();
         Matched { lanes: self.found, filter_errors }
     }
 }

@@ -143,15 +143,26 @@ impl TenantEntry {
         let mut lanes = std::mem::take(&mut self.lanes);
         let mut changed = Vec::new();
         for place in &mut lanes {
-            if place.differs_by(self) {
+            if !self.is_in(place) {
                 let mut lane = Lane::clone(place);
-                lane.set_tenant(self);
+                self.write_into(&mut lane);
                 *place = Arc::new(lane);
                 changed.push(Arc::clone(place));
             }
         }
         self.set_lanes(lanes);
         changed
+    }
+
+    /// Writes into a lane what it has of its tenant.
+    pub(super) fn write_into(&self, lane: &mut Lane) {
+        lane.tenant_suspended = self.suspended;
+        lane.tenant_labels = Arc::clone(&self.labels);
+    }
+
+    /// Whether a lane has what its tenant says.
+    fn is_in(&self, lane: &Lane) -> bool {
+        lane.tenant_suspended == self.suspended && lane.tenant_labels == self.labels
     }
 
     /// Adds a lane or replaces it.

@@ -39,13 +39,13 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(answer));
-        let (told, seen) = watch::channel(Vec::new());
+        let (requests, seen) = watch::channel(Vec::new());
         let (hung_up, closed) = watch::channel(0);
-        let (answers, told) = (Arc::clone(&answer), Arc::new(told));
+        let (answers, requests) = (Arc::clone(&answer), Arc::new(requests));
         let hung_up = Arc::new(hung_up);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let served = serve(stream, Arc::clone(&answers), Arc::clone(&told));
+                let served = serve(stream, Arc::clone(&answers), Arc::clone(&requests));
                 let hung_up = Arc::clone(&hung_up);
                 tokio::spawn(async move {
                     served.await;

@@ -19,18 +19,13 @@ use pregon_core::id::{DeliveryKey, NodeId, SecretId};
 use pregon_core::limits;
 use pregon_core::outcome::{Answer, Decision, EndReason, Judged, Outcome, Reply, Timings, decide};
 use pregon_core::retry_after;
-use pregon_store::test_send::TakenTest;
 use pregon_telemetry::Telemetry;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::WorkerOptions;
-use super::job::{Job, Report, Share};
+use super::job::Share;
 use super::lane::Pace;
-use super::runners::Runners;
 use super::scrub;
-use super::test_send::{self, Tester};
 use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
 use crate::outbound;
 use crate::snapshot::{Configuration, Lane};
@@ -43,14 +38,6 @@ pub(super) struct Context {
     user_agent: Arc<str>,
     configuration: Configuration,
     pub(super) telemetry: Telemetry,
-}
-
-/// Makes attempts, each by a task of its own.
-pub(super) struct Attempts {
-    context: Arc<Context>,
-    runners: Arc<Runners<Job>>,
-    tester: Arc<Tester>,
-    reports: mpsc::Sender<Report>,
 }
 
 /// An attempt, whoever asks for it.
@@ -88,65 +75,17 @@ pub(super) struct Fired {
     pub(super) ended_at: Instant,
 }
 
-impl Attempts {
-    pub(super) fn new(options: &WorkerOptions, reports: mpsc::Sender<Report>) -> Self {
-        let context = Arc::new(Context {
+impl Context {
+    pub(super) fn new(options: &WorkerOptions) -> Self {
+        Self {
             node: options.node.clone(),
             egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
             user_agent: options.user_agent.as_str().into(),
             configuration: options.configuration.clone(),
             telemetry: options.telemetry.clone(),
-        });
-        let tester = Tester {
-            context: Arc::clone(&context),
-            configuration: options.configuration.clone(),
-            store: Arc::clone(&options.tests),
-        };
-        Self { context, runners: Runners::new(), tester: Arc::new(tester), reports }
+        }
     }
-
-    /// Makes an attempt; its report comes over the channel, whatever happens.
-    pub(super) fn start(&self, job: Job) {
-        self.runners.run(job, || {
-            let (context, reports) = (Arc::clone(&self.context), self.reports.clone());
-            move |job| {
-                let (context, reports) = (Arc::clone(&context), reports.clone());
-                async move {
-                    let report = make(&context, job).await;
-                    // The loop is gone only when the process goes; the lease runs out then.
-                    let _ = reports.send(report).await;
-                }
-            }
-        });
-    }
-
-    /// Makes a test send and answers it; `going`: the node is going down, and says so instead.
-    pub(super) fn test(&self, taken: TakenTest, going: bool) -> JoinHandle<()> {
-        tokio::spawn(test_send::answer(Arc::clone(&self.tester), taken, going))
-    }
-}
-
-async fn make(context: &Context, job: Job) -> Report {
-    let started = Instant::now();
-    if let Some(due) = job.due {
-        context.telemetry.metrics().began_after(context.clock.now().since(due));
-    }
-    let shot = Shot {
-        key: job.key,
-        lane: &job.lane,
-        event: &job.event,
-        number: job.number,
-        create_time: job.create_time,
-        revision: job.revision,
-        share: job.share.as_deref(),
-        timeout: job.lane.contract.timeout(job.number),
-        chance: job.chance,
-        test: false,
-    };
-    let fired = fire(context, &shot).await;
-    let Fired { decision, pace, ended, record, request: _, render, ended_at } = fired;
-    Report { job, started, ended, decision, pace, record, render, ended_at }
 }
 
 /// Makes an attempt. A panic on the way is caught and fails the delivery, not the node.
@@ -382,7 +321,8 @@ fn conclude(
                 let snapshot = context.configuration.current();
                 let kind = snapshot.as_ref().and_then(|it| it.event_type(&shot.event.event_type));
                 let kept = response.into_head(most);
-                record.response = Some(scrub::clean(shot, kind.map(|kind| &**kind), kept));
+                record.response =
+                    Some(scrub::clean(shot.lane, &shot.event.data, kind.map(|kind| &**kind), kept));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),

@@ -296,12 +296,7 @@ impl Calls {
     }
 
     /// A due call came back.
-    pub(super) fn came_due(
-        &mut self,
-        index: usize,
-        result: &Result<Due, StoreError>,
-        now: Instant,
-    ) {
+    pub(super) fn on_due(&mut self, index: usize, result: &Result<Due, StoreError>, now: Instant) {
         let slot = &mut self.partitions[index].due;
         slot.busy = false;
         match result {

@@ -182,7 +182,7 @@ pub(super) struct Dispatcher {
     pulled: LaneNo,
     /// Events that are matched off the loop, by tenant.
     matching: Queues,
-    /// A sink and nothing else: what is told decides nothing.
+    /// A sink and nothing else: what is reported decides nothing.
     telemetry: Telemetry,
 }
 
@@ -238,7 +238,7 @@ impl Dispatcher {
         self.lanes.len()
     }
 
-    /// Of the lanes with work here, how many are closed at their receivers' wish, and how many
+    /// Of the lanes with work here, how many are closed because their receivers asked, and how many
     /// are paused.
     pub(super) fn shut(&self, now: Instant) -> (usize, usize) {
         let mut shut = (0, 0);

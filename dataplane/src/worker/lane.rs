@@ -153,8 +153,8 @@ impl<J: Waits> LaneFlow<J> {
         self.closed_until.is_some_and(|until| now < until)
     }
 
-    /// Leaves the receiver alone until then, as it asked at `asked`; the later of two wishes wins. What
-    /// it asked before an operator opened the lane does not count any more.
+    /// Leaves the receiver alone until then, as it asked at `asked`; of two requests the later
+    /// wins. What it asked before an operator opened the lane does not count any more.
     pub(super) fn close(&mut self, until: Instant, asked: Instant) {
         if self.opened.is_none_or(|opened| asked > opened) {
             self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));

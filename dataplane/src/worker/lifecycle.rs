@@ -186,7 +186,7 @@ impl Driver {
             }
             Reply::Due { partition, asked, request, result } => {
                 self.heard(&result);
-                self.calls.came_due(partition, &result, now);
+                self.calls.on_due(partition, &result, now);
                 if let Some(due) = said("claim due deliveries", result) {
                     let partition = self.calls.partition(partition);
                     self.machine.on_due(partition, &request, &due, (asked, now));

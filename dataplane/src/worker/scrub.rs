@@ -1,19 +1,19 @@
 //! What is kept of an answer, without what a receiver may have echoed: the subscription's
 //! credentials, its signing keys, and the event's sensitive values.
 
+use bytes::Bytes;
 use pregon_core::attempt::ResponseHead;
 use pregon_core::redact::Scrub;
 
-use super::attempt::Shot;
-use crate::snapshot::TypeEntry;
+use crate::snapshot::{Lane, TypeEntry};
 
-/// The answer as it may be kept. `kind`: the event's type.
+/// The answer as it may be kept. `data`: the event's; `kind`: its type.
 pub(super) fn clean(
-    shot: &Shot<'_>,
+    lane: &Lane,
+    data: &Bytes,
     kind: Option<&TypeEntry>,
     answer: ResponseHead,
 ) -> ResponseHead {
-    let (lane, data) = (shot.lane, &shot.event.data);
     let mut scrub = Scrub::default();
     for secret in lane.headers.secrets() {
         scrub.add_secret(secret.expose());

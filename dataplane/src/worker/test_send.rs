@@ -1,9 +1,9 @@
-//! Test sends: one attempt at somebody's wish, by the same code as any attempt.
+//! Test sends: one attempt on request, by the same code as any attempt.
 //!
 //! A test send has no lease and no place in a lane: it is made whether the subscription is paused
 //! or disabled and however busy its receiver is, it counts nowhere, and a receiver that says it is
-//! gone disables nothing. Its outcome is told to whoever waits for it, once; nobody else sees it.
-//! Bounded by [`AT_ONCE`].
+//! gone disables nothing. Its outcome is reported to whoever waits for it, once; nobody else sees
+//! it. Bounded by [`AT_ONCE`].
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl Tester {
         };
         let fired = fire(&self.context, &shot).await;
         let (render, ended_at) = (fired.render, fired.ended_at);
-        let reply = told(&lane, fired);
+        let reply = answered(&lane, fired);
         let telemetry = &self.context.telemetry;
         telemetry.test_send(AttemptSeen {
             record: &reply.record,
@@ -147,7 +147,7 @@ fn key(test: &TestSend) -> DeliveryKey {
 }
 
 /// The answer to an attempt.
-fn told(lane: &Lane, fired: Fired) -> TestReply {
+fn answered(lane: &Lane, fired: Fired) -> TestReply {
     let outcome = fired.decision.outcome;
     let error = fired.request.is_none().then(|| fired.record.reason.clone());
     let (headers, body) = match fired.request {

@@ -1,5 +1,5 @@
-//! What is told of a batch: how much it holds, and for events whose trace is recorded the span of
-//! working on it, with the steps of claiming, matching and settling.
+//! What is reported of a batch: how much it holds, and for events whose trace is recorded the span
+//! of working on it, with the steps of claiming, matching and settling.
 //!
 //! The span of working on an event begins with the claim that brought it and ends with the
 //! settlement that the store took. Its id follows from the batch and the event, so that attempts
@@ -123,7 +123,7 @@ impl Traced {
         }
     }
 
-    /// Leases were lost: what they held is told of by whoever has it now.
+    /// Leases were lost: what they held is reported by whoever has it now.
     pub(super) fn forget(&mut self, lost: &[Token]) {
         if !lost.is_empty() {
             self.open.retain(|(token, _, _), _| !lost.contains(token));

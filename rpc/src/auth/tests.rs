@@ -165,7 +165,7 @@ fn a_token_lives_until_its_time_or_its_lines_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lapse_is_told_when_it_happens_and_not_before() {
+async fn a_lapse_is_reported_when_it_happens_and_not_before() {
     let world = World::new();
     let day = Duration::from_secs(86_400);
     let stays = world.call(GET, world.token(Role::Viewer, false)).unwrap();

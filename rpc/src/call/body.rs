@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::unreadable::unreadable;
 use super::{Call, code};
-use crate::server::Peer;
+use crate::server::conn::Peer;
 use crate::status::status;
 use crate::unsent::Waiting;
 

@@ -325,7 +325,7 @@ async fn what_is_not_served_here_says_where_to_go() {
 }
 
 #[tokio::test]
-async fn a_deadline_is_heeded_and_the_server_keeps_its_own() {
+async fn a_deadline_is_honoured_and_the_server_keeps_its_own() {
     let server = Running::start(Limits::default()).await;
     let call = |path, time: Option<&str>| {
         let mut ask = tonic::Request::new(Ask::default());

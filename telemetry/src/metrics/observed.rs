@@ -6,8 +6,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::{Entry, label};
-use crate::handle::Tallies;
-use crate::pipe::{Loss, Signal};
+use crate::pipe::{Loss, Signal, Tallies};
 
 /// What this module registers.
 pub(super) const READ: &[Entry] = &[DROPPED, EXPORTED, QUEUE, CPU_TIME, MEMORY];

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{SCHEMA, noted, optional, parsed, reason};
+use super::fault::{SCHEMA, noted, optional, parsed, reason};
 use crate::clock::Timestamp;
-use crate::contract::sign::{SigningKey, SigningKeys, sign, signatures};
+use crate::contract::compiled::{Contract, SigningKey, SigningKeys, render, sign, signatures};
 use crate::contract::subject::RenderInput;
-use crate::contract::{Contract, render};
 use crate::error::{Rule, Violations, Wrong};
 use crate::event::{Attributes, Environment, Event, parse_attributes};
 use crate::id::{

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{noted, parsed};
-use crate::contract::HEADERS;
-use crate::contract::sign::{Signature, SignaturePlace};
-use crate::contract::text::{Place, TextTemplate};
+use super::fault::{noted, parsed};
+use crate::contract::compiled::{HEADERS, Place, Signature, SignaturePlace, TextTemplate};
 use crate::error::{Rule, Wrong};
 use crate::expr::Site;
 use crate::header::{is_for_contracts, is_value};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{noted, optional};
-use crate::contract::retry::{
+use super::fault::{noted, optional};
+use crate::contract::compiled::retry::{
     AGE, ATTEMPTS, CountedFrom, DELAY, DELAYS, Exponential, FACTOR, JITTER, RETRY_AFTER_CAP, Retry,
     RetryAfter, Schedule,
 };

@@ -1,11 +1,11 @@
 //! An entry of a document's `signatures`.
 
-use super::{headers, optional, parsed};
-use crate::contract::sign::{
-    KeyChoice, Signature, SignatureAlgorithm, SignatureEncoding, SignaturePlace,
+use super::fault::{optional, parsed};
+use super::headers;
+use crate::contract::compiled::{
+    BodyFormat, HEADERS, KeyChoice, Place, Signature, SignatureAlgorithm, SignatureEncoding,
+    SignaturePlace, TextTemplate,
 };
-use crate::contract::text::{Place, TextTemplate};
-use crate::contract::{BodyFormat, HEADERS};
 use crate::error::{Rule, Wrong};
 use crate::expr::Site;
 use crate::yaml::{At, Map, Reader};

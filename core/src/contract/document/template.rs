@@ -1,8 +1,7 @@
 //! A body's template: mappings, lists and scalars, their order kept.
 
-use super::{noted, parsed};
-use crate::contract::template::{Member, Template};
-use crate::contract::text::{Place, TextTemplate};
+use super::fault::{noted, parsed};
+use crate::contract::compiled::{Member, Place, Template, TextTemplate};
 use crate::expr::Site;
 use crate::yaml::{At, Reader, Typed, Value};
 
@@ -20,7 +19,7 @@ pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Templ
                 reader.add(at.fault(format_args!("at most {WIDTH} members")));
                 return None;
             }
-            // All are read before giving up, so that all faults are told.
+            // All are read before giving up, so that all faults are reported.
             let read: Vec<_> = members
                 .iter()
                 .map(|member| match member.key.text.as_str() {

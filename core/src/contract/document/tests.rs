@@ -5,9 +5,9 @@ mod answers;
 mod refused;
 mod sends;
 
-use super::{At, stated};
+use super::read::stated;
 use crate::contract::{ContractSpec, builtins};
-use crate::yaml;
+use crate::yaml::{self, At};
 
 /// What a document states, its examples untried.
 pub(in crate::contract) fn spec(document: &str) -> ContractSpec {

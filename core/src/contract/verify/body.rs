@@ -6,9 +6,7 @@
 use bytes::Bytes;
 
 use super::found::{Found, Token};
-use crate::contract::body::DEPTH;
-use crate::contract::sign::SignaturePlace;
-use crate::contract::{Canonical, Contract};
+use crate::contract::compiled::{Canonical, Contract, DEPTH, SignaturePlace};
 use crate::json::{self, Kind, Node, Step};
 use crate::limits::JSON_DEPTH;
 

@@ -6,11 +6,9 @@
 
 use super::Received;
 use super::pattern::{Captured, leading};
-use crate::contract::Contract;
-use crate::contract::accessor::Accessor;
-use crate::contract::sign::{Signature, SignaturePlace};
-use crate::contract::text::TextTemplate;
-use crate::contract::value::Value;
+use crate::contract::compiled::{
+    Accessor, Contract, Signature, SignaturePlace, TextTemplate, Value,
+};
 
 /// Texts of one signature that are looked at: more than a sender has keys. Each costs a MAC.
 const TOKENS: usize = 64;

@@ -8,7 +8,7 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::VerifyingKey;
-use crate::contract::sign::{SignatureAlgorithm, SignatureEncoding};
+use crate::contract::compiled::{SignatureAlgorithm, SignatureEncoding};
 
 impl VerifyingKey {
     /// Whether a signature over these bytes was made with this key (its other half). HMACs are

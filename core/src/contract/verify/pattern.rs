@@ -1,9 +1,8 @@
 //! Text templates the other way around: from the text to the values that were put in.
 
-use crate::contract::accessor::{Accessor, TimeForm};
-use crate::contract::sign::SignatureEncoding;
-use crate::contract::text::{TextPiece, TextTemplate};
-use crate::contract::value::Value;
+use crate::contract::compiled::{
+    Accessor, SignatureEncoding, TextPiece, TextTemplate, TimeForm, Value,
+};
 
 /// Values with their texts, by the expression that stands for them.
 pub(super) type Captured<'c> = Vec<(&'c Value, String)>;

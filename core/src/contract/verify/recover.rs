@@ -5,12 +5,9 @@ use bytes::Bytes;
 use super::Received;
 use super::pattern::{Captured, whole};
 use crate::clock::Timestamp;
-use crate::contract::accessor::{Accessor, TimeForm};
-use crate::contract::body::DEPTH;
-use crate::contract::template::{Member, Template};
-use crate::contract::text::TextTemplate;
-use crate::contract::value::Value;
-use crate::contract::{BodyFormat, Contract};
+use crate::contract::compiled::{
+    Accessor, BodyFormat, Contract, DEPTH, Member, Template, TextTemplate, TimeForm, Value,
+};
 use crate::expr::{Output, RequestView, Root, Scope};
 use crate::json::{self, Kind, Node};
 use crate::limits::JSON_DEPTH;
@@ -49,8 +46,8 @@ impl<'c> Known<'c> {
     }
 
     /// A value as text, if the request tells it.
-    pub(super) fn text(&self, value: &Value, body: &Bytes) -> Option<String> {
-        if let Some(text) = self.told(value) {
+    pub(in crate::contract) fn text(&self, value: &Value, body: &Bytes) -> Option<String> {
+        if let Some(text) = self.recovered(value) {
             return Some(text.to_owned());
         }
         match value {
@@ -82,12 +79,12 @@ impl<'c> Known<'c> {
         })
     }
 
-    fn told(&self, value: &Value) -> Option<&str> {
+    fn recovered(&self, value: &Value) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == value).map(|(_, text)| text.as_str())
     }
 
     fn lookup(&self, accessor: Accessor) -> Option<&str> {
-        self.told(&Value::Accessor(accessor))
+        self.recovered(&Value::Accessor(accessor))
     }
 
     /// What follows from other values.

@@ -92,7 +92,7 @@ fn typed_readers_give_values() {
 }
 
 #[test]
-fn faults_are_bounded_and_told_in_order() {
+fn faults_are_bounded_and_reported_in_order() {
     let text: String = (0..FAULTS + 10).map(|n| format!("k{n}: 1\n")).collect();
     let node = read(&text).unwrap();
     let mut reader = Reader::new();

@@ -12,13 +12,13 @@ async fn unasked() -> (Node, Receiver) {
 }
 
 #[tokio::test]
-async fn every_wrong_field_is_told_at_once() {
+async fn every_wrong_field_is_reported_at_once() {
     let (node, receiver) = unasked().await;
     let wrong = |request: v1::CheckRequest| async {
         let refused = node.check(request).await.unwrap_err();
         assert_eq!((refused.code(), &*reason(&refused)), (Code::InvalidArgument, "FIELDS_INVALID"));
-        let told = refused.get_details_bad_request().unwrap().field_violations;
-        told.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect::<Vec<_>>()
+        let reported = refused.get_details_bad_request().unwrap().field_violations;
+        reported.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect::<Vec<_>>()
     };
     let callback = "tenants/acme/subscriptions/auth".to_owned();
     let empty = v1::CheckRequest { callback, min_revision: -1, ..Default::default() };
@@ -42,9 +42,9 @@ async fn data_that_the_contract_cannot_ask_about_is_the_callers_to_mend() {
     let data = Some(Data::Json(r#"{"user":"s3cret"}"#.into()));
     let refused = node.check(v1::CheckRequest { data, ..request() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    let told = refused.get_details_bad_request().unwrap().field_violations;
-    assert_eq!((&*told[0].field, &*told[0].reason), ("json", "MALFORMED"));
-    assert!(told[0].description.contains("${check.data.email}"), "{}", told[0].description);
+    let reported = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((&*reported[0].field, &*reported[0].reason), ("json", "MALFORMED"));
+    assert!(reported[0].description.contains("${check.data.email}"), "{}", reported[0].description);
     assert!(!refused.message().contains("s3cret"));
     assert_eq!(receiver.seen().len(), 0);
 }
@@ -81,8 +81,8 @@ async fn what_does_not_exist_or_may_not_be_asked_is_refused() {
     let paused = Callback { state: CallbackState::Paused, ..auth(&receiver.url()) };
     node.write(&[Resource::Callback(paused)]).await;
     let refused = node.check(request()).await.unwrap_err();
-    let told = (refused.code(), reason(&refused));
-    assert_eq!(told, (Code::FailedPrecondition, "STATE_CONFLICT".into()));
+    let reported = (refused.code(), reason(&refused));
+    assert_eq!(reported, (Code::FailedPrecondition, "STATE_CONFLICT".into()));
     let mut suspended = tenant("acme");
     suspended.suspended = true;
     node.write(&[Resource::Tenant(suspended)]).await;

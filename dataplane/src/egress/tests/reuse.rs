@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn request_is_sent_as_given_and_the_answer_reported() {
-    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let (tell, mut reported) = tokio::sync::mpsc::channel(1);
     let receiver = Receiver::start(move |mut stream, _| {
         let tell = tell.clone();
         async move {
@@ -23,7 +23,7 @@ async fn request_is_sent_as_given_and_the_answer_reported() {
     request.headers.push((http::header::CONTENT_LENGTH, HeaderValue::from_static("1")));
     let exchange = egress().send(&request, AMPLE).await;
 
-    let sent = told.recv().await.unwrap();
+    let sent = reported.recv().await.unwrap();
     let mut lines: Vec<&str> = sent.lines().collect();
     assert_eq!(lines.remove(0), "POST /hook?b=2&a=%31 HTTP/1.1");
     let host = format!("host: {}", receiver.address);
@@ -74,7 +74,7 @@ async fn tenants_do_not_share_connections() {
 }
 
 #[tokio::test]
-async fn connection_close_is_heeded() {
+async fn connection_close_is_honoured() {
     let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
     let receiver = Receiver::answering(answer).await;
     let egress = egress();

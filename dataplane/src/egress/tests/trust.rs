@@ -217,11 +217,11 @@ async fn self_signed_certificate_that_is_listed_is_believed_for_its_name_and_tim
                 Err(why) => assert_eq!(fault(&exchange), (ErrorClass::Tls, why)),
             }
         }
-        let told = "the receiver presents an authority's certificate as its own; \
+        let reported = "the receiver presents an authority's certificate as its own; \
                     --egress-ca-file with just that certificate permits it";
         let other = Secure::start(self_signed("receiver.test", 2030), None).await;
         for exchange in other.ask(&trusting(&secure.pem)).await {
-            assert_eq!(fault(&exchange), (ErrorClass::Tls, told));
+            assert_eq!(fault(&exchange), (ErrorClass::Tls, reported));
         }
         assert_eq!(other.requests.load(Ordering::SeqCst), 0);
     }

@@ -88,7 +88,7 @@ async fn a_repeat_is_a_duplicate_and_other_content_is_refused() {
 }
 
 #[tokio::test]
-async fn every_wrong_field_is_told_at_once() {
+async fn every_wrong_field_is_reported_at_once() {
     let node = Node::start().await;
     let status = node
         .publish(request_with(|request, event| {

@@ -14,8 +14,8 @@ use super::{CallbackEntry, Draft, Lane, Placed, Refused};
 pub(super) struct Aside {
     document: Waiting,
     revision: i64,
-    /// It was told.
-    told: bool,
+    /// It was reported.
+    reported: bool,
 }
 
 enum Waiting {
@@ -25,11 +25,11 @@ enum Waiting {
 
 impl Aside {
     pub(super) fn subscription(document: Subscription, revision: i64) -> Self {
-        Self { document: Waiting::Subscription(Box::new(document)), revision, told: false }
+        Self { document: Waiting::Subscription(Box::new(document)), revision, reported: false }
     }
 
     pub(super) fn callback(document: Callback, revision: i64) -> Self {
-        Self { document: Waiting::Callback(Box::new(document)), revision, told: false }
+        Self { document: Waiting::Callback(Box::new(document)), revision, reported: false }
     }
 
     fn contract(&self) -> &ContractId {
@@ -41,8 +41,8 @@ impl Aside {
 
     /// Tells once that it waits.
     pub(super) fn tell(&mut self, name: &SignerName) -> Option<Refused> {
-        let told = std::mem::replace(&mut self.told, true);
-        (!told).then(|| Refused {
+        let reported = std::mem::replace(&mut self.reported, true);
+        (!reported).then(|| Refused {
             resource: name.to_string(),
             revision: self.revision,
             reason: format!("contract: {} is not known; it waits for it", self.contract().name()),
@@ -128,7 +128,7 @@ impl Draft {
             return Err("is the name of a built-in contract".to_owned());
         }
         let contract = Contract::read(&document.document, document.written_at(revision))
-            .map_err(|faults| told(&faults))?;
+            .map_err(|faults| summary(&faults))?;
         if *contract.id() != document.id {
             return Err(format!("document: is that of {}", contract.id().name()));
         }
@@ -188,7 +188,7 @@ fn is_built_in(id: &ContractId) -> bool {
 }
 
 /// The first fault, and how many more there are.
-fn told(faults: &[DocumentFault]) -> String {
+fn summary(faults: &[DocumentFault]) -> String {
     match faults {
         [] => "document: cannot be read".to_owned(),
         [one] => format!("document: {one}"),

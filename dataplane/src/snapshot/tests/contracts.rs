@@ -113,9 +113,9 @@ async fn a_subscription_waits_for_its_contract_with_its_keys() {
     assert!(snapshot.lane(LaneNo(1)).is_none());
     running.write(&[sub("acme", 2, &["*"])]).await;
     let refused = running.configuration.refused();
-    let told: Vec<_> = refused.iter().map(|it| (&*it.resource, &*it.reason)).collect();
+    let reported: Vec<_> = refused.iter().map(|it| (&*it.resource, &*it.reason)).collect();
     let waits = "contract: contracts/mine is not known; it waits for it";
-    assert_eq!(told, [("tenants/acme/subscriptions/s1", waits)], "told once");
+    assert_eq!(reported, [("tenants/acme/subscriptions/s1", waits)], "told once");
 
     let snapshot = running.write(&[contract("mine", "body: 1")]).await;
     assert_eq!(snapshot.lane(LaneNo(1)).unwrap().keys.iter().count(), 1);

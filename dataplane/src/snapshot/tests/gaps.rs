@@ -47,7 +47,7 @@ async fn what_cannot_be_read_and_goes_is_missed_no_more() {
 
 /// An older version serves as long as the process lives; ready it is not.
 #[tokio::test]
-async fn an_outdated_version_serves_and_is_told_of() {
+async fn an_outdated_version_serves_and_is_reported() {
     let running = Running::start(Arc::default());
     let mut resources = base();
     resources.push(sub("acme", 1, &["*"]));

@@ -48,7 +48,7 @@ impl Dispatcher {
     ) {
         let token = batch.token;
         self.claimed += batch.len();
-        self.heed(&batch.closed, asked, now);
+        self.close_lanes(&batch.closed, asked, now);
         self.work.insert(token, Work::new(&batch, now, self.lease));
         // To be held back, an event is matched. Where that is what kills, it waits unmatched.
         let unmatched = batch.takes > HELD_BACK_AT;
@@ -87,13 +87,13 @@ impl Dispatcher {
             event = %event.name(),
             "node after node went down with this event in hand; it waits unmatched"
         );
-        let put_off = told(event, EventOutcome::Postponed(SUSPECT_HOLD));
+        let put_off = settle_of(event, EventOutcome::Postponed(SUSPECT_HOLD));
         self.event_done(token, put_off, Vec::new(), now)
     }
 
     /// Leaves receivers alone that asked another node for it, as the store knew at `asked`. An
     /// operator's word gets [`OPENING`] to reach the store.
-    fn heed(&mut self, closed: &[LaneClose], asked: Instant, now: Instant) {
+    fn close_lanes(&mut self, closed: &[LaneClose], asked: Instant, now: Instant) {
         let asked = asked.checked_sub(OPENING).unwrap_or(asked);
         for close in closed.iter().filter(|close| close.reason == PendingReason::RateLimited) {
             if let Some(lane) = self.snapshot.lane(close.lane).cloned() {
@@ -105,7 +105,7 @@ impl Dispatcher {
     fn on_event(&mut self, place: Place, open: &OpenEvent, intake: Intake<'_>) -> Item {
         let event = &open.event;
         if event.min_revision > self.snapshot.revision() {
-            let put_off = told(event, EventOutcome::Postponed(REVISION_PROBE));
+            let put_off = settle_of(event, EventOutcome::Postponed(REVISION_PROBE));
             return self.event_done(place.token, put_off, Vec::new(), intake.now);
         }
         if !self.snapshot.matches_quickly(&event.tenant) {
@@ -132,7 +132,7 @@ impl Dispatcher {
         let event = &open.event;
         let Some(mut matched) = matched else {
             tracing::error!(event = %event.name(), "matching an event panicked; it is set aside");
-            let aside = told(event, EventOutcome::SetAside);
+            let aside = settle_of(event, EventOutcome::SetAside);
             return self.event_done(place.token, aside, Vec::new(), intake.now);
         };
         if let Some(cursor) = open.cursor {
@@ -142,7 +142,7 @@ impl Dispatcher {
             return self.fan_out(place.token, open, matched, intake.now);
         }
         if matched.lanes.is_empty() {
-            let nobody = told(event, EventOutcome::Unmatched);
+            let nobody = settle_of(event, EventOutcome::Unmatched);
             let nobody = EventSettle { filter_errors: matched.filter_errors, ..nobody };
             return self.event_done(place.token, nobody, Vec::new(), intake.now);
         }
@@ -188,7 +188,7 @@ impl Dispatcher {
             open.push(Arc::clone(lane));
         }
         if open.is_empty() {
-            let matched = told(event, EventOutcome::Matched(done));
+            let matched = settle_of(event, EventOutcome::Matched(done));
             let matched = EventSettle { filter_errors, ..matched };
             return self.event_done(place.token, matched, records, intake.now);
         }
@@ -290,7 +290,7 @@ impl Dispatcher {
             // The step that reached the last lane was settled, but not as the last one.
             let cursor = open.cursor.unwrap_or_default();
             let outcome = EventOutcome::FannedOut { deliveries: Vec::new(), cursor, done: true };
-            let last = EventSettle { filter_errors, ..told(event, outcome) };
+            let last = EventSettle { filter_errors, ..settle_of(event, outcome) };
             return self.event_done(token, last, Vec::new(), now);
         }
         while let Some(step) = steps.next() {
@@ -304,7 +304,7 @@ impl Dispatcher {
                 .collect();
             let cursor = step.last().map(|lane| lane.lane).unwrap_or_default();
             let done = steps.peek().is_none();
-            let mut settle = told(event, EventOutcome::FannedOut { deliveries, cursor, done });
+            let mut settle = settle_of(event, EventOutcome::FannedOut { deliveries, cursor, done });
             if done {
                 settle.filter_errors = std::mem::take(&mut filter_errors);
                 self.settle_event(token, settle, Vec::new(), now);
@@ -409,8 +409,8 @@ impl Dispatcher {
     }
 }
 
-/// What is settled of an event that no filter failed on.
-pub(super) fn told(event: &Event, outcome: EventOutcome) -> EventSettle {
+/// The settlement of an event that no filter failed on.
+pub(super) fn settle_of(event: &Event, outcome: EventOutcome) -> EventSettle {
     EventSettle::new(event.position, event.tenant.clone(), outcome)
 }
 

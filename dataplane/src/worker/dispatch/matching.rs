@@ -15,7 +15,7 @@ use pregon_store::batch::OpenEvent;
 use pregon_store::settlement::EventOutcome;
 use tokio::time::Instant;
 
-use super::intake::{Intake, told};
+use super::intake::{Intake, settle_of};
 use super::{Dispatcher, Effect, Item};
 use crate::worker::job::Place;
 use crate::worker::matcher::{Answer, Question};
@@ -83,7 +83,7 @@ impl Dispatcher {
     ) -> Item {
         let event = &open.event;
         if let Err(wait) = self.matching.enter(&event.tenant, self.limits.max_claimed / 2) {
-            let put_off = told(event, EventOutcome::Postponed(wait));
+            let put_off = settle_of(event, EventOutcome::Postponed(wait));
             return self.event_done(place.token, put_off, Vec::new(), intake.now);
         }
         self.effects.push(Effect::Match(Question {

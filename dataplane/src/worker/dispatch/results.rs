@@ -14,7 +14,7 @@ use pregon_store::settlement::{DeliverySettle, EventOutcome, EventSettle, Settle
 use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 
-use super::intake::told;
+use super::intake::settle_of;
 use super::records::Ends;
 use super::{Dispatcher, Effect, Item};
 use crate::worker::job::{Job, Report};
@@ -107,7 +107,7 @@ impl Dispatcher {
                     return;
                 }
                 aged(done, now.saturating_duration_since(work.taken));
-                let mut settle = told(event, EventOutcome::Matched(std::mem::take(done)));
+                let mut settle = settle_of(event, EventOutcome::Matched(std::mem::take(done)));
                 settle.filter_errors = std::mem::take(filter_errors);
                 let records = std::mem::take(records);
                 *item = Item::Apart;

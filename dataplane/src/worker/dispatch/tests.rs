@@ -352,7 +352,7 @@ async fn a_delivery_of_a_disabled_subscription_is_called_off() {
 }
 
 #[tokio::test]
-async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_told_in_the_log() {
+async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_reported_in_the_log() {
     let mut rig = Rig::new(1).await;
     let cloudevents = ContractId::parse("cloudevents").unwrap();
     rig.change(1, |subscription| subscription.contract = cloudevents.clone()).await;

@@ -8,7 +8,7 @@ use pregon_store::batch::Token;
 use pregon_store::settlement::{EventOutcome, Transition};
 use tokio::time::Instant;
 
-use super::intake::told;
+use super::intake::settle_of;
 use super::results::aged;
 use super::{Dispatcher, Item, LANE_KEPT, SPLIT_AFTER};
 use crate::worker::job::Job;
@@ -98,7 +98,7 @@ impl Dispatcher {
             }
             aged(&mut deliveries, age);
             let open = open.len();
-            let mut settle = told(event, EventOutcome::Matched(deliveries));
+            let mut settle = settle_of(event, EventOutcome::Matched(deliveries));
             settle.filter_errors = std::mem::take(filter_errors);
             self.ledger.event(token, settle, std::mem::take(records), now);
             // The event is settled, and each delivery that is open is an item of its own now.

@@ -377,7 +377,7 @@ fn documents_that_are_too_deep() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_and_in_order() {
+fn all_faults_are_reported_at_once_and_in_order() {
     let document = "\
 contract: a b
 event_types: [order.*, 'x y']

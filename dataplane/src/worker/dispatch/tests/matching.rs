@@ -111,7 +111,7 @@ fn unanswered(settlement: &Settlement) -> Vec<Vec<u64>> {
 
 /// Whichever way an event goes: to nobody, from memory, into lanes, or step by step.
 #[tokio::test]
-async fn filters_without_an_answer_are_told_where_the_event_went() {
+async fn filters_without_an_answer_are_reported_where_the_event_went() {
     let cannot_say =
         |subscription: &mut Subscription| subscription.filter = "event.data.a > 1".into();
     let mut rig = Rig::new(1).await;

@@ -1,0 +1,45 @@
+//! The second layer: the parts of a contract, compiled, and what they make of a subject. Everything
+//! here is a pure function; nothing knows how a document is written.
+
+pub mod accessor;
+mod body;
+mod callback;
+mod condition;
+mod contract;
+mod error;
+mod render;
+pub mod retry;
+mod setting;
+mod sign;
+mod signature;
+mod template;
+mod text;
+mod value;
+mod verdict;
+
+pub use accessor::{Accessor, Sharing, TimeForm};
+pub use body::DEPTH;
+pub use callback::{CallbackRule, CallbackSpec};
+pub use condition::Condition;
+pub use contract::{Contract, Judged};
+pub use error::{BODY_LEN, RenderError};
+pub use render::{HEADER_LEN, HeaderLine, Rendered, render, render_check, render_redacted};
+pub use retry::{Failure, Retry};
+pub use setting::{
+    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, HEADERS, SecretRule, TIMEOUT,
+    TIMEOUT_DEFAULT, TIMEOUTS,
+};
+pub use sign::{MadeSignature, Signed, sign, sign_check, signatures};
+pub use signature::{
+    KeyChoice, Signature, SignatureAlgorithm, SignatureBytes, SignatureEncoding, SignaturePlace,
+    Signer, SigningKey, SigningKeys,
+};
+pub use template::{JsonLiteral, Member, Template};
+pub use text::TextTemplate;
+pub use value::Value;
+pub use verdict::{MEMBERS, POSITIVE, Verdict};
+
+pub(super) use body::BodyTemplate;
+pub(super) use contract::Names;
+pub(super) use signature::header_names;
+pub(super) use text::{Place, TextPiece};

@@ -1,0 +1,89 @@
+//! The plain settings of a contract, and their bounds.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::words;
+use crate::id::EventTypeId;
+use crate::model::Auth;
+use crate::secret::SecretForm;
+
+/// Attempt timeouts that a contract may list.
+pub const TIMEOUTS: RangeInclusive<usize> = 1..=32;
+/// What an attempt's timeout may be: below a second fails on a far network, above half a minute
+/// ties up a slot.
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// An attempt's timeout where the contract names none.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
+/// Headers and signatures a contract may set: as many as a subscription.
+pub const HEADERS: usize = 20;
+/// The way out of the network where a contract names none.
+pub const EGRESS_DEFAULT: &str = "default";
+
+/// What kind of text the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// JSON.
+    Json,
+    /// `application/x-www-form-urlencoded`, of a flat object of scalars.
+    Form,
+}
+
+/// In which form the body is sent and signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canonical {
+    /// As it was rendered.
+    Verbatim,
+    /// What `JSON.stringify(JSON.parse(text))` gives in ECMAScript.
+    JsonStringify,
+    /// The JSON Canonicalization Scheme of RFC 8785.
+    Rfc8785,
+}
+
+words! {
+    /// A way for Pregón to identify itself to a receiver, beside signatures; as documents name it.
+    AuthKind {
+        /// Not at all.
+        None = "none",
+        /// A bearer token.
+        Bearer = "bearer",
+        /// HTTP Basic authentication.
+        Basic = "basic",
+        /// A key in a header.
+        ApiKey = "api_key",
+    }
+}
+
+impl Auth {
+    /// Which kind it is.
+    pub fn kind(&self) -> AuthKind {
+        match self {
+            Auth::None => AuthKind::None,
+            Auth::Bearer { .. } => AuthKind::Bearer,
+            Auth::Basic { .. } => AuthKind::Basic,
+            Auth::ApiKey { .. } => AuthKind::ApiKey,
+        }
+    }
+}
+
+/// An event type that a contract brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractType {
+    /// Its name.
+    pub id: EventTypeId,
+    /// What it tells.
+    pub description: String,
+    /// JSON Schema of its data, as JSON text; empty: anything goes.
+    pub schema: String,
+    /// An example of its data, as JSON text; empty: none.
+    pub example: String,
+}
+
+/// What a contract asks of a subscription's secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRule {
+    /// Whether a request may not go out unsigned.
+    pub required: bool,
+    /// How a secret looks as text.
+    pub form: SecretForm,
+}

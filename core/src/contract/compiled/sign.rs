@@ -1,0 +1,199 @@
+//! Signing: from a rendered request to what goes out, one signature for every key that is active.
+//!
+//! What is signed is the body as it is sent, but for a signature that the body itself is to hold; it
+//! is fed to the MAC from where it lies. During a rotation two keys are active and both sign, the
+//! newest first, so that a receiver with either secret is content; a member of the body has room
+//! for the newest only.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::contract::Contract;
+use super::error::{RenderError, shown};
+use super::render::{HeaderLine, Rendered, checked, header};
+use super::signature::{SignaturePlace, SigningKeys};
+use super::text::TextTemplate;
+use super::value::Written;
+use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
+use crate::id::SecretId;
+use crate::json::{self, Node, Step};
+
+/// A request as it goes out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// The bytes that are sent.
+    pub body: Bytes,
+    /// Every header of the contract: `content-type`, `user-agent`, its `headers` and signatures in
+    /// their order.
+    pub headers: Vec<HeaderLine>,
+    /// The keys that signed, in the order they first did.
+    pub keys: Vec<SecretId>,
+}
+
+/// One signature and what it was made over, for previews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeSignature {
+    /// Its name in the contract.
+    pub name: Box<str>,
+    /// The key.
+    pub key: SecretId,
+    /// The bytes that were signed.
+    pub payload: Bytes,
+    /// The signature as text.
+    pub value: String,
+}
+
+/// Signs a rendered delivery with every key that is active at the attempt's time.
+///
+/// # Errors
+///
+/// Why it cannot be sent so.
+pub fn sign(
+    contract: &Contract,
+    rendered: &Rendered,
+    input: &RenderInput<'_>,
+    keys: &SigningKeys,
+) -> Result<Signed, RenderError> {
+    finish(contract, rendered, Subject::Delivery(input), &contract.headers, keys)
+}
+
+/// The same for a question to a callback.
+///
+/// # Errors
+///
+/// Why it cannot be asked so.
+pub fn sign_check(
+    contract: &Contract,
+    rendered: &Rendered,
+    input: &CheckInput<'_>,
+    keys: &SigningKeys,
+) -> Result<Signed, RenderError> {
+    finish(contract, rendered, Subject::Check(input), &contract.callback.headers, keys)
+}
+
+/// Every signature of a delivery, with the exact bytes that are signed.
+///
+/// # Errors
+///
+/// Why they cannot be made.
+pub fn signatures(
+    contract: &Contract,
+    rendered: &Rendered,
+    input: &RenderInput<'_>,
+    keys: &SigningKeys,
+) -> Result<Vec<MadeSignature>, RenderError> {
+    let view = View::of(Subject::Delivery(input), &rendered.body);
+    let mut made = Vec::new();
+    for signature in &contract.signatures {
+        for (key, signer) in signature.signers(keys, input.attempt_time) {
+            let mut payload = Vec::new();
+            signature.payload.write(&view, &mut payload)?;
+            made.push(MadeSignature {
+                name: signature.name.clone(),
+                key: key.id().clone(),
+                payload: payload.into(),
+                value: signature.value(signer, &view, &mut Vec::new())?,
+            });
+        }
+    }
+    Ok(made)
+}
+
+fn finish(
+    contract: &Contract,
+    rendered: &Rendered,
+    subject: Subject<'_>,
+    templates: &[(Arc<str>, TextTemplate)],
+    keys: &SigningKeys,
+) -> Result<Signed, RenderError> {
+    let unsigned = View::of(subject, &rendered.body);
+    let (mut lines, mut used) = (Lines::default(), Vec::new());
+    let mut body = rendered.body.clone();
+    let mut scratch = Vec::with_capacity(128);
+    for signature in &contract.signatures {
+        for (key, signer) in signature.signers(keys, subject.time()) {
+            let value = signature.value(signer, &unsigned, &mut scratch)?;
+            match &signature.place {
+                SignaturePlace::Header { .. } => {
+                    lines.add(&signature.place, &View { signature: &value, ..unsigned })?;
+                }
+                SignaturePlace::Body(path) => body = appended(&body, path, &value)?,
+            }
+            if !used.contains(key.id()) {
+                used.push(key.id().clone());
+            }
+        }
+    }
+    if contract.secret.required && used.is_empty() {
+        return Err(RenderError::NoActiveSecret);
+    }
+    let mut headers = Vec::with_capacity(rendered.headers.len() + lines.0.len());
+    headers.extend_from_slice(&rendered.headers);
+    let signed = View::of(subject, &body);
+    for (name, template) in templates.iter().filter(|(_, template)| template.speaks_of_body()) {
+        headers.extend(header(name, template, &signed)?);
+    }
+    for (name, value) in lines.0 {
+        headers.push(checked(name, value.into())?);
+    }
+    Ok(Signed { body, headers, keys: used })
+}
+
+/// The body with one more member at the end of an object in it.
+fn appended(body: &Bytes, path: &[Box<str>], value: &str) -> Result<Bytes, RenderError> {
+    let name = path.last().map_or("", |name| &**name);
+    let no_place = || RenderError::NoPlace { name: shown(name) };
+    let outer = path.split_last().map_or(&[][..], |(_, outer)| outer);
+    let steps: Vec<Step> = outer.iter().map(|name| Step::Member(name.clone())).collect();
+    let object = Node::of(body).follow(&steps).ok_or_else(no_place)?;
+    if object.kind() != json::Kind::Object {
+        return Err(no_place());
+    }
+    if object.member(name).is_some() {
+        return Err(RenderError::NameTwice { name: shown(name) });
+    }
+    // The closing brace is the last byte of the object, which lies within the body.
+    let end = body.slice_ref(object.source());
+    let close = end.as_ptr() as usize - body.as_ptr() as usize + end.len() - 1;
+    let mut out = Vec::with_capacity(body.len() + name.len() + value.len() + 8);
+    out.extend_from_slice(&body[..close]);
+    if object.members().next().is_some() {
+        out.push(b',');
+    }
+    json::write_string(&mut out, name);
+    out.push(b':');
+    json::write_string(&mut out, value);
+    out.extend_from_slice(&body[close..]);
+    Ok(out.into())
+}
+
+/// Header lines under construction; few, so that a walk finds one.
+#[derive(Default)]
+struct Lines<'a>(Vec<(&'a Arc<str>, Vec<u8>)>);
+
+impl<'a> Lines<'a> {
+    fn add(&mut self, place: &'a SignaturePlace, view: &View<'_>) -> Result<(), RenderError> {
+        let SignaturePlace::Header { name, each, prefix, separator } = place else { return Ok(()) };
+        let value = match self.0.iter().position(|(other, _)| *other == name) {
+            Some(at) => {
+                let value = &mut self.0[at].1;
+                value.extend_from_slice(separator.as_bytes());
+                value
+            }
+            None => {
+                let mut value = Vec::with_capacity(128);
+                prefix.write(view, &mut value)?;
+                let at = self.0.len();
+                self.0.push((name, value));
+                &mut self.0[at].1
+            }
+        };
+        match each.write(view, value)? {
+            Written::Whole | Written::Absent => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

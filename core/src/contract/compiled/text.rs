@@ -1,0 +1,182 @@
+//! Text with values in it: headers, what is signed, strings of a body.
+
+use super::accessor::{Accessor, Kind, Sharing};
+use super::error::RenderError;
+use super::value::{Value, Written};
+use crate::contract::subject::View;
+use crate::error::{Rule, Wrong};
+use crate::expr::Site;
+
+/// Where a text template stands; decides what it may speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::contract) enum Place {
+    /// In the body: everything that is known before the body.
+    Body,
+    /// A header's value: the body, too.
+    Header,
+    /// What is signed: the same.
+    Payload,
+    /// Around a signature.
+    Each,
+}
+
+/// Text with values in it. A text that is one value may turn out to be absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextTemplate(Box<[TextPiece]>);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::contract) enum TextPiece {
+    Literal(Box<str>),
+    Value(Value),
+}
+
+impl TextTemplate {
+    /// Reads text with `${expression}` in it; `$${` stands for a literal `${`.
+    pub fn parse(text: &str, site: Site) -> Result<Self, Wrong> {
+        let (mut pieces, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find("${") {
+            if let Some(before) = rest[..at].strip_suffix('$') {
+                literal.push_str(before);
+                literal.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            literal.push_str(&rest[..at]);
+            let inner = &rest[at + 2..];
+            let end = end_of(inner)
+                .ok_or_else(|| Wrong::new(Rule::ContractInvalid, "${ without its }"))?;
+            let value = Value::parse(&inner[..end], site)?;
+            if !literal.is_empty() {
+                pieces.push(TextPiece::Literal(std::mem::take(&mut literal).into()));
+            }
+            pieces.push(TextPiece::Value(value));
+            rest = &inner[end + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(TextPiece::Literal(literal.into()));
+        }
+        Ok(Self(pieces.into()))
+    }
+
+    /// Whether every value is known, and may be mixed into text, where the template stands.
+    ///
+    /// # Errors
+    ///
+    /// The first that is not, by its source, and where it can stand.
+    pub(in crate::contract) fn check(&self, place: Place) -> Result<(), Wrong> {
+        let whole = self.0.len() == 1;
+        for value in self.values() {
+            if let Some(rule) = misplaced(value, place, whole) {
+                let text = format!("${{{value}}} cannot stand here: {rule}");
+                return Err(Wrong::new(Rule::ContractInvalid, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// What may share the text.
+    pub(in crate::contract) fn sharing(&self) -> Sharing {
+        self.values().map(Value::sharing).max().unwrap_or(Sharing::Event)
+    }
+
+    /// Whether it speaks of the body that is sent.
+    pub(in crate::contract) fn speaks_of_body(&self) -> bool {
+        self.values().any(Value::speaks_of_body)
+    }
+
+    /// Whether a callback's question has all that it speaks of.
+    pub(super) fn fits_check(&self) -> bool {
+        self.values().all(Value::fits_check)
+    }
+
+    /// The value that the whole text is, if it is one.
+    pub(in crate::contract) fn single(&self) -> Option<&Value> {
+        match &*self.0 {
+            [TextPiece::Value(value)] => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Appends the text with its values; a text that is one value may be absent, a part of a longer
+    /// one may not.
+    pub(super) fn write(&self, view: &View<'_>, out: &mut Vec<u8>) -> Result<Written, RenderError> {
+        if let Some(value) = self.single() {
+            return value.write_text(view, out);
+        }
+        for piece in &self.0 {
+            piece.write(view, out)?;
+        }
+        Ok(Written::Whole)
+    }
+
+    pub(in crate::contract) fn pieces(&self) -> &[TextPiece] {
+        &self.0
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter_map(|piece| match piece {
+            TextPiece::Literal(_) => None,
+            TextPiece::Value(value) => Some(value),
+        })
+    }
+}
+
+impl TextPiece {
+    /// Appends the piece, which must be there.
+    pub(super) fn write(&self, view: &View<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        match self {
+            TextPiece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            TextPiece::Value(value) => match value.write_text(view, out)? {
+                Written::Whole => {}
+                Written::Absent => {
+                    return Err(value.failed("is absent and cannot be part of a longer text"));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Why a value cannot stand in a place; `whole`: it is all there is.
+fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
+    const BODY: &str = "the body is known in headers and payloads only";
+    let accessor = match value {
+        Value::Accessor(accessor) => accessor,
+        Value::Expression(expression) => {
+            let early = place == Place::Body && expression.speaks_of_body();
+            return early.then_some(BODY);
+        }
+    };
+    if *accessor == Accessor::Signature {
+        return (place != Place::Each).then_some("the signature is known in each only");
+    }
+    match accessor.kind() {
+        Kind::Body => (!matches!(place, Place::Payload | Place::Header)).then_some(BODY),
+        Kind::Json => (place != Place::Body || !whole)
+            .then_some("it is JSON, which is a whole value of the body; json(…) makes text of it"),
+        Kind::Text | Kind::Scalar => None,
+    }
+}
+
+/// Where the expression ends: at the first `}` outside of its string literals and braces.
+fn end_of(text: &str) -> Option<usize> {
+    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match (quote, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'{') => depth += 1,
+            (None, b'}') if depth == 0 => return Some(at),
+            (None, b'}') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

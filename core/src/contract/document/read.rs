@@ -1,0 +1,329 @@
+//! From a document to what it states, key by key, and to the [`Contract`] that comes of it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::fault::{DocumentFault, noted, optional, parsed, reason};
+use super::spec::ContractSpec;
+use super::{example, headers, retry, signature, template};
+use crate::contract::compiled::{
+    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, SecretRule,
+    Signature, TIMEOUT, TIMEOUTS, Template, Verdict,
+};
+use crate::expr::Site;
+use crate::id::{ContractId, EventTypeId};
+use crate::limits;
+use crate::pattern::Pattern;
+use crate::redact::SensitivePath;
+use crate::secret::{KEY_BYTES, SecretEncoding, SecretForm};
+use crate::url::{Scheme, UrlRules};
+use crate::yaml::{self, At, Map, Reader};
+
+/// Event types that a contract may bring along.
+pub const TYPES: usize = 100;
+/// Examples of a contract: each is rendered whenever the contract is read.
+pub const EXAMPLES: usize = 100;
+
+/// Keys at the top of a document.
+const KEYS: &[&str] = &[
+    "contract",
+    "description",
+    "event_types",
+    "types",
+    "body",
+    "body_format",
+    "canonical",
+    "content_type",
+    "user_agent",
+    "headers",
+    "traceparent",
+    "secret",
+    "signatures",
+    "acknowledge",
+    "refuse",
+    "disable",
+    "timeouts",
+    "retry",
+    "url",
+    "auth",
+    "egress",
+    "provisioning",
+    "sensitive",
+    "callback",
+    "examples",
+];
+
+impl Contract {
+    /// Reads a document as written by this revision of the configuration (0: built in).
+    ///
+    /// # Errors
+    ///
+    /// Every fault that was found, in the order of the document; at least one.
+    pub fn read(document: &str, revision: i64) -> Result<Self, Vec<DocumentFault>> {
+        let refused = |faults: Vec<yaml::Fault>| -> Vec<DocumentFault> {
+            faults.into_iter().map(DocumentFault::from).collect()
+        };
+        let node = yaml::read(document).map_err(|fault| refused(vec![fault]))?;
+        let root = At::root(&node);
+        let (spec, examples) = stated(&root).map_err(refused)?;
+        let contract = Contract::new(spec)
+            .map_err(|wrong| refused(vec![root.fault(reason(&wrong))]))?
+            .with_revision(revision);
+        let mut reader = Reader::new();
+        example::check(&mut reader, &root, &contract, &examples);
+        reader.finish().map_err(refused)?;
+        Ok(contract)
+    }
+}
+
+/// What a document states, or every fault in it.
+pub(super) fn stated(
+    root: &At<'_>,
+) -> Result<(ContractSpec, Vec<example::Example>), Vec<yaml::Fault>> {
+    let mut reader = Reader::new();
+    let read = spec(&mut reader, root);
+    reader.finish()?;
+    read.ok_or_else(|| vec![root.fault("cannot be read")])
+}
+
+/// The whole document. Every key is read before anything is given up: all faults are reported.
+fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<example::Example>)> {
+    let map = reader.map(root, KEYS)?;
+    let id = reader.check(map.required("contract")).cloned();
+    let id = id.and_then(|at| parsed(reader, &at, ContractId::parse));
+    let mut spec = noted(reader, root, ContractSpec::new(id.clone().unwrap_or_else(stand_in)))?;
+
+    identity(reader, &map, &mut spec);
+    request(reader, &map, &mut spec);
+    answers(reader, &map, &mut spec);
+    rules(reader, &map, &mut spec);
+    if let Some(at) = map.get("callback") {
+        spec.callback = callback(reader, at, &spec.signatures).unwrap_or(spec.callback);
+    }
+    let examples = optional(reader, &map, "examples", |reader, at| {
+        reader.list_of(at, 1..=EXAMPLES, example::read)
+    });
+    let examples = examples.flatten().unwrap_or_default();
+    if map.get("examples").is_none() && spec.types.iter().all(|kind| kind.example.is_empty()) {
+        reader.add(root.fault("needs at least one of examples, or a type with an example"));
+    }
+    id.map(|_| (spec, examples))
+}
+
+/// An id for a document whose own cannot be read; such a document is refused.
+fn stand_in() -> ContractId {
+    ContractId::parse("x").unwrap_or_else(|_| unreachable!("one letter is an id"))
+}
+
+fn identity<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+    if let Some(at) = map.get("description")
+        && let Some(text) = reader.check(at.text())
+    {
+        if text.chars().count() > limits::DESCRIPTION_LEN {
+            reader.add(at.fault(format_args!("at most {} characters", limits::DESCRIPTION_LEN)));
+        }
+        spec.description = text.to_owned();
+    }
+    if let Some(at) = map.get("event_types") {
+        let patterns = reader
+            .list_of(at, 1..=limits::PATTERNS, |reader, at| parsed(reader, at, Pattern::parse));
+        spec.event_types = patterns.unwrap_or_default();
+    }
+    if let Some(at) = map.get("types") {
+        spec.types = reader.list_of(at, 1..=TYPES, event_type).unwrap_or_default();
+        let mut seen = std::collections::HashSet::new();
+        for (kind, at) in spec.types.iter().zip(at.elements(0..=TYPES).unwrap_or_default()) {
+            if !seen.insert(&kind.id) {
+                reader.add(at.fault(format_args!("type {} stands twice", kind.id)));
+            }
+        }
+    }
+}
+
+fn event_type<'a>(reader: &mut Reader, at: &At<'a>) -> Option<ContractType> {
+    let map = reader.map(at, &["type", "description", "schema", "example"])?;
+    let id = reader.check(map.required("type")).cloned();
+    let id = id.and_then(|at| parsed(reader, &at, EventTypeId::parse));
+    let text = |reader: &mut Reader, key: &str| {
+        let text = optional(reader, &map, key, |reader, at| reader.check(at.text()));
+        text.map(|text| text.unwrap_or_default().to_owned())
+    };
+    let description = text(reader, "description");
+    let (schema, example) = (text(reader, "schema"), text(reader, "example"));
+    if let (Some(schema), Some(_)) = (&schema, &example) {
+        example::check_type(reader, &map, schema);
+    }
+    Some(ContractType { id: id?, description: description?, schema: schema?, example: example? })
+}
+
+fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+    if let Some(at) = map.get("body") {
+        spec.body =
+            template::body(reader, at, Site::Template).unwrap_or(Template::List(Vec::new()));
+    }
+    if let Some(at) = map.get("body_format") {
+        let formats = [("json", BodyFormat::Json), ("form", BodyFormat::Form)];
+        spec.body_format = reader.check(at.choice(&formats)).unwrap_or(BodyFormat::Json);
+    }
+    if let Some(at) = map.get("canonical") {
+        let forms = [
+            ("verbatim", Canonical::Verbatim),
+            ("json_stringify", Canonical::JsonStringify),
+            ("rfc8785", Canonical::Rfc8785),
+        ];
+        spec.canonical = reader.check(at.choice(&forms)).unwrap_or(Canonical::Verbatim);
+        if spec.body_format == BodyFormat::Form && spec.canonical != Canonical::Verbatim {
+            reader.add(at.fault("is for body_format json"));
+        }
+    }
+    spec.content_type = headers::fixed(reader, map, "content_type");
+    spec.user_agent = headers::fixed(reader, map, "user_agent");
+    if let Some(at) = map.get("traceparent") {
+        spec.traceparent = reader.check(at.boolean()).unwrap_or(true);
+    }
+    if let Some(at) = map.get("secret") {
+        spec.secret = secret(reader, at).unwrap_or(spec.secret.clone());
+    }
+    if let Some(at) = map.get("signatures") {
+        spec.signatures = signature::list(reader, at, spec.body_format).unwrap_or_default();
+    } else if spec.secret.required
+        && let Some(at) = map.get("secret")
+    {
+        reader.add(at.fault("required needs one of signatures to use it"));
+    }
+    if let Some(at) = map.get("headers") {
+        let headers = headers::read(reader, at, Site::Template, &spec.signatures);
+        spec.headers = headers.unwrap_or_default();
+    }
+}
+
+fn secret<'a>(reader: &mut Reader, at: &At<'a>) -> Option<SecretRule> {
+    let map = reader.map(at, &["required", "form", "prefix", "bytes", "generate"])?;
+    let required = optional(reader, &map, "required", |reader, at| reader.check(at.boolean()));
+    let forms = [
+        ("text", SecretEncoding::Text),
+        ("hex", SecretEncoding::Hex),
+        ("base64", SecretEncoding::Base64),
+    ];
+    let form = optional(reader, &map, "form", |reader, at| reader.check(at.choice(&forms)));
+    let prefix = optional(reader, &map, "prefix", |reader, at| reader.check(at.text()));
+    let bytes = optional(reader, &map, "bytes", bytes);
+    let generate = optional(reader, &map, "generate", |reader, at| reader.check(length(at)));
+    let form = SecretForm::new(
+        form?.unwrap_or(SecretEncoding::Text),
+        prefix?.unwrap_or_default(),
+        bytes?.unwrap_or(KEY_BYTES),
+        generate?.unwrap_or(32),
+    );
+    Some(SecretRule { required: required?.unwrap_or(false), form: noted(reader, at, form)? })
+}
+
+/// A length in bytes, of a key.
+fn length(at: &At<'_>) -> Result<usize, yaml::Fault> {
+    let length = at.integer(1..=256)?;
+    Ok(usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+fn bytes<'a>(reader: &mut Reader, at: &At<'a>) -> Option<RangeInclusive<usize>> {
+    let bounds = reader.list_of(at, 2..=2, |reader, at| reader.check(length(at)))?;
+    let [from, to] = <[usize; 2]>::try_from(bounds).ok()?;
+    Some(from..=to)
+}
+
+fn answers<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+    let mut condition = |key: &str| {
+        let at = map.get(key)?;
+        parsed(reader, at, Condition::parse)
+    };
+    if let Some(acknowledge) = condition("acknowledge") {
+        spec.acknowledge = acknowledge;
+    }
+    if let Some(refuse) = condition("refuse") {
+        spec.refuse = refuse;
+    }
+    if let Some(disable) = condition("disable") {
+        spec.disable = disable;
+    }
+    if let Some(at) = map.get("timeouts") {
+        let timeouts: Option<Vec<Duration>> =
+            reader.list_of(at, TIMEOUTS, |reader, at| reader.check(at.duration(TIMEOUT)));
+        spec.timeouts = timeouts.unwrap_or(std::mem::take(&mut spec.timeouts));
+    }
+    if let Some(at) = map.get("retry")
+        && let Some(retry) = retry::read(reader, at)
+    {
+        spec.retry = retry;
+    }
+}
+
+fn rules<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+    if let Some(at) = map.get("url") {
+        spec.url = url(reader, at);
+    }
+    if let Some(at) = map.get("auth") {
+        let kinds: Vec<_> = AuthKind::ALL.iter().map(|kind| (kind.word(), *kind)).collect();
+        let read = |reader: &mut Reader, at: &At<'a>| reader.check(at.choice(&kinds));
+        spec.auth = reader.list_of(at, 1..=kinds.len(), read);
+    }
+    if let Some(at) = map.get("egress")
+        && let Some(pool) = reader.check(at.text())
+    {
+        // A pool is named like everything else that operators name.
+        if ContractId::parse(pool).is_err() {
+            reader.add(at.fault("must be 1 to 64 of A-Z a-z 0-9 _ -"));
+        }
+        spec.egress = pool.into();
+    }
+    if let Some(at) = map.get("provisioning") {
+        let kinds = [("self", false), ("approval", true)];
+        spec.approval = reader.check(at.choice(&kinds)).unwrap_or(false);
+    }
+    if let Some(at) = map.get("sensitive") {
+        let paths = reader.list_of(at, 0..=limits::SENSITIVE_PATHS, |reader, at| {
+            parsed(reader, at, SensitivePath::parse)
+        });
+        spec.sensitive = paths.unwrap_or_default();
+    }
+}
+
+fn url<'a>(reader: &mut Reader, at: &At<'a>) -> Option<UrlRules> {
+    let map = reader.map(at, &["schemes", "ports"])?;
+    if map.get("schemes").is_none() && map.get("ports").is_none() {
+        reader.add(at.fault("must have schemes, ports, or both"));
+    }
+    let schemes = [("http", Scheme::Http), ("https", Scheme::Https)];
+    let schemes = optional(reader, &map, "schemes", |reader, at| {
+        reader.list_of(at, 1..=2, |reader, at| reader.check(at.choice(&schemes)))
+    });
+    let ports = optional(reader, &map, "ports", |reader, at| {
+        reader.list_of(at, 1..=32, |reader, at| {
+            let port = reader.check(at.integer(1..=65_535))?;
+            let port = u16::try_from(port).ok()?;
+            Some(port..=port)
+        })
+    });
+    Some(UrlRules { schemes: schemes?.unwrap_or_default(), ports: ports?.unwrap_or_default() })
+}
+
+fn callback<'a>(
+    reader: &mut Reader,
+    at: &At<'a>,
+    signatures: &[Signature],
+) -> Option<CallbackSpec> {
+    let map = reader.map(at, &["body", "headers", "verdict"])?;
+    let site = Site::CheckTemplate;
+    let mut spec = noted(reader, at, CallbackSpec::new())?;
+    let body = optional(reader, &map, "body", |reader, at| template::body(reader, at, site));
+    let headers =
+        optional(reader, &map, "headers", |reader, at| headers::read(reader, at, site, signatures));
+    let verdict = optional(reader, &map, "verdict", |reader, at| {
+        parsed(reader, at, |text| match text {
+            "default" => Ok(Verdict::Default),
+            source => Verdict::compile(source),
+        })
+    });
+    spec.body = body?.unwrap_or(spec.body);
+    spec.headers = headers?.unwrap_or_default();
+    spec.verdict = verdict?.unwrap_or_default();
+    Some(spec)
+}

@@ -1,0 +1,146 @@
+//! What a request is about, a delivery of an event or a question to a callback, and what the values
+//! of a contract see of it.
+
+use bytes::Bytes;
+
+use super::answer::Answer;
+use super::input::{CheckInput, RenderInput};
+use crate::clock::Timestamp;
+use crate::expr::{
+    AttemptView, CheckView, DeliveryView, Expression, Labelled, RequestView, ResponseView, Root,
+    Scope, SubscriptionView,
+};
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::contract) enum Subject<'a> {
+    /// A delivery of an event.
+    Delivery(&'a RenderInput<'a>),
+    /// A question to a callback.
+    Check(&'a CheckInput<'a>),
+}
+
+impl<'a> Subject<'a> {
+    /// The deployment's `user-agent`.
+    pub(in crate::contract) fn user_agent(self) -> &'a str {
+        match self {
+            Subject::Delivery(input) => input.user_agent,
+            Subject::Check(input) => input.user_agent,
+        }
+    }
+
+    /// When the request is made: which keys sign depends on it.
+    pub(in crate::contract) fn time(self) -> Timestamp {
+        match self {
+            Subject::Delivery(input) => input.attempt_time,
+            Subject::Check(input) => input.time,
+        }
+    }
+
+    /// The JSON text that it is about.
+    pub(in crate::contract) fn data(self) -> &'a Bytes {
+        match self {
+            Subject::Delivery(input) => &input.event.data,
+            Subject::Check(input) => input.data,
+        }
+    }
+
+    fn url(self) -> &'a str {
+        match self {
+            Subject::Delivery(input) => input.url.as_str(),
+            Subject::Check(input) => input.url.as_str(),
+        }
+    }
+}
+
+/// Everything that a value of a template can look at.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::contract) struct View<'a> {
+    pub subject: Subject<'a>,
+    /// The body; empty while it is being rendered.
+    pub body: &'a Bytes,
+    /// The encoded signature; empty outside `each`.
+    pub signature: &'a str,
+}
+
+/// No body yet.
+static NO_BODY: Bytes = Bytes::new();
+
+impl<'a> View<'a> {
+    /// Before there is a body.
+    pub(in crate::contract) fn bodiless(subject: Subject<'a>) -> Self {
+        Self { subject, body: &NO_BODY, signature: "" }
+    }
+
+    /// With the body that is sent.
+    pub(in crate::contract) fn of(subject: Subject<'a>, body: &'a Bytes) -> Self {
+        Self { subject, body, signature: "" }
+    }
+
+    /// Evaluates an expression over what it may speak of.
+    pub(in crate::contract) fn with_scope<T>(
+        &self,
+        expression: &Expression,
+        evaluate: impl FnOnce(&Scope<'_>) -> T,
+    ) -> T {
+        let request =
+            Some(RequestView { method: "POST", url: self.subject.url(), body: self.body });
+        with_scope(self.subject, expression, |scope| evaluate(&Scope { request, ..*scope }))
+    }
+}
+
+/// Evaluates an expression over a subject and a receiver's answer.
+pub(in crate::contract) fn with_answer<T>(
+    subject: Subject<'_>,
+    answer: &Answer<'_>,
+    expression: &Expression,
+    evaluate: impl FnOnce(&Scope<'_>) -> T,
+) -> T {
+    let Answer { status, headers, body } = *answer;
+    let response = Some(ResponseView { status, headers, body });
+    with_scope(subject, expression, |scope| evaluate(&Scope { response, ..*scope }))
+}
+
+fn with_scope<T>(
+    subject: Subject<'_>,
+    expression: &Expression,
+    evaluate: impl FnOnce(&Scope<'_>) -> T,
+) -> T {
+    match subject {
+        Subject::Delivery(input) => {
+            let id = match expression.speaks_of(Root::Delivery) {
+                true => input.delivery.original().to_string(),
+                false => String::new(),
+            };
+            evaluate(&delivery_scope(input, &id))
+        }
+        Subject::Check(input) => evaluate(&Scope {
+            check: Some(CheckView { id: input.id, time: input.time, data: input.data }),
+            tenant: Some(Labelled { id: input.tenant.as_str(), labels: input.tenant_labels }),
+            callback: Some(Labelled { id: input.callback.as_str(), labels: input.callback_labels }),
+            ..Scope::default()
+        }),
+    }
+}
+
+fn delivery_scope<'a>(input: &RenderInput<'a>, delivery_id: &'a str) -> Scope<'a> {
+    let event = input.event;
+    Scope {
+        event: Some(event.into()),
+        tenant: Some(Labelled { id: event.tenant.as_str(), labels: input.tenant_labels }),
+        subscription: Some(SubscriptionView {
+            id: input.subscription.as_str(),
+            labels: input.subscription_labels,
+            url: input.url.as_str(),
+            environment: event.environment.word(),
+        }),
+        delivery: Some(DeliveryView {
+            id: delivery_id,
+            create_time: input.create_time,
+            replay: input.delivery.replay.is_some(),
+            test: input.test,
+        }),
+        attempt: Some(AttemptView { number: input.attempt, time: input.attempt_time }),
+        ..Scope::default()
+    }
+}
