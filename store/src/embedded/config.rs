@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pregon_core::clock::Timestamp;
 use pregon_core::id::LaneNo;
 use pregon_core::limits;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -111,10 +112,6 @@ fn remember(tx: &Tx<'_>, request: &RequestKey, revision: i64) -> Result<()> {
     Ok(())
 }
 
-fn kept_ms() -> i64 {
-    i64::try_from(limits::REQUEST_ID_KEPT.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// What an earlier write with this request id left.
 fn remembered(
     db: &Connection,
@@ -125,7 +122,10 @@ fn remembered(
     let mut select =
         db.prepare_cached("SELECT digest, revision, reply FROM request WHERE id = ?1 AND ms > ?2")?;
     let found: Option<([u8; 16], i64, Vec<u8>)> = select
-        .query_row(params![id, now - kept_ms()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(
+            params![id, Timestamp::from_millis(now).minus(limits::REQUEST_ID_KEPT).millis()],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
         .optional()?;
     Ok(found.map(|(known, revision, reply)| {
         if known == *digest {
@@ -134,16 +134,6 @@ fn remembered(
             Committed::RequestReused
         }
     }))
-}
-
-/// Forgets requests of more than a day ago, `limit` at most.
-pub(super) fn forget_requests(tx: &Tx<'_>, limit: i64) -> Result<()> {
-    tx.db
-        .prepare_cached(
-            "DELETE FROM request WHERE id IN (SELECT id FROM request WHERE ms <= ?1 LIMIT ?2)",
-        )?
-        .execute([tx.now.millis() - kept_ms(), limit])?;
-    Ok(())
 }
 
 fn head(db: &Connection) -> Result<Head> {

@@ -12,11 +12,14 @@
 //! as the store is full, claims too are answered after their commit. Else a disk that takes
 //! nothing would have the same events sent over and over.
 
+pub(super) mod class;
 pub(super) mod codec;
+pub(super) mod ends;
 pub(super) mod executor;
 pub(super) mod fault;
 pub(super) mod files;
 pub(super) mod fresh;
+pub(super) mod pending;
 pub(super) mod room;
 pub(super) mod rows;
 pub(super) mod schema;
@@ -32,6 +35,8 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 use super::{EmbeddedOptions, History, SyncMode};
+pub(super) use class::Class;
+
 use crate::StoreError;
 use crate::embedded::engine::fault::{Fault, Result};
 use crate::embedded::engine::room::Room;
@@ -45,19 +50,6 @@ const TEND_BUSY: Duration = Duration::from_millis(10);
 const TEND_IDLE: Duration = Duration::from_secs(1);
 /// How long a reader waits for a commit before it reads what there is.
 const PASS: Duration = Duration::from_secs(1);
-
-/// What a job needs of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Leases committed work: goes first, is answered before the commit, is not synced.
-    Claim,
-    /// Finishes accepted work: goes on while the store is full, is not synced by itself.
-    Finish,
-    /// Takes on new work: synced, refused while the store is full.
-    Accept,
-    /// Must be on disk before it is answered, and goes on while the store is full.
-    Decide,
-}
 
 /// A write, ready to run.
 pub(super) trait Job: Send {

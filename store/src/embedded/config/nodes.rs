@@ -20,14 +20,6 @@ fn announce(tx: &Tx<'_>, status: &NodeStatus) -> Result<()> {
     Ok(())
 }
 
-/// Removes nodes that are forgotten.
-pub(in crate::embedded) fn forget(tx: &Tx<'_>) -> Result<()> {
-    tx.db
-        .prepare_cached("DELETE FROM node WHERE ms < ?1")?
-        .execute([tx.now.minus(FORGOTTEN_AFTER).millis()])?;
-    Ok(())
-}
-
 #[async_trait]
 impl NodeRegistry for Handle {
     async fn announce(&self, status: NodeStatus) -> std::result::Result<(), StoreError> {

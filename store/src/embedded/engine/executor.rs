@@ -23,7 +23,7 @@ use crate::embedded::engine::schema;
 use crate::embedded::engine::standing::{Alive, Standing};
 use crate::embedded::engine::state::Tx;
 use crate::embedded::engine::{Bells, Class, Engine, Gate, Job};
-use crate::embedded::test_sends::Board;
+use crate::embedded::test_sends::board::Board;
 use crate::embedded::{EmbeddedOptions, Location, OpenError, SyncMode};
 use crate::intake::Durability;
 

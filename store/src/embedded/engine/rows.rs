@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pregon_core::event::Event;
 use pregon_core::id::{NodeId, Position, TenantId};
 use rusqlite::{Connection, OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
 
 use crate::embedded::engine::codec::{self, uint32};
 use crate::embedded::engine::fault::Result;
@@ -298,4 +299,30 @@ pub(in crate::embedded) fn stage(db: &Connection, n: i64, cur: i64) -> Result<Ev
 
 fn claimed(node: &str) -> EventStage {
     NodeId::parse(node).map_or(EventStage::Waiting, EventStage::Claimed)
+}
+
+/// The highest event number accepted before a moment, by bisection: accept times rise with
+/// numbers (but for a clock that was set back far, where this is too low or too high by the
+/// events of that stretch).
+pub(in crate::embedded) fn highest_before(db: &Connection, before: i64, last: i64) -> Result<i64> {
+    let mut probe =
+        db.prepare_cached("SELECT n, ms FROM event WHERE n >= ?1 ORDER BY n LIMIT 1")?;
+    let (mut low, mut high) = (0, last); // everything up to low is before, all above high is not
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        let found: Option<(i64, i64)> =
+            probe.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match found {
+            Some((n, ms)) if ms < before && n <= high => low = n,
+            Some(_) | None => high = middle - 1,
+        }
+    }
+    Ok(low)
+}
+
+/// What leads to a chunk; kept with it, so that it can be taken away with it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in crate::embedded) struct Refs {
+    pub map: Vec<i64>,
+    pub trail: Vec<i64>,
 }

@@ -215,7 +215,7 @@ fn upgrade(db: &Connection, found: i64) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     if found < 2 {
         db.execute_batch(BACKLOG)?;
-        crate::embedded::log::backlog::count_anew(db)?;
+        crate::embedded::engine::pending::count_anew(db)?;
     }
     db.execute_batch(RUNS)?;
     db.pragma_update(None, "user_version", VERSION)?;

@@ -14,10 +14,10 @@ use pregon_core::id::TenantId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::backlog::STRETCH;
+use crate::embedded::engine::ends::{self, EndRow};
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::fresh::Fresh;
-use crate::embedded::log::backlog;
-use crate::embedded::log::watch::{self, EndRow};
+use crate::embedded::engine::pending;
 use crate::embedded::work::runs::{self, RunRow};
 
 /// Lanes kept in memory at most; more are read again when they are needed.
@@ -326,7 +326,7 @@ impl State {
             self.flush_counts(db)?;
         }
         if !self.backlog.is_empty() {
-            backlog::flush(db, &mut self.backlog)?;
+            pending::flush(db, &mut self.backlog)?;
         }
         if !self.filter_errors.is_empty() {
             self.flush_filter_errors(db, now)?;
@@ -334,12 +334,12 @@ impl State {
         if !self.ends.is_empty() {
             self.chunk += 1;
             self.dirty = true;
-            watch::store(db, self.chunk, &std::mem::take(&mut self.ends), now)?;
+            ends::store(db, self.chunk, &std::mem::take(&mut self.ends), now)?;
         }
-        for runs in std::mem::take(&mut self.ended_runs).chunks(watch::RUNS) {
+        for runs in std::mem::take(&mut self.ended_runs).chunks(ends::RUNS) {
             self.chunk += 1;
             self.dirty = true;
-            watch::store_runs(db, self.chunk, runs, now)?;
+            ends::store_runs(db, self.chunk, runs, now)?;
         }
         if !self.dirty {
             return Ok(());

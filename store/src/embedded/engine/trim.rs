@@ -12,15 +12,15 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, params};
 
 use crate::embedded::History;
-use crate::embedded::config;
-use crate::embedded::config::nodes;
 use crate::embedded::engine::codec::{self, FAILED, PENDING, int, len};
+use crate::embedded::engine::ends;
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows;
 use crate::embedded::engine::state::Tx;
-use crate::embedded::log::{chunk, watch};
+use crate::embedded::log::chunk;
 use crate::embedded::work::runs;
 use crate::log::EventStage;
+use crate::node::FORGOTTEN_AFTER;
 use pregon_core::limits;
 
 /// Events that one step looks at: about 2 ms.
@@ -45,9 +45,9 @@ pub(in crate::embedded) fn step(tx: &mut Tx<'_>, history: &History) -> Result<bo
     let more_trouble = trouble(tx)?;
     let more_stale = stale(tx)?;
     marks(tx)?;
-    config::forget_requests(tx, OTHERS)?;
-    nodes::forget(tx)?;
-    watch::trim(tx)?;
+    forget_requests(tx, OTHERS)?;
+    forget_nodes(tx)?;
+    ends::trim(tx.db)?;
     Ok(more || more_loose || more_chunks || more_trouble || more_stale)
 }
 
@@ -261,7 +261,7 @@ fn remove(tx: &Tx<'_>, chunks: Vec<(i64, Vec<u8>)>) -> Result<()> {
     let mut untrail = tx.db.prepare_cached("DELETE FROM trail WHERE n = ?1 AND k = ?2")?;
     let mut remove = tx.db.prepare_cached("DELETE FROM chunk WHERE k = ?1")?;
     for (k, refs) in chunks {
-        let refs: chunk::Refs = postcard::from_bytes(&refs)?;
+        let refs: rows::Refs = postcard::from_bytes(&refs)?;
         for first in refs.map {
             unmap.execute([first, k])?;
         }
@@ -307,5 +307,23 @@ fn marks(tx: &mut Tx<'_>) -> Result<()> {
         remove.execute(params![n, lane, tag])?;
         tx.st.kills -= 1;
     }
+    Ok(())
+}
+
+/// Forgets requests of more than a day ago, `limit` at most.
+fn forget_requests(tx: &Tx<'_>, limit: i64) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "DELETE FROM request WHERE id IN (SELECT id FROM request WHERE ms <= ?1 LIMIT ?2)",
+        )?
+        .execute([tx.now.minus(limits::REQUEST_ID_KEPT).millis(), limit])?;
+    Ok(())
+}
+
+/// Removes nodes that are forgotten.
+fn forget_nodes(tx: &Tx<'_>) -> Result<()> {
+    tx.db
+        .prepare_cached("DELETE FROM node WHERE ms < ?1")?
+        .execute([tx.now.minus(FORGOTTEN_AFTER).millis()])?;
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! What waits, from the counters of `backlog` and the one stretch that each age cuts through.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,64 +9,11 @@ use crate::backlog::{AGE_LIMITS, AGES, Backlog, BacklogReport, LOOK, STRETCH, ST
 use crate::embedded::engine::codec::{self, len, uint};
 use crate::embedded::engine::executor::Handle;
 use crate::embedded::engine::fault::Result;
-use crate::embedded::engine::schema;
+use crate::embedded::engine::pending::{COARSE, FINE, WIDE, sum};
+use crate::embedded::engine::{rows, schema};
 use crate::embedded::log::books;
-use crate::embedded::operate::lanes;
 use crate::embedded::work::runs;
 use crate::run::Bits;
-
-/// Level of a stretch's counter.
-const FINE: i64 = 0;
-/// Level of the counter of many stretches.
-const COARSE: i64 = 1;
-/// Event numbers of a counter of many stretches.
-const WIDE: i64 = STRETCH * STRETCHES;
-
-/// Moves counters by what a group of steps changed, by stretch.
-pub(in crate::embedded) fn flush(db: &Connection, changes: &mut HashMap<i64, i64>) -> Result<()> {
-    let mut wide = HashMap::new();
-    for (stretch, by) in changes.drain() {
-        *wide.entry(stretch / STRETCHES).or_insert(0) += by;
-        add(db, FINE, stretch, by)?;
-    }
-    wide.into_iter().try_for_each(|(page, by)| add(db, COARSE, page, by))
-}
-
-fn add(db: &Connection, level: i64, page: i64, by: i64) -> Result<()> {
-    if by == 0 {
-        return Ok(());
-    }
-    let count: i64 = db
-        .prepare_cached(
-            "INSERT INTO backlog(level, page, count) VALUES(?1, ?2, ?3)
-             ON CONFLICT(level, page) DO UPDATE SET count = count + ?3 RETURNING count",
-        )?
-        .query_row([level, page, by], |row| row.get(0))?;
-    if count == 0 {
-        db.prepare_cached("DELETE FROM backlog WHERE level = ?1 AND page = ?2")?
-            .execute([level, page])?;
-    }
-    Ok(())
-}
-
-/// Counts anew what lies in a database of a release that did not count it.
-pub(in crate::embedded) fn count_anew(db: &Connection) -> rusqlite::Result<()> {
-    db.execute("DELETE FROM backlog", [])?;
-    for (level, width) in [(FINE, STRETCH), (COARSE, WIDE)] {
-        db.execute(
-            "INSERT INTO backlog SELECT ?1, n / ?2, COUNT(*) FROM delivery
-             WHERE state = 0 AND lane > 0 GROUP BY n / ?2",
-            [level, width],
-        )?;
-    }
-    Ok(())
-}
-
-fn sum(db: &Connection, level: i64, from: i64, to: i64) -> Result<i64> {
-    let sql = "SELECT COALESCE(SUM(count), 0) FROM backlog
-               WHERE level = ?1 AND page >= ?2 AND page < ?3";
-    Ok(db.prepare_cached(sql)?.query_row([level, from, to], |row| row.get(0))?)
-}
 
 /// Pending deliveries of events below a number.
 fn below(db: &Connection, n: i64) -> Result<i64> {
@@ -144,7 +89,7 @@ fn backlog(db: &Connection, now: Timestamp) -> Result<BacklogReport> {
     for (older, limit) in older.iter_mut().zip(AGE_LIMITS) {
         let before = now.minus(limit).millis();
         if oldest.is_some_and(|oldest| oldest < before) {
-            *older = uint(below(db, lanes::highest_before(db, before, mark.last)? + 1)?);
+            *older = uint(below(db, rows::highest_before(db, before, mark.last)? + 1)?);
         }
     }
     Ok(BacklogReport {

@@ -5,12 +5,12 @@
 
 use pregon_core::attempt::AttemptRecord;
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
 use crate::batch::Token;
 use crate::codec::packed::{self, Kind, Packed};
 use crate::embedded::engine::codec;
 use crate::embedded::engine::fault::{Fault, Result};
+use crate::embedded::engine::rows::Refs;
 use crate::embedded::engine::state::Tx;
 
 /// Kind of a chunk with nothing but successes at the first attempt.
@@ -27,13 +27,6 @@ pub(in crate::embedded) enum Told {
     ByEvent,
     /// By its event alone, and its lease was gone.
     Late,
-}
-
-/// What leads to a chunk; kept with it, so that it can be taken away with it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(in crate::embedded) struct Refs {
-    pub map: Vec<i64>,
-    pub trail: Vec<i64>,
 }
 
 /// Stores a chunk; `told` says how each batch's records are found.

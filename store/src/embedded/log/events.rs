@@ -11,7 +11,6 @@ use crate::embedded::engine::codec::{self, int};
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows::{self, Found, event_columns};
 use crate::embedded::engine::schema;
-use crate::embedded::operate::lanes;
 use crate::log::{EventQuery, EventStage, Most, Page};
 
 /// Events that one page looks at, whatever it finds.
@@ -66,11 +65,11 @@ pub(in crate::embedded) fn numbers(
     let last = schema::mark(db)?.last;
     let low = match from {
         None => 1,
-        Some(from) => lanes::highest_before(db, from.millis(), last)? + 1,
+        Some(from) => rows::highest_before(db, from.millis(), last)? + 1,
     };
     let high = match to {
         None => last,
-        Some(to) => lanes::highest_before(db, to.millis(), last)?,
+        Some(to) => rows::highest_before(db, to.millis(), last)?,
     };
     Ok((low, high))
 }

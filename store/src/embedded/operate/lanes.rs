@@ -4,13 +4,14 @@
 //! waits goes in bounded steps, oldest events first.
 
 use pregon_core::id::LaneNo;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::params;
 
 use crate::batch::LaneClose;
 use crate::embedded::engine::codec::{self, len};
+use crate::embedded::engine::ends::EndRow;
 use crate::embedded::engine::fault::Result;
+use crate::embedded::engine::rows;
 use crate::embedded::engine::state::Tx;
-use crate::embedded::log::watch::EndRow;
 use crate::embedded::work::apply;
 use crate::embedded::work::runs;
 use crate::operate::LaneEnd;
@@ -58,7 +59,7 @@ pub(in crate::embedded) fn end(tx: &mut Tx<'_>, end: &LaneEnd) -> Result<usize> 
     // A delivery is no older than its event: above this number none can qualify.
     let highest = match end.before {
         None => i64::MAX,
-        Some(_) => highest_before(tx.db, before, tx.st.last)?,
+        Some(_) => rows::highest_before(tx.db, before, tx.st.last)?,
     };
     let ended = end_runs(tx, end, highest, before)?;
     if ended > 0 {
@@ -120,23 +121,4 @@ fn end_runs(tx: &mut Tx<'_>, end: &LaneEnd, highest: i64, before: i64) -> Result
     }
     tx.st.leave(tx.db, lane, len(ended))?;
     Ok(ended)
-}
-
-/// The highest event number accepted before a moment, by bisection: accept times rise with
-/// numbers (but for a clock that was set back far, where this is too low or too high by the
-/// events of that stretch).
-pub(in crate::embedded) fn highest_before(db: &Connection, before: i64, last: i64) -> Result<i64> {
-    let mut probe =
-        db.prepare_cached("SELECT n, ms FROM event WHERE n >= ?1 ORDER BY n LIMIT 1")?;
-    let (mut low, mut high) = (0, last); // everything up to low is before, all above high is not
-    while low < high {
-        let middle = low + (high - low + 1) / 2;
-        let found: Option<(i64, i64)> =
-            probe.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        match found {
-            Some((n, ms)) if ms < before && n <= high => low = n,
-            Some(_) | None => high = middle - 1,
-        }
-    }
-    Ok(low)
 }

@@ -10,11 +10,11 @@ use pregon_core::outcome::{EndReason, PendingReason};
 use rusqlite::{OptionalExtension, params};
 
 use crate::embedded::engine::codec::{self, CANCELLED, PENDING, SUCCEEDED};
+use crate::embedded::engine::ends::EndRow;
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows;
 use crate::embedded::engine::state::Tx;
 use crate::embedded::log::attempts;
-use crate::embedded::log::watch::EndRow;
 use crate::embedded::work::apply;
 use crate::embedded::work::runs::{self, RunRow};
 use crate::log::EventStage;

@@ -10,10 +10,10 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::embedded::engine::codec::{self, CANCELLED, FAILED, PENDING, SUCCEEDED};
+use crate::embedded::engine::ends::EndRow;
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows::BatchRow;
 use crate::embedded::engine::state::{Counts, Tx};
-use crate::embedded::log::watch::EndRow;
 use crate::embedded::work::runs::{self, Joined, RunRow};
 use crate::moves::{Kept, Logged, Move};
 use crate::settlement::{DeliverySettle, Transition};
