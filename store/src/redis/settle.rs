@@ -15,7 +15,8 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
-use super::{entry, token};
+use super::layout::chunk::Stream;
+use super::layout::{delivery, token};
 use crate::batch::{LaneClose, Token};
 use crate::codec::packed::{self, Kind as ChunkKind, Packed};
 use crate::codec::stored;
@@ -103,7 +104,7 @@ pub(super) async fn give_up(
     let items: Vec<Wish> = deliveries
         .iter()
         .map(|(key, attempts)| Wish {
-            field: entry::field(key),
+            field: delivery::field(key),
             letter: 'F',
             attempts: *attempts,
             by: stored::end_code(reason),
@@ -254,8 +255,8 @@ impl Step {
         }
         for chunk in self.chunks {
             args.push_text(match chunk.kind {
-                ChunkKind::Smooth => 'l',
-                ChunkKind::Trouble => 'e',
+                ChunkKind::Smooth => Stream::Smooth.letter(),
+                ChunkKind::Trouble => Stream::Trouble.letter(),
             });
             args.push_text(chunk.max_n);
             args.push_table(&runs(&chunk))?;

@@ -62,6 +62,9 @@ local function write_counts()
 end
 local ENDS = { S = 's', F = 'f', C = 'x' }
 
+-- Streams of the log by the letter that names of their chunks begin with.
+local LOGS = { l = base .. 'log', e = base .. 'elog' }
+
 -- Lanes that something came into: when each is to be looked at, and whose it is.
 local arrived, owner = {}, {}
 local function arrive(field, n, due, tenant)

@@ -441,7 +441,6 @@ end
 -- The log. Runs are [token, records, numbers]; a run of a range is found by the range's first
 -- number, any other by each event's own.
 local known = { l = m[1], e = m[2] }
-local streams = { l = 'log', e = 'elog' }
 while at <= #ARGV do
   local kind, highest, runs = ARGV[at], ARGV[at + 1], cmsgpack.unpack(ARGV[at + 2])
   local k = known[kind] + 1
@@ -475,7 +474,7 @@ while at <= #ARGV do
   if #late > 0 then
     fields[7], fields[8] = 'l', cmsgpack.pack(late)
   end
-  redis.call('XADD', base .. streams[kind], text(k) .. '-' .. text(now), unpack(fields))
+  redis.call('XADD', LOGS[kind], text(k) .. '-' .. text(now), unpack(fields))
   if #firsts > 0 then redis.call('ZADD', base .. 'map', unpack(firsts)) end
   if #trail > 0 then redis.call('ZADD', base .. 'trail', unpack(trail)) end
   at = at + 4

@@ -8,7 +8,8 @@ use std::time::Duration;
 use pregon_core::id::{DeliveryKey, LaneNo};
 use serde::{Serialize, Serializer};
 
-use super::super::{entry, runs, token};
+use super::super::layout::{delivery, token};
+use super::super::runs;
 use super::{EVENT_COST, MOVE_COST, PIECE_COST, RUN_COST, SET_COST};
 use crate::batch::Token;
 use crate::codec::stored;
@@ -374,7 +375,7 @@ impl Wish {
             Transition::Held => ('H', 0),
         };
         Self {
-            field: entry::field(&delivery.key),
+            field: delivery::field(&delivery.key),
             letter,
             attempts: delivery.attempts,
             by,
