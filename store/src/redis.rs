@@ -70,6 +70,14 @@ mod watcher;
 
 pub use open::{OpenError, Setup, open, setup};
 
+/// What tests hold scripts against.
+#[cfg(feature = "conformance")]
+pub mod probe {
+    pub use super::layout::written_again;
+    pub use super::scripts::PRELUDE as CONFIG_PRELUDE;
+    pub use super::steps::prelude_of_runs;
+}
+
 use crate::Store;
 use crate::intake::Durability;
 use engine::Engine;

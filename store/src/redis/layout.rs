@@ -137,6 +137,12 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use super::fault::Result;
+#[cfg(feature = "conformance")]
+use {
+    super::runs::{Ended, Piece},
+    crate::run::Bits,
+    pregon_core::id::{DeliveryKey, LaneNo, Position},
+};
 
 pub(super) mod batch;
 pub(super) mod chunk;
@@ -192,4 +198,37 @@ fn packed_text(packed: &mut Vec<u8>, bytes: &[u8]) {
         (_, Err(_)) => packed.extend([&[0xDB], &bytes.len().to_be_bytes()[4..]].concat()),
     }
     packed.extend(bytes);
+}
+
+/// What Rust writes of a value that it has read; none: it is no such value.
+#[cfg(feature = "conformance")]
+pub fn written_again(kind: &str, stored: &[u8]) -> Option<Vec<u8>> {
+    fn again<T: Stored>(stored: &Bytes) -> Option<Vec<u8>> {
+        T::decode(stored)?.encode().ok()
+    }
+    let stored = &Bytes::copy_from_slice(stored);
+    match kind {
+        "record" => again::<delivery::Record>(stored),
+        "shut" => again::<delivery::Shut>(stored),
+        "errors" => again::<delivery::FilterErrors>(stored),
+        "answered" => again::<token::Answered>(stored),
+        "stamped" => again::<config::Stamped>(stored),
+        "remembered" => again::<config::Remembered>(stored),
+        "id" => again::<stream::Id>(stored),
+        "held" => again::<delivery::Held>(stored),
+        "member" => {
+            let (n, replay) = delivery::parse_member(text(stored)?)?;
+            let position = Position { ms: 0, partition: 0, n };
+            let key = DeliveryKey { position, lane: LaneNo::EVENTS, replay };
+            Some(delivery::member(&key).into())
+        }
+        "bits" => again::<Bits>(stored),
+        "piece" => again::<Piece>(stored),
+        "ended" => again::<Vec<Ended>>(stored),
+        "piece name" => again::<batch::Field>(stored),
+        "use" => again::<chunk::Use>(stored),
+        "ends" => again::<ends::Ends>(stored),
+        "ends of a run" => again::<ends::EndsOfRun>(stored),
+        _ => None,
+    }
 }
