@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position};
 use pregon_core::outcome::EndReason;
@@ -23,7 +22,7 @@ use super::layout::{Stored, token};
 use super::operation::Claimed;
 use super::settle;
 use super::steps::STEPS;
-use super::value::{self, Blob};
+use super::value::Blob;
 use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
 use crate::codec::{records, stored};
 use crate::run::{self, Bits};
@@ -266,7 +265,7 @@ impl Contents {
     }
 
     fn add(&mut self, held: Held, value: &str) -> Result<()> {
-        let record = value::decoded(&Bytes::copy_from_slice(value.as_bytes()))?;
+        let record = Record::parse(value).ok_or_else(|| bad(Record::WHAT, value))?;
         self.deliveries.push((held, record));
         Ok(())
     }

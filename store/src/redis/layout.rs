@@ -227,6 +227,8 @@ pub fn written_again(kind: &str, stored: &[u8]) -> Option<Vec<u8>> {
         "ended" => again::<Vec<Ended>>(stored),
         "piece name" => again::<batch::Field>(stored),
         "use" => again::<chunk::Use>(stored),
+        "leads" => again::<chunk::Leads>(stored),
+        "late" => again::<chunk::Late>(stored),
         "ends" => again::<ends::Ends>(stored),
         "ends of a run" => again::<ends::EndsOfRun>(stored),
         _ => None,

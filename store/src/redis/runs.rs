@@ -1,7 +1,5 @@
-//! Runs as they are written: hash `r:<base>`, and pieces that batches hold.
-//!
-//! Of each lane the hash has up to three fields: `<lane>` is what waits, `h<lane>` the bits of what
-//! batches hold, `e<lane>` what ended together, piece behind piece. Numbers are big-endian.
+//! Runs as they are written in the hash of their first number, in lanes and in batches: the table of
+//! `layout` says how.
 
 use bytes::Bytes;
 use pregon_core::id::LaneNo;

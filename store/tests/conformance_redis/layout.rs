@@ -53,6 +53,12 @@ local KINDS = {
   end },
   ['piece name'] = { function(from, lane) return piece_name(number(from), lane) end, parse_piece },
   use = { function(stream, k, part) return use_name(chunk_name(stream, number(k)), part) end },
+  leads = { function(firsts, ...) return leads_text(number(firsts), { ... }) end },
+  late = { function(...)
+    local late = { ... }
+    for i, place in ipairs(late) do late[i] = number(place) end
+    return late_text(late)
+  end },
   ends = { function(n, field, tenant, letter, attempts, create, code)
     for _ = 1, 3 do tell(n, field, tenant, letter, attempts, number(create), code) end
     return cmsgpack.pack(ends)
@@ -172,6 +178,8 @@ fn values_of_partitions_go_round() {
             prelude.goes_round("ended", &[&bits, letter, code, ms, began])?;
             prelude.goes_round("piece name", &[n, k])?;
             prelude.goes_round("use", &[stream, n, k])?;
+            prelude.goes_round("leads", &[code, n, tenant, k, tenant])?;
+            prelude.goes_round("late", &[code, b"1", code, b"20"])?;
             prelude.goes_round("ends", &[n, field, tenant, end, attempts, ms, reason])?;
             prelude.goes_round("ends of a run", &[n, k, tenant, end, ms, reason, &bits])
         })

@@ -121,6 +121,21 @@ pub struct Record {
     pub code: i64,
 }
 
+impl Record {
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let record = Self {
+            state: state_of(parts.next()?.parse().ok()?)?,
+            attempts: parts.next()?.parse().ok()?,
+            create_ms: parts.next()?.parse().ok()?,
+            at_ms: parts.next()?.parse().ok()?,
+            code: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(record)
+    }
+}
+
 impl Stored for Record {
     const WHAT: &'static str = "a delivery's record";
 
@@ -131,15 +146,7 @@ impl Stored for Record {
     }
 
     fn decode(stored: &Bytes) -> Option<Self> {
-        let mut parts = text(stored)?.split(',');
-        let record = Self {
-            state: state_of(parts.next()?.parse().ok()?)?,
-            attempts: parts.next()?.parse().ok()?,
-            create_ms: parts.next()?.parse().ok()?,
-            at_ms: parts.next()?.parse().ok()?,
-            code: parts.next()?.parse().ok()?,
-        };
-        parts.next().is_none().then_some(record)
+        Self::parse(text(stored)?)
     }
 }
 

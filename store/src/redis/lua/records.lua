@@ -125,6 +125,10 @@ local LOGS = { l = base .. 'log', e = base .. 'elog' }
 -- A chunk's name, and one of its uses.
 local function chunk_name(stream, k) return stream .. text(k) end
 local function use_name(chunk, part) return chunk .. '.' .. part end
+-- What leads to a chunk: how many members of the map, numbers and members of the trail in turn.
+-- What is late in one: starts and lengths in turn.
+local function leads_text(firsts, trail) return cmsgpack.pack({ firsts, trail }) end
+local function late_text(late) return cmsgpack.pack(late) end
 
 -- Lanes that something came into: when each is to be looked at, and whose it is.
 local arrived, owner = {}, {}

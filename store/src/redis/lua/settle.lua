@@ -472,9 +472,9 @@ while at <= #ARGV do
     end
     records = records + run[2]
   end
-  local fields = { 'c', ARGV[at + 3], 'm', highest, 'r', cmsgpack.pack({ #firsts / 2, trail }) }
+  local fields = { 'c', ARGV[at + 3], 'm', highest, 'r', leads_text(#firsts / 2, trail) }
   if #late > 0 then
-    fields[7], fields[8] = 'l', cmsgpack.pack(late)
+    fields[7], fields[8] = 'l', late_text(late)
   end
   redis.call('XADD', LOGS[kind], id_of(text(k), text(now)), unpack(fields))
   if #firsts > 0 then redis.call('ZADD', base .. 'map', unpack(firsts)) end
