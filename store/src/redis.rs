@@ -11,7 +11,7 @@
 //! answer is sent again under the same operation's sequence, and answered as it was the first
 //! time; a copy that comes later than its successor is refused. Time is Redis's own.
 //!
-//! Which file does what: `keys` names every key; `link` keeps connections, and `look` finds out
+//! Which file does what: `layout` is the table of keys and values; `link` keeps connections, and `look` finds out
 //! why there is none; `sure` confirms writes; `script` runs what is in `lua/`; `open` gets at a
 //! store, `server` is what its Redis must be able to promise; `config`, `log_entry`, `watcher` and
 //! `nodes` are the configuration and who serves it; `engine` calls the `steps`, and `operation`
@@ -39,12 +39,11 @@ mod books;
 mod claim;
 mod config;
 mod engine;
-mod entry;
 mod erase;
 mod fault;
 mod janitor;
-mod keys;
 mod lane_log;
+mod layout;
 mod link;
 mod log;
 mod log_entry;
@@ -65,12 +64,19 @@ mod single;
 mod steps;
 mod sure;
 mod test_sends;
-mod token;
 mod value;
 mod watch;
 mod watcher;
 
 pub use open::{OpenError, Setup, open, setup};
+
+/// What tests hold scripts against.
+#[cfg(feature = "conformance")]
+pub mod probe {
+    pub use super::layout::written_again;
+    pub use super::scripts::PRELUDE as CONFIG_PRELUDE;
+    pub use super::steps::prelude_of_runs;
+}
 
 use crate::Store;
 use crate::intake::Durability;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pregon_core::id::Position;
-use redis::Value;
-
 use super::engine::{Engine, Partition};
-use super::entry::{self, Found};
-use super::fault::{Result, bad};
-use super::keys::Key;
+use super::fault::Result;
+use super::layout::Stored;
+use super::layout::config::Stamped;
+use super::layout::entry::{self, Found};
+use super::layout::keys::Key;
+use super::value;
+use pregon_core::id::Position;
 
 /// Events by number, as they were read.
 pub(super) type Bodies = BTreeMap<u64, Found>;
@@ -17,14 +18,7 @@ pub(super) type Bodies = BTreeMap<u64, Found>;
 pub(super) async fn read_cursor(engine: &Engine, partition: &Partition) -> Result<u64> {
     let mut cmd = redis::cmd("HGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("cur");
-    let cur = match engine.main.query(&cmd).await? {
-        Value::Nil => 0,
-        Value::BulkString(text) => {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            text.parse().map_err(|_| bad("a cursor", text))?
-        }
-        other => return Err(bad("a cursor", other)),
-    };
+    let cur = value::mark(engine.main.query(&cmd).await?)?;
     partition.guessed(cur);
     Ok(cur)
 }
@@ -93,16 +87,14 @@ async fn read_saved(
     for n in numbers {
         cmd.arg(partition.keys.key(Key::Body(*n)));
     }
-    let answer = engine.main.query(&cmd).await?;
-    let Value::Array(values) = answer else { return Err(bad("saved events", answer)) };
+    let values = value::array(engine.main.query(&cmd).await?)?;
     let mut found = Vec::new();
     for (n, value) in numbers.iter().zip(values) {
-        let Value::BulkString(saved) = value else { continue };
-        let colon = saved.iter().position(|byte| *byte == b':');
-        let ms = colon.and_then(|at| std::str::from_utf8(&saved[..at]).ok()?.parse().ok());
-        if let (Some(at), Some(ms)) = (colon, ms) {
+        let saved = value::bytes(value)?.and_then(|saved| Stamped::decode(&saved));
+        let Some(Stamped { stamp, bytes }) = saved else { continue };
+        if let Ok(ms) = u64::try_from(stamp) {
             let position = Position { ms, partition: partition.no, n: *n };
-            found.push((*n, entry::decode(position, saved[at + 1..].to_vec())));
+            found.push((*n, entry::decode(position, &bytes)));
         }
     }
     Ok(found)

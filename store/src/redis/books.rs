@@ -13,9 +13,10 @@ use pregon_core::id::{LaneNo, TenantId};
 use redis::Value;
 
 use super::engine::{Args, Engine, Partition};
-use super::entry::{self, Record};
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout::Stored;
+use super::layout::delivery::{self, Record};
+use super::layout::keys::Key;
 use super::log::texts;
 use super::steps::STEPS;
 use super::{read, runs, value};
@@ -142,10 +143,8 @@ async fn pending_by_lane(
                 pending += u64::from(piece.bits.count());
             }
         }
-        let held = leased.fields.iter().filter(|(name, owner)| {
-            name.contains('.')
-                && !name.ends_with(".0")
-                && tenant.is_none_or(|tenant| tenant.as_str() == owner)
+        let held = leased.held.iter().filter(|(held, owner)| {
+            held.lane != LaneNo::EVENTS && tenant.is_none_or(|tenant| tenant.as_str() == owner)
         });
         pending += held.count() as u64;
     }
@@ -224,29 +223,22 @@ async fn look(engine: &Engine, partition: &Partition) -> Result<Vec<Orphan>> {
                 named("delivery", format!("{name} in lane {}", lane.0), detail);
             }
         }
-        numbers.extend(waiting.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n));
+        let own = waiting.iter().filter_map(|name| delivery::parse_member(name));
+        numbers.extend(own.map(|(n, _)| n));
     }
     for (name, detail) in of_runs::of_stretches(engine, partition).await? {
         named("run", name, detail);
     }
-    for read::Leased { token, fields, pieces } in read::batches(engine, partition).await? {
-        let number = |wanted: &str| {
-            let found = fields.iter().find(|(name, _)| name == wanted);
-            found.and_then(|(_, value)| value.parse::<u64>().ok()).unwrap_or(0)
-        };
-        let (first, last) = (number("f"), number("l"));
-        let done = fields.iter().filter(|(name, _)| name.bytes().all(|b| b.is_ascii_digit()));
-        let held: Vec<&String> =
-            fields.iter().map(|(name, _)| name).filter(|name| name.contains('.')).collect();
+    for leased in read::batches(engine, partition).await? {
+        let read::Leased { token, first, last, open, done, held, pieces, .. } = leased;
         let range = if first == 0 { 0 } else { last + 1 - first };
         let of_runs: u64 = pieces.iter().map(|(_, _, it)| u64::from(it.bits.count())).sum();
-        let found = (range + held.len() as u64 + of_runs).saturating_sub(done.count() as u64);
-        if found != number("n") {
-            let detail = format!("it counts {} items open and holds {found}", number("n"));
-            named("batch", token, detail);
+        let found = (range + held.len() as u64 + of_runs).saturating_sub(done);
+        if found != open {
+            named("batch", token, format!("it counts {open} items open and holds {found}"));
         }
         numbers.extend(pieces.iter().flat_map(|(base, _, it)| it.bits.numbers(*base)));
-        numbers.extend(held.iter().filter_map(|name| name.split_once('.')?.0.parse::<u64>().ok()));
+        numbers.extend(held.iter().map(|(held, _)| held.n));
     }
     let numbers: Vec<u64> = numbers.into_iter().collect();
     for stretch in numbers.chunks(STRIDE) {
@@ -289,18 +281,18 @@ async fn without_record(
 ) -> Result<Vec<String>> {
     let mut pipeline = redis::pipe();
     for member in members {
-        let (n, tag) = entry::parse_member(member).ok_or_else(|| bad("a lane's member", member))?;
-        let field = tag.map_or_else(|| lane.0.to_string(), |tag| format!("{}.{tag}", lane.0));
+        let found = delivery::parse_member(member);
+        let (n, replay) = found.ok_or_else(|| bad("a lane's member", member))?;
+        let field = delivery::field_of(lane, replay);
         pipeline.cmd("HGET").arg(partition.keys.key(Key::Record(n))).arg(field);
     }
     let answers = engine.main.pipeline(&pipeline).await?;
-    let pending = |value: &Value| match value {
-        Value::BulkString(text) => {
-            let record = Record::parse(&String::from_utf8_lossy(text));
-            record.is_some_and(|record| record.letter == 'P')
+    let mut missing = Vec::new();
+    for (member, answer) in members.iter().zip(answers) {
+        let record = value::bytes(answer)?.and_then(|stored| Record::decode(&stored));
+        if record.is_none_or(|record| record.state.is_end()) {
+            missing.push(member.clone());
         }
-        _ => false,
-    };
-    let missing = members.iter().zip(answers).filter(|(_, value)| !pending(value));
-    Ok(missing.map(|(member, _)| member.clone()).collect())
+    }
+    Ok(missing)
 }

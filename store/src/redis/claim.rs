@@ -7,20 +7,22 @@
 use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position, ReplayTag};
+use pregon_core::id::{DeliveryKey, LaneNo, NodeId, Position};
 use pregon_core::outcome::EndReason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bodies::{Bodies, read_ahead, read_cursor, read_range, read_some};
 use super::engine::{Args, Engine, Kind, Partition};
-use super::entry::{self, Found, Record};
 use super::fault::{Fault, Result, bad};
-use super::keys::Key;
+use super::layout::delivery::{self, Held, Record};
+use super::layout::entry::Found;
+use super::layout::keys::Key;
+use super::layout::{Stored, token};
 use super::operation::Claimed;
+use super::settle;
 use super::steps::STEPS;
 use super::value::Blob;
-use super::{settle, token};
 use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
 use crate::codec::{records, stored};
 use crate::run::{self, Bits};
@@ -238,7 +240,7 @@ async fn read_due(
 #[derive(Default)]
 struct Contents {
     events: Vec<(u64, Option<LaneNo>)>,
-    deliveries: Vec<(u64, LaneNo, Option<ReplayTag>, Record)>,
+    deliveries: Vec<(Held, Record)>,
     /// Numbers, lanes, and when their runs began.
     of_runs: Vec<(u64, LaneNo, i64)>,
 }
@@ -248,24 +250,23 @@ type Piece = (String, String, i64, Blob);
 
 impl Contents {
     fn add_due(&mut self, lane: &str, member: &str, value: &str) -> Result<()> {
-        let (n, tag) = entry::parse_member(member).ok_or_else(|| bad("a lane's member", member))?;
-        if lane == "0" {
+        let found = delivery::parse_member(member);
+        let (n, replay) = found.ok_or_else(|| bad("a lane's member", member))?;
+        if lane == delivery::EVENT {
             self.events.push((n, cursor(value)));
             return Ok(());
         }
         let lane = lane.parse().map(LaneNo).map_err(|_| bad("a lane", lane))?;
-        let record = Record::parse(value).ok_or_else(|| bad("a delivery's record", value))?;
-        self.deliveries.push((n, lane, tag, record));
-        Ok(())
+        self.add(Held { n, lane, replay }, value)
     }
 
     fn add_held(&mut self, name: &str, value: &str) -> Result<()> {
-        let parts = name.split_once('.');
-        let (n, field) = parts.ok_or_else(|| bad("a held delivery", name))?;
-        let n = n.parse().map_err(|_| bad("a held delivery", name))?;
-        let (lane, tag) = entry::parse_field(field).ok_or_else(|| bad("a field", field))?;
-        let record = Record::parse(value).ok_or_else(|| bad("a delivery's record", value))?;
-        self.deliveries.push((n, lane, tag, record));
+        self.add(Held::parse(name).ok_or_else(|| bad(Held::WHAT, name))?, value)
+    }
+
+    fn add(&mut self, held: Held, value: &str) -> Result<()> {
+        let record = Record::parse(value).ok_or_else(|| bad(Record::WHAT, value))?;
+        self.deliveries.push((held, record));
         Ok(())
     }
 
@@ -280,7 +281,7 @@ impl Contents {
     fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
         let events = self.events.iter().map(|(n, _)| *n);
         let of_runs = self.of_runs.iter().map(|(n, ..)| *n);
-        events.chain(self.deliveries.iter().map(|(n, ..)| *n)).chain(of_runs)
+        events.chain(self.deliveries.iter().map(|(held, _)| held.n)).chain(of_runs)
     }
 
     /// Reads the events and fills the batch. A delivery whose event cannot be read ends here: there
@@ -303,7 +304,7 @@ impl Contents {
             }
         }
         let mut unreadable = Vec::new();
-        let recorded = self.deliveries.into_iter().map(|(n, lane, replay, record)| {
+        let recorded = self.deliveries.into_iter().map(|(Held { n, lane, replay }, record)| {
             (n, lane, replay, record.attempts, record.create_ms, record.at_ms, false)
         });
         let of_runs = self.of_runs.into_iter();
@@ -372,7 +373,7 @@ pub(super) async fn take_over(
         .millis(claim.lease)
         .text(limit)
         .text(SUSPECT_AT)
-        .text(format_args!("{:x}", first.incarnation))
+        .text(token::process(first.incarnation))
         .text(first.sequence)
         .text(token::STEP)
         .text(suspects)

@@ -20,7 +20,9 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::{Fault, Result, bad};
-use super::keys::ConfigKey;
+use super::layout;
+use super::layout::config::{Remembered, Stamped, member};
+use super::layout::keys::ConfigKey;
 use super::link::Link;
 use super::scripts::Scripts;
 use super::sure::{Confirmer, Proof};
@@ -37,8 +39,6 @@ use crate::config::{
 const CHANGES_AT_ONCE: usize = 128;
 /// Documents got by one command: a few hundred KiB, so that others' commands do not wait.
 const DOCUMENTS_AT_ONCE: usize = 100;
-/// Between collections and name in the index; no name has it.
-const BETWEEN: char = '\0';
 
 /// The configuration of one Redis.
 pub(super) struct Config {
@@ -145,15 +145,14 @@ impl Config {
         look.add_command(meta_cmd());
         let [stored, time, meta] = value::exactly(self.link.pipeline(&look).await?)?;
         read_meta(meta)?;
-        let Some(stored) = value::bytes(stored)? else { return Ok(None) };
-        let (ms, revision, known, reply): (i64, i64, Blob, Blob) =
-            rmp_serde::from_slice(&stored).map_err(|error| bad("a remembered request:", error))?;
+        let Some(remembered) = value::stored(stored)? else { return Ok(None) };
+        let Remembered { ms, revision, digest: known, reply } = remembered;
         let kept = i64::try_from(limits::REQUEST_ID_KEPT.as_millis()).unwrap_or(i64::MAX);
         if ms <= value::time(time)? + self.ahead.millis() - kept {
             return Ok(None);
         }
-        Ok(Some(if known.0 == digest {
-            Committed::Repeated { revision, reply: Bytes::from(reply.0) }
+        Ok(Some(if known == digest {
+            Committed::Repeated { revision, reply: Bytes::from(reply) }
         } else {
             Committed::RequestReused
         }))
@@ -173,7 +172,7 @@ impl Config {
                 return Err(bad("so many documents:", found.len()));
             }
             for (name, stored) in names.iter().zip(found) {
-                documents.push(value::bytes(stored)?.map(|b| read_document(name, &b)).transpose()?);
+                documents.push(value::stored(stored)?.map(|stored| document(name, stored)));
             }
         }
         Ok(documents)
@@ -194,9 +193,9 @@ impl Config {
             let members = members.collect::<Result<Vec<_>>>()?;
             let Some(last) = members.last() else { break };
             from = format!("({last}");
-            let named = |member: &String| match member.split_once(BETWEEN) {
-                Some((_, name)) => Ok(name.to_owned()),
-                None => Err(bad("an entry of the index:", member)),
+            let named = |member: &String| {
+                let name = layout::config::parse_member(member);
+                name.map(str::to_owned).ok_or_else(|| bad("an entry of the index:", member))
             };
             let names = members.iter().map(named).collect::<Result<Vec<_>>>()?;
             documents.extend(self.try_get(&names).await?.into_iter().flatten());
@@ -237,7 +236,7 @@ impl Config {
     async fn look(&self, known: Head, limit: usize) -> Result<Changes> {
         let mut look = Pipeline::with_capacity(2);
         look.add_command(meta_cmd());
-        let from = format!("{}-0", known.revision.max(0));
+        let from = known.revision.max(0);
         let count = limit.min(CHANGES_AT_ONCE) + 1;
         look.cmd("XRANGE").arg(ConfigKey::Changes.to_string());
         look.arg(from).arg("+").arg("COUNT").arg(count);
@@ -298,11 +297,6 @@ fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Where a document stands in the index: kinds apart, by name within one.
-fn member(collections: &str, name: &str) -> String {
-    format!("{collections}{BETWEEN}{name}")
-}
-
 fn meta_cmd() -> Cmd {
     let mut cmd = redis::cmd("HMGET");
     cmd.arg(ConfigKey::Meta.to_string()).arg(&["epoch", "base", "revision", "nonce"]);
@@ -320,14 +314,8 @@ fn read_meta(value: Value) -> Result<Meta> {
     Ok(Meta { head: Head { epoch, revision, nonce }, base })
 }
 
-/// A document as it is stored: its revision, a colon, its bytes.
-fn read_document(name: &str, stored: &Bytes) -> Result<Document> {
-    let digits = stored.iter().position(|byte| *byte == b':');
-    let revision = digits.and_then(|at| std::str::from_utf8(&stored[..at]).ok()?.parse().ok());
-    let (Some(at), Some(revision)) = (digits, revision) else {
-        return Err(bad("the stored form of", name));
-    };
-    Ok(Document { name: name.to_owned(), revision, bytes: stored.slice(at + 1..) })
+fn document(name: &str, Stamped { stamp, bytes }: Stamped) -> Document {
+    Document { name: name.to_owned(), revision: stamp, bytes }
 }
 
 #[async_trait]

@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::entry::Found;
 use super::fault::{Fault, Result, bad};
-use super::keys::{Key, Keys};
+use super::layout::entry::Found;
+use super::layout::keys::{Key, Keys};
+use super::layout::token;
 use super::link::Link;
 use super::open::Parts;
 use super::operation::Operations;
@@ -21,7 +22,7 @@ use super::server::Promise;
 use super::steps::STEPS;
 use super::sure::Confirmer;
 use super::watch::Tip;
-use super::{Ahead, History, RedisOptions, token};
+use super::{Ahead, History, RedisOptions};
 use crate::StoreError;
 use crate::batch::Token;
 use crate::test_send::TESTS_MAX;
@@ -260,7 +261,7 @@ impl Engine {
 
     /// Under which the answer to its last operation of a kind is kept.
     pub(super) fn field(&self, kind: Kind) -> String {
-        format!("{:x}:{}", self.incarnation, kind.letter())
+        token::call(self.incarnation, kind.letter())
     }
 
     /// A step's arguments behind those that every step has.

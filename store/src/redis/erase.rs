@@ -8,9 +8,12 @@ use redis::Value;
 
 use super::engine::{Args, Engine, Partition};
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout;
+use super::layout::chunk::Stream;
+use super::layout::keys::Key;
+use super::layout::stream::Row;
 use super::log;
-use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
+use super::rewritten;
 use super::steps::STEPS;
 use crate::codec::packed;
 use crate::erase::{Erase, ErasePlace, Erased};
@@ -39,8 +42,8 @@ pub(super) async fn step(engine: &Engine, erase: &Erase, from: ErasePlace) -> Re
     let (mut done, next) = match from.stage {
         OF_STREAM => stream(engine, partition, erase, from.at).await?,
         OF_SPARED => spared(engine, partition, erase, from.at).await?,
-        OF_SMOOTH => chunks(engine, partition, erase, SMOOTH, from.at).await?,
-        OF_TROUBLE => chunks(engine, partition, erase, TROUBLE, from.at).await?,
+        OF_SMOOTH => chunks(engine, partition, erase, Stream::Smooth, from.at).await?,
+        OF_TROUBLE => chunks(engine, partition, erase, Stream::Trouble, from.at).await?,
         _ => again(engine, partition, erase, from.at).await?,
     };
     let more = usize::from(from.partition) + 1 < engine.partitions.len();
@@ -93,7 +96,7 @@ async fn spared(
     cmd.arg(partition.keys.key(Key::Spared)).arg(cursor).arg("COUNT").arg(SPARED);
     let (next, flat) = rewritten::scanned(engine.main.query(&cmd).await?)?;
     let names = flat.iter().step_by(2).filter_map(|value| match value {
-        Value::BulkString(name) => std::str::from_utf8(name).ok()?.parse().ok(),
+        Value::BulkString(name) => layout::number(name),
         _ => None,
     });
     let numbers: Vec<u64> = names.collect();
@@ -115,12 +118,11 @@ async fn chunks(
     from: u64,
 ) -> Result<Step> {
     let mut cmd = redis::cmd("XRANGE");
-    cmd.arg(partition.keys.key(stream.key)).arg(from + 1).arg("+").arg("COUNT").arg(CHUNKS);
-    let answer = engine.main.query(&cmd).await?;
-    let Value::Array(rows) = answer else { return Err(bad("the log", answer)) };
+    cmd.arg(partition.keys.key(stream.key())).arg(from + 1).arg("+").arg("COUNT").arg(CHUNKS);
+    let rows = Row::read_all(engine.main.query(&cmd).await?)?;
     let (full, mut last, mut done) = (rows.len() == CHUNKS, from, Erased::default());
     for row in rows {
-        last = rewritten::number(&row)?;
+        last = row.id.n;
         without(engine, partition, erase, (stream, row, &[]), &mut done).await?;
     }
     Ok((done, full.then_some(last)))
@@ -132,11 +134,10 @@ async fn without(
     engine: &Engine,
     partition: &Partition,
     erase: &Erase,
-    (stream, row, packed): (Stream, Value, &[u8]),
+    (stream, row, packed): (Stream, Row, &[u8]),
     done: &mut Erased,
 ) -> Result<()> {
-    let Some(data) = packed::without(log::unpack(row.clone())?, |record| erase.names(record))?
-    else {
+    let Some(data) = packed::without(log::unpack(&row)?, |record| erase.names(record))? else {
         return Ok(());
     };
     match rewritten::put(engine, partition, stream, (row, packed), &data).await? {

@@ -10,16 +10,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use redis::Value;
 
 use super::engine::{Args, Engine, Partition};
-use super::entry;
-use super::fault::{Result, bad};
-use super::keys::Key;
+use super::fault::Result;
+use super::layout::chunk::{Chunk, Highest, Leads, Stream};
+use super::layout::keys::Key;
+use super::layout::stream::Row;
+use super::layout::token;
 use super::steps::STEPS;
-use super::{log, rewritten};
+use super::{log, rewritten, value};
 
 /// How often there is a look at each partition.
 const EVERY: Duration = Duration::from_secs(1);
@@ -91,7 +92,7 @@ async fn look(engine: &Arc<Engine>, partition: &Partition, from: &mut Places) ->
 /// Whether this process has the partition to itself for a while.
 async fn mine(engine: &Engine, partition: &Partition) -> Result<bool> {
     let key = partition.keys.key(Key::Janitor);
-    let own = format!("{:x}", engine.incarnation);
+    let own = token::process(engine.incarnation);
     let mut cmd = redis::cmd("SET");
     cmd.arg(&key).arg(&own).arg("NX").arg("PX").arg(u64::try_from(LEASE.as_millis()).unwrap_or(0));
     if engine.main.query(&cmd).await? != Value::Nil {
@@ -118,10 +119,7 @@ async fn bound(engine: &Engine, partition: &Partition, now: Timestamp) -> Result
     }
     let mut cmd = redis::cmd("HGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("last");
-    let last = match engine.main.query(&cmd).await? {
-        Value::BulkString(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),
-        _ => 0u64,
-    };
+    let last = value::mark(engine.main.query(&cmd).await?)?;
     Ok(by_age.max(last.saturating_sub(most)))
 }
 
@@ -139,10 +137,7 @@ async fn trim(engine: &Engine, partition: &Partition, bound: u64, now: Timestamp
 async fn chunks(engine: &Engine, partition: &Partition, from: &mut Places) -> Result<bool> {
     let mut cmd = redis::cmd("HGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("trim");
-    let trim = match engine.main.query(&cmd).await? {
-        Value::BulkString(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),
-        _ => 0u64,
-    };
+    let trim = value::mark(engine.main.query(&cmd).await?)?;
     if trim == 0 {
         return Ok(false);
     }
@@ -155,22 +150,21 @@ async fn chunks(engine: &Engine, partition: &Partition, from: &mut Places) -> Re
 async fn read_chunks(
     engine: &Engine,
     partition: &Partition,
-    (stream, letter): (Key, char),
+    stream: Stream,
     from: u64,
 ) -> Result<Vec<Old>> {
     let mut cmd = redis::cmd("XRANGE");
-    cmd.arg(partition.keys.key(stream)).arg(from).arg("+").arg("COUNT").arg(CHUNKS);
-    let answer = engine.main.query(&cmd).await?;
-    let Value::Array(rows) = answer else { return Err(bad("the log", answer)) };
-    rows.into_iter().map(|row| Old::read(row, letter)).collect()
+    cmd.arg(partition.keys.key(stream.key())).arg(from).arg("+").arg("COUNT").arg(CHUNKS);
+    let rows = Row::read_all(engine.main.query(&cmd).await?)?;
+    rows.into_iter().map(|row| Old::read(row, stream)).collect()
 }
 
 /// Removes chunks that tell of successes once their events are behind the trim mark.
 async fn smooth(engine: &Engine, partition: &Partition, trim: u64) -> Result<bool> {
-    let found = read_chunks(engine, partition, (Key::Log, 'l'), 0).await?;
+    let found = read_chunks(engine, partition, Stream::Smooth, 0).await?;
     let full = found.len() == CHUNKS;
     let old: Vec<Old> = found.into_iter().take_while(|old| old.max_n <= trim).collect();
-    let Some(highest) = old.last().map(|old| old.k) else { return Ok(false) };
+    let Some(highest) = old.last().map(|old| old.row.id.n) else { return Ok(false) };
     let mut pipeline = unlead(partition, &old);
     pipeline.cmd("XTRIM").arg(partition.keys.key(Key::Log)).arg("MINID").arg(highest + 1);
     run_all(engine, &pipeline).await?;
@@ -185,10 +179,11 @@ async fn of_trouble(
     trim: u64,
     from: &mut u64,
 ) -> Result<bool> {
-    let found = read_chunks(engine, partition, (Key::TroubleLog, 'e'), *from).await?;
+    let found = read_chunks(engine, partition, Stream::Trouble, *from).await?;
     let full = found.len() == CHUNKS;
     let behind: Vec<Old> = found.into_iter().take_while(|old| old.max_n <= trim).collect();
-    *from = behind.last().filter(|_| full && behind.len() == CHUNKS).map_or(0, |old| old.k + 1);
+    *from =
+        behind.last().filter(|_| full && behind.len() == CHUNKS).map_or(0, |old| old.row.id.n + 1);
     if behind.is_empty() {
         return Ok(false);
     }
@@ -197,7 +192,7 @@ async fn of_trouble(
         return Ok(false);
     }
     let mut pipeline = unlead(partition, &old);
-    let ids: Vec<&str> = old.iter().map(|old| old.id.as_str()).collect();
+    let ids: Vec<String> = old.iter().map(|old| old.row.id.to_string()).collect();
     pipeline.cmd("XDEL").arg(partition.keys.key(Key::TroubleLog)).arg(ids);
     run_all(engine, &pipeline).await?;
     Ok(true)
@@ -212,7 +207,7 @@ async fn without_spared(
     let mut old = Vec::new();
     for chunk in chunks {
         let told: BTreeSet<u64> =
-            chunk.records()?.iter().map(|record| record.key.position.n).collect();
+            log::unpack(&chunk.row)?.iter().map(|record| record.key.position.n).collect();
         let mut bodies = redis::cmd("EXISTS");
         for n in &told {
             bodies.arg(partition.keys.key(Key::Body(*n)));
@@ -238,19 +233,21 @@ async fn of_rewritten(
     *from = next;
     let (mut smooth, mut trouble) = (Vec::new(), Vec::new());
     for chunk in found {
-        let letter = if chunk.stream == rewritten::SMOOTH { &mut smooth } else { &mut trouble };
-        let old = Old::read(chunk.row, chunk.stream.letter)?;
+        let old = Old::read(chunk.row, chunk.stream)?;
         if old.max_n <= trim {
-            letter.push(old);
+            match chunk.stream {
+                Stream::Smooth => smooth.push(old),
+                Stream::Trouble => trouble.push(old),
+            }
         }
     }
     let trouble = without_spared(engine, partition, trouble).await?;
-    for (old, letter) in [(smooth, 'l'), (trouble, 'e')] {
+    for old in [smooth, trouble] {
         if old.is_empty() {
             continue;
         }
         let mut pipeline = unlead(partition, &old);
-        let names: Vec<_> = old.iter().map(|old| format!("{letter}{}", old.k)).collect();
+        let names: Vec<_> = old.iter().map(|old| old.chunk().to_string()).collect();
         pipeline.cmd("HDEL").arg(partition.keys.key(Key::Rewritten)).arg(names);
         run_all(engine, &pipeline).await?;
     }
@@ -261,8 +258,9 @@ async fn of_rewritten(
 /// to, which the next look finds.
 fn unlead(partition: &Partition, old: &[Old]) -> redis::Pipeline {
     let mut pipeline = redis::pipe();
-    let map: Vec<&String> = old.iter().flat_map(|old| &old.map).collect();
-    let trail: Vec<&String> = old.iter().flat_map(|old| &old.trail).collect();
+    let leads = || old.iter().filter_map(|old| Some((old.chunk(), old.leads.as_ref()?)));
+    let map: Vec<String> = leads().flat_map(|(chunk, leads)| leads.map(chunk)).collect();
+    let trail: Vec<String> = leads().flat_map(|(_, leads)| leads.trail().cloned()).collect();
     for (key, members) in [(Key::Map, map), (Key::Trail, trail)] {
         if !members.is_empty() {
             pipeline.cmd("ZREM").arg(partition.keys.key(key)).arg(members);
@@ -280,47 +278,20 @@ async fn run_all(engine: &Engine, pipeline: &redis::Pipeline) -> Result<()> {
 
 /// A chunk, as far as removing it needs it.
 struct Old {
-    id: String,
-    fields: Vec<Value>,
-    k: u64,
+    stream: Stream,
+    row: Row,
     max_n: u64,
-    map: Vec<String>,
-    trail: Vec<String>,
+    leads: Option<Leads>,
 }
 
 impl Old {
-    /// What it tells.
-    fn records(&self) -> Result<Vec<AttemptRecord>> {
-        log::records_in(&self.id, self.fields.clone())
+    fn read(row: Row, stream: Stream) -> Result<Self> {
+        let max_n = row.stored(b"m")?.map_or(0, |Highest(n)| n);
+        Ok(Self { stream, max_n, leads: row.stored(b"r")?, row })
     }
 
-    fn read(row: Value, letter: char) -> Result<Self> {
-        let (id, fields) = entry::stream_row(row)?;
-        let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
-        let mut old = Self {
-            id,
-            fields: fields.clone(),
-            k: place.n,
-            max_n: 0,
-            map: Vec::new(),
-            trail: Vec::new(),
-        };
-        let mut fields = fields.into_iter();
-        while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
-            (fields.next(), fields.next())
-        {
-            if name == b"m" {
-                let text = String::from_utf8_lossy(&value).into_owned();
-                old.max_n = text.parse().map_err(|_| bad("a chunk", text))?;
-            } else if name == b"r" {
-                let (firsts, trail): (usize, Vec<String>) =
-                    rmp_serde::from_slice(&value).map_err(|error| bad("a chunk", error))?;
-                old.map = (0..firsts).map(|i| format!("{letter}{}.{}", old.k, 2 * i + 1)).collect();
-                // Numbers and names in turn.
-                old.trail = trail.chunks_exact(2).map(|pair| pair[1].clone()).collect();
-            }
-        }
-        Ok(old)
+    fn chunk(&self) -> Chunk {
+        Chunk { stream: self.stream, k: self.row.id.n }
     }
 }
 

@@ -10,14 +10,16 @@ use pregon_core::outcome::PendingReason;
 use redis::Value;
 
 use super::engine::{Engine, Partition};
-use super::entry::{self, Found};
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout::chunk::Stream;
+use super::layout::delivery::{self, FilterErrors, Shut};
+use super::layout::entry::Found;
+use super::layout::keys::Key;
+use super::layout::stream::Row;
 use super::log::{self, texts};
 use super::queue::Handle;
-use super::rewritten::{self, SMOOTH, Stream, TROUBLE};
 use super::runs::{self, Piece};
-use super::{bodies, read, value};
+use super::{bodies, read, rewritten, value};
 use crate::StoreError;
 use crate::codec::stored;
 use crate::lane_log::{
@@ -55,14 +57,14 @@ async fn report(
     let in_runs: u64 = value::number(in_runs)?.unwrap_or(0);
     let due = texts(first)?.get(1).and_then(|due| due.parse::<f64>().ok());
     let members: Vec<String> = texts(head)?.into_iter().chain(texts(tail)?).collect();
-    let oldest = members.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n).min();
+    let of_member = members.iter().filter_map(|name| delivery::parse_member(name));
+    let oldest = of_member.map(|(n, _)| n).min();
     let first_run = members.iter().filter_map(|name| runs::parse_member(name)).min();
     let of_run = match first_run {
         Some(base) => {
             let mut cmd = redis::cmd("HGET");
             cmd.arg(keys.key(Key::Runs(base))).arg(lane.0);
-            let piece = value::bytes(engine.main.query(&cmd).await?)?;
-            let piece = piece.map(|piece| Piece::read(&piece)).transpose()?;
+            let piece: Option<Piece> = value::stored(engine.main.query(&cmd).await?)?;
             piece.and_then(|piece| piece.bits.numbers(base).next())
         }
         None => None,
@@ -73,11 +75,7 @@ async fn report(
     };
     let mut held = 0;
     for leased in read::batches(engine, partition).await? {
-        let own = |name: &str| {
-            let field = name.split_once('.').and_then(|(_, field)| entry::parse_field(field));
-            field.is_some_and(|(it, _)| it == lane)
-        };
-        held += leased.fields.iter().filter(|(name, _)| own(name)).count() as u64;
+        held += leased.held.iter().filter(|(held, _)| held.lane == lane).count() as u64;
         let pieces = leased.pieces.iter().filter(|(_, it, _)| *it == lane);
         held += pieces.map(|(_, _, piece)| u64::from(piece.bits.count())).sum::<u64>();
     }
@@ -89,35 +87,26 @@ async fn report(
         oldest: oldest.map(|found: Found| {
             Timestamp::from_millis(i64::try_from(found.position().ms).unwrap_or(i64::MAX))
         }),
-        closed: closed(shut.extract_error()?)?.filter(|(until, _)| *until > now),
-        unanswered: unanswered(errors.extract_error()?)?,
+        closed: closed(shut)?.filter(|(until, _)| *until > now),
+        unanswered: unanswered(errors)?,
     })
 }
 
-/// Until when a lane is closed, and why, as its field says it.
+/// Until when a lane is closed, and why.
 fn closed(value: Value) -> Result<Option<(Timestamp, PendingReason)>> {
-    let Value::BulkString(text) = value else { return Ok(None) };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let parts = text.split_once(' ');
-    let parts = parts.and_then(|(till, why)| Some((till.parse().ok()?, why.parse().ok()?)));
-    let (till, why): (i64, i64) = parts.ok_or_else(|| bad("a closed lane", &text))?;
+    let Some(Shut { till_ms, why }) = value::stored(value)? else { return Ok(None) };
     let why = stored::pending_of(why).ok_or_else(|| bad("pending reason", why))?;
-    Ok(Some((Timestamp::from_millis(till), why)))
+    Ok(Some((Timestamp::from_millis(till_ms), why)))
 }
 
-/// How often a lane's filter had no answer, as its field says it: `count ms reason`.
+/// How often a lane's filter had no answer.
 fn unanswered(value: Value) -> Result<Unanswered> {
-    let Value::BulkString(text) = value else { return Ok(Unanswered::default()) };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut parts = text.splitn(3, ' ');
-    let count = parts.next().and_then(|count| count.parse().ok());
-    let last = parts.next().and_then(|ms| ms.parse().ok()).map(Timestamp::from_millis);
-    match (count, last, parts.next()) {
-        (Some(count), Some(_), Some(reason)) => {
-            Ok(Unanswered { count, last, reason: reason.to_owned() })
-        }
-        _ => Err(bad("a filter's errors", &text)),
-    }
+    let found = value::stored(value)?.map(|FilterErrors { count, last_ms, reason }| Unanswered {
+        count,
+        last: Some(Timestamp::from_millis(last_ms)),
+        reason,
+    });
+    Ok(found.unwrap_or_default())
 }
 
 async fn closed_lanes(
@@ -132,7 +121,7 @@ async fn closed_lanes(
     let (answers, now) = (engine.main.pipeline(&pipeline).await?, engine.now().await?);
     let mut all = HashMap::new();
     for (lane, answer) in lanes.iter().zip(answers) {
-        let found = closed(answer.extract_error()?)?;
+        let found = closed(answer)?;
         all.extend(found.filter(|(until, _)| *until > now).map(|found| (*lane, found)));
     }
     Ok(all)
@@ -158,11 +147,11 @@ async fn of_stream(
     let mut anew = rewritten::Down::begin(engine, partition, stream, share.chunks).await?;
     loop {
         let mut cmd = redis::cmd("XREVRANGE");
-        cmd.arg(partition.keys.key(stream.key)).arg(&below).arg("-").arg("COUNT").arg(STRIDE);
-        let rows = value::array(engine.main.query(&cmd).await?)?;
+        cmd.arg(partition.keys.key(stream.key())).arg(&below).arg("-").arg("COUNT").arg(STRIDE);
+        let rows = Row::read_all(engine.main.query(&cmd).await?)?;
         let last = rows.len() < STRIDE;
         for row in anew.fill(rows, last).await? {
-            let (id, logged, records) = log::chunk_of(row)?;
+            let (logged, records) = (row.moment(), log::unpack(&row)?);
             if logged < share.since {
                 return Ok((found, share.since));
             }
@@ -172,7 +161,7 @@ async fn of_stream(
             if seen >= share.records || chunks >= share.chunks {
                 return Ok((found, logged));
             }
-            below = format!("({id}");
+            below = format!("({}", row.id);
         }
         if last {
             return Ok((found, share.since));
@@ -192,7 +181,7 @@ async fn attempts(
         Share { since, records: SCAN_RECORDS / streams, chunks: (SCAN_CHUNKS / streams).max(1) };
     let (mut all, mut reached) = (Vec::new(), since);
     for partition in &engine.partitions {
-        for stream in [SMOOTH, TROUBLE] {
+        for stream in Stream::ALL {
             let (found, back) = of_stream(engine, partition, stream, lane, &share).await?;
             all.extend(found);
             reached = reached.max(back);

@@ -3,38 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pregon_core::attempt::{AttemptRecord, End};
-use pregon_core::clock::Timestamp;
 use pregon_core::id::DeliveryKey;
 use redis::Value;
 
 use super::engine::{Engine, Partition};
-use super::entry;
 use super::fault::{Fault, Result, bad};
-use super::keys::Key;
-use super::rewritten::{self, SMOOTH, TROUBLE};
-use super::value;
+use super::layout::chunk::{Chunk, Late, Use};
+use super::layout::keys::Key;
+use super::layout::stream::Row;
+use super::{rewritten, value};
 use crate::codec::{packed, records};
 
 /// Unpacked chunks that a call keeps: neighbouring events are told of by the same few.
 const CHUNKS_KEPT: usize = 64;
-
-/// A chunk's name: its stream and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Chunk {
-    /// `l` or `e`.
-    stream: u8,
-    k: u64,
-}
-
-impl Chunk {
-    /// From a name such as `l12.3`: what is behind the point tells uses of one chunk apart.
-    fn parse(name: &str) -> Option<Self> {
-        let (chunk, _) = name.split_once('.')?;
-        let stream = *chunk.as_bytes().first()?;
-        let k = chunk.get(1..)?.parse().ok()?;
-        matches!(stream, b'l' | b'e').then_some(Self { stream, k })
-    }
-}
 
 /// Records of a chunk by event number.
 type ByEvent = BTreeMap<u64, Vec<AttemptRecord>>;
@@ -109,16 +90,16 @@ impl<'a> Log<'a> {
         if let Some(known) = self.chunks.get(&chunk) {
             return Ok(known.clone());
         }
-        let stream = if chunk.stream == b'l' { SMOOTH } else { TROUBLE };
+        let Chunk { stream, k } = chunk;
         let mut cmd = redis::cmd("XRANGE");
-        cmd.arg(self.partition.keys.key(stream.key)).arg(chunk.k).arg(chunk.k);
-        let mut rows = value::array(self.engine.main.query(&cmd).await?)?;
+        cmd.arg(self.partition.keys.key(stream.key())).arg(k).arg(k);
+        let mut rows = Row::read_all(self.engine.main.query(&cmd).await?)?;
         if rows.is_empty() {
-            rows = rewritten::rows(self.engine, self.partition, stream, [chunk.k]).await?;
+            rows = rewritten::rows(self.engine, self.partition, stream, [k]).await?;
         }
         let mut records = ByEvent::new();
         for row in rows {
-            for record in unpack(row)? {
+            for record in unpack(&row)? {
                 records.entry(record.key.position.n).or_default().push(record);
             }
         }
@@ -131,42 +112,11 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Reads a chunk's entry.
-pub(super) fn unpack(row: Value) -> Result<Vec<AttemptRecord>> {
-    let (id, fields) = entry::stream_row(row)?;
-    records_in(&id, fields)
-}
-
-/// Reads a chunk's entry: its id in its stream, when it was written, its records.
-pub(super) fn chunk_of(row: Value) -> Result<(String, Timestamp, Vec<AttemptRecord>)> {
-    let (id, fields) = entry::stream_row(row)?;
-    let ms = id.split_once('-').and_then(|(_, ms)| ms.parse().ok());
-    let ms = ms.ok_or_else(|| bad("a chunk's id", &id))?;
-    let records = records_in(&id, fields)?;
-    Ok((id, Timestamp::from_millis(ms), records))
-}
-
-/// Reads a chunk's records from its fields.
-pub(super) fn records_in(id: &str, fields: Vec<Value>) -> Result<Vec<AttemptRecord>> {
-    let (mut data, mut late) = (None, Vec::new());
-    let mut fields = fields.into_iter();
-    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
-        (fields.next(), fields.next())
-    {
-        match name.as_slice() {
-            b"c" => data = Some(value),
-            b"l" => {
-                // Starts and lengths of what was late, in turn.
-                let runs: Vec<usize> =
-                    rmp_serde::from_slice(&value).map_err(|error| bad("a chunk", error))?;
-                let places = |run: &[usize]| run[0]..run[0] + run[1];
-                late = runs.chunks_exact(2).flat_map(places).collect();
-            }
-            _ => {}
-        }
-    }
-    let data = data.ok_or_else(|| bad("a chunk", id))?;
-    packed::unpack(&data, late).map_err(Fault::Corrupt)
+/// The records of a chunk.
+pub(super) fn unpack(row: &Row) -> Result<Vec<AttemptRecord>> {
+    let data = row.get(b"c").ok_or_else(|| bad("a chunk", row.id))?;
+    let late: Option<Late> = row.stored(b"l")?;
+    packed::unpack(data, late.iter().flat_map(Late::places)).map_err(Fault::Corrupt)
 }
 
 /// Strings of an answer.
@@ -183,8 +133,8 @@ pub(super) fn texts(value: Value) -> Result<Vec<String>> {
 }
 
 fn chunks_in(value: Value) -> Result<Vec<Chunk>> {
-    let names = texts(value)?;
-    names.iter().map(|name| Chunk::parse(name).ok_or_else(|| bad("a chunk's name", name))).collect()
+    let uses = value::array(value)?.into_iter().filter_map(|it| value::stored(it).transpose());
+    uses.map(|used: Result<Use>| Ok(used?.chunk)).collect()
 }
 
 /// What is logged of a delivery, oldest first.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::fault::{Result, bad};
-use super::value;
+use super::layout::stream::Row;
 
 /// Bytes of an entry at most. Ten thousand are kept, and most are of a kilobyte; entries of more
 /// than this would let the log outgrow the configuration.
@@ -44,19 +44,18 @@ pub(super) fn write(documents: &[(String, Option<Bytes>)]) -> Result<(&'static s
 
 /// An entry as `XRANGE` gives it.
 pub(super) fn read(entry: Value) -> Result<Entry> {
-    let [id, fields] = value::exactly(value::array(entry)?)?;
-    let [field, body] = value::exactly(value::array(fields)?)?;
-    let (id, body) = (value::text(id)?, value::bytes(body)?.unwrap_or_default());
-    let parsed = id.split_once('-').and_then(|(r, n)| Some((r.parse().ok()?, n.parse().ok()?)));
-    let (revision, nonce) = parsed.ok_or_else(|| bad("the id of a change:", &id))?;
-    let documents = match value::text(field)?.as_str() {
-        "c" => {
-            let documents: Vec<(String, Option<Vec<u8>>)> = postcard::from_bytes(&body)?;
+    let row = Row::read(entry)?;
+    let (Ok(revision), Ok(nonce)) = (i64::try_from(row.id.n), u32::try_from(row.id.ms)) else {
+        return Err(bad("the id of a change:", row.id));
+    };
+    let documents = match (row.get(b"c"), row.get(b"n")) {
+        (Some(body), _) => {
+            let documents: Vec<(String, Option<Vec<u8>>)> = postcard::from_bytes(body)?;
             let whole = documents.into_iter().map(|(name, bytes)| (name, bytes.map(Bytes::from)));
             Documents::Whole(whole.collect())
         }
-        "n" => Documents::Names(postcard::from_bytes(&body)?),
-        other => return Err(bad("a change with field", other)),
+        (None, Some(body)) => Documents::Names(postcard::from_bytes(body)?),
+        (None, None) => return Err(bad("a change with fields", row.fields)),
     };
     Ok(Entry { revision, nonce, documents })
 }

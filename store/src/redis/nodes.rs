@@ -4,13 +4,16 @@
 //! good to know who still serves the old one.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::NodeId;
 use redis::Pipeline;
 
 use super::Ahead;
 use super::fault::{Result, bad};
-use super::keys::ConfigKey;
+use super::layout::Stored;
+use super::layout::config::Stamped;
+use super::layout::keys::ConfigKey;
 use super::link::Link;
 use super::scripts::Scripts;
 use super::value;
@@ -63,7 +66,7 @@ impl Nodes {
         let mut nodes = Vec::new();
         for value in value::array(stored)? {
             let stored = value::bytes(value)?.unwrap_or_default();
-            let Ok(node) = read_node(&stored) else { continue }; // of another release
+            let Some(node) = read_node(&stored) else { continue }; // of another release
             if node.heartbeat_time >= now.minus(FORGOTTEN_AFTER) {
                 nodes.push(node);
             }
@@ -73,17 +76,10 @@ impl Nodes {
     }
 }
 
-/// A node as it is stored: when it was heard of in ms, a colon, what it said, in JSON: nodes of two
-/// releases may see each other.
-fn read_node(stored: &[u8]) -> Result<NodeStatus> {
-    let colon = stored.iter().position(|byte| *byte == b':');
-    let heard = colon.and_then(|at| std::str::from_utf8(&stored[..at]).ok()?.parse().ok());
-    let (Some(at), Some(heard)) = (colon, heard) else {
-        return Err(bad("the stored form of a node:", stored.len()));
-    };
-    let said: NodeStatus = serde_json::from_slice(&stored[at + 1..])
-        .map_err(|error| bad("the stored form of a node:", error))?;
-    Ok(NodeStatus { heartbeat_time: Timestamp::from_millis(heard), ..said })
+fn read_node(stored: &Bytes) -> Option<NodeStatus> {
+    let Stamped { stamp, bytes } = Stamped::decode(stored)?;
+    let said: NodeStatus = serde_json::from_slice(&bytes).ok()?;
+    Some(NodeStatus { heartbeat_time: Timestamp::from_millis(stamp), ..said })
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@ use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCert
 
 use super::config::Config;
 use super::fault::Fault;
-use super::keys::{ConfigKey, PARTITIONS_MAX};
+use super::layout::keys::{ConfigKey, PARTITIONS_MAX};
 use super::link::Link;
 use super::nodes::Nodes;
 use super::scripts::{RAISE, Scripts};

@@ -164,7 +164,7 @@ impl Engine {
         let sequence = operations.sequence;
         let operation = Some((kind, sequence));
         let answer = self.send(&self.publish, partition, &STEPS.publish, operation, args).await?;
-        let (key, field) = (partition.keys.key(super::keys::Key::Ops), self.field(kind));
+        let (key, field) = (partition.keys.key(super::layout::keys::Key::Ops), self.field(kind));
         Ok((answer, Proof::Operation { key, field, sequence }))
     }
 }

@@ -22,8 +22,9 @@ use pregon_core::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::engine::{Args, Engine};
-use super::entry::{self, IdHash};
 use super::fault::{Fault, Result, bad};
+use super::layout::entry::{self, IdHash};
+use super::layout::stream::Id;
 use super::sure::Proof;
 use crate::StoreError;
 use crate::codec::stored::content_digest;
@@ -365,12 +366,13 @@ impl Flush {
         if marked.len() != self.items.len() {
             return Err(bad("a publish's answers", marked.len()));
         }
-        let read = |mark: String| match mark.split_once('-') {
+        let read = |mark: String| match Id::parse(mark.as_bytes()) {
+            Some(id) => {
+                let position = id.position(partition.no);
+                Ok(Published::Accepted { position, duplicate: true })
+            }
             None if mark.is_empty() => Ok(Published::IdReused),
             None => mark.parse().map(accepted).map_err(|_| bad("a publish's answer", mark)),
-            Some(_) => entry::position_of(partition.no, &mark)
-                .map(|position| Published::Accepted { position, duplicate: true })
-                .ok_or_else(|| bad("a publish's answer", mark)),
         };
         Ok((marked.into_iter().map(read).collect::<Result<_>>()?, proof))
     }

@@ -12,9 +12,10 @@ use redis::Value;
 
 use super::bodies;
 use super::engine::{Args, Engine, Partition};
-use super::entry::{self, Found, IdHash};
 use super::fault::{Fault, Result, bad};
-use super::keys::Key;
+use super::layout::entry::{Found, IdHash};
+use super::layout::keys::Key;
+use super::layout::stream::Id;
 use super::log::texts;
 use super::steps::STEPS;
 use crate::log::{EventQuery, EventStage, Most, Page};
@@ -44,8 +45,8 @@ pub(super) async fn find(engine: &Engine, name: &EventName) -> Result<Option<Pos
             args.push_bytes(hash.field.to_vec());
             args.push_text(hash.bucket);
             let id: String = engine.step(partition, &STEPS.find, args).await?;
-            match entry::position_of(partition.no, &id) {
-                Some(position) => position,
+            match Id::parse(id.as_bytes()) {
+                Some(id) => id.position(partition.no),
                 None => return Ok(None),
             }
         }

@@ -7,41 +7,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::engine::{Args, Engine, Partition};
-use super::entry;
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout::chunk::{self, Chunk, Stream};
+use super::layout::keys::Key;
+use super::layout::stream::Row;
+use super::layout::{self, Stored};
 use super::steps::STEPS;
 use super::value;
 
-/// A stream of the log: its key and the letter that its chunks' names begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stream {
-    pub key: Key,
-    pub letter: char,
-}
-
-/// Successes.
-pub(super) const SMOOTH: Stream = Stream { key: Key::Log, letter: 'l' };
-/// Everything else.
-pub(super) const TROUBLE: Stream = Stream { key: Key::TroubleLog, letter: 'e' };
-
 /// Numbers that one look asks for at most.
 const MOST: usize = 2000;
-
-/// The stream of attempts that a key is.
-pub(super) fn stream(key: Key) -> Option<Stream> {
-    [SMOOTH, TROUBLE].into_iter().find(|stream| stream.key == key)
-}
-
-impl Stream {
-    /// A chunk's name.
-    fn name(self, k: u64) -> String {
-        format!("{}{k}", self.letter)
-    }
-}
 
 /// Whether there are any.
 pub(super) async fn any(engine: &Engine, partition: &Partition) -> Result<bool> {
@@ -50,27 +29,22 @@ pub(super) async fn any(engine: &Engine, partition: &Partition) -> Result<bool> 
     Ok(engine.main.query(&cmd).await? == Value::Int(1))
 }
 
-/// Those of some numbers, as rows of their stream.
+/// Those of some numbers.
 pub(super) async fn rows(
     engine: &Engine,
     partition: &Partition,
     stream: Stream,
     numbers: impl IntoIterator<Item = u64>,
-) -> Result<Vec<Value>> {
-    let names: Vec<String> = numbers.into_iter().map(|k| stream.name(k)).collect();
+) -> Result<Vec<Row>> {
+    let names = numbers.into_iter().map(|k| Chunk { stream, k }.to_string());
+    let names: Vec<String> = names.collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     let mut cmd = redis::cmd("HMGET");
     cmd.arg(partition.keys.key(Key::Rewritten)).arg(names);
-    let Value::Array(found) = engine.main.query(&cmd).await? else {
-        return Err(bad("chunks", "no list"));
-    };
-    let some = found.into_iter().filter_map(|value| match value {
-        Value::BulkString(packed) => Some(row(&packed)),
-        _ => None,
-    });
-    some.collect()
+    let found = value::array(engine.main.query(&cmd).await?)?;
+    found.into_iter().filter_map(|found| value::stored(found).transpose()).collect()
 }
 
 /// Adds those of a range of numbers to rows of their stream, the lowest first. Of more than `most`
@@ -79,17 +53,12 @@ async fn fill(
     engine: &Engine,
     partition: &Partition,
     stream: Stream,
-    rows_there: Vec<Value>,
+    rows_there: Vec<Row>,
     (wanted, most): (Range<u64>, usize),
-) -> Result<Vec<Value>> {
-    let mut all = BTreeMap::new();
-    for row in rows_there {
-        all.insert(number(&row)?, row);
-    }
+) -> Result<Vec<Row>> {
+    let mut all: BTreeMap<u64, Row> = rows_there.into_iter().map(|row| (row.id.n, row)).collect();
     let missing: Vec<u64> = wanted.rev().filter(|k| !all.contains_key(k)).take(most).collect();
-    for row in rows(engine, partition, stream, missing).await? {
-        all.insert(number(&row)?, row);
-    }
+    all.extend(rows(engine, partition, stream, missing).await?.into_iter().map(|it| (it.id.n, it)));
     Ok(all.into_values().collect())
 }
 
@@ -99,11 +68,11 @@ pub(super) async fn fill_up(
     engine: &Engine,
     partition: &Partition,
     stream: Stream,
-    rows: Vec<Value>,
+    rows: Vec<Row>,
     Range { start: after, end: last }: Range<u64>,
     stretch: usize,
-) -> Result<Vec<Value>> {
-    let read = rows.last().map(number).transpose()?.unwrap_or(0);
+) -> Result<Vec<Row>> {
+    let read = rows.last().map_or(0, |row| row.id.n);
     let to = read.max(after.saturating_add(stretch as u64)).min(last);
     let dense = read == to && rows.len() as u64 == to - after;
     if dense || !any(engine, partition).await? {
@@ -134,18 +103,17 @@ impl<'a> Down<'a> {
         let mut down = Self { engine, partition, stream, below: None, most: most.min(MOST) };
         if any(engine, partition).await? {
             let mut cmd = redis::cmd("HGET");
-            cmd.arg(partition.keys.key(Key::Marks)).arg(format!("{}k", stream.letter));
-            let latest: Option<u64> = value::number(engine.main.query(&cmd).await?)?;
-            down.below = Some(latest.unwrap_or(0) + 1);
+            cmd.arg(partition.keys.key(Key::Marks)).arg(stream.latest());
+            down.below = Some(value::mark(engine.main.query(&cmd).await?)? + 1);
         }
         Ok(down)
     }
 
     /// Rows of the stream, highest first, with what is missing from them and above them; and below
     /// them, where they are the last.
-    pub async fn fill(&mut self, rows: Vec<Value>, last: bool) -> Result<Vec<Value>> {
+    pub async fn fill(&mut self, rows: Vec<Row>, last: bool) -> Result<Vec<Row>> {
         let Some(below) = self.below else { return Ok(rows) };
-        let mut from = rows.last().map(number).transpose()?.unwrap_or(below);
+        let mut from = rows.last().map_or(below, |row| row.id.n);
         if last {
             from = from.saturating_sub(self.most as u64).max(1);
         }
@@ -157,20 +125,13 @@ impl<'a> Down<'a> {
     }
 }
 
-/// The number of a chunk, by its row.
-pub(super) fn number(row: &Value) -> Result<u64> {
-    let (id, _) = entry::stream_row(row.clone())?;
-    let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
-    Ok(place.n)
-}
-
 /// A chunk that was written anew.
 pub(super) struct Anew {
     pub stream: Stream,
     /// The row that it was.
-    pub row: Value,
+    pub row: Row,
     /// As it lies there.
-    pub packed: Vec<u8>,
+    pub packed: Bytes,
 }
 
 /// Some of them from a cursor on; and the next cursor, 0 at the end.
@@ -188,8 +149,10 @@ pub(super) async fn scan(
     while let (Some(Value::BulkString(name)), Some(Value::BulkString(packed))) =
         (flat.next(), flat.next())
     {
-        let stream = if name.first() == Some(&b'l') { SMOOTH } else { TROUBLE };
-        all.push(Anew { stream, row: row(&packed)?, packed });
+        let chunk = layout::text(&name).and_then(Chunk::parse);
+        let stream = chunk.ok_or_else(|| bad("a chunk's name", name))?.stream;
+        let packed = Bytes::from(packed);
+        all.push(Anew { stream, row: value::decoded(&packed)?, packed });
     }
     Ok((next, all))
 }
@@ -199,48 +162,24 @@ pub(super) fn scanned(answer: Value) -> Result<(u64, Vec<Value>)> {
     let Value::Array(parts) = answer else { return Err(bad("a scan", answer)) };
     match <[Value; 2]>::try_from(parts) {
         Ok([Value::BulkString(cursor), Value::Array(found)]) => {
-            let cursor = String::from_utf8_lossy(&cursor).into_owned();
-            Ok((cursor.parse().map_err(|_| bad("a cursor", &cursor))?, found))
+            Ok((layout::number(&cursor).ok_or_else(|| bad("a cursor", cursor))?, found))
         }
         other => Err(bad("a scan", other)),
     }
 }
 
 /// Puts a chunk in the place of what it was: its row with other data. `packed` is how it lies here,
-/// if it does. What was late is said by its records themselves. False: it was removed or written anew
-/// meanwhile, and stays as it is.
+/// if it does. False: it was removed or written anew meanwhile, and stays as it is.
 pub(super) async fn put(
     engine: &Engine,
     partition: &Partition,
     stream: Stream,
-    (row, packed): (Value, &[u8]),
+    (row, packed): (Row, &[u8]),
     data: &[u8],
 ) -> Result<bool> {
-    let k = number(&row)?;
-    let (id, fields) = entry::stream_row(row)?;
-    let mut kept: Vec<Vec<u8>> = Vec::with_capacity(fields.len());
-    let mut fields = fields.into_iter();
-    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
-        (fields.next(), fields.next())
-    {
-        match name.as_slice() {
-            b"c" => kept.extend([name, data.to_vec()]),
-            b"l" => {}
-            _ => kept.extend([name, value]),
-        }
-    }
-    let anew = postcard::to_stdvec(&(&id, &kept))?;
-    let name = if stream == SMOOTH { "log" } else { "elog" };
-    let mut args = Args::default().text(name).text(&id).text(stream.name(k));
-    args.push_bytes(anew);
+    let (id, name) = (row.id, Chunk { stream, k: row.id.n });
+    let mut args = Args::default().text(stream.letter()).text(id).text(name);
+    args.push_bytes(chunk::anew(row, data).encode()?);
     args.push_bytes(packed.to_vec());
     engine.step(partition, &STEPS.rewrite, args).await
-}
-
-/// The row of a stream that a chunk was.
-fn row(packed: &[u8]) -> Result<Value> {
-    let (id, fields): (String, Vec<Vec<u8>>) =
-        postcard::from_bytes(packed).map_err(|error| bad("a chunk", error))?;
-    let fields = Value::Array(fields.into_iter().map(Value::BulkString).collect());
-    Ok(Value::Array(vec![Value::BulkString(id.into_bytes()), fields]))
 }

@@ -1,11 +1,12 @@
-//! Runs as they are written: hash `r:<base>`, and pieces that batches hold.
-//!
-//! Of each lane the hash has up to three fields: `<lane>` is what waits, `h<lane>` the bits of what
-//! batches hold, `e<lane>` what ended together, piece behind piece. Numbers are big-endian.
+//! Runs as they are written in the hash of their first number, in lanes and in batches: the table of
+//! `layout` says how.
 
+use bytes::Bytes;
 use pregon_core::id::LaneNo;
+use pregon_core::outcome::DeliveryState;
 
 use super::fault::{Result, bad};
+use super::layout::{Stored, delivery};
 use crate::run::{BYTES, Bits};
 
 /// Bytes of what waits: bits, why, when the run began.
@@ -31,19 +32,37 @@ pub(super) struct Piece {
     pub began_ms: i64,
 }
 
-impl Piece {
-    /// Reads one.
-    pub fn read(bytes: &[u8]) -> Result<Self> {
-        let wrong = || bad("a run", bytes.len());
-        let (bits, rest) = bytes.split_at_checked(BYTES).ok_or_else(wrong)?;
-        if bytes.len() != PIECE {
-            return Err(wrong());
-        }
-        Ok(Self {
-            bits: Bits::read(bits).ok_or_else(wrong)?,
+impl Stored for Piece {
+    const WHAT: &'static str = "a run";
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut stored = self.bits.bytes().to_vec();
+        stored.extend(digits::<1>(self.why)?);
+        stored.extend(digits::<6>(self.began_ms)?);
+        Ok(stored)
+    }
+
+    fn decode(stored: &Bytes) -> Option<Self> {
+        let (bits, rest) = stored.split_at_checked(BYTES)?;
+        (stored.len() == PIECE).then_some(())?;
+        Some(Self {
+            bits: Bits::read(bits)?,
             why: number(&rest[..1]),
             began_ms: number(&rest[1..]),
         })
+    }
+}
+
+/// Bits of what batches hold.
+impl Stored for Bits {
+    const WHAT: &'static str = "held bits";
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        Ok(self.bytes().to_vec())
+    }
+
+    fn decode(stored: &Bytes) -> Option<Self> {
+        Self::read(stored)
     }
 }
 
@@ -51,34 +70,56 @@ impl Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub bits: Bits,
-    pub letter: char,
+    pub state: DeliveryState,
     /// Why they ended.
     pub why: i64,
     pub end_ms: i64,
     pub began_ms: i64,
 }
 
-impl Ended {
-    /// Reads all of a field.
-    pub fn read(bytes: &[u8]) -> Result<Vec<Self>> {
+/// All of a field, piece behind piece.
+impl Stored for Vec<Ended> {
+    const WHAT: &'static str = "runs that ended";
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut stored = Vec::with_capacity(self.len() * ENDED);
+        for it in self {
+            stored.extend(it.bits.bytes());
+            stored.extend(delivery::letter(it.state).to_string().into_bytes());
+            stored.extend(digits::<1>(it.why)?);
+            stored.extend(digits::<6>(it.end_ms)?);
+            stored.extend(digits::<6>(it.began_ms)?);
+        }
+        Ok(stored)
+    }
+
+    fn decode(stored: &Bytes) -> Option<Self> {
         let one = |piece: &[u8]| {
             let (bits, rest) = piece.split_at_checked(BYTES)?;
             (piece.len() == ENDED).then_some(())?;
-            Some(Self {
+            Some(Ended {
                 bits: Bits::read(bits)?,
-                letter: char::from(rest[0]),
+                state: delivery::state_of(char::from(rest[0]))?,
                 why: number(&rest[1..2]),
                 end_ms: number(&rest[2..8]),
                 began_ms: number(&rest[8..]),
             })
         };
-        let all: Option<Vec<Self>> = bytes.chunks(ENDED).map(one).collect();
-        all.ok_or_else(|| bad("runs that ended", bytes.len()))
+        stored.chunks(ENDED).map(one).collect()
     }
 }
 
 fn number(bytes: &[u8]) -> i64 {
     bytes.iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte))
+}
+
+/// The lowest bytes of a number that has no higher ones.
+fn digits<const N: usize>(number: i64) -> Result<[u8; N]> {
+    let bytes = number.to_be_bytes();
+    match bytes.split_last_chunk() {
+        Some((rest, digits)) if rest.iter().all(|byte| *byte == 0) => Ok(*digits),
+        _ => Err(bad("a number of a run", number)),
+    }
 }
 
 /// What the hash of a run's numbers says of a lane.
@@ -90,20 +131,25 @@ pub(super) enum Said {
 }
 
 /// Reads a field of the hash.
-pub(super) fn read_field(name: &str, value: &[u8]) -> Result<(LaneNo, Said)> {
-    let number = name.trim_start_matches(['h', 'e']);
+pub(super) fn read_field(name: &str, value: &Bytes) -> Result<(LaneNo, Said)> {
+    let number = name.strip_prefix(['h', 'e']).unwrap_or(name);
     let lane = number.parse().map(LaneNo).map_err(|_| bad("a field of runs", name))?;
     let said = match name.as_bytes().first() {
-        Some(b'h') => Said::Held(Bits::read(value).ok_or_else(|| bad("held bits", name))?),
-        Some(b'e') => Said::Ended(Ended::read(value)?),
-        _ => Said::Waits(Piece::read(value)?),
+        Some(b'h') => Bits::decode(value).map(Said::Held),
+        Some(b'e') => Stored::decode(value).map(Said::Ended),
+        _ => Piece::decode(value).map(Said::Waits),
     };
-    Ok((lane, said))
+    Ok((lane, said.ok_or_else(|| bad("a field of runs", name))?))
 }
 
-/// The fields of a lane.
+/// The fields of a lane: what waits, what is held, what ended.
 pub(super) fn fields_of(lane: LaneNo) -> [String; 3] {
     [lane.0.to_string(), format!("h{}", lane.0), format!("e{}", lane.0)]
+}
+
+/// A run that waits as it stands in its lane, by its first number.
+pub(super) fn member(base: u64) -> String {
+    format!("r{base}")
 }
 
 /// The first number of the run that a lane's member stands for; none: it is a delivery.
@@ -111,8 +157,13 @@ pub(super) fn parse_member(member: &str) -> Option<u64> {
     member.strip_prefix('r')?.parse().ok()
 }
 
+/// A piece's field in a batch, by its first number and its lane.
+pub(super) fn piece(base: u64, lane: LaneNo) -> String {
+    format!("{}.{}", member(base), lane.0)
+}
+
 /// The first number and the lane of a piece by its field in a batch; none: it is something else.
 pub(super) fn parse_piece(name: &str) -> Option<(u64, LaneNo)> {
-    let (base, lane) = name.strip_prefix('r')?.split_once('.')?;
-    Some((base.parse().ok()?, LaneNo(lane.parse().ok()?)))
+    let (base, lane) = name.split_once('.')?;
+    Some((parse_member(base)?, LaneNo(lane.parse().ok()?)))
 }

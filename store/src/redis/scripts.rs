@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use super::script::Script;
 
-const PRELUDE: &str = include_str!("lua/config_prelude.lua");
+/// What is put before each.
+pub const PRELUDE: &str = include_str!("lua/config_prelude.lua");
 
 /// The one that raises a store to the form of this release.
 pub(super) static RAISE: LazyLock<Script> =

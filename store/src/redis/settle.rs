@@ -15,7 +15,8 @@ use pregon_core::outcome::EndReason;
 
 use super::engine::{Args, Engine, Partition};
 use super::fault::Result;
-use super::token;
+use super::layout::chunk::Stream;
+use super::layout::token;
 use crate::batch::{LaneClose, Token};
 use crate::codec::packed::{self, Kind as ChunkKind, Packed};
 use crate::codec::stored;
@@ -234,8 +235,8 @@ impl Step {
         }
         for chunk in self.chunks {
             args.push_text(match chunk.kind {
-                ChunkKind::Smooth => 'l',
-                ChunkKind::Trouble => 'e',
+                ChunkKind::Smooth => Stream::Smooth.letter(),
+                ChunkKind::Trouble => Stream::Trouble.letter(),
             });
             args.push_text(chunk.max_n);
             args.push_table(&runs(&chunk))?;

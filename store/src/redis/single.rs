@@ -5,8 +5,8 @@ use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::engine::{Args, Engine};
-use super::entry;
 use super::fault::{Result, bad};
+use super::layout::delivery;
 use super::log;
 use super::steps::STEPS;
 use crate::StoreError;
@@ -60,13 +60,9 @@ async fn in_all(engine: &Engine, close: &[i64], open: &[i64]) -> Result<()> {
 
 /// Ends waiting deliveries of a lane; answers how many.
 pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
-    let letter = match end.state {
-        DeliveryState::Failed => 'F',
-        DeliveryState::Cancelled => 'C',
-        other @ (DeliveryState::Pending | DeliveryState::Succeeded) => {
-            return Err(bad("an end of a lane", other));
-        }
-    };
+    if let other @ (DeliveryState::Pending | DeliveryState::Succeeded) = end.state {
+        return Err(bad("an end of a lane", other));
+    }
     let limit = end.limit.min(END_STEP);
     let (mut all, mut records) = (0, 0);
     for partition in &engine.partitions {
@@ -74,7 +70,7 @@ pub(super) async fn end(engine: &Engine, end: &LaneEnd) -> Result<usize> {
         while all < limit && records < STEP_MAX {
             let args = Args::default()
                 .text(end.lane.0)
-                .text(letter)
+                .text(delivery::letter(end.state))
                 .text(stored::end_code(end.reason))
                 .text(end.before.map_or(0, pregon_core::clock::Timestamp::millis))
                 .text(limit - all)
@@ -107,21 +103,21 @@ pub(super) async fn cancel(
     let args = Args::default()
         .text(key.position.n)
         .text(key.position.ms)
-        .text(entry::field(&key))
+        .text(delivery::field(&key))
         .text(stored::end_code(reason));
     let answer: char = engine.step(partition, &STEPS.cancel, args).await?;
     Ok(match answer {
         'U' => Cancelled::Unknown,
         'I' => Cancelled::InFlight,
         'D' => Cancelled::Done,
-        'S' => Cancelled::Ended(DeliveryState::Succeeded),
-        'F' => Cancelled::Ended(DeliveryState::Failed),
-        'C' => Cancelled::Ended(DeliveryState::Cancelled),
         'L' => {
             let end = log::end_of(engine, partition, key).await?;
             end.map_or(Cancelled::Unknown, |End { state, .. }| Cancelled::Ended(state))
         }
-        other => return Err(bad("a cancel's answer", other).into()),
+        other => {
+            let state = delivery::state_of(other).filter(|state| state.is_end());
+            Cancelled::Ended(state.ok_or_else(|| bad("a cancel's answer", other))?)
+        }
     })
 }
 
@@ -140,8 +136,8 @@ pub(super) async fn replay(engine: &Engine, replays: &[Replay]) -> Result<Vec<Re
             for (_, replay) in &now {
                 args.push_text(replay.key.position.n);
                 args.push_text(replay.key.position.ms);
-                args.push_text(entry::field(&new_key(replay)));
-                let old = replay.where_needed.then(|| entry::field(&replay.key));
+                args.push_text(delivery::field(&new_key(replay)));
+                let old = replay.where_needed.then(|| delivery::field(&replay.key));
                 args.push_text(old.unwrap_or_default());
             }
             let made: Vec<i64> = engine.step(partition, &STEPS.replay, args).await?;

@@ -47,8 +47,7 @@ const READ: &str = "no-writes";
 
 /// All of them.
 pub(super) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
-    let prelude = prelude();
-    let with_runs = prelude.clone() + include_str!("lua/runs.lua");
+    let (prelude, with_runs) = (prelude(), prelude_of_runs());
     let script = |flags: &str, body: &str| Script::new(flags, &prelude, body);
     let of_runs = |flags: &str, body: &str| Script::new(flags, &with_runs, body);
     Steps {
@@ -81,12 +80,15 @@ pub(super) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
     }
 });
 
+/// What is put before each that looks at runs.
+pub fn prelude_of_runs() -> String {
+    prelude() + include_str!("lua/runs.lua")
+}
+
 /// What is put before each: numbers of reasons, then the files that all share.
 fn prelude() -> String {
     let numbers = [
         ("QUEUED", pending_code(PendingReason::Queued)),
-        ("IN_FLIGHT", pending_code(PendingReason::InFlight)),
-        ("RETRY_SCHEDULED", pending_code(PendingReason::RetryScheduled)),
         ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
         ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];

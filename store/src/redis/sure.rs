@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::fault::{Fault, Result, bad};
-use super::keys::ConfigKey;
+use super::layout::keys::ConfigKey;
+use super::layout::token::Answered;
 use super::link::Link;
 use super::value;
 
@@ -123,10 +124,8 @@ impl Proof {
         match self {
             Proof::Key(_) => Ok(value::count(found)? > 0),
             Proof::Operation { sequence, .. } => {
-                let found = value::bytes(found)?.unwrap_or_default();
-                let digits = found.split(|byte| *byte == b' ').next().unwrap_or_default();
-                let known = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
-                Ok(known.is_some_and(|known: u64| known >= *sequence))
+                let known: Option<Answered> = value::stored(found)?;
+                Ok(known.is_some_and(|known| known.sequence >= *sequence))
             }
         }
     }

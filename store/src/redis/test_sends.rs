@@ -15,17 +15,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pregon_core::event::{Event, NewEvent};
-use pregon_core::id::{LaneNo, NodeId, Position};
-use pregon_core::trace::TraceContext;
+use pregon_core::id::NodeId;
 use redis::Cmd;
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::engine::{Args, Engine, Kind, Partition};
-use super::entry::{self, Found};
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout::keys::Key;
+use super::layout::test_send as written;
 use super::link::Link;
 use super::queue::Handle;
 use super::steps::STEPS;
@@ -35,8 +32,6 @@ use crate::test_send::{
     self, TAKE_TESTS_MAX, TESTS_MAX, TakenTest, TestSend, TestSends, Tested, Ticket,
 };
 
-/// First byte of a request: how the rest is written.
-const FORMAT: u8 = 1;
 /// How long keys outlive their use: longer than any copy of a call lies about.
 const KEPT: Duration = Duration::from_secs(60);
 /// Pause after a wait that failed.
@@ -126,7 +121,7 @@ impl Sent {
         within: Duration,
     ) -> Result<bool> {
         let mut args = Args::default().text(self.ticket);
-        args.push_bytes(encode(test)?);
+        args.push_bytes(written::encode(test)?);
         let args = args.millis(take_within).millis(within).text(TESTS_MAX).millis(KEPT);
         self.engine.step(self.partition()?, &STEPS.send_test, args).await
     }
@@ -216,66 +211,10 @@ async fn take(
     for ((ticket, waits_for), request) in names.into_iter().zip(requests) {
         // None: it was withdrawn since, and nobody waits.
         let Some(request) = value::bytes(request)? else { continue };
-        match decode(&request) {
+        match written::decode(&request) {
             Some(test) => tests.push(TakenTest { ticket, test, waits_for }),
             None => tracing::warn!("a test send is in a form that this release does not know"),
         }
     }
     Ok(tests)
-}
-
-/// What stands before the event's entry.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    lane: LaneNo,
-    position: Position,
-    min_revision: i64,
-    timeout_ms: u64,
-    trace: Option<String>,
-}
-
-fn encode(test: &TestSend) -> Result<Vec<u8>> {
-    let head = Head {
-        lane: test.lane,
-        position: test.event.position,
-        min_revision: test.min_revision,
-        timeout_ms: u64::try_from(test.timeout.as_millis()).unwrap_or(u64::MAX),
-        trace: test.trace.as_ref().map(TraceContext::to_text),
-    };
-    let mut bytes = postcard::to_extend(&head, vec![FORMAT])?;
-    bytes.extend(entry::encode(&as_new(&test.event))?);
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Option<TestSend> {
-    let (&format, rest) = bytes.split_first()?;
-    if format != FORMAT {
-        return None;
-    }
-    let (head, entry) = postcard::take_from_bytes::<Head>(rest).ok()?;
-    let Found::Event(event) = entry::decode(head.position, entry.to_vec()) else { return None };
-    Some(TestSend {
-        lane: head.lane,
-        event: *event,
-        min_revision: head.min_revision,
-        timeout: Duration::from_millis(head.timeout_ms),
-        trace: head.trace.as_deref().and_then(TraceContext::from_text),
-    })
-}
-
-/// An event as entries are written from it, its id given whatever it is.
-fn as_new(event: &Event) -> NewEvent {
-    NewEvent {
-        tenant: event.tenant.clone(),
-        id: Some(event.id.clone()),
-        version: event.version,
-        event_type: event.event_type.clone(),
-        environment: event.environment,
-        occur_time: event.given_occur_time,
-        since: None,
-        min_revision: event.min_revision,
-        trace: event.trace.clone(),
-        attributes: event.attributes.clone(),
-        data: event.data.clone(),
-    }
 }

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::fault::{Fault, Result, bad};
+use super::layout::{self, Stored};
 
 /// A reply of several.
 pub(super) fn array(value: Value) -> Result<Vec<Value>> {
@@ -42,8 +43,23 @@ pub(super) fn text(value: Value) -> Result<String> {
 /// A number written out, or none.
 pub(super) fn number<T: std::str::FromStr>(value: Value) -> Result<Option<T>> {
     let Some(bytes) = bytes(value)? else { return Ok(None) };
-    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| bad("not a number:", bytes))
+    layout::number(&bytes).map(Some).ok_or_else(|| bad("not a number:", bytes))
+}
+
+/// A mark of a partition: 0 where it was never set.
+pub(super) fn mark(value: Value) -> Result<u64> {
+    Ok(number(value)?.unwrap_or(0))
+}
+
+/// A value of the table, or none.
+pub(super) fn stored<T: Stored>(value: Value) -> Result<Option<T>> {
+    let Some(bytes) = bytes(value)? else { return Ok(None) };
+    decoded(&bytes).map(Some)
+}
+
+/// The same of bytes that are there.
+pub(super) fn decoded<T: Stored>(bytes: &Bytes) -> Result<T> {
+    T::decode(bytes).ok_or_else(|| bad(T::WHAT, bytes))
 }
 
 /// How many, as commands that count say it.

@@ -11,31 +11,28 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pregon_core::attempt::End;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo, TenantId};
-use pregon_core::outcome::DeliveryState;
-use redis::Value;
+use pregon_core::id::{DeliveryKey, PartitionNo};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::bodies;
 use super::engine::{self, Engine, Partition};
-use super::entry::{self, Record};
 use super::fault::{Result, bad};
-use super::keys::Key;
+use super::layout::chunk::Stream;
+use super::layout::delivery::{self, Record};
+use super::layout::ends::{Ends, EndsOfRun};
+use super::layout::keys::Key;
+use super::layout::stream::Row;
 use super::queue::Handle;
-use super::value::Blob;
 use super::{log, rewritten, value};
 use crate::StoreError;
-use crate::codec::stored;
 use crate::log::DeliveryRecord;
-use crate::run::Bits;
 use crate::watch::{
-    DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen,
-    Stretch, Told, Wanted, WatchQuery, wanted,
+    DeliveryWatch, EVENTS_AT_ONCE, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen, Stretch, Told,
+    Wanted, WatchQuery, wanted,
 };
 
 /// The streams, in the order in which entries of one moment happened: who lost a lease is told
@@ -76,7 +73,7 @@ async fn look(engine: &Engine) -> Result<Place> {
         epochs.update([0]);
         let mut numbers = [0; STREAMS];
         for (number, mark) in numbers.iter_mut().zip(marks) {
-            *number = value::number(mark)?.unwrap_or(0);
+            *number = value::mark(mark)?;
         }
         partitions.push(numbers);
     }
@@ -113,12 +110,13 @@ async fn read_on(
     for ((stream, key), answer) in ORDER.into_iter().zip(engine.main.pipeline(&pipeline).await?) {
         let lacks = own[stream] < last[stream];
         // An empty range may be written the wrong way round, which Redis answers with nothing.
-        let mut rows = if lacks { value::array(answer)? } else { Vec::new() };
-        if lacks && let Some(log) = rewritten::stream(key) {
+        let mut rows = if lacks { Row::read_all(answer)? } else { Vec::new() };
+        let log = Stream::ALL.into_iter().find(|stream| stream.key() == key);
+        if lacks && let Some(log) = log {
             let read = own[stream]..last[stream];
             rows = rewritten::fill_up(engine, partition, log, rows, read, STRETCH).await?;
         }
-        let entries = rows.into_iter().map(|row| read(row, key)).collect::<Result<Entries>>()?;
+        let entries = rows.iter().map(|row| read(row, key)).collect::<Result<Entries>>()?;
         let dense = entries.iter().zip(own[stream] + 1..).all(|((k, _), wanted)| *k == wanted);
         if !dense || (lacks && entries.is_empty()) {
             return Ok(Stretch::Gap);
@@ -157,77 +155,16 @@ fn merge(
     (merged, reached)
 }
 
-fn read(row: Value, key: Key) -> Result<(u64, Entry)> {
-    let (id, mut fields) = entry::stream_row(row.clone())?;
-    let place = entry::position_of(0, &id).ok_or_else(|| bad("a chunk's id", &id))?;
-    let told = if key == Key::Ends {
-        let data = fields.pop().map(value::bytes).transpose()?.flatten();
-        let data = data.ok_or_else(|| bad("ends", &id))?;
-        let of_run = fields.pop().map(value::text).transpose()?.as_deref() == Some("r");
-        Told::Ends(if of_run { ends_of_run(&data)? } else { ends(&data)? })
-    } else {
+fn read(row: &Row, key: Key) -> Result<(u64, Entry)> {
+    let told = if key != Key::Ends {
         Told::Attempts(log::unpack(row)?)
+    } else if let Some(of_run) = row.stored::<EndsOfRun>(b"r")? {
+        Told::Ends(of_run.each())
+    } else {
+        let ends: Option<Ends> = row.stored(b"d")?;
+        Told::Ends(ends.ok_or_else(|| bad("ends", row.id))?.0)
     };
-    Ok((place.n, Entry { ms: i64::try_from(place.ms).unwrap_or(i64::MAX), told }))
-}
-
-/// Reads ends, seven texts each: number, field, tenant, letter, attempts, create time, reason.
-fn ends(data: &[u8]) -> Result<Vec<Ended>> {
-    let texts: Vec<String> = rmp_serde::from_slice(data).map_err(|error| bad("ends", error))?;
-    // One without a tenant (its lane's was never written down) is nobody's to see.
-    let named = |texts: &&[String]| texts.get(2).is_some_and(|tenant| !tenant.is_empty());
-    let end = |texts: &[String]| {
-        let [n, field, tenant, letter, attempts, create, code] = texts else { return None };
-        let (lane, replay) = entry::parse_field(field)?;
-        let state = match letter.as_str() {
-            "S" => DeliveryState::Succeeded,
-            "F" => DeliveryState::Failed,
-            "C" => DeliveryState::Cancelled,
-            _ => return None,
-        };
-        Some(Ended {
-            n: n.parse().ok()?,
-            lane,
-            replay,
-            tenant: TenantId::parse(tenant).ok()?,
-            end: End { state, reason: stored::end_of(code.parse().ok()?) },
-            attempts: attempts.parse().ok()?,
-            create_ms: create.parse().ok()?,
-        })
-    };
-    let ends = texts.chunks(7).filter(named);
-    ends.map(|texts| end(texts).ok_or_else(|| bad("an end", texts))).collect()
-}
-
-/// Reads what ended of a run: first number, lane, tenant, letter, when it began, reason, bits.
-fn ends_of_run(data: &[u8]) -> Result<Vec<Ended>> {
-    let parts: Vec<Blob> = rmp_serde::from_slice(data).map_err(|error| bad("ends", error))?;
-    let read = || {
-        let [base, lane, tenant, letter, began, code, bits] = parts.as_slice() else { return None };
-        let text = |blob: &Blob| String::from_utf8(blob.0.clone()).ok();
-        let state = match letter.0.as_slice() {
-            b"F" => DeliveryState::Failed,
-            b"C" => DeliveryState::Cancelled,
-            _ => return None,
-        };
-        let tenant = text(tenant)?;
-        if tenant.is_empty() {
-            return Some(Vec::new()); // nobody's to see
-        }
-        let base: u64 = text(base)?.parse().ok()?;
-        let one = Ended {
-            n: base,
-            lane: LaneNo(text(lane)?.parse().ok()?),
-            replay: None,
-            tenant: TenantId::parse(&tenant).ok()?,
-            end: End { state, reason: stored::end_of(text(code)?.parse().ok()?) },
-            attempts: 0,
-            create_ms: text(began)?.parse().ok()?,
-        };
-        let bits = Bits::read(&bits.0)?;
-        Some(bits.numbers(base).map(|n| Ended { n, ..one.clone() }).collect())
-    };
-    read().ok_or_else(|| bad("the end of a run", data.len()))
+    Ok((row.id.n, Entry { ms: row.moment().millis(), told }))
 }
 
 /// What is wanted, with the events that name it. What lost its event is no longer there.
@@ -283,14 +220,15 @@ async fn created(
     for moved in moves {
         let position = pregon_core::id::Position { ms: 0, partition: partition.no, n: moved.n };
         let key = DeliveryKey { position, lane: moved.lane, replay: moved.replay };
-        pipeline.cmd("HGET").arg(partition.keys.key(Key::Record(moved.n))).arg(entry::field(&key));
+        pipeline
+            .cmd("HGET")
+            .arg(partition.keys.key(Key::Record(moved.n)))
+            .arg(delivery::field(&key));
     }
     let answers = engine.main.pipeline(&pipeline).await?;
     let created = |answer| {
-        let Some(text) = value::bytes(answer)? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&text);
-        let record = Record::parse(&text).ok_or_else(|| bad("a record", &text))?;
-        Ok(Some(Timestamp::from_millis(record.create_ms)))
+        let record: Option<Record> = value::stored(answer)?;
+        Ok(record.map(|record| Timestamp::from_millis(record.create_ms)))
     };
     answers.into_iter().map(created).collect()
 }

@@ -15,7 +15,8 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::fault::Result;
-use super::keys::ConfigKey;
+use super::layout::keys::ConfigKey;
+use super::layout::stream::{Id, Row};
 use super::link::Link;
 use super::value;
 
@@ -59,7 +60,7 @@ async fn watch(link: Link, bell: watch::Sender<()>) {
     loop {
         match last(&link).await {
             Ok(id) if known.as_ref() == Some(&id) => {
-                if wait(&link, &id).await.is_err() {
+                if wait(&link, id).await.is_err() {
                     sleep(PAUSE).await;
                 }
             }
@@ -73,22 +74,19 @@ async fn watch(link: Link, bell: watch::Sender<()>) {
 }
 
 /// The id of the last entry.
-async fn last(link: &Link) -> Result<String> {
+async fn last(link: &Link) -> Result<Id> {
     let mut cmd = redis::cmd("XREVRANGE");
     cmd.arg(ConfigKey::Changes.to_string()).arg("+").arg("-").arg("COUNT").arg(1);
     match value::array(link.query(&cmd).await?)?.pop() {
-        Some(entry) => {
-            let [id, _] = value::exactly(value::array(entry)?)?;
-            value::text(id)
-        }
-        None => Ok("0-0".to_owned()),
+        Some(entry) => Ok(Row::read(entry)?.id),
+        None => Ok(Id::default()),
     }
 }
 
 /// Waits for an entry after this one.
-async fn wait(link: &Link, id: &str) -> Result<()> {
+async fn wait(link: &Link, id: Id) -> Result<()> {
     let mut cmd = redis::cmd("XREAD");
     cmd.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis().to_string());
-    cmd.arg("STREAMS").arg(ConfigKey::Changes.to_string()).arg(id);
+    cmd.arg("STREAMS").arg(ConfigKey::Changes.to_string()).arg(id.to_string());
     link.block(&cmd, BLOCK).await.map(drop)
 }

@@ -11,6 +11,7 @@ mod durability;
 mod failover;
 mod hang;
 mod history;
+mod layout;
 mod of_runs;
 mod of_runs_model;
 mod proxy;

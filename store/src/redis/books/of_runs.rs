@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
 use pregon_core::id::LaneNo;
 
 use super::super::engine::{Engine, Partition};
 use super::super::fault::Result;
-use super::super::keys::Key;
+use super::super::layout;
+use super::super::layout::keys::Key;
 use super::super::read::{self, byte_pairs};
 use super::super::runs::{self, Piece, Said};
 use super::super::value;
@@ -27,9 +29,8 @@ pub(super) async fn in_runs(
     let mut cmd = redis::cmd("HGETALL");
     cmd.arg(partition.keys.key(Key::InRuns));
     let found = byte_pairs(engine.main.query(&cmd).await?)?;
-    let read = |(lane, count): (String, Vec<u8>)| {
-        let count = std::str::from_utf8(&count).ok()?.parse().ok()?;
-        Some((LaneNo(lane.parse().ok()?), count))
+    let read = |(lane, count): (String, Bytes)| {
+        Some((LaneNo(lane.parse().ok()?), layout::number(&count)?))
     };
     Ok(found.into_iter().filter_map(read).collect())
 }
@@ -51,7 +52,7 @@ pub(super) async fn of_lane(
             pipeline.cmd("HGET").arg(partition.keys.key(Key::Runs(*base))).arg(lane.0);
         }
         for (base, answer) in stretch.iter().zip(engine.main.pipeline(&pipeline).await?) {
-            let piece = value::bytes(answer)?.map(|piece| Piece::read(&piece)).transpose()?;
+            let piece: Option<Piece> = value::stored(answer)?;
             let bits = piece.map(|piece| piece.bits).unwrap_or_default();
             if bits.is_empty() {
                 let detail = "it waits in its lane and has no deliveries".to_owned();
@@ -115,7 +116,7 @@ pub(super) async fn of_stretches(engine: &Engine, partition: &Partition) -> Resu
             }
             let mut pipeline = redis::pipe();
             for lane in &waiting {
-                let member = format!("r{base}");
+                let member = runs::member(*base);
                 pipeline.cmd("ZSCORE").arg(partition.keys.key(Key::Lane(*lane))).arg(member);
             }
             for (lane, answer) in waiting.iter().zip(engine.main.pipeline(&pipeline).await?) {
@@ -142,9 +143,8 @@ async fn counted(engine: &Engine, partition: &Partition) -> Result<BTreeMap<u64,
     let numbers = async |key| {
         let mut cmd = redis::cmd("HGETALL");
         cmd.arg(partition.keys.key(key));
-        let read = |(name, count): (String, Vec<u8>)| {
-            let count: i64 = std::str::from_utf8(&count).ok()?.parse().ok()?;
-            Some((name.parse::<u64>().ok()?, count))
+        let read = |(name, count): (String, Bytes)| {
+            Some((name.parse::<u64>().ok()?, layout::number::<i64>(&count)?))
         };
         let found = byte_pairs(engine.main.query(&cmd).await?)?;
         Result::Ok(found.into_iter().filter_map(read).collect::<BTreeMap<_, _>>())

@@ -11,5 +11,5 @@ for _, id in ipairs(old) do
 end
 redis.call('ZADD', seen, whole(now), ARGV[2])
 redis.call('HSET', tag .. 'knows', ARGV[2], whole(now))
-redis.call('HSET', nodes, ARGV[2], whole(now) .. ':' .. ARGV[3])
+redis.call('HSET', nodes, ARGV[2], stamped_text(whole(now), ARGV[3]))
 return cmsgpack.pack(now)

@@ -5,9 +5,7 @@
 local m = marks('trim', 'last')
 if not m then return EPOCH end
 local look = tonumber(ARGV[5])
-local found = redis.call('HMGET', base .. 'n', 'a', 'm', 'u', 'c', 's', 'f', 'x')
-for i = 1, 7 do found[i] = tonumber(found[i] or '0') end
-local events, pending = found[1] - found[2] - found[3], found[4] - found[5] - found[6] - found[7]
+local events, pending = left_of(read_books(''))
 
 -- A hash of counters, by number.
 local function counters(key)
@@ -33,8 +31,8 @@ local function pending_of(n, left)
   if records == 0 or records > left then return 0, records end
   local flat, own = redis.call('HGETALL', x), 0
   for i = 1, #flat, 2 do
-    local letter = string.byte(flat[i + 1])
-    if letter == 80 and flat[i] ~= '0' and flat[i] ~= '*' then own = own + 1 end -- 80 is P
+    local waits = letter_of(flat[i + 1]) == 'P'
+    if waits and flat[i] ~= '0' and flat[i] ~= '*' then own = own + 1 end
   end
   return own, records
 end
@@ -48,7 +46,7 @@ local function runs_of(stretch, left)
   if fields == 0 then return all, 0 end
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
-    if string.byte(flat[i]) ~= 101 then all[#all + 1] = read_bits(flat[i + 1]) end -- 101 is e
+    if not is_ended(flat[i]) then all[#all + 1] = read_bits(flat[i + 1]) end
   end
   return all, fields * RUN_COST
 end
@@ -92,7 +90,7 @@ if lowest then
     runs = {}
     local flat = redis.call('HRANDFIELD', runs_key(stretch * 256), 500, 'WITHVALUES')
     for i = 1, #flat, 2 do
-      if string.byte(flat[i]) ~= 101 then runs[#runs + 1] = read_bits(flat[i + 1]) end
+      if not is_ended(flat[i]) then runs[#runs + 1] = read_bits(flat[i + 1]) end
     end
   end
   local waiting = no_bits()
@@ -107,7 +105,7 @@ if lowest then
     end
   end
   if first then id = select(2, entry_of(text(first))) end
-  if id then oldest = tonumber(string.match(id, '%d+$')) end
+  if id then oldest = tonumber((select(2, parse_id(id)))) end
 end
 
 -- The first event accepted at or after a moment, below `high`; accept times rise with numbers.
@@ -116,7 +114,7 @@ local function first_since(wanted, high)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('XRANGE', base .. 'ev', text(middle), '+', 'COUNT', 1)[1]
-    local n, ms = string.match(row and row[1] or '', '^(%d+)-(%d+)$')
+    local n, ms = parse_id(row and row[1] or '')
     if n and tonumber(ms) < wanted then low = tonumber(n) + 1 else high = middle end
   end
   return low

@@ -5,9 +5,7 @@
 local m = marks('cur', 'last')
 if not m then return EPOCH end
 local tenant, most, look = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local mine = tenant == '' and base .. 'n' or base .. 'n:' .. tenant
-local counters = redis.call('HMGET', mine, 'a', 'm', 'u', 'c', 's', 'f', 'x')
-for i = 1, 7 do counters[i] = tonumber(counters[i] or '0') end
+local counters = read_books(tenant)
 
 local waiting, pending, looked = 0, 0, 0
 -- Events of the tenant among some numbers.
@@ -45,22 +43,19 @@ local function range(first, last, spare)
 end
 range(m[1] + 1, m[2])
 for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
-  local flat, fields, done, put_off = redis.call('HGETALL', base .. 'b:' .. token), {}, {}, {}
-  for i = 1, #flat, 2 do
-    local name = flat[i]
-    if string.find(name, '^%d+$') then
-      done[name] = true
-    elseif string.find(name, '^%d+%.0$') then
-      put_off[#put_off + 1] = tonumber(string.match(name, '^%d+'))
-    elseif string.find(name, '^%d') then
-      if tenant == '' or flat[i + 1] == tenant then pending = pending + 1 end
-    elseif string.find(name, '^r%d') then
-      local lane = string.match(name, '%d+$')
-      if tenant == '' or redis.call('HGET', base .. 'own', lane) == tenant then
-        pending = pending + ones(read_bits(flat[i + 1]))
-      end
-    else
-      fields[name] = flat[i + 1]
+  local fields, done, held, pieces = read_batch(base .. 'b:' .. token)
+  local put_off = {}
+  for name, owner in pairs(held) do
+    local n, field = parse_name(name)
+    if field == '0' then
+      put_off[#put_off + 1] = tonumber(n)
+    elseif tenant == '' or owner == tenant then
+      pending = pending + 1
+    end
+  end
+  for _, piece in pairs(pieces) do
+    if tenant == '' or redis.call('HGET', base .. 'own', piece.lane) == tenant then
+      pending = pending + ones(piece)
     end
   end
   if tonumber(fields.f or '0') > 0 then range(tonumber(fields.f), tonumber(fields.l), done) end

@@ -5,9 +5,9 @@ if not m then return EPOCH end
 local n, field = ARGV[5], ARGV[7]
 local lane = lane_of(field)
 local entry, id = entry_of(n)
-if lane == '0' or id ~= n .. '-' .. ARGV[6] then return cmsgpack.pack('U') end
+if lane == '0' or id ~= id_of(n, ARGV[6]) then return cmsgpack.pack('U') end
 local function mark()
-  redis.call('HSETNX', base .. 'kill', n .. '.' .. field, ARGV[8] .. ',' .. text(now))
+  redis.call('HSETNX', base .. 'kill', name_of(n, field), mark_text(ARGV[8], now))
   return cmsgpack.pack('I')
 end
 -- Where a lane has nothing left, nobody looks at it.
@@ -37,7 +37,7 @@ if not value and tag_of(field) == '' then
     return done(0, math.max(run.began, tonumber(ARGV[6])))
   end
   local held, ended =
-    unpack(redis.call('HMGET', runs_key(from), 'h' .. lane, 'e' .. lane))
+    unpack(redis.call('HMGET', runs_key(from), held_field(lane), ended_field(lane)))
   if held and bit_in(held, 1, number) then return mark() end
   local letter = ended and ended_in(ended, number)
   if letter then return cmsgpack.pack(letter) end

@@ -22,9 +22,9 @@ local request = ARGV[6] ~= '' and ARGV[6]
 if request then
   local stored = redis.call('GET', request)
   if stored then
-    local known = cmsgpack.unpack(stored)
-    if known[1] > now - tonumber(ARGV[9]) then
-      if known[3] == ARGV[7] then return cmsgpack.pack({2, known[2], known[4]}) end
+    local at, known, digest, reply = read_remembered(stored)
+    if at > now - tonumber(ARGV[9]) then
+      if digest == ARGV[7] then return cmsgpack.pack({2, known, reply}) end
       return cmsgpack.pack({3, 0, ''})
     end
   end
@@ -33,7 +33,7 @@ end
 local first = 12 + 2 * tonumber(ARGV[11])
 for i = 12, first - 1, 2 do
   local document = redis.call('HGET', tag .. 'doc', ARGV[i])
-  local found = document and string.match(document, '^%d+') or nil
+  local found = document and stamp_of(document) or nil
   local expected = ARGV[i + 1]
   local holds = expected == found
   if expected == 'a' then holds = not found elseif expected == 'p' then holds = found end
@@ -49,7 +49,7 @@ redis.call('XADD', tag .. 'changes', 'MAXLEN', ARGV[10], id, ARGV[4], ARGV[5])
 redis.call('HSET', KEYS[1], 'revision', printed, 'nonce', ARGV[3])
 for i = first, #ARGV, 4 do
   if ARGV[i + 2] == '+' then
-    redis.call('HSET', tag .. 'doc', ARGV[i], printed .. ':' .. ARGV[i + 3])
+    redis.call('HSET', tag .. 'doc', ARGV[i], stamped_text(printed, ARGV[i + 3]))
     redis.call('ZADD', tag .. 'names', 0, ARGV[i + 1])
   else
     redis.call('HDEL', tag .. 'doc', ARGV[i])
@@ -57,7 +57,7 @@ for i = first, #ARGV, 4 do
   end
 end
 if request then
-  redis.call('SET', request, cmsgpack.pack({now, revision, ARGV[7], ARGV[8]}), 'PX', ARGV[9])
+  redis.call('SET', request, remembered_text(now, revision, ARGV[7], ARGV[8]), 'PX', ARGV[9])
 end
 redis.call('SET', this, printed, 'PX', 600000)
 return cmsgpack.pack({0, revision, ''})

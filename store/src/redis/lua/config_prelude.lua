@@ -10,6 +10,15 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- Bytes behind a number: a document and its revision; a node's words, and when they were heard.
+local function stamped_text(number, bytes) return number .. ':' .. bytes end
+local function stamp_of(value) return string.match(value, '^(%d+):') end
+-- What a request id was answered.
+local function remembered_text(at, revision, digest, reply)
+  return cmsgpack.pack({ at, revision, digest, reply })
+end
+local function read_remembered(stored) return unpack(cmsgpack.unpack(stored)) end
+
 local function emptied()
   return redis.error_reply('EMPTIED there is no configuration here any more')
 end

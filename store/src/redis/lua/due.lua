@@ -40,10 +40,10 @@ local looks = {}
 
 local alone, with_record = #found == 1, tonumber(ARGV[15])
 local taken, handed, held, given, pieces, names = 0, {}, {}, {}, {}, {}
--- A run by its member in a lane, and how many deliveries it has.
+-- A run by its member in a lane, and how many deliveries it has; nothing and 0 for a delivery.
 local function run_of(name, lane)
-  local from = tonumber(string.sub(name, 2))
-  local run = wait_of(from, lane)
+  local from = parse_run(name)
+  local run = from and wait_of(from, lane)
   if run and not run.many then run.many = ones(run) end
   return run, from, run and run.many or 0
 end
@@ -57,12 +57,13 @@ local function take_run(lane, name, most)
   remove_all(run, w)
   run.dirty, run.delta, run.many = true, run.delta - many, all - many
   add_all(held_of(from, lane), w)
-  local piece = pieces[name .. '.' .. lane]
+  local field = piece_name(from, lane)
+  local piece = pieces[field]
   if not piece then
     piece = no_bits()
     piece.why, piece.began, piece.lane, piece.from = run.why, run.began, lane, from
-    pieces[name .. '.' .. lane] = piece
-    names[#names + 1] = name .. '.' .. lane
+    pieces[field] = piece
+    names[#names + 1] = field
   end
   add_all(piece, w)
   return many
@@ -89,14 +90,14 @@ local function visit(lane)
   local members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, 1)
   -- A run may hold all that is wanted.
   local first = members[1]
-  local left = first and string.byte(first) == 114 and select(3, run_of(first, lane)) or 0
+  local left = first and select(3, run_of(first, lane)) or 0
   if first and share > 1 and left < share then
     members = redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, math.max(most, 2))
   end
   local many, records = 0, {}
   for _, name in ipairs(members) do
     if many == share then break end
-    if string.byte(name) == 114 then -- r
+    if parse_run(name) then
       many = many + take_run(lane, name, share - many)
     elseif #records < most then
       many = many + 1
@@ -111,14 +112,13 @@ local function visit(lane)
     local tenant = redis.call('HGET', base .. 'own', lane) or ''
     local items = {}
     for _, name in ipairs(records) do
-      local n = string.match(name, '^%d+')
-      local field = lane .. string.sub(name, #n + 1)
+      local n, field = parse_member(name, lane)
       local value = redis.call('HGET', base .. 'x:' .. n, field)
       if value then
         if lane == '0' then value = redis.call('HGET', base .. 'x:' .. n, '*') or '' end
         items[#items + 1] = name
         items[#items + 1] = value
-        held[#held + 1] = n .. '.' .. field
+        held[#held + 1] = name_of(n, field)
         held[#held + 1] = tenant
       else
         taken = taken - 1

@@ -33,11 +33,10 @@ local function end_run(run, from, most)
   local more = many > most
   if more then w, many = first_ones(w, most), most end
   if many == 0 then return 0, more end
-  local bits, name = bits_text(w), 'e' .. lane
-  local piece = bits .. struct.pack(END, letter, tonumber(code), now, run.began)
+  local name, piece = ended_field(lane), ended_text(w, letter, tonumber(code), now, run.began)
   local before_it = redis.call('HGET', runs_key(from), name) or ''
   redis.call('HSET', runs_key(from), name, before_it .. piece)
-  tell_run(from, lane, tenant, letter, run.began, code, bits)
+  tell_run(from, lane, tenant, letter, run.began, code, bits_text(w))
   if letter == 'F' then
     redis.call('ZADD', base .. 'fr:' .. lane, text(from), text(from))
     redis.call('HSETNX', base .. 'own', lane, tenant)
@@ -51,13 +50,13 @@ local function end_run(run, from, most)
 end
 
 for _, name in ipairs(members) do
-  if string.byte(name) == 114 then -- r
+  local from = parse_run(name)
+  if from then
     if left == 0 or runs == 0 then
       last = false
       break
     end
     runs = runs - 1
-    local from = tonumber(string.sub(name, 2))
     local run = wait_of(from, lane)
     if not run then
       ended[#ended + 1] = name
@@ -77,8 +76,7 @@ for _, name in ipairs(members) do
       last = false
       break
     end
-    local n = string.match(name, '^%d+')
-    local field = lane .. string.sub(name, #n + 1)
+    local n, field = parse_member(name, lane)
     local value = redis.call('HGET', base .. 'x:' .. n, field)
     local _, attempts, created = parse(value or '')
     if created and (before == 0 or created < before) then

@@ -47,7 +47,7 @@ local function look(entry, n, ms)
     return
   end
   for i = 1, #flat, 2 do
-    if string.sub(flat[i + 1], 1, 1) == 'F' then
+    if letter_of(flat[i + 1]) == 'F' then
       redis.call('ZREM', base .. 'fail:' .. lane_of(flat[i]), member(n, flat[i]))
     end
   end
@@ -55,8 +55,8 @@ local function look(entry, n, ms)
   if events then insert(events, n) end
   redis.call('DEL', x, base .. 'body:' .. n)
   redis.call('ZREM', base .. 'old', n)
-  redis.call('XDEL', base .. 'ev', n .. '-' .. ms)
-  local page = base .. 'un:' .. math.floor(n / 65536)
+  redis.call('XDEL', base .. 'ev', id_of(n, ms))
+  local page = unmatched_key(n)
   if redis.call('EXISTS', page) == 1 then redis.call('SETBIT', page, n % 65536, 0) end
   erased = erased + 1
 end
@@ -64,7 +64,7 @@ end
 for _, number in ipairs(numbers) do
   local n = text(number)
   local entry, id = entry_of(n)
-  if entry then look(entry, n, string.match(id, '%d+$')) end
+  if entry then look(entry, n, select(2, parse_id(id))) end
 end
 if #numbers > 0 then
   forget_going()
@@ -77,7 +77,7 @@ while seen < most and bytes < room and not last do
   local rows = redis.call('XRANGE', base .. 'ev', text(at + 1), '+', 'COUNT', 10)
   last = #rows < 10
   for _, row in ipairs(rows) do
-    local n, ms = string.match(row[1], '^(%d+)-(%d+)$')
+    local n, ms = parse_id(row[1])
     at, seen, bytes = tonumber(n), seen + 1, bytes + #row[2][2]
     if tonumber(ms) >= before then last = true end
     look(row[2][2], n, ms)

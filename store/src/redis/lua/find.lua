@@ -7,9 +7,8 @@ local window = math.floor(now / m[1])
 for i = 0, 2 do
   local bits = redis.call('HGET', KEYS[1], 'ub:' .. window - i)
   if bits then
-    local bucket = base .. 'u:' .. window - i .. ':' .. ARGV[6] % 2 ^ bits
-    local value = redis.call('HGET', bucket, ARGV[5])
-    if value then return cmsgpack.pack(string.sub(value, 17)) end
+    local value = redis.call('HGET', bucket_key(window - i, ARGV[6] % 2 ^ bits), ARGV[5])
+    if value then return cmsgpack.pack(select(2, read_given(value))) end
   end
 end
 return cmsgpack.pack('')

@@ -21,13 +21,24 @@ end
 local KNOWS_RUNS = '\255'
 local EPOCH = { err = 'EPOCH the partition began another life' }
 
+-- An event's id, or a stream's: a number and a moment, both as texts.
+local function id_of(n, ms) return n .. '-' .. ms end
+local function parse_id(id) return string.match(id, '^(%d+)-(%d+)$') end
+
+-- What a call was answered: "sequence moment answer". Read, the answer is where it begins.
+local function answered_text(sequence, at, packed) return sequence .. ' ' .. at .. ' ' .. packed end
+local function read_answered(stored)
+  local sequence, at, rest = string.match(stored, '^(%d+) (%d+) ()')
+  return tonumber(sequence), tonumber(at), rest
+end
+
 -- What this very call was answered before; an error, if a later one ran.
 local function answered()
   if ARGV[3] == '' then return nil end
   local stored = redis.call('HGET', base .. 'op', ARGV[3])
   if not stored then return nil end
-  local sequence, rest = string.match(stored, '^(%d+) %d+ ()')
-  local known, asked = tonumber(sequence), tonumber(ARGV[4])
+  local known, _, rest = read_answered(stored)
+  local asked = tonumber(ARGV[4])
   if known == asked then
     -- Written once more, so that what waits for replicas or the disk behind it has a write to
     -- wait for.
@@ -42,7 +53,7 @@ end
 local function answer(value)
   local packed = cmsgpack.pack(value)
   if ARGV[3] ~= '' then
-    redis.call('HSET', base .. 'op', ARGV[3], ARGV[4] .. ' ' .. text(now) .. ' ' .. packed)
+    redis.call('HSET', base .. 'op', ARGV[3], answered_text(ARGV[4], text(now), packed))
   end
   return packed
 end

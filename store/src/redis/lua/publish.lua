@@ -26,14 +26,15 @@ local function read_bits()
   end
 end
 local function bucket_of(i, number)
-  return base .. 'u:' .. window - i + 1 .. ':' .. number % 2 ^ bits[i]
+  return bucket_key(window - i + 1, number % 2 ^ bits[i])
 end
 
 -- Whether an event is not matched yet, or a delivery of it is pending.
 local function busy(n)
   if n > cur then return true end
   for _, value in ipairs(redis.call('HVALS', base .. 'x:' .. text(n))) do
-    if string.sub(value, 1, 1) == 'P' or not string.find(value, ',', 1, true) then return true end
+    local letter = parse(value)
+    if not letter or letter == 'P' then return true end
   end
   return pending_in_runs(n) or holder(n) ~= nil
 end
@@ -43,10 +44,10 @@ local function known(hash, number, digest, since)
   for i = 1, 3 do
     local value = bits[i] and redis.call('HGET', bucket_of(i, number), hash)
     if value then
-      local id = string.sub(value, 17)
-      local n, at = string.match(id, '^(%d+)-(%d+)$')
+      local same, id = read_given(value)
+      local n, at = parse_id(id)
       if tonumber(at) < since or now - at >= keep and not busy(tonumber(n)) then return nil end
-      return id, string.sub(value, 1, 16) == digest
+      return id, same == digest
     end
   end
   return nil
@@ -65,12 +66,13 @@ for i = 8, #ARGV, 6 do
     marked[#marked + 1] = same and id or ''
   else
     last = last + 1
-    local stream_id = text(last) .. '-' .. text(ms)
+    local stream_id = id_of(text(last), text(ms))
     redis.call('XADD', base .. 'ev', stream_id, 'e', ARGV[i])
     marked[#marked + 1] = text(last)
     total = total + 1
     if hash ~= '' then
-      redis.call('HSET', bucket_of(1, tonumber(ARGV[i + 2])), hash, ARGV[i + 3] .. stream_id)
+      local given_id = given_text(ARGV[i + 3], stream_id)
+      redis.call('HSET', bucket_of(1, tonumber(ARGV[i + 2])), hash, given_id)
       given = given + 1
       local tenant = ARGV[i + 4]
       by_tenant[tenant] = (by_tenant[tenant] or 0) + 1
@@ -79,13 +81,13 @@ for i = 8, #ARGV, 6 do
 end
 if total > 0 then
   redis.call('HSET', KEYS[1], 'last', text(last), 'lms', text(ms))
-  redis.call('HINCRBY', base .. 'n', 'a', total)
+  redis.call('HINCRBY', books_key(''), 'a', total)
   local without = cmsgpack.unpack(ARGV[7])
   for i = 1, #without, 2 do
     by_tenant[without[i]] = (by_tenant[without[i]] or 0) + without[i + 1]
   end
   for tenant, events in pairs(by_tenant) do
-    redis.call('HINCRBY', base .. 'n:' .. tenant, 'a', events)
+    redis.call('HINCRBY', books_key(tenant), 'a', events)
   end
   if given > 0 then
     if widened then redis.call('HSET', KEYS[1], 'ub:' .. window, bits[1], 'uw', text(length)) end

@@ -1,11 +1,10 @@
 -- Deliveries in trouble: their records, their places in lanes, the counters that move with them.
 --
--- A record is "letter,attempts,create,at,code": P is pending (at: when it is due, code: what it
--- waits for), S, F and C have ended (at: when, code: why, 0 for nothing more to say). Whether a
--- pending one waits or is attempted shows in the structure: it is in its lane, or in a batch.
--- A delivery's field is its lane, with ".tag" behind it for a replay. Field 0 is the event itself,
--- put off; field * is how far its fan-out got.
+-- The table in layout.rs says what values mean. Here are their writers and readers, for all
+-- scripts. Whether a pending delivery waits or is attempted shows in the structure: it is in its
+-- lane, or in a batch.
 
+-- A delivery's record: "letter,attempts,create,at,code".
 local function record(letter, attempts, create, at, code)
   return letter .. ',' .. attempts .. ',' .. text(create) .. ',' .. text(at) .. ',' .. code
 end
@@ -16,10 +15,55 @@ local function parse(value)
   return letter, tonumber(attempts), tonumber(create), tonumber(at), tonumber(code)
 end
 
--- Lane and tag of a field; as it stands in its lane and in batches.
+-- The letter of a record alone.
+local function letter_of(value) return string.sub(value, 1, 1) end
+
+-- Lane and tag of a field; as it stands in its lane; the event and the field of what stands there.
 local function lane_of(field) return (string.match(field, '^%d+')) end
 local function tag_of(field) return string.sub(field, #lane_of(field) + 1) end
 local function member(n, field) return n .. tag_of(field) end
+local function parse_member(name, lane)
+  local n = lane_of(name)
+  return n, lane .. string.sub(name, #n + 1)
+end
+-- As batches and marks name it: "n.field".
+local function name_of(n, field) return n .. '.' .. field end
+local function parse_name(name) return string.match(name, '^(%d+)%.(.+)$') end
+
+-- A closed lane: "until why".
+local function shut_text(till, why) return text(till) .. ' ' .. why end
+local function read_shut(value)
+  local till, why = string.match(value, '^(%d+) (%d+)$')
+  return tonumber(till), tonumber(why)
+end
+-- Events that a lane's filter had no answer for: "events moment reason".
+local function errors_text(events, at, reason)
+  return text(events) .. ' ' .. text(at) .. ' ' .. reason
+end
+local function read_errors(value)
+  local events, at, rest = string.match(value, '^(%d+) (%d+) ()')
+  return tonumber(events), tonumber(at), string.sub(value, rest)
+end
+-- The mark of a delivery that is to be cancelled: "why,moment".
+local function mark_text(why, at) return why .. ',' .. text(at) end
+local function read_mark(value)
+  local why, at = string.match(value, '^(%d+),(%d+)$')
+  return why, tonumber(at)
+end
+-- An event that was spared from trimming: "moment:entry".
+local function saved_text(ms, entry) return ms .. ':' .. entry end
+local function read_saved(value)
+  local ms, rest = string.match(value, '^(%d+):()')
+  return ms, string.sub(value, rest)
+end
+-- What a given id stands for: 16 bytes of digest, and the event's id.
+local function given_text(digest, id) return digest .. id end
+local function read_given(value) return string.sub(value, 1, 16), string.sub(value, 17) end
+local function bucket_key(window, bucket)
+  return base .. 'u:' .. text(window) .. ':' .. text(bucket)
+end
+-- The page of the bitmap of events that nobody wanted.
+local function unmatched_key(n) return base .. 'un:' .. text(math.floor(n / 65536)) end
 
 -- Counters, gathered over the call. m, u: events matched, unmatched; c: deliveries created;
 -- s, f, x: succeeded, failed, cancelled.
@@ -61,6 +105,30 @@ local function write_counts()
   end
 end
 local ENDS = { S = 's', F = 'f', C = 'x' }
+-- The books of all, or of a tenant: counters in the order below.
+local BOOKS = { 'a', 'm', 'u', 'c', 's', 'f', 'x' }
+local function books_key(tenant)
+  return tenant == '' and base .. 'n' or base .. 'n:' .. tenant
+end
+local function read_books(tenant)
+  local found = redis.call('HMGET', books_key(tenant), unpack(BOOKS))
+  for i = 1, #BOOKS do found[i] = tonumber(found[i] or '0') end
+  return found
+end
+-- What they leave: events that are to be matched, deliveries that are pending.
+local function left_of(books)
+  return books[1] - books[2] - books[3], books[4] - books[5] - books[6] - books[7]
+end
+
+-- Streams of the log by the letter that names of their chunks begin with.
+local LOGS = { l = base .. 'log', e = base .. 'elog' }
+-- A chunk's name, and one of its uses.
+local function chunk_name(stream, k) return stream .. text(k) end
+local function use_name(chunk, part) return chunk .. '.' .. part end
+-- What leads to a chunk: how many members of the map, numbers and members of the trail in turn.
+-- What is late in one: starts and lengths in turn.
+local function leads_text(firsts, trail) return cmsgpack.pack({ firsts, trail }) end
+local function late_text(late) return cmsgpack.pack(late) end
 
 -- Lanes that something came into: when each is to be looked at, and whose it is.
 local arrived, owner = {}, {}
@@ -75,7 +143,7 @@ local function shut_until(lane)
   if some_shut == nil then some_shut = redis.call('EXISTS', base .. 'shut') == 1 end
   if not some_shut then return 0 end
   local shut = redis.call('HGET', base .. 'shut', lane)
-  return shut and tonumber(string.match(shut, '^%d+')) or 0
+  return shut and read_shut(shut) or 0
 end
 local function write_lanes()
   for lane, due in pairs(arrived) do
@@ -89,7 +157,7 @@ end
 -- Closes a lane; closing longer wins.
 local function close_lane(lane, till, why)
   if till <= shut_until(lane) then return end
-  redis.call('HSET', base .. 'shut', lane, text(till) .. ' ' .. why)
+  redis.call('HSET', base .. 'shut', lane, shut_text(till, why))
   some_shut = true
   redis.call('ZADD', base .. 'lanes', 'XX', 'GT', text(till), lane)
 end
@@ -126,7 +194,7 @@ local function write_ends(k)
   local before = k
   local function write(name, packed)
     k = k + 1
-    redis.call('XADD', base .. 'end', 'MAXLEN', '~', ENDS_KEPT, text(k) .. '-' .. text(now), name,
+    redis.call('XADD', base .. 'end', 'MAXLEN', '~', ENDS_KEPT, id_of(text(k), text(now)), name,
       packed)
   end
   if #ends > 0 then write('d', cmsgpack.pack(ends)) end
@@ -140,8 +208,8 @@ local function entry_of(n)
   if found[1] then return found[1][2][2], found[1][1] end
   local body = redis.call('GET', base .. 'body:' .. n)
   if not body then return nil end
-  local ms, rest = string.match(body, '^(%d+):()')
-  return string.sub(body, rest), n .. '-' .. ms
+  local ms, entry = read_saved(body)
+  return entry, id_of(n, ms)
 end
 -- An entry begins with its format, the length of its tenant's id, and that id.
 local function tenant_of(entry) return string.sub(entry, 3, 2 + string.byte(entry, 2)) end
@@ -150,7 +218,7 @@ local function tenant_of(entry) return string.sub(entry, 3, 2 + string.byte(entr
 local function holder(n)
   for _, token in ipairs(redis.call('ZRANGE', base .. 'lease', 0, -1)) do
     local b = base .. 'b:' .. token
-    local found = redis.call('HMGET', b, 'f', 'l', '@', n .. '.0')
+    local found = redis.call('HMGET', b, 'f', 'l', '@', name_of(n, '0'))
     local first, last = tonumber(found[1] or '0'), tonumber(found[2] or '0')
     if found[4] then return found[3] end
     if first > 0 and first <= n and n <= last

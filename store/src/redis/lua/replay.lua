@@ -32,7 +32,7 @@ local function served(records, n, ms, field, old)
   local own = records[lane] or {}
   local _, _, since = parse(own[old] or '')
   local waits, held, ended =
-    unpack(redis.call('HMGET', runs_key(from_of(n)), lane, 'h' .. lane, 'e' .. lane))
+    unpack(redis.call('HMGET', runs_key(from_of(n)), lane, held_field(lane), ended_field(lane)))
   if old ~= lane then
     if waits and bit_in(waits, 1, n) or held and bit_in(held, 1, n) then return true end
   elseif not since then
@@ -55,7 +55,7 @@ for i = 5, #ARGV, 4 do
   local n, field, old = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local entry, id = entry_of(n)
   local records = old ~= '' and records_of(n)
-  if not entry or id ~= n .. '-' .. ARGV[i + 1] or lane_of(field) == '0' then
+  if not entry or id ~= id_of(n, ARGV[i + 1]) or lane_of(field) == '0' then
     reply[#reply + 1] = -1
   elseif redis.call('HEXISTS', base .. 'x:' .. n, field) == 1 then
     reply[#reply + 1] = 0

@@ -1,11 +1,6 @@
--- Runs: deliveries that wait and were never attempted, a bit for each of 256 event numbers.
+-- Runs: deliveries that wait and were never attempted, a bit for each of 256 event numbers. The
+-- table in layout.rs says how they lie in the hash of their first number, in lanes and in batches.
 --
--- Hash r:<from> is of the numbers from a multiple of 256 on. A lane has up to three fields of it.
--- <lane>: what waits: bits, why (1 byte), when the run began (6 bytes). h<lane>: bits of what
--- batches hold. e<lane>: what ended together, one piece behind the other: bits, letter, why, when
--- it ended, when it had begun. A batch holds pieces in fields r<from>.<lane>, written as what
--- waits. In its lane a run that waits is the member r<from>, at the time when it began. Hash rw has
--- for each lane how many more deliveries wait than it has members.
 -- Here bits are eight words of 32: the highest bit of the first word is of the first event.
 local BITS, PIECE, END = '>I4I4I4I4I4I4I4I4', '>I4I4I4I4I4I4I4I4BI6', '>c1BI6I6'
 local ENDED, SLACK = 46, 1000
@@ -13,7 +8,20 @@ local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift,
 
 local function from_of(n) return n - n % 256 end
 local function runs_key(from) return base .. 'r:' .. text(from) end
+local function held_field(lane) return 'h' .. lane end
+local function ended_field(lane) return 'e' .. lane end
+local function is_ended(field) return string.byte(field) == 101 end -- e
 local function member_of(from) return 'r' .. text(from) end
+-- The first number of the run that a lane's member is; nothing, if it is a delivery.
+local function parse_run(name)
+  return string.byte(name) == 114 and tonumber(string.sub(name, 2)) or nil -- r
+end
+-- A piece's field in a batch.
+local function piece_name(from, lane) return member_of(from) .. '.' .. lane end
+local function parse_piece(name)
+  local from, lane = string.match(name, '^r(%d+)%.(%d+)$')
+  return tonumber(from), lane
+end
 
 local function no_bits() return { 0, 0, 0, 0, 0, 0, 0, 0 } end
 local function empty(w)
@@ -120,6 +128,9 @@ end
 local function piece_text(w)
   return struct.pack(PIECE, w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w.why, w.began)
 end
+local function ended_text(w, letter, why, at, began)
+  return bits_text(w) .. struct.pack(END, letter, why, at, began)
+end
 -- Whether an event's bit is set in what is written, from a place on.
 local function bit_in(value, at, n)
   local offset = n % 256
@@ -131,6 +142,29 @@ local function ended_in(value, n)
     if bit_in(value, at, n) then return struct.unpack(END, value, at + 32) end
   end
   return nil
+end
+
+-- What a batch has: its fields by name, which events of its range are done with by their distance
+-- from the first, the tenants of what it holds by name, and pieces of runs, each with its first
+-- number and its lane, by name.
+local function read_batch(key)
+  local flat, fields, done, held, pieces = redis.call('HGETALL', key), {}, {}, {}, {}
+  for i = 1, #flat, 2 do
+    local name, value = flat[i], flat[i + 1]
+    local from, lane = parse_piece(name)
+    if from then
+      local piece = read_piece(value)
+      piece.from, piece.lane = from, lane
+      pieces[name] = piece
+    elseif parse_name(name) then
+      held[name] = value
+    elseif string.find(name, '^%d') then
+      done[name] = true
+    else
+      fields[name] = value
+    end
+  end
+  return fields, done, held, pieces
 end
 
 -- What waits and what is held, as this call has it: by their first number and lane.
@@ -197,7 +231,7 @@ local function held_of(from, lane)
   local own = own_of(helds, from)
   local held = own[lane]
   if not held then
-    local value = redis.call('HGET', runs_key(from), 'h' .. lane)
+    local value = redis.call('HGET', runs_key(from), held_field(lane))
     held = value and read_bits(value) or no_bits()
     own[lane] = held
   end
@@ -229,9 +263,9 @@ local function write_runs()
     local set, gone = {}, {}
     for lane, held in pairs(own) do
       if empty(held) then
-        gone[#gone + 1] = 'h' .. lane
+        gone[#gone + 1] = held_field(lane)
       else
-        set[#set + 1] = 'h' .. lane
+        set[#set + 1] = held_field(lane)
         set[#set + 1] = bits_text(held)
       end
     end
@@ -249,7 +283,7 @@ end
 local function pending_in_runs(n)
   local flat = redis.call('HGETALL', runs_key(from_of(n)))
   for i = 1, #flat, 2 do
-    if string.byte(flat[i]) ~= 101 and bit_in(flat[i + 1], 1, n) then return true end -- 101 is e
+    if not is_ended(flat[i]) and bit_in(flat[i + 1], 1, n) then return true end
   end
   return false
 end
@@ -260,7 +294,7 @@ local function kept_by_runs(from, failed_from)
   local flat = redis.call('HGETALL', runs_key(from))
   for i = 1, #flat, 2 do
     local value = flat[i + 1]
-    if string.byte(flat[i]) ~= 101 then
+    if not is_ended(flat[i]) then
       add_all(kept, read_bits(value))
     else
       some = true
@@ -277,7 +311,7 @@ local function forget_ended(from, events)
   local key = runs_key(from)
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
-    if string.byte(flat[i]) == 101 then
+    if is_ended(flat[i]) then
       local value, rest, failed = flat[i + 1], {}, false
       for at = 1, #value, ENDED do
         local left = without(read_bits(value, at), events)
@@ -309,5 +343,5 @@ end
 -- When a delivery was made that lies in a run.
 local function created_of(n, began)
   local _, id = entry_of(n)
-  return math.max(began, id and tonumber((string.match(id, '%d+$'))) or 0)
+  return math.max(began, id and tonumber((select(2, parse_id(id)))) or 0)
 end

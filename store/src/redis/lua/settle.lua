@@ -36,22 +36,22 @@ end
 -- Drops the mark of a cancelled delivery; says why it was cancelled, if it was.
 local function unmark(n, field)
   if not kills then return nil end
-  local name = n .. '.' .. field
+  local name = name_of(n, field)
   local mark = redis.call('HGET', base .. 'kill', name)
   if not mark then return nil end
   redis.call('HDEL', base .. 'kill', name)
-  return string.match(mark, '^%d+')
+  return (read_mark(mark))
 end
 -- Drops the marks of an event that was matched, but for deliveries that are still attempted.
 local function unmark_event(b, n)
   if not kills then return end
   for _, name in ipairs(redis.call('HKEYS', base .. 'kill')) do
-    if string.sub(name, 1, #n + 1) == n .. '.' then
-      local field = string.sub(name, #n + 2)
+    local of, field = parse_name(name)
+    if of == n then
       local value = redis.call('HGET', base .. 'x:' .. n, field)
       local flying
       if value then
-        flying = string.sub(value, 1, 1) == 'P'
+        flying = letter_of(value) == 'P'
           and not redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field))
       else
         flying = tag_of(field) == '' and has(held_of(from_of(tonumber(n)), field), n)
@@ -79,7 +79,7 @@ local function put(b, n, move, tenant, letter, code, create)
   local field, attempts = move[1], move[3]
   if letter == 'H' then
     redis.call('HSET', base .. 'x:' .. n, field, record('P', attempts, create, now, code))
-    redis.call('HSET', b.key, n .. '.' .. field, tenant)
+    redis.call('HSET', b.key, name_of(n, field), tenant)
     redis.call('HSETNX', base .. 'own', lane_of(field), tenant)
   elseif letter == 'W' or letter == 'L' then
     local due = now + move[4]
@@ -130,7 +130,7 @@ end
 -- The piece of a run that the batch holds; nothing, if it holds none.
 local function piece_of(b, from, lane)
   if not b.has_pieces then return nil end
-  local name = member_of(from) .. '.' .. lane
+  local name = piece_name(from, lane)
   local piece = b.pieces[name]
   if piece == nil then
     local value = redis.call('HGET', b.key, name)
@@ -179,7 +179,7 @@ local function advance(b, n, move)
     end
     return
   end
-  local name = n .. '.' .. field
+  local name = name_of(n, field)
   local tenant = redis.call('HGET', b.key, name)
   if not tenant then return end -- it moved before
   local value = redis.call('HGET', base .. 'x:' .. n, field)
@@ -218,7 +218,7 @@ local function advance_set(b, letter, lane, from, why, w)
 end
 
 local function nobody(n, tenant)
-  redis.call('SETBIT', base .. 'un:' .. math.floor(n / 65536), n % 65536, 1)
+  redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
   count(tenant, 'u', 1)
 end
 
@@ -302,9 +302,10 @@ local function write_unanswered()
     local found = redis.call('HMGET', base .. 'fe', unpack(lanes, from, to))
     for i = from, to do
       local more = unanswered[lanes[i]]
-      local count = tonumber(string.match(found[i - from + 1] or '', '^%d+') or '0') + more[1]
+      local known = found[i - from + 1]
+      local events = (known and read_errors(known) or 0) + more[1]
       flat[#flat + 1] = lanes[i]
-      flat[#flat + 1] = text(count) .. ' ' .. text(now) .. ' ' .. more[2]
+      flat[#flat + 1] = errors_text(events, now, more[2])
     end
     redis.call('HSET', base .. 'fe', unpack(flat))
   end
@@ -328,7 +329,7 @@ local function settle_events(b, events, errors)
     local n, place, offset = text(e[1]), done[i], text(e[1] - b.first)
     local from_lane = place == nil
     local free = place == false and not b.done[offset]
-    if from_lane then free = redis.call('HEXISTS', b.key, n .. '.0') == 1 end
+    if from_lane then free = redis.call('HEXISTS', b.key, name_of(n, '0')) == 1 end
     if free then
       local stays, postponed = kinds[e[3]](b, n, e)
       if not stays then
@@ -339,7 +340,7 @@ local function settle_events(b, events, errors)
           end
         end
         if from_lane then
-          redis.call('HDEL', b.key, n .. '.0')
+          redis.call('HDEL', b.key, name_of(n, '0'))
           if not postponed then redis.call('HDEL', base .. 'x:' .. n, '0') end
         else
           b.done[offset] = true
@@ -402,7 +403,7 @@ local function settle_simple(b, head)
   end
   for i = 1, #head[3], 3 do count(head[3][i], head[3][i + 1], head[3][i + 2]) end
   for _, n in ipairs(head[4]) do
-    redis.call('SETBIT', base .. 'un:' .. math.floor(n / 65536), n % 65536, 1)
+    redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
   end
   for _, group in ipairs(head[5]) do
     for i = 1, #group[2], 2 do unanswer(group[2][i], group[2][i + 1], group[1]) end
@@ -441,19 +442,19 @@ end
 -- The log. Runs are [token, records, numbers]; a run of a range is found by the range's first
 -- number, any other by each event's own.
 local known = { l = m[1], e = m[2] }
-local streams = { l = 'log', e = 'elog' }
 while at <= #ARGV do
   local kind, highest, runs = ARGV[at], ARGV[at + 1], cmsgpack.unpack(ARGV[at + 2])
   local k = known[kind] + 1
   known[kind] = k
-  local name, firsts, told, numbers, trail, late, records = kind .. text(k), {}, {}, {}, {}, {}, 0
+  local name, records = chunk_name(kind, k), 0
+  local firsts, told, numbers, trail, late = {}, {}, {}, {}, {}
   for _, run in ipairs(runs) do
     local b = batch_of(run[1])
     if b and b.origin > 0 then
       if not told[b.origin] then
         told[b.origin] = true
         firsts[#firsts + 1] = text(b.origin)
-        firsts[#firsts + 1] = name .. '.' .. #firsts
+        firsts[#firsts + 1] = use_name(name, #firsts)
       end
     else
       if not b then
@@ -465,17 +466,17 @@ while at <= #ARGV do
           numbers[n] = true
           local number = text(n)
           trail[#trail + 1] = number
-          trail[#trail + 1] = name .. '.' .. number
+          trail[#trail + 1] = use_name(name, number)
         end
       end
     end
     records = records + run[2]
   end
-  local fields = { 'c', ARGV[at + 3], 'm', highest, 'r', cmsgpack.pack({ #firsts / 2, trail }) }
+  local fields = { 'c', ARGV[at + 3], 'm', highest, 'r', leads_text(#firsts / 2, trail) }
   if #late > 0 then
-    fields[7], fields[8] = 'l', cmsgpack.pack(late)
+    fields[7], fields[8] = 'l', late_text(late)
   end
-  redis.call('XADD', base .. streams[kind], text(k) .. '-' .. text(now), unpack(fields))
+  redis.call('XADD', LOGS[kind], id_of(text(k), text(now)), unpack(fields))
   if #firsts > 0 then redis.call('ZADD', base .. 'map', unpack(firsts)) end
   if #trail > 0 then redis.call('ZADD', base .. 'trail', unpack(trail)) end
   at = at + 4

@@ -5,23 +5,23 @@ local m = marks('cur', 'uz', 'uo', 'uw')
 if not m then return EPOCH end
 local flat = redis.call('HGETALL', base .. 'op')
 for i = 1, #flat, 2 do
-  local at = tonumber((string.match(flat[i + 1], '^%d+ (%d+) ')))
+  local _, at = read_answered(flat[i + 1])
   if now - at > tonumber(ARGV[5]) then redis.call('HDEL', base .. 'op', flat[i]) end
 end
 if redis.call('EXISTS', base .. 'kill') == 1 then
   -- Some of them by chance: so each comes up, however many there are.
   local scanned = redis.call('HRANDFIELD', base .. 'kill', 200, 'WITHVALUES')
   for i = 1, #scanned, 2 do
-    local n, field = string.match(scanned[i], '^(%d+)%.(.+)$')
-    local at = tonumber((string.match(scanned[i + 1], ',(%d+)$')))
+    local n, field = parse_name(scanned[i])
+    local _, at = read_mark(scanned[i + 1])
     if now - at > tonumber(ARGV[6]) then
       local value = redis.call('HGET', base .. 'x:' .. n, field)
       local flying
       if value then
-        flying = string.sub(value, 1, 1) == 'P'
+        flying = letter_of(value) == 'P'
           and not redis.call('ZSCORE', base .. 'lane:' .. lane_of(field), member(n, field))
       else
-        local runs = redis.call('HMGET', runs_key(from_of(n)), field, 'h' .. field)
+        local runs = redis.call('HMGET', runs_key(from_of(n)), field, held_field(field))
         flying = runs[2] and bit_in(runs[2], 1, n)
           or not (runs[1] and bit_in(runs[1], 1, n))
             and (tonumber(n) > m[1] or holder(tonumber(n)) ~= nil)
@@ -39,7 +39,7 @@ local bits = redis.call('HGET', KEYS[1], 'ub:' .. oldest)
 local buckets, from = bits and 2 ^ bits or 0, m[2]
 local to = math.min(buckets, from + ARGV[7])
 local names = {}
-for i = from, to - 1 do names[#names + 1] = base .. 'u:' .. text(oldest) .. ':' .. text(i) end
+for i = from, to - 1 do names[#names + 1] = bucket_key(oldest, i) end
 if #names > 0 then redis.call('UNLINK', unpack(names)) end
 if to < buckets then
   redis.call('HSET', KEYS[1], 'uz', text(to), 'uo', text(oldest))

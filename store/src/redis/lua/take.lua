@@ -17,11 +17,11 @@ local closed = {}
 if redis.call('EXISTS', base .. 'shut') == 1 then
   local flat = redis.call('HRANDFIELD', base .. 'shut', 200, 'WITHVALUES')
   for i = 1, #flat, 2 do
-    local till, why = string.match(flat[i + 1], '^(%d+) (%d+)$')
-    if tonumber(till) > now then
+    local till, why = read_shut(flat[i + 1])
+    if till > now then
       closed[#closed + 1] = tonumber(flat[i])
       closed[#closed + 1] = till - now
-      closed[#closed + 1] = tonumber(why)
+      closed[#closed + 1] = why
     end
   end
 end

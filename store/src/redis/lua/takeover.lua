@@ -22,28 +22,18 @@ local expiry = text(now + ARGV[6])
 -- What is still open of a batch: numbers of its range, and names of what it holds. Deliveries in
 -- pieces of runs are held under the names of their pieces, with a point and their number behind.
 local function contents(b)
-  local fields, done, held, pieces = {}, {}, {}, {}
-  local flat = redis.call('HGETALL', b)
-  for i = 1, #flat, 2 do
-    local name = flat[i]
-    if string.find(name, '^%d+$') then
-      done[name] = true
-    elseif string.find(name, '^%d') then
-      held[#held + 1] = name
-      fields[name] = flat[i + 1]
-    elseif string.find(name, '^r%d') then
-      pieces[name] = read_piece(flat[i + 1])
-    else
-      fields[name] = flat[i + 1]
-    end
+  local fields, done, owners, pieces = read_batch(b)
+  local held = {}
+  for name, tenant in pairs(owners) do
+    held[#held + 1] = name
+    fields[name] = tenant
   end
   table.sort(held)
   local names = {}
   for name in pairs(pieces) do names[#names + 1] = name end
   table.sort(names)
   for _, name in ipairs(names) do
-    local from = tonumber(string.match(name, '^r(%d+)'))
-    for _, n in ipairs(numbers_of(pieces[name], from)) do
+    for _, n in ipairs(numbers_of(pieces[name], pieces[name].from)) do
       held[#held + 1] = name .. '.' .. text(n)
     end
   end
@@ -63,7 +53,7 @@ local function gather(held, pieces)
     if piece then
       local known = pieces[piece]
       local w = own[piece] or no_bits()
-      w.why, w.began = known.why, known.began
+      w.why, w.began, w.from, w.lane = known.why, known.began, known.from, known.lane
       insert(w, n)
       own[piece] = w
     else
@@ -76,9 +66,8 @@ local function cursor(n) return redis.call('HGET', base .. 'x:' .. n, '*') or ''
 local function tell(token, fields, takes, open, all_held, all_pieces)
   local pieces, held = gather(all_held, all_pieces)
   local numbers, names, told = {}, {}, {}
-  for name, w in pairs(pieces) do
-    local from, lane = string.match(name, '^r(%d+)%.(%d+)$')
-    told[#told + 1] = { lane, from, w.began, bits_text(w) }
+  for _, w in pairs(pieces) do
+    told[#told + 1] = { w.lane, text(w.from), w.began, bits_text(w) }
   end
   table.sort(told, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)
   for _, n in ipairs(open) do
@@ -88,7 +77,7 @@ local function tell(token, fields, takes, open, all_held, all_pieces)
     numbers[#numbers + 1] = got
   end
   for _, name in ipairs(held) do
-    local n, field = string.match(name, '^(%d+)%.(.+)$')
+    local n, field = parse_name(name)
     if field == '0' then
       numbers[#numbers + 1] = n
       numbers[#numbers + 1] = cursor(n)

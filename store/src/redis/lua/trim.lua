@@ -42,7 +42,7 @@ local function stays(n)
     end
   end
   for i = 1, #flat, 2 do
-    if string.sub(flat[i + 1], 1, 1) == 'F' then
+    if letter_of(flat[i + 1]) == 'F' then
       redis.call('ZREM', base .. 'fail:' .. lane_of(flat[i]), member(n, flat[i]))
     end
   end
@@ -80,7 +80,8 @@ if redis.call('EXISTS', unpack(keys)) > 0 then
     if stays(name) then
       local entry, id = entry_of(name)
       if entry then
-        redis.call('SET', base .. 'body:' .. name, string.match(id, '%d+$') .. ':' .. entry)
+        local _, ms = parse_id(id)
+        redis.call('SET', base .. 'body:' .. name, saved_text(ms, entry))
         redis.call('ZADD', base .. 'old', text(now + ARGV[8]), name)
       end
     end
@@ -89,6 +90,6 @@ end
 forget_going()
 redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
 redis.call('HSET', KEYS[1], 'trim', text(to))
-local page = math.floor((from + 1) / 65536)
-if page < math.floor((to + 1) / 65536) then redis.call('UNLINK', base .. 'un:' .. page) end
+local page = unmatched_key(from + 1)
+if page ~= unmatched_key(to + 1) then redis.call('UNLINK', page) end
 return cmsgpack.pack({ text(to), to < bound or #spared == SPARED })

@@ -11,10 +11,11 @@ use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use redis::Value;
 
 use super::super::engine::{Engine, Partition};
-use super::super::entry;
 use super::super::fault::{Result, bad};
-use super::super::keys::Key;
+use super::super::layout::delivery::{self, Held, Shut};
+use super::super::layout::keys::Key;
 use super::super::log::{self, Log};
+use super::super::value;
 use super::event_at;
 use super::recorded::{InRun, Recorded, recorded};
 use super::structure::{Holders, holders};
@@ -23,11 +24,11 @@ use crate::codec::stored;
 use crate::log::{DeliveryQuery, DeliveryRecord, Page};
 
 /// Deliveries that wait in their lanes, each with until when and why its lane is closed.
-type Waiting = HashMap<DeliveryKey, Option<(i64, i64)>>;
+type Waiting = HashMap<DeliveryKey, Option<Shut>>;
 
 /// Those that have not ended, each with where it stands if a bit tells of it.
 fn pending(records: &[(DeliveryKey, &Recorded)]) -> Vec<(DeliveryKey, Option<InRun>)> {
-    let pending = records.iter().filter(|(_, recorded)| recorded.record.letter == 'P');
+    let pending = records.iter().filter(|(_, it)| !it.record.state.is_end());
     pending.map(|(key, recorded)| (*key, recorded.in_run)).collect()
 }
 
@@ -305,13 +306,7 @@ impl<'a> Look<'a> {
         waiting: &Waiting,
     ) -> Result<Known> {
         let record = &recorded.record;
-        let state = match record.letter {
-            'P' => DeliveryState::Pending,
-            'S' => DeliveryState::Succeeded,
-            'F' => DeliveryState::Failed,
-            'C' => DeliveryState::Cancelled,
-            other => return Err(bad("a delivery's state", other)),
-        };
+        let state = record.state;
         let mut known = Known {
             lane: key.lane,
             replay: key.replay,
@@ -342,7 +337,7 @@ impl<'a> Look<'a> {
                 known.create_time = known.create_time.max(Timestamp::from_millis(began));
                 known.node = held.map(|(node, _)| node);
             } else {
-                known.node = holders.of(&format!("{}.{}", key.position.n, entry::field(&key)));
+                known.node = holders.of(&Held::of(&key));
             }
             return Ok(known);
         };
@@ -350,7 +345,7 @@ impl<'a> Look<'a> {
         let now = self.now().await?;
         known.pending_reason = Some(match shut {
             // It would be handed out, were its lane not closed.
-            Some((until, why)) if *until > now && record.at_ms <= now => reason(*why)?,
+            Some(shut) if shut.till_ms > now && record.at_ms <= now => reason(shut.why)?,
             Some(_) | None => reason(record.code)?,
         });
         Ok(known)
@@ -365,7 +360,10 @@ impl<'a> Look<'a> {
         let mut pipeline = redis::pipe();
         for (key, in_run) in deliveries {
             if in_run.is_none() {
-                pipeline.cmd("ZSCORE").arg(keys.key(Key::Lane(key.lane))).arg(entry::member(key));
+                pipeline
+                    .cmd("ZSCORE")
+                    .arg(keys.key(Key::Lane(key.lane)))
+                    .arg(delivery::member(key));
             }
             pipeline.cmd("HGET").arg(keys.key(Key::Shut)).arg(key.lane.0);
         }
@@ -378,14 +376,7 @@ impl<'a> Look<'a> {
                 Some(in_run) => *in_run == InRun::Waits,
                 None => answer()?.extract_error()? != Value::Nil,
             };
-            let shut = match answer()?.extract_error()? {
-                Value::BulkString(text) => {
-                    let text = String::from_utf8_lossy(&text).into_owned();
-                    let parts = text.split_once(' ');
-                    parts.and_then(|(until, why)| Some((until.parse().ok()?, why.parse().ok()?)))
-                }
-                _ => None,
-            };
+            let shut = value::stored(answer()?)?;
             if waits {
                 waiting.insert(*key, shut);
             }

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use bytes::Bytes;
 use pregon_core::id::{LaneNo, Position, ReplayTag};
+use pregon_core::outcome::DeliveryState;
 use redis::Value;
 
 use super::super::engine::{Engine, Partition};
-use super::super::entry::{self, Record};
 use super::super::fault::{Result, bad};
-use super::super::keys::Key;
+use super::super::layout::delivery::{self, Record};
+use super::super::layout::keys::Key;
 use super::super::runs::{self, Said};
-use super::structure::{byte_pairs, pairs};
+use super::super::value;
+use super::structure::byte_pairs;
 use crate::run;
 
 /// Where a delivery stands that is told of by a bit.
@@ -57,12 +60,12 @@ pub(super) async fn recorded(
     let mut answers = engine.main.pipeline(&pipeline).await?.into_iter();
     let mut all: HashMap<u64, Records> = HashMap::new();
     for (at, answer) in events.iter().zip(answers.by_ref()) {
-        for (field, value) in pairs(answer)? {
-            if field == "*" || field == "0" {
+        for (field, stored) in byte_pairs(answer)? {
+            if field == delivery::CURSOR || field == delivery::EVENT {
                 continue; // the event itself
             }
-            let place = entry::parse_field(&field).ok_or_else(|| bad("a field", &field))?;
-            let record = Record::parse(&value).ok_or_else(|| bad("a record", &value))?;
+            let place = delivery::parse_field(&field).ok_or_else(|| bad("a field", &field))?;
+            let record = value::decoded(&stored)?;
             all.entry(at.n).or_default().push((place, Recorded { record, in_run: None }));
         }
     }
@@ -82,12 +85,12 @@ pub(super) async fn recorded(
 }
 
 /// The fields of a hash of runs: all of them, or those of a lane in their order.
-fn fields(answer: Value, lane: Option<LaneNo>) -> Result<Vec<(String, Vec<u8>)>> {
+fn fields(answer: Value, lane: Option<LaneNo>) -> Result<Vec<(String, Bytes)>> {
     let Some(lane) = lane else { return byte_pairs(answer) };
     let Value::Array(values) = answer.extract_error()? else { return Ok(Vec::new()) };
     let named = runs::fields_of(lane).into_iter().zip(values);
     let found = named.filter_map(|(name, value)| match value {
-        Value::BulkString(bytes) => Some((name, bytes)),
+        Value::BulkString(bytes) => Some((name, Bytes::from(bytes))),
         _ => None,
     });
     Ok(found.collect())
@@ -96,21 +99,23 @@ fn fields(answer: Value, lane: Option<LaneNo>) -> Result<Vec<(String, Vec<u8>)>>
 /// What a field says of an event's delivery; none: nothing.
 fn of_event(at: Position, said: &Said) -> Option<Recorded> {
     let accepted = i64::try_from(at.ms).unwrap_or(i64::MAX);
-    let recorded = |letter, began, at_ms: Option<i64>, code, in_run| {
+    let recorded = |state, began, at_ms: Option<i64>, code, in_run| {
         let create_ms = run::created(began, accepted);
         let at_ms = at_ms.unwrap_or(create_ms);
-        let record = Record { letter, attempts: 0, create_ms, at_ms, code };
+        let record = Record { state, attempts: 0, create_ms, at_ms, code };
         Some(Recorded { record, in_run: Some(in_run) })
     };
     match said {
         Said::Waits(piece) if piece.bits.contains(at.n) => {
-            recorded('P', piece.began_ms, None, piece.why, InRun::Waits)
+            recorded(DeliveryState::Pending, piece.began_ms, None, piece.why, InRun::Waits)
         }
-        Said::Held(bits) if bits.contains(at.n) => recorded('P', 0, None, 0, InRun::Held),
+        Said::Held(bits) if bits.contains(at.n) => {
+            recorded(DeliveryState::Pending, 0, None, 0, InRun::Held)
+        }
         Said::Ended(pieces) => {
             let piece = pieces.iter().find(|piece| piece.bits.contains(at.n))?;
             let (began, ended) = (piece.began_ms, Some(piece.end_ms));
-            recorded(piece.letter, began, ended, piece.why, InRun::Ended)
+            recorded(piece.state, began, ended, piece.why, InRun::Ended)
         }
         Said::Waits(_) | Said::Held(_) => None,
     }

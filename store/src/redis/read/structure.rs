@@ -2,14 +2,20 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use pregon_core::id::{LaneNo, NodeId, TenantId};
 use redis::Value;
 
 use super::super::engine::{Engine, Partition};
 use super::super::fault::{Result, bad};
-use super::super::keys::Key;
+use super::super::layout;
+use super::super::layout::batch::Field;
+use super::super::layout::delivery::Held;
+use super::super::layout::keys::Key;
+use super::super::layout::token;
 use super::super::log::texts;
-use super::super::runs::{self, Piece};
+use super::super::runs::Piece;
+use super::super::value;
 use crate::run;
 
 /// Names and values in turn, whichever way Redis sends a hash.
@@ -19,7 +25,7 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, String)>> {
 }
 
 /// The same where values are no texts.
-pub(in super::super) fn byte_pairs(value: Value) -> Result<Vec<(String, Vec<u8>)>> {
+pub(in super::super) fn byte_pairs(value: Value) -> Result<Vec<(String, Bytes)>> {
     let flat = match value.extract_error()? {
         Value::Array(flat) => flat,
         Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
@@ -32,7 +38,7 @@ pub(in super::super) fn byte_pairs(value: Value) -> Result<Vec<(String, Vec<u8>)
     let mut flat = flat.into_iter().map(bytes);
     let mut pairs = Vec::new();
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-        pairs.push((String::from_utf8_lossy(&name?).into_owned(), value?));
+        pairs.push((String::from_utf8_lossy(&name?).into_owned(), Bytes::from(value?)));
     }
     Ok(pairs)
 }
@@ -40,15 +46,14 @@ pub(in super::super) fn byte_pairs(value: Value) -> Result<Vec<(String, Vec<u8>)
 /// Who holds what.
 #[derive(Default)]
 pub(super) struct Holders {
-    /// By the names of deliveries and events in batches.
-    named: HashMap<String, NodeId>,
+    named: HashMap<Held, NodeId>,
     pieces: Vec<(u64, LaneNo, Piece, NodeId)>,
 }
 
 impl Holders {
-    /// The node that has what a batch names so.
-    pub fn of(&self, name: &str) -> Option<NodeId> {
-        self.named.get(name).cloned()
+    /// The node that has a delivery with a record.
+    pub fn of(&self, held: &Held) -> Option<NodeId> {
+        self.named.get(held).cloned()
     }
 
     /// The node that has a delivery of a run, and when that began.
@@ -64,24 +69,51 @@ impl Holders {
 pub(super) async fn holders(engine: &Engine, partition: &Partition) -> Result<Holders> {
     let mut all = Holders::default();
     for leased in batches(engine, partition).await? {
-        let node = leased.fields.iter().find(|(name, _)| name == "@");
-        let Some(node) = node.and_then(|(_, node)| NodeId::parse(node).ok()) else { continue };
-        for (name, _) in leased.fields {
-            if name.contains('.') {
-                all.named.insert(name, node.clone());
-            }
-        }
+        let Ok(node) = NodeId::parse(&leased.node) else { continue };
+        all.named.extend(leased.held.into_iter().map(|(held, _)| (held, node.clone())));
         let pieces = leased.pieces.into_iter();
         all.pieces.extend(pieces.map(|(base, lane, piece)| (base, lane, piece, node.clone())));
     }
     Ok(all)
 }
 
-/// A batch: its token, its fields, and the pieces of runs that it holds.
+/// A batch.
+#[derive(Default)]
 pub(in super::super) struct Leased {
     pub token: String,
-    pub fields: Vec<(String, String)>,
+    pub node: String,
+    /// Its range; 0: none.
+    pub first: u64,
+    pub last: u64,
+    /// How many items it counts as open.
+    pub open: u64,
+    /// How many events of its range are done with.
+    pub done: u64,
+    /// Deliveries that it holds, and events that were put off, with their tenants.
+    pub held: Vec<(Held, String)>,
     pub pieces: Vec<(u64, LaneNo, Piece)>,
+}
+
+impl Leased {
+    fn add(&mut self, name: &str, stored: &Bytes) -> Result<()> {
+        let number = || layout::number(stored).ok_or_else(|| bad("a batch", name));
+        let text = || String::from_utf8_lossy(stored).into_owned();
+        match Field::parse(name) {
+            Some(Field::Node) => self.node = text(),
+            Some(Field::First) => self.first = number()?,
+            Some(Field::Last) => self.last = number()?,
+            Some(Field::Open) => self.open = number()?,
+            Some(Field::Done(_)) => self.done += 1,
+            Some(Field::Held(held)) => self.held.push((held, text())),
+            Some(Field::Piece(base, lane)) => {
+                self.pieces.push((base, lane, value::decoded(stored)?));
+            }
+            Some(Field::Takes | Field::Origin | Field::Partly | Field::Pieces)
+            | Some(Field::Released)
+            | None => {}
+        }
+        Ok(())
+    }
 }
 
 /// All batches there are.
@@ -94,20 +126,14 @@ pub(in super::super) async fn batches(
     let tokens = texts(engine.main.query(&cmd).await?)?;
     let mut pipeline = redis::pipe();
     for token in &tokens {
-        let token = super::super::token::parse(token).ok_or_else(|| bad("a token", token))?;
+        let token = token::parse(token).ok_or_else(|| bad("a token", token))?;
         pipeline.cmd("HGETALL").arg(partition.keys.key(Key::Batch(token)));
     }
     let answers = engine.main.pipeline(&pipeline).await?;
     let leased = |(token, answer)| {
-        let mut leased = Leased { token, fields: Vec::new(), pieces: Vec::new() };
-        for (name, value) in byte_pairs(answer)? {
-            match runs::parse_piece(&name) {
-                Some((base, lane)) => leased.pieces.push((base, lane, Piece::read(&value)?)),
-                None => {
-                    let value = String::from_utf8_lossy(&value).into_owned();
-                    leased.fields.push((name, value));
-                }
-            }
+        let mut leased = Leased { token, ..Leased::default() };
+        for (name, stored) in byte_pairs(answer)? {
+            leased.add(&name, &stored)?;
         }
         Ok(leased)
     };

@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag};
+use pregon_core::id::{LaneNo, ReplayTag};
 use pregon_core::outcome::DeliveryState;
-use redis::Value;
 
 use super::super::bodies;
 use super::super::engine::{Engine, Partition};
-use super::super::entry::{self, Found};
 use super::super::fault::{Result, bad};
-use super::super::keys::Key;
+use super::super::layout::delivery;
+use super::super::layout::entry::{self, Found};
+use super::super::layout::keys::Key;
 use super::super::log::texts;
 use super::super::runs::{self, Ended, Piece};
 use super::super::value;
@@ -53,7 +53,7 @@ impl Place {
         }
         let mut below = Vec::with_capacity(engine.partitions.len());
         for answer in engine.main.pipeline(&pipeline).await? {
-            below.push(number(&answer.extract_error()?) + 1);
+            below.push(value::mark(answer)? + 1);
         }
         Ok(Self { below, within: None })
     }
@@ -84,7 +84,7 @@ impl Place {
                 let mut parts = within.splitn(3, '.');
                 let partition = parts.next()?.parse().ok()?;
                 let n = parts.next()?.parse().ok()?;
-                let (lane, tag) = entry::parse_field(parts.next()?)?;
+                let (lane, tag) = delivery::parse_field(parts.next()?)?;
                 Some((partition, n, lane, tag))
             }
         };
@@ -95,8 +95,7 @@ impl Place {
         let numbers: Vec<String> = self.below.iter().map(u64::to_string).collect();
         let mut text = numbers.join(".");
         if let Some((partition, n, lane, replay)) = self.within {
-            let key = DeliveryKey { position: Position { ms: 0, partition: 0, n }, lane, replay };
-            text.push_str(&format!("/{partition}.{n}.{}", entry::field(&key)));
+            text.push_str(&format!("/{partition}.{n}.{}", delivery::field_of(lane, replay)));
         }
         text
     }
@@ -333,8 +332,8 @@ async fn failed_in_runs(
     }
     let mut numbers = Vec::new();
     for (base, answer) in bases.iter().zip(engine.main.pipeline(&pipeline).await?) {
-        let Some(ended) = value::bytes(answer)? else { continue };
-        for ended in Ended::read(&ended)?.iter().filter(|ended| ended.letter == 'F') {
+        let ended: Vec<Ended> = value::stored(answer)?.unwrap_or_default();
+        for ended in ended.iter().filter(|ended| ended.state == DeliveryState::Failed) {
             let own = ended.bits.numbers(*base).filter(|n| (low..below).contains(n));
             numbers.extend(own);
         }
@@ -362,8 +361,8 @@ async fn pending_of(
             pipeline.cmd("HGET").arg(partition.keys.key(Key::Runs(*base))).arg(lane.0);
         }
         for (base, answer) in bases.iter().zip(engine.main.pipeline(&pipeline).await?) {
-            if let Some(piece) = value::bytes(answer)? {
-                numbers.extend(Piece::read(&piece)?.bits.numbers(*base));
+            if let Some(piece) = value::stored::<Piece>(answer)? {
+                numbers.extend(piece.bits.numbers(*base));
             }
             if numbers.len() > most {
                 return Ok(None);
@@ -376,18 +375,15 @@ async fn pending_of(
     for leased in batches(engine, partition).await? {
         let pieces = leased.pieces.iter().filter(|(_, lane, _)| lanes.contains(lane));
         numbers.extend(pieces.flat_map(|(base, _, piece)| piece.bits.numbers(*base)));
-        let held = leased.fields.iter().filter_map(|(name, _)| name.split_once('.'));
-        let own = |field: &str| entry::parse_field(field).is_some_and(|(l, _)| lanes.contains(&l));
-        numbers.extend(
-            held.filter(|(_, field)| own(field)).filter_map(|(n, _)| n.parse::<u64>().ok()),
-        );
+        let held = leased.held.iter().filter(|(held, _)| lanes.contains(&held.lane));
+        numbers.extend(held.map(|(held, _)| held.n));
     }
     sort_down(&mut numbers);
     Ok(Some(numbers))
 }
 
 fn numbers_in(members: &[String]) -> Vec<u64> {
-    members.iter().filter_map(|name| entry::parse_member(name)).map(|(n, _)| n).collect()
+    members.iter().filter_map(|name| delivery::parse_member(name)).map(|(n, _)| n).collect()
 }
 
 fn sort_down(numbers: &mut Vec<u64>) {
@@ -404,11 +400,9 @@ pub(in super::super) async fn first_since(
 ) -> Result<u64> {
     let mut cmd = redis::cmd("HMGET");
     cmd.arg(partition.keys.key(Key::Marks)).arg("trim").arg("last");
-    let Value::Array(marks) = engine.main.query(&cmd).await? else { return Ok(0) };
-    let (mut low, mut high) = match marks.as_slice() {
-        [trim, last] => (number(trim) + 1, number(last) + 1),
-        _ => return Ok(0),
-    };
+    let [trim, last] = value::exactly(value::array(engine.main.query(&cmd).await?)?)?;
+    let trim = value::mark(trim)?;
+    let (mut low, mut high) = (trim + 1, value::mark(last)? + 1);
     if low == 1 && high == 1 {
         return Ok(1);
     }
@@ -434,15 +428,7 @@ pub(in super::super) async fn first_since(
         }
     }
     // Events that were spared are older than what is trimmed.
-    Ok(if low <= number(&marks[0]) + 1 { 0 } else { low })
-}
-
-/// A number that was never set is 0.
-fn number(value: &Value) -> u64 {
-    match value {
-        Value::BulkString(text) => String::from_utf8_lossy(text).parse().unwrap_or(0),
-        _ => 0,
-    }
+    Ok(if low <= trim + 1 { 0 } else { low })
 }
 
 #[cfg(test)]

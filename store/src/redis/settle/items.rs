@@ -9,7 +9,8 @@ use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason};
 use serde::{Serialize, Serializer};
 
-use super::super::{entry, runs, token};
+use super::super::layout::{delivery, token};
+use super::super::runs;
 use super::{EVENT_COST, MOVE_COST, PIECE_COST, RUN_COST, SET_COST};
 use crate::batch::Token;
 use crate::codec::stored;
@@ -349,7 +350,7 @@ impl MoveArg {
             }
         };
         Self {
-            field: entry::field(&delivery.key),
+            field: delivery::field(&delivery.key),
             letter,
             attempts: delivery.attempts,
             due: millis(to.due),
@@ -362,7 +363,7 @@ impl MoveArg {
 
     /// Of a delivery that fails where it is held.
     pub fn failed(key: &DeliveryKey, attempts: u32, reason: EndReason) -> Self {
-        let field = entry::field(key);
+        let field = delivery::field(key);
         let (code, n, ms) = (stored::end_code(reason), key.position.n, key.position.ms);
         Self { field, letter: 'F', attempts, due: 0, code, n, age: 0, ms }
     }
