@@ -11,13 +11,18 @@
 //! answer is sent again under the same operation's sequence, and answered as it was the first
 //! time; a copy that comes later than its successor is refused. Time is Redis's own.
 //!
-//! Which file does what: `layout` is the table of keys and values; `link` keeps connections, and `look` finds out
-//! why there is none; `sure` confirms writes; `script` runs what is in `lua/`; `open` gets at a
-//! store, `server` is what its Redis must be able to promise; `config`, `log_entry`, `watcher` and
-//! `nodes` are the configuration and who serves it; `engine` calls the `steps`, and `operation`
-//! those that must not run twice; `publish`, `claim`, `settle` and `single` are the queue; `read`,
-//! `log` and `books` tell what happened, and `watch` as it happens; `test_sends` are no part of
-//! any of it; `janitor` keeps history within its bounds.
+//! Where what is:
+//! - `layout`: the table of keys and values.
+//! - `publish`: accepting events.
+//! - `work`: what nodes do. `claim` leases, `settle` records results, `runs` are the bits of what
+//!   waits unattempted.
+//! - `operate`: `single` (lanes as a whole, cancel, replay), `erase`.
+//! - `log`: what happened, for readers.
+//! - `config`: configuration, who follows it (`watcher`) and `nodes`.
+//! - `engine`: partitions and their `steps`, of which an `operation` must not run twice; connections
+//!   (`link`) and why there is none (`look`); what a Redis must be able to promise (`server`) and its
+//!   confirmations (`sure`); scripts and how they are run; and what keeps history short (`trim`).
+//! - `test_sends`: attempts that are no deliveries.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -33,57 +38,33 @@ use std::time::Duration;
 use pregon_core::id::PartitionNo;
 use zeroize::Zeroizing;
 
-mod backlog;
-mod bodies;
-mod books;
-mod claim;
 mod config;
 mod engine;
-mod erase;
-mod fault;
-mod janitor;
-mod lane_log;
+mod handle;
 mod layout;
-mod link;
 mod log;
-mod log_entry;
-mod look;
-mod nodes;
-mod open;
-mod operation;
+mod operate;
 mod publish;
-mod queue;
-mod read;
-mod rewritten;
-mod runs;
-mod script;
-mod scripts;
-mod server;
-mod settle;
-mod single;
-mod steps;
-mod sure;
 mod test_sends;
-mod value;
-mod watch;
-mod watcher;
+mod work;
 
-pub use open::{OpenError, Setup, open, setup};
+pub use crate::redis::engine::fault::OpenError;
+pub use crate::redis::engine::open::{Setup, open, setup};
 
 /// What tests hold scripts against.
 #[cfg(feature = "conformance")]
 pub mod probe {
+    pub use super::engine::scripts::PRELUDE as CONFIG_PRELUDE;
+    pub use super::engine::steps::prelude_of_runs;
     pub use super::layout::written_again;
-    pub use super::scripts::PRELUDE as CONFIG_PRELUDE;
-    pub use super::steps::prelude_of_runs;
 }
 
 use crate::Store;
 use crate::intake::Durability;
+use crate::redis::engine::open::Parts;
+use crate::redis::publish::accept::Publisher;
 use engine::Engine;
-use open::Parts;
-use publish::Publisher;
-use queue::Handle;
+use handle::Handle;
 
 /// How much history is kept. What is still to be delivered is never trimmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +100,7 @@ impl Redis {
         let engine = Engine::new(parts, options).await.map_err(OpenError::from_fault)?;
         let engine = Arc::new(engine);
         if options.janitor {
-            tokio::spawn(janitor::run(Arc::downgrade(&engine)));
+            tokio::spawn(engine::trim::run(Arc::downgrade(&engine)));
         }
         let publisher = Publisher::start(Arc::clone(&engine));
         let handle = Arc::new(Handle { engine, publisher });

@@ -10,6 +10,10 @@
 //! log are read by two commands that are sent together; what the log does not show yet comes with
 //! the next look.
 
+pub(super) mod log_entry;
+pub(super) mod nodes;
+pub(super) mod watcher;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,21 +23,21 @@ use pregon_core::limits;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::fault::{Fault, Result, bad};
-use super::layout;
-use super::layout::config::{Remembered, Stamped, member};
-use super::layout::keys::ConfigKey;
-use super::link::Link;
-use super::scripts::Scripts;
-use super::sure::{Confirmer, Proof};
-use super::value::{self, Blob};
-use super::watcher::Watcher;
-use super::{Ahead, log_entry};
 use crate::StoreError;
 use crate::config::{
     CHANGES_KEPT, Change, Changes, Commit, Committed, ConfigStore, Document, Expect, Head,
     ListRange, RequestKey, collections_of,
 };
+use crate::redis::Ahead;
+use crate::redis::config::watcher::Watcher;
+use crate::redis::engine::fault::{Fault, Result, bad};
+use crate::redis::engine::link::Link;
+use crate::redis::engine::scripts::Scripts;
+use crate::redis::engine::sure::{Confirmer, Proof};
+use crate::redis::engine::value::{self, Blob};
+use crate::redis::layout;
+use crate::redis::layout::config::{Remembered, Stamped, member};
+use crate::redis::layout::keys::ConfigKey;
 
 /// Commits in one answer at most: of [`log_entry::ENTRY_MAX`] each they make 8 MiB.
 const CHANGES_AT_ONCE: usize = 128;

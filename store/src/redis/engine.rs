@@ -1,151 +1,45 @@
 //! The engine's handle: connections, partitions, and how a step is called on one of them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+pub(super) mod args;
+pub(super) mod bodies;
+pub(super) mod fault;
+pub(super) mod link;
+pub(super) mod look;
+pub(super) mod open;
+pub(super) mod operation;
+pub(super) mod operations;
+pub(super) mod partition;
+pub(super) mod script;
+pub(super) mod scripts;
+pub(super) mod server;
+pub(super) mod steps;
+pub(super) mod sure;
+pub(super) mod tip;
+pub(super) mod trim;
+pub(super) mod value;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pregon_core::id::PartitionNo;
 use redis::Value;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
-use super::fault::{Fault, Result, bad};
-use super::layout::entry::Found;
-use super::layout::keys::{Key, Keys};
-use super::layout::token;
-use super::link::Link;
-use super::open::Parts;
-use super::operation::Operations;
-use super::script::Script;
-use super::server::Promise;
-use super::steps::STEPS;
-use super::sure::Confirmer;
-use super::watch::Tip;
-use super::{Ahead, History, RedisOptions};
 use crate::StoreError;
 use crate::batch::Token;
+use crate::redis::engine::args::Args;
+use crate::redis::engine::fault::{Fault, Result, bad};
+use crate::redis::engine::link::Link;
+use crate::redis::engine::open::Parts;
+use crate::redis::engine::partition::{Kind, Partition, locked};
+use crate::redis::engine::script::Script;
+use crate::redis::engine::server::Promise;
+use crate::redis::engine::steps::STEPS;
+use crate::redis::engine::sure::Confirmer;
+use crate::redis::engine::tip::Tip;
+use crate::redis::layout::token;
+use crate::redis::{Ahead, History, RedisOptions};
 use crate::test_send::TESTS_MAX;
-
-/// Calls of one kind and partition go one at a time: that is what their sequence is good for, and
-/// what makes batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Publish,
-    Take,
-    Due,
-    TakeOver,
-    Settle,
-    TakeTests,
-}
-
-impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Publish, Kind::Take, Kind::Due, Kind::TakeOver, Kind::Settle, Kind::TakeTests];
-
-    fn letter(self) -> char {
-        match self {
-            Kind::Publish => 'p',
-            Kind::Take => 't',
-            Kind::Due => 'd',
-            Kind::TakeOver => 'o',
-            Kind::Settle => 's',
-            Kind::TakeTests => 'x',
-        }
-    }
-}
-
-/// What is known here of where a partition's cursor stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Guess {
-    /// The cursor.
-    pub cur: u64,
-    /// When it was read.
-    at: Instant,
-}
-
-/// How long a guess is good for. Redis set back to an older state has a cursor below it, and then
-/// a look above it would find nothing.
-const GUESS_KEPT: Duration = Duration::from_secs(1);
-
-/// How large an event is taken to be before any was seen.
-const EVENT_BYTES_GUESS: usize = 4096;
-
-/// A partition, as one process sees it.
-pub(super) struct Partition {
-    pub no: PartitionNo,
-    pub keys: Keys,
-    /// The key that scripts are given.
-    marks: String,
-    /// Names the partition's life.
-    epoch: Mutex<Vec<u8>>,
-    /// The latest of each kind; held while a call is under way.
-    operations: [tokio::sync::Mutex<Operations>; Kind::ALL.len()],
-    guess: Mutex<Option<Guess>>,
-    /// Held by a take: the next one reads on behind it, and not the same events.
-    taking: tokio::sync::Mutex<()>,
-    /// Bytes of the largest event of the last take.
-    event_bytes: AtomicUsize,
-}
-
-impl Partition {
-    /// A partition whose epoch is not known yet.
-    pub fn new(no: PartitionNo, of: PartitionNo) -> Self {
-        let keys = Keys::new(no, of);
-        Self {
-            no,
-            marks: keys.key(Key::Marks),
-            keys,
-            epoch: Mutex::default(),
-            operations: std::array::from_fn(|_| tokio::sync::Mutex::default()),
-            guess: Mutex::default(),
-            taking: tokio::sync::Mutex::default(),
-            event_bytes: AtomicUsize::new(EVENT_BYTES_GUESS),
-        }
-    }
-
-    /// How many events to read for so many bytes, going by the last ones: what is read and does not
-    /// fit is read for nothing, and all of it is in memory at once.
-    pub fn expected(&self, want: usize, bytes: usize) -> usize {
-        (bytes / self.event_bytes.load(Ordering::Relaxed).max(1)).clamp(1, want)
-    }
-
-    /// Notes how large events are.
-    pub fn saw(&self, events: &[Found]) {
-        let largest = events.iter().map(Found::len).max().unwrap_or(0);
-        self.event_bytes.store(largest, Ordering::Relaxed);
-    }
-
-    /// The cursor, if it was read a moment ago.
-    pub fn guess(&self) -> Option<Guess> {
-        let guess = *locked(&self.guess);
-        guess.filter(|guess| guess.at.elapsed() < GUESS_KEPT)
-    }
-
-    /// Notes where the cursor stands.
-    pub fn guessed(&self, cur: u64) {
-        *locked(&self.guess) = Some(Guess { cur, at: Instant::now() });
-    }
-
-    /// A turn to take new events, once no other take is under way.
-    pub async fn turn_to_take(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.taking.lock().await
-    }
-
-    /// Operations of a kind, once none is under way.
-    pub async fn operations(&self, kind: Kind) -> tokio::sync::MutexGuard<'_, Operations> {
-        self.operations[kind as usize].lock().await
-    }
-
-    fn epoch(&self) -> Vec<u8> {
-        locked(&self.epoch).clone()
-    }
-}
-
-/// A lock whose holders cannot panic.
-fn locked<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 /// The queue and the log of one process on Redis.
 pub struct Engine {
@@ -298,7 +192,9 @@ impl Engine {
 
     /// Has the store's form raised to one with runs, as soon as that can be.
     pub(super) async fn raise(&self) -> Result<()> {
-        if self.runs.load(Ordering::Relaxed) || !super::open::raise(&self.main).await? {
+        if self.runs.load(Ordering::Relaxed)
+            || !crate::redis::engine::open::raise(&self.main).await?
+        {
             return Ok(());
         }
         self.runs.store(true, Ordering::Relaxed);
@@ -352,40 +248,4 @@ fn random() -> Result<u64> {
     getrandom::fill(&mut bytes)
         .map_err(|error| Fault::Corrupt(format!("the system gives no random bits: {error}")))?;
     Ok(u64::from_le_bytes(bytes))
-}
-
-/// A step's own arguments, in order.
-#[derive(Clone, Default, Hash)]
-pub(super) struct Args(Vec<Vec<u8>>);
-
-impl Args {
-    pub fn text(mut self, value: impl std::fmt::Display) -> Self {
-        self.push_text(value);
-        self
-    }
-
-    pub fn millis(self, value: Duration) -> Self {
-        self.text(value.as_millis())
-    }
-
-    /// What Lua reads as a table.
-    pub fn table(mut self, value: &impl serde::Serialize) -> Result<Self> {
-        self.push_table(value)?;
-        Ok(self)
-    }
-
-    pub fn push_text(&mut self, value: impl std::fmt::Display) {
-        self.0.push(value.to_string().into_bytes());
-    }
-
-    pub fn push_bytes(&mut self, value: Vec<u8>) {
-        self.0.push(value);
-    }
-
-    pub fn push_table(&mut self, value: &impl serde::Serialize) -> Result<()> {
-        let packed = rmp_serde::to_vec(value)
-            .map_err(|error| Fault::Corrupt(format!("an argument: {error}")))?;
-        self.0.push(packed);
-        Ok(())
-    }
 }

@@ -132,24 +132,13 @@
 //!
 //! - `…:jan` string: the process that keeps the history within its bounds. 10 s.
 
-use std::str::FromStr;
-
-use bytes::Bytes;
-
-use super::fault::Result;
-#[cfg(feature = "conformance")]
-use {
-    super::runs::{Ended, Piece},
-    crate::run::Bits,
-    pregon_core::id::{DeliveryKey, LaneNo, Position},
-};
-
 pub(super) mod batch;
 pub(super) mod chunk;
 pub(super) mod config;
 pub(super) mod delivery;
 pub(super) mod ends;
 pub(super) mod entry;
+mod form;
 pub(super) mod keys;
 pub(super) mod stream;
 pub(super) mod test_send;
@@ -158,51 +147,17 @@ pub(super) mod token;
 #[cfg(test)]
 mod tests;
 
-/// A value as it is stored.
-pub(super) trait Stored: Sized {
-    /// What it is.
-    const WHAT: &'static str;
-
-    /// As it is written.
-    fn encode(&self) -> Result<Vec<u8>>;
-
-    /// Reads one; none: it is something else.
-    fn decode(stored: &Bytes) -> Option<Self>;
-}
-
-/// Reads a text.
-pub(super) fn text(stored: &[u8]) -> Option<&str> {
-    std::str::from_utf8(stored).ok()
-}
-
-/// Reads a number.
-pub(super) fn number<T: FromStr>(stored: &[u8]) -> Option<T> {
-    text(stored)?.parse().ok()
-}
-
-/// The head of a list of so many, as MessagePack has it.
-fn packed_list(many: usize) -> Vec<u8> {
-    match (u8::try_from(many), u16::try_from(many)) {
-        (Ok(many @ 0..16), _) => vec![0x90 | many],
-        (_, Ok(many)) => [&[0xDC], &many.to_be_bytes()[..]].concat(),
-        (_, Err(_)) => [&[0xDD], &many.to_be_bytes()[4..]].concat(),
-    }
-}
-
-/// A string of MessagePack, whatever bytes it has: what Lua packs is one.
-fn packed_text(packed: &mut Vec<u8>, bytes: &[u8]) {
-    match (u8::try_from(bytes.len()), u16::try_from(bytes.len())) {
-        (Ok(len @ 0..32), _) => packed.push(0xA0 | len),
-        (Ok(len), _) => packed.extend([0xD9, len]),
-        (_, Ok(len)) => packed.extend([&[0xDA], &len.to_be_bytes()[..]].concat()),
-        (_, Err(_)) => packed.extend([&[0xDB], &bytes.len().to_be_bytes()[4..]].concat()),
-    }
-    packed.extend(bytes);
-}
+pub(super) use form::{Stored, number, packed_list, packed_text, text};
 
 /// What Rust writes of a value that it has read; none: it is no such value.
 #[cfg(feature = "conformance")]
 pub fn written_again(kind: &str, stored: &[u8]) -> Option<Vec<u8>> {
+    use bytes::Bytes;
+    use pregon_core::id::{DeliveryKey, LaneNo, Position};
+
+    use crate::redis::work::runs::{Ended, Piece};
+    use crate::run::Bits;
+
     fn again<T: Stored>(stored: &Bytes) -> Option<Vec<u8>> {
         T::decode(stored)?.encode().ok()
     }

@@ -19,15 +19,17 @@ use pregon_core::id::NodeId;
 use redis::Cmd;
 use tokio::time::{Instant, sleep};
 
-use super::engine::{Args, Engine, Kind, Partition};
-use super::fault::{Result, bad};
-use super::layout::keys::Key;
-use super::layout::test_send as written;
-use super::link::Link;
-use super::queue::Handle;
-use super::steps::STEPS;
-use super::value;
 use crate::StoreError;
+use crate::redis::engine::Engine;
+use crate::redis::engine::args::Args;
+use crate::redis::engine::fault::{Result, bad};
+use crate::redis::engine::link::Link;
+use crate::redis::engine::partition::{Kind, Partition};
+use crate::redis::engine::steps::STEPS;
+use crate::redis::engine::value;
+use crate::redis::handle::Handle;
+use crate::redis::layout::keys::Key;
+use crate::redis::layout::test_send as written;
 use crate::test_send::{
     self, TAKE_TESTS_MAX, TESTS_MAX, TakenTest, TestSend, TestSends, Tested, Ticket,
 };

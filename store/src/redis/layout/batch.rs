@@ -7,8 +7,8 @@ use pregon_core::id::LaneNo;
 
 use super::delivery::Held;
 use super::{Stored, text};
-use crate::redis::fault::Result;
-use crate::redis::runs;
+use crate::redis::engine::fault::Result;
+use crate::redis::work::runs;
 
 /// What a field tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use redis::Value;
 use super::keys::Key;
 use super::stream::Row;
 use super::{Stored, number, text};
-use crate::redis::fault::{Result, bad};
+use crate::redis::engine::fault::{Result, bad};
 
 /// Records in a chunk are far fewer.
 const RECORDS_MAX: usize = 1 << 16;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{Stored, number, packed_list, packed_text};
-use crate::redis::fault::{Result, bad};
-use crate::redis::value::Blob;
+use crate::redis::engine::fault::{Result, bad};
+use crate::redis::engine::value::Blob;
 
 /// Between collections and name in the index; no name has it.
 const BETWEEN: char = '\0';
@@ -55,12 +55,12 @@ impl Stored for Remembered {
     const WHAT: &'static str = "a remembered request";
 
     fn encode(&self) -> Result<Vec<u8>> {
-        let mut packed = packed_list(4);
+        let mut packed = packed_list(4)?;
         for number in [self.ms, self.revision] {
             packed.extend(rmp_serde::to_vec(&number).map_err(|error| bad(Self::WHAT, error))?);
         }
-        packed_text(&mut packed, &self.digest);
-        packed_text(&mut packed, &self.reply);
+        packed_text(&mut packed, &self.digest)?;
+        packed_text(&mut packed, &self.reply)?;
         Ok(packed)
     }
 

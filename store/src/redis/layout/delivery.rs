@@ -7,7 +7,7 @@ use pregon_core::id::{DeliveryKey, LaneNo, ReplayTag};
 use pregon_core::outcome::DeliveryState;
 
 use super::{Stored, number, text};
-use crate::redis::fault::Result;
+use crate::redis::engine::fault::Result;
 
 /// The field of an event's record that tells of the event itself, put off; its lane, too.
 pub const EVENT: &str = "0";

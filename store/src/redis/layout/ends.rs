@@ -9,8 +9,8 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 
 use super::{Stored, delivery, number, packed_list, packed_text, text};
 use crate::codec::stored::{end_code, end_of};
-use crate::redis::fault::Result;
-use crate::redis::value::Blob;
+use crate::redis::engine::fault::Result;
+use crate::redis::engine::value::Blob;
 use crate::run::Bits;
 use crate::watch::Ended;
 
@@ -36,7 +36,7 @@ impl Stored for Ends {
     const WHAT: &'static str = "ends";
 
     fn encode(&self) -> Result<Vec<u8>> {
-        let mut packed = packed_list(self.0.len() * TEXTS);
+        let mut packed = packed_list(self.0.len() * TEXTS)?;
         for it in &self.0 {
             let texts: [String; TEXTS] = [
                 it.n.to_string(),
@@ -47,7 +47,9 @@ impl Stored for Ends {
                 it.create_ms.to_string(),
                 code(it.end.reason),
             ];
-            texts.iter().for_each(|text| packed_text(&mut packed, text.as_bytes()));
+            for text in &texts {
+                packed_text(&mut packed, text.as_bytes())?;
+            }
         }
         Ok(packed)
     }
@@ -106,7 +108,7 @@ impl Stored for EndsOfRun {
     const WHAT: &'static str = "the end of a run";
 
     fn encode(&self) -> Result<Vec<u8>> {
-        let mut packed = packed_list(TEXTS);
+        let mut packed = packed_list(TEXTS)?;
         let texts = [
             self.base.to_string(),
             self.lane.0.to_string(),
@@ -115,8 +117,10 @@ impl Stored for EndsOfRun {
             self.began_ms.to_string(),
             code(self.end.reason),
         ];
-        texts.iter().for_each(|text| packed_text(&mut packed, text.as_bytes()));
-        packed_text(&mut packed, self.bits.bytes());
+        for text in &texts {
+            packed_text(&mut packed, text.as_bytes())?;
+        }
+        packed_text(&mut packed, self.bits.bytes())?;
         Ok(packed)
     }
 

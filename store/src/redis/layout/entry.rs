@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::stream::Row;
 use crate::codec::stored;
-use crate::redis::fault::{Result, bad};
+use crate::redis::engine::fault::{Result, bad};
 
 /// First byte of an entry: how the rest is written.
 const FORMAT: u8 = 1;

@@ -16,9 +16,6 @@ use crate::test_send::Ticket;
 
 /// Hash slots of a cluster.
 const SLOTS: u32 = 16_384;
-/// Partitions at most: an assigned id has 12 bits for them.
-pub const PARTITIONS_MAX: PartitionNo = 4096;
-
 /// Keys of the configuration, all in one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigKey {

@@ -8,8 +8,8 @@ use pregon_core::id::{PartitionNo, Position};
 use redis::Value;
 
 use super::{Stored, number};
-use crate::redis::fault::{Result, bad};
-use crate::redis::value;
+use crate::redis::engine::fault::{Result, bad};
+use crate::redis::engine::value;
 
 /// The id of an entry: a dense number, and when it was written in ms. In the change log it is a
 /// revision and a nonce.

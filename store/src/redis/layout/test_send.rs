@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::entry::{self, Found};
-use crate::redis::fault::Result;
+use crate::redis::engine::fault::Result;
 use crate::test_send::TestSend;
 
 /// First byte of a request: how the rest is written.

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::result::Result;
 
+use bytes::Bytes;
 use pregon_core::attempt::End;
 use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{
@@ -23,7 +24,7 @@ use super::keys::{ConfigKey, Key, Keys};
 use super::stream::{Id, Row};
 use super::token::Answered;
 use super::*;
-use crate::redis::runs::{self, Piece, Said};
+use crate::redis::work::runs::{self, Piece, Said};
 use crate::run::{self, Bits};
 use crate::watch::Ended;
 
@@ -223,7 +224,7 @@ proptest! {
     fn tokens_and_answers_come_back(
         incarnation: u64,
         number in 0u64..1 << 50,
-        p in 0..keys::PARTITIONS_MAX,
+        p in 0..token::PARTITIONS_MAX,
         (ms, answer) in (moments(), bytes()),
         garbage in bytes(),
     ) {

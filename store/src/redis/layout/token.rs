@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use pregon_core::id::PartitionNo;
 
-use super::keys::PARTITIONS_MAX;
 use super::{Stored, number};
 use crate::batch::Token;
-use crate::redis::fault::Result;
+use crate::redis::engine::fault::Result;
 
+/// Partitions at most: an assigned id has 12 bits for them.
+pub(in crate::redis) const PARTITIONS_MAX: PartitionNo = 4096;
 /// Bits of a token's sequence that name its partition.
 const PARTITION_BITS: u32 = 12;
 const _: () = assert!(1 << PARTITION_BITS == PARTITIONS_MAX as u32);

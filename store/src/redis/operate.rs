@@ -1,0 +1,51 @@
+//! Ending, cancelling, replaying, erasing.
+
+pub(super) mod erase;
+pub(super) mod single;
+
+use async_trait::async_trait;
+use pregon_core::clock::Timestamp;
+use pregon_core::id::{DeliveryKey, LaneNo, TenantId};
+use pregon_core::outcome::EndReason;
+
+use crate::StoreError;
+use crate::batch::LaneClose;
+use crate::erase::{Erase, ErasePlace, Erased};
+use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::redis::handle::Handle;
+use crate::redis::log::books;
+
+#[async_trait]
+impl Operate for Handle {
+    async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
+        single::cancel(&self.engine, key, reason).await
+    }
+
+    async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
+        Ok(single::replay(&self.engine, replays).await?)
+    }
+
+    async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {
+        Ok(single::end(&self.engine, &end).await?)
+    }
+
+    async fn close_lanes(&self, lanes: &[LaneClose]) -> Result<(), StoreError> {
+        Ok(single::close(&self.engine, lanes).await?)
+    }
+
+    async fn open_lanes(&self, lanes: &[LaneNo]) -> Result<(), StoreError> {
+        Ok(single::open(&self.engine, lanes).await?)
+    }
+
+    async fn supersede(&self, tenant: &TenantId) -> Result<Former, StoreError> {
+        Ok(books::supersede(&self.engine, tenant).await?)
+    }
+
+    async fn erase(&self, what: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
+        Ok(erase::step(&self.engine, what, from).await?)
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.engine.now().await?)
+    }
+}

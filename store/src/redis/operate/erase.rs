@@ -1,0 +1,164 @@
+//! Erasing what a tenant left: events by a script, chunks of the log by writing them anew.
+//!
+//! Neither events nor chunks are found by their tenant, so all of them are walked, a stretch at a
+//! time. Events that were spared from trimming lie beside their stream, and so do chunks that were
+//! written anew before: each has a stage of its own.
+
+use redis::Value;
+
+use crate::codec::packed;
+use crate::erase::{Erase, ErasePlace, Erased};
+use crate::redis::engine::Engine;
+use crate::redis::engine::args::Args;
+use crate::redis::engine::fault::{Result, bad};
+use crate::redis::engine::partition::Partition;
+use crate::redis::engine::steps::STEPS;
+use crate::redis::layout;
+use crate::redis::layout::chunk::Stream;
+use crate::redis::layout::keys::Key;
+use crate::redis::layout::stream::Row;
+use crate::redis::log::attempts;
+use crate::redis::log::rewritten;
+
+/// Events that one step looks at.
+const EVENTS: usize = 500;
+/// Bytes of events that one step looks at, about: a millisecond of Redis.
+const BYTES: usize = 1024 * 1024;
+/// Spared events that one step looks at.
+const SPARED: usize = 100;
+/// Chunks that one step looks into.
+const CHUNKS: usize = 20;
+
+/// The stages of a pass over a partition.
+const OF_STREAM: u8 = 0;
+const OF_SPARED: u8 = 1;
+const OF_SMOOTH: u8 = 2;
+const OF_TROUBLE: u8 = 3;
+const OF_REWRITTEN: u8 = 4;
+
+/// One step.
+pub(in crate::redis) async fn step(
+    engine: &Engine,
+    erase: &Erase,
+    from: ErasePlace,
+) -> Result<Erased> {
+    let Some(partition) = engine.partitions.get(usize::from(from.partition)) else {
+        return Ok(Erased::default());
+    };
+    let (mut done, next) = match from.stage {
+        OF_STREAM => stream(engine, partition, erase, from.at).await?,
+        OF_SPARED => spared(engine, partition, erase, from.at).await?,
+        OF_SMOOTH => chunks(engine, partition, erase, Stream::Smooth, from.at).await?,
+        OF_TROUBLE => chunks(engine, partition, erase, Stream::Trouble, from.at).await?,
+        _ => again(engine, partition, erase, from.at).await?,
+    };
+    let more = usize::from(from.partition) + 1 < engine.partitions.len();
+    done.next = match next {
+        Some(at) => Some(ErasePlace { at, ..from }),
+        None if from.stage < OF_REWRITTEN => {
+            Some(ErasePlace { stage: from.stage + 1, at: 0, ..from })
+        }
+        None if more => Some(ErasePlace { partition: from.partition + 1, stage: 0, at: 0 }),
+        None => None,
+    };
+    Ok(done)
+}
+
+/// What a step did, and where its stage goes on.
+type Step = (Erased, Option<u64>);
+
+/// Runs the script on events above a number, or on some of them.
+async fn events(
+    engine: &Engine,
+    partition: &Partition,
+    erase: &Erase,
+    from: u64,
+    numbers: &[u64],
+) -> Result<Step> {
+    let args = Args::default()
+        .text(erase.tenant.as_str())
+        .text(erase.before.millis())
+        .text(from)
+        .table(&numbers)?
+        .text(EVENTS)
+        .text(BYTES);
+    let (erased, left, at, last): (u64, u64, String, bool) =
+        engine.step(partition, &STEPS.erase, args).await?;
+    let at = at.parse().map_err(|_| bad("a number", &at))?;
+    Ok((Erased { erased, left, next: None }, (!last).then_some(at)))
+}
+
+async fn stream(engine: &Engine, partition: &Partition, erase: &Erase, from: u64) -> Result<Step> {
+    events(engine, partition, erase, from, &[]).await
+}
+
+async fn spared(
+    engine: &Engine,
+    partition: &Partition,
+    erase: &Erase,
+    cursor: u64,
+) -> Result<Step> {
+    let mut cmd = redis::cmd("ZSCAN");
+    cmd.arg(partition.keys.key(Key::Spared)).arg(cursor).arg("COUNT").arg(SPARED);
+    let (next, flat) = rewritten::scanned(engine.main.query(&cmd).await?)?;
+    let names = flat.iter().step_by(2).filter_map(|value| match value {
+        Value::BulkString(name) => layout::number(name),
+        _ => None,
+    });
+    let numbers: Vec<u64> = names.collect();
+    let mut done = Erased::default();
+    for some in numbers.chunks(SPARED) {
+        let (more, _) = events(engine, partition, erase, 0, some).await?;
+        done.erased += more.erased;
+        done.left += more.left;
+    }
+    Ok((done, (next != 0).then_some(next)))
+}
+
+/// Writes chunks of a stream anew that tell of the tenant, above a number.
+async fn chunks(
+    engine: &Engine,
+    partition: &Partition,
+    erase: &Erase,
+    stream: Stream,
+    from: u64,
+) -> Result<Step> {
+    let mut cmd = redis::cmd("XRANGE");
+    cmd.arg(partition.keys.key(stream.key())).arg(from + 1).arg("+").arg("COUNT").arg(CHUNKS);
+    let rows = Row::read_all(engine.main.query(&cmd).await?)?;
+    let (full, mut last, mut done) = (rows.len() == CHUNKS, from, Erased::default());
+    for row in rows {
+        last = row.id.n;
+        without(engine, partition, erase, (stream, row, &[]), &mut done).await?;
+    }
+    Ok((done, full.then_some(last)))
+}
+
+/// Writes a chunk anew if it tells of the tenant. Where somebody else was faster, one more pass is
+/// needed.
+async fn without(
+    engine: &Engine,
+    partition: &Partition,
+    erase: &Erase,
+    (stream, row, packed): (Stream, Row, &[u8]),
+    done: &mut Erased,
+) -> Result<()> {
+    let Some(data) = packed::without(attempts::unpack(&row)?, |record| erase.names(record))? else {
+        return Ok(());
+    };
+    match rewritten::put(engine, partition, stream, (row, packed), &data).await? {
+        true => done.erased += 1,
+        false => done.left += 1,
+    }
+    Ok(())
+}
+
+/// Looks at chunks that were written anew before.
+async fn again(engine: &Engine, partition: &Partition, erase: &Erase, cursor: u64) -> Result<Step> {
+    let (next, found) = rewritten::scan(engine, partition, cursor, CHUNKS).await?;
+    let mut done = Erased::default();
+    for rewritten::Anew { stream, row, packed } in found {
+        without(engine, partition, erase, (stream, row, &packed), &mut done).await?;
+    }
+    Ok((done, (next != 0).then_some(next)))
+}
