@@ -182,12 +182,12 @@ pub(crate) struct Ended {
 pub(crate) struct Entry {
     /// When it was written.
     pub ms: i64,
-    pub told: Told,
+    pub content: Content,
 }
 
 /// What it tells.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Content {
     Attempts(Vec<AttemptRecord>),
     Ends(Vec<Ended>),
 }
@@ -240,16 +240,16 @@ impl Move {
 
 /// What of some entries, in their order, a watcher wants.
 pub(crate) fn wanted(query: &WatchQuery, entries: Vec<Entry>) -> Vec<Wanted> {
-    // A settlement that bent a result (it was cancelled meanwhile, its lane was full) wrote its
-    // attempts first and the real ends behind them, in the same moment: those count.
-    let bent: HashSet<_> = entries.iter().flat_map(bent).collect();
+    // Where a delivery was cancelled during its attempt, the settlement wrote the attempt first and the
+    // real end behind it, in the same moment: that one counts.
+    let unlogged: HashSet<_> = entries.iter().flat_map(unlogged).collect();
     let mut found = Vec::new();
-    for Entry { ms, told } in entries {
-        match told {
-            Told::Attempts(records) => {
+    for Entry { ms, content } in entries {
+        match content {
+            Content::Attempts(records) => {
                 for record in records.into_iter().filter(|record| suits(query, record)) {
-                    let moved =
-                        moved(&record).filter(|it| !bent.contains(&(ms, it.n, it.lane, it.replay)));
+                    let moved = moved(&record)
+                        .filter(|it| !unlogged.contains(&(ms, it.n, it.lane, it.replay)));
                     let state = moved.as_ref().map(|moved| moved.state);
                     if !in_states(query, state) {
                         continue;
@@ -260,7 +260,7 @@ pub(crate) fn wanted(query: &WatchQuery, entries: Vec<Entry>) -> Vec<Wanted> {
                     found.extend(moved.map(|moved| Wanted::Moved(Box::new(moved))));
                 }
             }
-            Told::Ends(ends) => found.extend(
+            Content::Ends(ends) => found.extend(
                 ends.into_iter()
                     .filter(|it| query.tenant.as_ref().is_none_or(|own| *own == it.tenant))
                     .filter(|it| query.lane.is_none_or(|lane| lane == it.lane))
@@ -272,10 +272,10 @@ pub(crate) fn wanted(query: &WatchQuery, entries: Vec<Entry>) -> Vec<Wanted> {
     found
 }
 
-fn bent(entry: &Entry) -> Vec<(i64, u64, LaneNo, Option<ReplayTag>)> {
-    match &entry.told {
-        Told::Attempts(_) => Vec::new(),
-        Told::Ends(ends) => ends.iter().map(|it| (entry.ms, it.n, it.lane, it.replay)).collect(),
+fn unlogged(entry: &Entry) -> Vec<(i64, u64, LaneNo, Option<ReplayTag>)> {
+    match &entry.content {
+        Content::Attempts(_) => Vec::new(),
+        Content::Ends(ends) => ends.iter().map(|it| (entry.ms, it.n, it.lane, it.replay)).collect(),
     }
 }
 

@@ -265,8 +265,8 @@ pub async fn attempts_are_listed_oldest_first(rig: &mut Rig) {
         rig.deliver(event(), &[(1, SUCCEEDED)]).await;
     }
     let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
-    let told: Vec<_> = attempts.iter().map(|a| (a.number, a.node.as_str(), a.status)).collect();
-    assert_eq!(told, [(1, "n1", 503), (2, "n2", 503), (3, "n2", 503), (4, "n2", 200)]);
+    let shown: Vec<_> = attempts.iter().map(|a| (a.number, a.node.as_str(), a.status)).collect();
+    assert_eq!(shown, [(1, "n1", 503), (2, "n2", 503), (3, "n2", 503), (4, "n2", 200)]);
     assert!(attempts.iter().all(|attempt| attempt.key == key(position, 1) && !attempt.late));
     let other = rig.store.log.attempts(key(position, 2)).await.expect("the attempts");
     assert_eq!(other.len(), 1);

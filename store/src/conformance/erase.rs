@@ -90,7 +90,7 @@ pub async fn what_a_tenant_left_is_erased(rig: &mut Rig) {
         rig.settle(results).await;
     }
     rig.advance(MINUTE).await;
-    let told = async |rig: &Rig| {
+    let shown = async |rig: &Rig| {
         let mut all = Vec::new();
         for position in &globex {
             all.push(rig.store.log.attempts(key(*position, 2)).await.expect("attempts"));
@@ -99,7 +99,7 @@ pub async fn what_a_tenant_left_is_erased(rig: &mut Rig) {
         let recent = rig.store.lanes.lane_attempts(lane(2), since, 1000).await.expect("attempts");
         (all, recent.records)
     };
-    let before = told(rig).await;
+    let before = shown(rig).await;
     assert_eq!(before.1.len(), 30 + 30 + 60);
     assert!(holds(rig, MARKER).await && holds(rig, OTHER).await);
 
@@ -109,7 +109,7 @@ pub async fn what_a_tenant_left_is_erased(rig: &mut Rig) {
     assert!(done.erased > 90, "events and chunks: {done:?}");
     assert!(!holds(rig, MARKER).await, "erased");
     assert_eq!((events_of(rig, "acme").await, deliveries_of(rig, "acme").await), (0, 0));
-    assert_eq!(told(rig).await, before);
+    assert_eq!(shown(rig).await, before);
     assert_eq!((events_of(rig, "globex").await, deliveries_of(rig, "globex").await), (90, 90));
     assert!(holds(rig, OTHER).await);
     assert_eq!(pass(rig, now).await, Erased::default(), "nothing is left to do");
@@ -119,7 +119,7 @@ pub async fn what_a_tenant_left_is_erased(rig: &mut Rig) {
     // What is published and attempted from now on is found beside what was written anew.
     let position = rig.deliver(of("globex", OTHER), &[(2, Transition::Succeeded)]).await;
     assert_eq!(rig.store.log.attempts(key(position, 2)).await.expect("attempts").len(), 1);
-    assert_eq!(told(rig).await.1.len(), before.1.len() + 1);
+    assert_eq!(shown(rig).await.1.len(), before.1.len() + 1);
 }
 
 /// Another tenant can be erased from what was written anew.

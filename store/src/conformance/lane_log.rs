@@ -142,13 +142,13 @@ pub async fn attempts_of_an_event_are_told_by_delivery(rig: &mut Rig) {
         }
         rig.settle(results).await;
     }
-    let told = rig.store.log.event_attempts(position).await.expect("attempts");
-    let numbers: BTreeMap<_, Vec<u32>> = told
+    let shown = rig.store.log.event_attempts(position).await.expect("attempts");
+    let numbers: BTreeMap<_, Vec<u32>> = shown
         .iter()
         .map(|(key, records)| (*key, records.iter().map(|record| record.number).collect()))
         .collect();
     assert_eq!(numbers, [(key(position, 1), vec![1]), (key(position, 2), vec![1, 2])].into());
-    for (key, records) in &told {
+    for (key, records) in &shown {
         assert_eq!(&rig.store.log.attempts(*key).await.expect("attempts"), records);
     }
 }
@@ -164,13 +164,13 @@ async fn unanswered(rig: &Rig, number: u64) -> (u64, String) {
     (count, reason)
 }
 
-fn told(count: u64, reason: &str) -> (u64, String) {
+fn shown(count: u64, reason: &str) -> (u64, String) {
     (count, reason.to_owned())
 }
 
 /// Whatever becomes of the events: of each lane by itself, with the latest reason.
 pub async fn filters_without_an_answer_are_counted(rig: &mut Rig) {
-    assert_eq!(unanswered(rig, 1).await, told(0, ""));
+    assert_eq!(unanswered(rig, 1).await, shown(0, ""));
     rig.accept(events(6)).await;
     for batch in rig.take_all("n1").await {
         let mut results = Results::of("n1", &batch);
@@ -179,17 +179,17 @@ pub async fn filters_without_an_answer_are_counted(rig: &mut Rig) {
         }
         rig.settle(results).await;
     }
-    assert_eq!(unanswered(rig, 1).await, told(6, "a is absent"));
+    assert_eq!(unanswered(rig, 1).await, shown(6, "a is absent"));
     rig.advance(HOUR).await;
     for to in [Transition::Succeeded, RETRY, WAITING, EXHAUSTED, Transition::Held] {
         let batch = rig.take_new("n1").await;
         let results = Results::of("n1", &batch).matched(&batch.events[0], &[(9, to)]);
         rig.settle(results.unanswered("b is absent", &[2]).unanswered("no bool", &[3])).await;
     }
-    assert_eq!(unanswered(rig, 2).await, told(11, "b is absent"));
-    assert_eq!(unanswered(rig, 3).await, told(5, "no bool"));
+    assert_eq!(unanswered(rig, 2).await, shown(11, "b is absent"));
+    assert_eq!(unanswered(rig, 3).await, shown(5, "no bool"));
     assert_eq!(look(rig, 1).await.unanswered.count, 6);
-    assert_eq!(unanswered(rig, 9).await, told(0, ""));
+    assert_eq!(unanswered(rig, 9).await, shown(0, ""));
 }
 
 /// A fan-out counts with its last step, and an event that is put off not yet. A repeat counts
@@ -206,7 +206,7 @@ pub async fn a_filter_error_is_counted_once(rig: &mut Rig) {
     assert_eq!(unanswered(rig, 7).await.0, 0);
     for _ in 0..2 {
         rig.settle_as_is(fan_out(true)).await;
-        assert_eq!(unanswered(rig, 7).await, told(1, WHY));
+        assert_eq!(unanswered(rig, 7).await, shown(1, WHY));
     }
 
     let nobody = |batch: &Batch, open: &OpenEvent| {
@@ -220,11 +220,11 @@ pub async fn a_filter_error_is_counted_once(rig: &mut Rig) {
             rig.settle_as_is(nobody(&batch, open).settlement()).await;
         }
     }
-    assert_eq!(unanswered(rig, 8).await, told(9, WHY));
+    assert_eq!(unanswered(rig, 8).await, shown(9, WHY));
     let batch = rig.take_new("n1").await;
     let put_off = Results::of("n1", &batch).postponed(&batch.events[0], MINUTE);
     rig.settle(put_off.unanswered(WHY, &[8])).await;
-    assert_eq!(unanswered(rig, 8).await, told(9, WHY));
+    assert_eq!(unanswered(rig, 8).await, shown(9, WHY));
     rig.advance(2 * MINUTE).await;
     let with_it = |batches: Vec<Batch>| batches.into_iter().find(|it| !it.events.is_empty());
     let batch = with_it(rig.due("n1").await).expect("the event that was put off");
@@ -233,7 +233,7 @@ pub async fn a_filter_error_is_counted_once(rig: &mut Rig) {
     rig.settle_in_vain(nobody(&batch, &batch.events[0])).await;
     assert_eq!(look(rig, 8).await.unanswered.count, 9);
     rig.settle(nobody(&taken, &taken.events[0])).await;
-    assert_eq!(unanswered(rig, 8).await, told(10, WHY));
+    assert_eq!(unanswered(rig, 8).await, shown(10, WHY));
 }
 
 /// What nodes count is one sum, and whoever asks sees all of it.
@@ -247,7 +247,7 @@ pub async fn filter_errors_of_two_processes_add_up(rig: &mut Rig) {
     }
     let seen = second.lanes.lane(lane(1)).await.expect("a lane").unanswered;
     assert_eq!((seen.count, seen.reason.as_str()), (2, "a is absent"));
-    assert_eq!(unanswered(rig, 1).await, told(2, "a is absent"));
+    assert_eq!(unanswered(rig, 1).await, shown(2, "a is absent"));
 }
 
 /// As all books do.
@@ -256,6 +256,6 @@ pub async fn filter_errors_survive_a_restart(rig: &mut Rig) {
     let results = Results::of("n1", &batch).unmatched(&batch.events[0]);
     rig.settle(results.unanswered("a is absent", &[1])).await;
     if rig.reopen().await {
-        assert_eq!(unanswered(rig, 1).await, told(1, "a is absent"));
+        assert_eq!(unanswered(rig, 1).await, shown(1, "a is absent"));
     }
 }

@@ -131,8 +131,8 @@ pub async fn what_is_served_is_replayed_on_demand_only(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, EXHAUSTED), (2, EXHAUSTED)]).await;
     let old = key(position, 1);
     let where_needed = async |rig: &Rig, old: DeliveryKey, number: u8| {
-        let wish = Replay { key: old, tag: tag(number), where_needed: true };
-        rig.store.operate.replay(&[wish]).await.expect("a replay").remove(0)
+        let wanted = Replay { key: old, tag: tag(number), where_needed: true };
+        rig.store.operate.replay(&[wanted]).await.expect("a replay").remove(0)
     };
     rig.advance(super::kit::MINUTE).await;
     let first = replayed(old, 1);
@@ -167,17 +167,17 @@ pub async fn what_is_served_is_replayed_on_demand_only(rig: &mut Rig) {
 /// However many deliveries their events have, all wishes of a call are answered.
 pub async fn replays_of_large_fan_outs_are_all_looked_at(rig: &mut Rig) {
     let lanes: Vec<(u64, Transition)> = (1..=250).map(|lane| (lane, EXHAUSTED)).collect();
-    let mut wishes = Vec::new();
+    let mut replays = Vec::new();
     for _ in 0..90 {
         let position = rig.deliver(event(), &lanes).await;
-        wishes.extend([1, 250].map(|lane| Replay {
+        replays.extend([1, 250].map(|lane| Replay {
             key: key(position, lane),
             tag: tag(1),
             where_needed: true,
         }));
     }
-    let answers = rig.store.operate.replay(&wishes).await.expect("a replay");
-    let expected = wishes.iter().map(|wish| Replayed::Created(replayed(wish.key, 1)));
+    let answers = rig.store.operate.replay(&replays).await.expect("a replay");
+    let expected = replays.iter().map(|wanted| Replayed::Created(replayed(wanted.key, 1)));
     assert_eq!(answers, expected.collect::<Vec<_>>());
 }
 
@@ -194,15 +194,15 @@ pub async fn an_event_that_is_gone_cannot_be_replayed(rig: &mut Rig) {
 /// As many as one step may move, answered in order, each due once.
 pub async fn many_are_replayed_in_one_step(rig: &mut Rig) {
     rig.accept(events(STEP_MAX)).await;
-    let mut wishes = Vec::new();
+    let mut replays = Vec::new();
     while let Some(batch) = rig.take_up_to("n1", STEP_MAX).await {
         rig.settle_all("n1", std::slice::from_ref(&batch), &[(1, SUCCEEDED)]).await;
         let keys = batch.events.iter().map(|open| key(open.event.position, 1));
-        wishes.extend(keys.map(|key| Replay { key, tag: tag(9), where_needed: false }));
+        replays.extend(keys.map(|key| Replay { key, tag: tag(9), where_needed: false }));
     }
-    wishes.reverse();
-    let answers = rig.store.operate.replay(&wishes).await.expect("a replay");
-    let expected: Vec<_> = wishes.iter().map(|wish| replayed(wish.key, 9)).collect();
+    replays.reverse();
+    let answers = rig.store.operate.replay(&replays).await.expect("a replay");
+    let expected: Vec<_> = replays.iter().map(|wanted| replayed(wanted.key, 9)).collect();
     assert_eq!(answers, expected.iter().copied().map(Replayed::Created).collect::<Vec<_>>());
     assert_eq!(rig.due_keys("n1").await, expected.into_iter().collect());
 }

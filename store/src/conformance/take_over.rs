@@ -95,10 +95,10 @@ pub async fn a_lost_attempt_is_told(rig: &mut Rig) {
     let again = rig.take_over("n3").await;
     rig.settle_all("n3", &again, SUCCEEDED).await;
     let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
-    let mut told: Vec<_> = attempts.iter().map(|a| (a.number, a.node.as_str(), a.kind)).collect();
-    told.sort_by_key(|(number, node, _)| (*number, *node));
+    let mut shown: Vec<_> = attempts.iter().map(|a| (a.number, a.node.as_str(), a.kind)).collect();
+    shown.sort_by_key(|(number, node, _)| (*number, *node));
     let (made, lost) = (RecordKind::Attempt, RecordKind::Lost);
-    assert_eq!(told, [(1, "n1", made), (2, "n2", lost), (2, "n3", made)]);
+    assert_eq!(shown, [(1, "n1", made), (2, "n2", lost), (2, "n3", made)]);
 }
 
 /// A delivery that is lost again and again, be it by one node, is told of each time.
@@ -135,9 +135,9 @@ pub async fn a_zombie_settles_nothing(rig: &mut Rig) {
     let ended = (DeliveryState::Failed, Some(EndReason::Refused));
     assert_eq!(rig.state(key(position, 1)).await, ended, "the end stands");
     let attempts = rig.store.log.attempts(key(position, 1)).await.expect("the attempts");
-    let told: BTreeSet<_> =
+    let shown: BTreeSet<_> =
         attempts.iter().map(|attempt| (attempt.node.as_str(), attempt.late)).collect();
-    assert_eq!(told, BTreeSet::from([("n1", true), ("n2", false)]));
+    assert_eq!(shown, BTreeSet::from([("n1", true), ("n2", false)]));
 }
 
 /// A zombie learns of its loss at the next extension, also once the work is done.

@@ -45,7 +45,7 @@ fn everything() -> WatchQuery {
 }
 
 /// What was seen in short: the delivery, and its state, or the number of the attempt.
-fn told(seen: &[Seen]) -> Vec<(DeliveryKey, Result<DeliveryState, u32>)> {
+fn shown(seen: &[Seen]) -> Vec<(DeliveryKey, Result<DeliveryState, u32>)> {
     let short = |seen: &Seen| match seen {
         Seen::Attempt(record) => Err(record.number),
         Seen::Delivery(record) => Ok(record.state),
@@ -73,7 +73,7 @@ pub async fn what_happens_is_seen_in_order(rig: &mut Rig) {
     let (seen, place) = follow(&rig.store, &everything(), before).await;
     let own = |number: u64| {
         let own = key(position, number);
-        let own: Vec<_> = told(&seen).into_iter().filter(|(key, _)| *key == own).collect();
+        let own: Vec<_> = shown(&seen).into_iter().filter(|(key, _)| *key == own).collect();
         own.into_iter().map(|(_, what)| what).collect::<Vec<_>>()
     };
     let (pending, succeeded) = (Ok(DeliveryState::Pending), Ok(DeliveryState::Succeeded));
@@ -144,7 +144,7 @@ pub async fn a_watcher_sees_what_it_asked_for(rig: &mut Rig) {
     let other = pregon_core::event::NewEvent { tenant: tenant("globex"), ..event() };
     let own = rig.deliver(event(), &[(1, RETRY), (2, EXHAUSTED)]).await;
     let theirs = rig.deliver(other, &[(3, SUCCEEDED)]).await;
-    let see = async |query: WatchQuery| told(&follow(&rig.store, &query, before.clone()).await.0);
+    let see = async |query: WatchQuery| shown(&follow(&rig.store, &query, before.clone()).await.0);
     let (retried, failed) =
         ((key(own, 1), Ok(DeliveryState::Pending)), (key(own, 2), Ok(DeliveryState::Failed)));
     let any = WatchQuery::default;

@@ -45,7 +45,7 @@ impl Results {
         key: DeliveryKey,
         before: u32,
         to: Transition,
-        told: bool,
+        shown: bool,
     ) -> DeliverySettle {
         let tried = !matches!(
             to,
@@ -54,7 +54,7 @@ impl Results {
                 | Transition::Held
                 | Transition::Cancelled(_)
         );
-        if to == Transition::Succeeded && told {
+        if to == Transition::Succeeded && shown {
             let mut record = acknowledged(key);
             record.number = before + 1;
             self.settlement.attempts.push((self.batch.token, Arc::new(record)));
@@ -72,8 +72,8 @@ impl Results {
         self
     }
 
-    pub fn delivery(mut self, held: &HeldDelivery, to: Transition, told: bool) -> Self {
-        let moved = self.moved(held.key, held.attempts, to, told);
+    pub fn delivery(mut self, held: &HeldDelivery, to: Transition, shown: bool) -> Self {
+        let moved = self.moved(held.key, held.attempts, to, shown);
         self.batch.deliveries.push(moved);
         self
     }
@@ -199,8 +199,8 @@ async fn what_was_made_at_another_time_is_of_no_run() {
     let second = Duration::from_millis(1_020); // and what passes between two looks at the clock
     for (position, made) in made {
         let record = store.log.delivery(key(position, 1)).await.expect("a read").expect("one");
-        let told = record.create_time;
-        assert!(told <= made.plus(second) && made <= told.plus(second), "{told:?} for {made:?}");
+        let shown = record.create_time;
+        assert!(shown <= made.plus(second) && made <= shown.plus(second), "{shown:?} for {made:?}");
     }
     in_order(&store).await;
     let mut all = BTreeSet::new();

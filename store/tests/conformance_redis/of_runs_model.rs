@@ -72,7 +72,7 @@ impl Model {
     }
 
     fn transition(&mut self) -> (Transition, bool) {
-        let told = !self.chance.one_in(6);
+        let shown = !self.chance.one_in(6);
         let to = match self.chance.below(16) {
             0..4 => WAITING,
             4 => Transition::Waiting(PendingReason::Paused),
@@ -83,7 +83,7 @@ impl Model {
             13 => Transition::Cancelled(EndReason::ByCaller),
             _ => Transition::Held,
         };
-        (to, told)
+        (to, shown)
     }
 
     async fn take(&mut self) {
@@ -178,13 +178,13 @@ impl Model {
         let mut rest = Results::of(&batch);
         let mut some = false;
         for held in &batch.deliveries {
-            let (to, told) = uniform.unwrap_or_else(|| self.transition());
+            let (to, shown) = uniform.unwrap_or_else(|| self.transition());
             if self.chance.one_in(8) {
                 // In a settlement of its own.
                 some = true;
-                rest = rest.delivery(held, to, told);
+                rest = rest.delivery(held, to, shown);
             } else {
-                results = results.delivery(held, to, told);
+                results = results.delivery(held, to, shown);
             }
             self.moved(held.key, to);
         }

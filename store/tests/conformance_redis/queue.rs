@@ -380,10 +380,10 @@ async fn a_take_tells_which_lanes_are_closed() {
     settlement.close.push(close);
     store.work.settle(settlement).await.expect("a settle");
     publish(&store, 1).await;
-    let told = take(&store).await.closed;
-    let [told] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((told.lane, told.reason), (close.lane, close.reason));
-    assert!(told.wait <= wait && told.wait > wait / 2, "{told:?}");
+    let shown = take(&store).await.closed;
+    let [shown] = shown.as_slice() else { panic!("{shown:?}") };
+    assert_eq!((shown.lane, shown.reason), (close.lane, close.reason));
+    assert!(shown.wait <= wait && shown.wait > wait / 2, "{shown:?}");
     options.ahead.advance(wait);
     publish(&store, 1).await;
     assert_eq!(take(&store).await.closed, [], "its time is over");

@@ -154,7 +154,7 @@ impl Driver {
         let before = rig.now().await;
         let batch = rig.take_in(partition, &by, want).await;
         let at = Moment { earliest: before, latest: rig.now().await };
-        self.note(format!("take {want} by {by}: {}", told(batch.as_ref())));
+        self.note(format!("take {want} by {by}: {}", shown(batch.as_ref())));
         if let Some(batch) = batch {
             assert!(batch.len() <= want);
             self.model.taken(&batch, at.plus(LEASE));
@@ -169,7 +169,7 @@ impl Driver {
         let before = rig.now().await;
         let due = rig.store.work.due(partition, &claim(&by), request).await.expect("due work");
         let at = Moment { earliest: before, latest: rig.now().await };
-        self.note(format!("due {want} by {by}, {slots} slots: {}", told(due.batch.as_ref())));
+        self.note(format!("due {want} by {by}, {slots} slots: {}", shown(due.batch.as_ref())));
         if let Some(batch) = due.batch {
             assert!(batch.len() <= want);
             self.model.handed_out(&batch, at, at.plus(LEASE), default_slots);
@@ -193,7 +193,7 @@ impl Driver {
                 let taken = rig.store.work.take_over(partition, &claim(&by), limit, limit).await;
                 let (batches, _) = taken.expect("a takeover");
                 let at = Moment { earliest: before, latest: rig.now().await };
-                let all: Vec<_> = batches.iter().map(|batch| told(Some(batch))).collect();
+                let all: Vec<_> = batches.iter().map(|batch| shown(Some(batch))).collect();
                 self.note(format!("take over {limit} by {by}: {}", all.join(" ")));
                 if batches.is_empty() {
                     break;
@@ -409,7 +409,7 @@ impl Driver {
 }
 
 /// A batch, for the list of steps.
-fn told(batch: Option<&Batch>) -> String {
+fn shown(batch: Option<&Batch>) -> String {
     let Some(batch) = batch else { return "nothing".into() };
     let events = batch.events.iter().map(|open| open.event.position.n.to_string());
     let deliveries = batch.deliveries.iter().map(|held| {

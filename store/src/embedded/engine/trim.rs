@@ -238,10 +238,10 @@ fn trouble(tx: &mut Tx<'_>) -> Result<bool> {
             break;
         }
         (seen, next) = (seen + 1, k);
-        let told: BTreeSet<i64> =
+        let named: BTreeSet<i64> =
             chunk::unpack(row)?.iter().map(|record| int(record.key.position.n)).collect();
         let mut kept = false;
-        for n in told {
+        for n in named {
             kept = kept || is_kept.exists([n])?;
         }
         if !kept {

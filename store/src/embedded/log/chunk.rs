@@ -20,7 +20,7 @@ pub(in crate::embedded) const TROUBLE: i64 = 1;
 
 /// How readers find a chunk's record again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::embedded) enum Told {
+pub(in crate::embedded) enum FoundBy {
     /// By the range of its batch, whose first number this was.
     ByRange(i64),
     /// By its event alone.
@@ -29,24 +29,24 @@ pub(in crate::embedded) enum Told {
     Late,
 }
 
-/// Stores a chunk; `told` says how each batch's records are found.
+/// Stores a chunk; `found` says how each batch's records are found.
 pub(in crate::embedded) fn store(
     tx: &mut Tx<'_>,
     chunk: &Packed,
-    told: impl Fn(Token) -> Told,
+    found: impl Fn(Token) -> FoundBy,
 ) -> Result<()> {
     let (mut refs, mut late) = (Refs::default(), Vec::new());
     let mut last = None; // records of one batch mostly follow each other
     for (i, (token, n)) in chunk.records.iter().enumerate() {
         let how = match last {
             Some((known, how)) if known == *token => how,
-            _ => told(*token),
+            _ => found(*token),
         };
         last = Some((*token, how));
         match how {
-            Told::ByRange(first) => refs.map.push(first),
-            Told::ByEvent => refs.trail.push(codec::int(*n)),
-            Told::Late => {
+            FoundBy::ByRange(first) => refs.map.push(first),
+            FoundBy::ByEvent => refs.trail.push(codec::int(*n)),
+            FoundBy::Late => {
                 refs.trail.push(codec::int(*n));
                 late.push(u16::try_from(i).unwrap_or(u16::MAX));
             }

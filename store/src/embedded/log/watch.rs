@@ -22,8 +22,8 @@ use crate::embedded::log::chunk;
 use crate::log::DeliveryRecord;
 use crate::run::Bits;
 use crate::watch::{
-    DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, Move, Place, STRETCH, Seen, Stretch, Told, Wanted,
-    WatchQuery, wanted,
+    Content, DeliveryWatch, EVENTS_AT_ONCE, Ended, Entry, Move, Place, STRETCH, Seen, Stretch,
+    Wanted, WatchQuery, wanted,
 };
 
 fn tip(db: &Connection) -> Result<Place> {
@@ -50,12 +50,12 @@ fn read_on(db: &Connection, query: &WatchQuery, from: &Place, to: &Place) -> Res
             return Ok(Stretch::Gap);
         }
         at = uint(k);
-        let told = match kind {
-            ENDS => Told::Ends(ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
-            RUN_ENDS => Told::Ends(run_ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
-            _ => Told::Attempts(chunk::unpack(row)?),
+        let content = match kind {
+            ENDS => Content::Ends(ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
+            RUN_ENDS => Content::Ends(run_ends(db, row.get_ref(1)?.as_blob().unwrap_or_default())?),
+            _ => Content::Attempts(chunk::unpack(row)?),
         };
-        entries.push(Entry { ms: row.get(4)?, told });
+        entries.push(Entry { ms: row.get(4)?, content });
     }
     if at == *from_k && at != *to_k {
         return Ok(Stretch::Gap); // there were some, and they are gone

@@ -70,9 +70,9 @@ pub(in crate::embedded) fn settle(tx: &mut Tx<'_>, settlement: &Prepared) -> Res
     tx.st.runs.store(tx.db)?;
     for chunk in &settlement.chunks {
         chunk::store(tx, chunk, |token| match batches.get(&token) {
-            Some(Some(batch)) if batch.is_range() => chunk::Told::ByRange(batch.origin),
-            Some(Some(_)) => chunk::Told::ByEvent,
-            Some(None) | None => chunk::Told::Late,
+            Some(Some(batch)) if batch.is_range() => chunk::FoundBy::ByRange(batch.origin),
+            Some(Some(_)) => chunk::FoundBy::ByEvent,
+            Some(None) | None => chunk::FoundBy::Late,
         })?;
     }
     for results in &settlement.batches {

@@ -73,7 +73,7 @@ pub(in crate::embedded) fn take_over(
         batches.extend(taken);
     }
     for packed in packed::pack(&lost)? {
-        chunk::store(tx, &packed, |_| chunk::Told::ByEvent)?;
+        chunk::store(tx, &packed, |_| chunk::FoundBy::ByEvent)?;
     }
     let next: Option<i64> =
         tx.db.prepare_cached("SELECT MIN(expiry) FROM batch")?.query_row([], |row| row.get(0))?;

@@ -32,8 +32,8 @@ use crate::redis::layout::keys::Key;
 use crate::redis::layout::stream::Row;
 use crate::redis::log::{attempts, rewritten};
 use crate::watch::{
-    DeliveryWatch, EVENTS_AT_ONCE, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen, Stretch, Told,
-    Wanted, WatchQuery, wanted,
+    Content, DeliveryWatch, EVENTS_AT_ONCE, Entry, LOOK, Move, Place, STREAMS, STRETCH, Seen,
+    Stretch, Wanted, WatchQuery, wanted,
 };
 
 /// The streams, in the order in which entries of one moment happened: who lost a lease is told
@@ -153,15 +153,15 @@ fn merge(
 }
 
 fn read(row: &Row, key: Key) -> Result<(u64, Entry)> {
-    let told = if key != Key::Ends {
-        Told::Attempts(attempts::unpack(row)?)
+    let content = if key != Key::Ends {
+        Content::Attempts(attempts::unpack(row)?)
     } else if let Some(of_run) = row.stored::<EndsOfRun>(b"r")? {
-        Told::Ends(of_run.each())
+        Content::Ends(of_run.each())
     } else {
         let ends: Option<Ends> = row.stored(b"d")?;
-        Told::Ends(ends.ok_or_else(|| bad("ends", row.id))?.0)
+        Content::Ends(ends.ok_or_else(|| bad("ends", row.id))?.0)
     };
-    Ok((row.id.n, Entry { ms: row.moment().millis(), told }))
+    Ok((row.id.n, Entry { ms: row.moment().millis(), content }))
 }
 
 /// What is wanted, with the events that name it. What lost its event is no longer there.

@@ -56,8 +56,8 @@ impl Driver {
             step.push(Results::all("zombie", dead, &[(1, any_transition(chance))]));
             lost.push(dead.token);
         }
-        let told: Vec<_> = moves.iter().map(Move::told).collect();
-        self.note(format!("settle {}; dead {lost:?}", told.join(", ")));
+        let shown: Vec<_> = moves.iter().map(Move::shown).collect();
+        self.note(format!("settle {}; dead {lost:?}", shown.join(", ")));
         let before = rig.now().await;
         let settled = rig.settle_as_is(together(step)).await;
         let at = Moment { earliest: before, latest: rig.now().await };
@@ -237,7 +237,7 @@ impl Outcome {
 
 impl Move {
     /// For the list of steps.
-    fn told(&self) -> String {
+    fn shown(&self) -> String {
         match self {
             Move::Close(lane, wait) => format!("close {lane} for {wait:?}"),
             Move::Delivery(key, _, to) => format!("{}-{} {to:?}", key.position.n, key.lane),
