@@ -19,9 +19,9 @@ use crate::settings::StandaloneArgs;
 use crate::standalone::Standalone;
 
 mod client;
+mod expected;
 mod samples;
 mod stage;
-mod watch;
 
 use client::Client;
 use samples::SAMPLES;
@@ -109,8 +109,8 @@ async fn show(client: &mut Client, receiver: &mut Receiver) -> anyhow::Result<()
         println!("  {:<36} {}", sample.event_type, event.event);
     }
     println!("\nwhat the receiver saw:");
-    watch::watch(receiver).await?;
-    watch::balance(client).await
+    expected::watch(receiver).await?;
+    expected::balance(client).await
 }
 
 /// A secret of the demo's own, for the contract whose secrets are any text.

@@ -46,7 +46,7 @@ mod services;
 mod subscriptions;
 mod tenants;
 mod turns;
-mod watch;
+mod watches;
 
 pub use callbacks::Callbacks;
 pub use contracts::Contracts;

@@ -15,7 +15,7 @@ use crate::Control;
 use crate::service::{draining, opened, service};
 use crate::{map, parse};
 
-mod watch;
+mod configuration;
 
 service! {
     /// The service of nodes.
@@ -25,14 +25,14 @@ service! {
         wait_for_revision(WaitForRevisionRequest) -> WaitForRevisionResponse;
     }
     with {
-        type WatchConfigurationStream = watch::Answers;
+        type WatchConfigurationStream = configuration::Answers;
 
         async fn watch_configuration(
             &self,
             request: tonic::Request<v1::WatchConfigurationRequest>,
         ) -> Result<tonic::Response<Self::WatchConfigurationStream>, tonic::Status> {
             let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
+            let watch = configuration::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }

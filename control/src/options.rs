@@ -22,7 +22,7 @@ use crate::repeat::Recent;
 use crate::sensitive::Sensitive;
 use crate::subscriptions::Tests;
 use crate::turns::Turns;
-use crate::watch::Watchers;
+use crate::watches::Watchers;
 
 /// How long one call waits for the next commit.
 const FOLLOW: Duration = Duration::from_secs(1);

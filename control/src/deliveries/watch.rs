@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::attempt;
 use crate::catalog::Kind;
 use crate::parse::Scope;
-use crate::watch::{BEHIND, HEARTBEAT, Messages, Watch, Watcher, expired, stream};
+use crate::watches::{BEHIND, HEARTBEAT, Messages, Watch, Watcher, expired, stream};
 use crate::{Control, map, parse, repeat};
 
 /// States that a filter may name: there are no more.

@@ -19,7 +19,7 @@ use pregon_store::config::{Change, Changes, Document, Head};
 use tokio::time::Instant;
 
 use crate::receiver::to_wire;
-use crate::watch::{HEARTBEAT, Messages, Watch, Watcher, expired, stream};
+use crate::watches::{HEARTBEAT, Messages, Watch, Watcher, expired, stream};
 use crate::{Control, catalog, event_types, map, parse, tenants};
 
 /// Commits that one call to the store reads: of 64 KiB each at most, 4 MiB.
