@@ -120,6 +120,14 @@ impl SigningKey {
         }
     }
 
+    /// The key's own bytes, where both sides have it.
+    pub(in crate::contract) fn shared(&self) -> Option<&[u8]> {
+        match &*self.state {
+            KeyState::Hmac { key, .. } => Some(key.expose()),
+            KeyState::Ed25519 { .. } => None,
+        }
+    }
+
     /// Which secret it is.
     pub fn id(&self) -> &SecretId {
         &self.id
