@@ -15,7 +15,7 @@ use crate::contract::subject::View;
 
 mod key;
 
-pub use key::{SignatureAlgorithm, SignatureBytes, Signer, SigningKey};
+pub use key::{EcdsaForm, SignatureAlgorithm, SignatureBytes, Signer, SigningKey, Unsigned};
 
 /// One entry of a contract's `signatures`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Signature {
     pub name: Box<str>,
     /// How it is made, and from keys of which kind.
     pub algorithm: SignatureAlgorithm,
+    /// How a signature of ECDSA stands as bytes.
+    pub form: EcdsaForm,
     /// What is signed.
     pub payload: TextTemplate,
     /// How its bytes become text.
@@ -91,18 +93,6 @@ impl Signature {
     }
 }
 
-impl SignatureAlgorithm {
-    /// Whether it is made with a key that both sides have.
-    pub fn is_hmac(self) -> bool {
-        match self {
-            SignatureAlgorithm::HmacSha1
-            | SignatureAlgorithm::HmacSha256
-            | SignatureAlgorithm::HmacSha512 => true,
-            SignatureAlgorithm::Ed25519 => false,
-        }
-    }
-}
-
 /// A subscription's keys, newest first. Clones share one allocation.
 #[derive(Clone, Debug, Default)]
 pub struct SigningKeys(Arc<[SigningKey]>);
@@ -146,8 +136,9 @@ impl Signature {
         now: Timestamp,
     ) -> impl Iterator<Item = (&'a SigningKey, Signer<'a>)> {
         let most = if self.is_of_newest() { 1 } else { usize::MAX };
-        let algorithm = self.algorithm;
-        let fitting = keys.live_at(now).filter_map(move |key| Some((key, key.signer(algorithm)?)));
+        let (algorithm, form) = (self.algorithm, self.form);
+        let fitting =
+            keys.live_at(now).filter_map(move |key| Some((key, key.signer(algorithm, form)?)));
         fitting.take(most)
     }
 
@@ -169,7 +160,8 @@ impl Signature {
             }
         }
         signer.update(scratch);
-        Ok(self.encoding.encode(signer.finish().as_ref()))
+        let made = signer.finish().map_err(|Unsigned| RenderError::unsigned(&self.name))?;
+        Ok(self.encoding.encode(made.as_ref()))
     }
 }
 

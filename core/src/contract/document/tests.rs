@@ -2,6 +2,7 @@
 
 mod accepted;
 mod answers;
+mod pairs;
 mod refused;
 mod sends;
 
