@@ -23,6 +23,7 @@ mod compile;
 mod constant;
 mod encode;
 mod functions;
+mod hash;
 mod kinds;
 mod names;
 mod output;
@@ -38,8 +39,8 @@ mod tests;
 
 pub use output::Output;
 pub use scope::{
-    AttemptView, CheckView, DeliveryView, EventView, Labelled, RequestView, ResponseView, Scope,
-    SubscriptionView,
+    AttemptView, CheckView, DeliveryView, EventView, KeyView, Labelled, RequestView, ResponseView,
+    Scope, SecretView, SubscriptionView,
 };
 pub use work::{give_way, offer_core};
 
@@ -87,6 +88,9 @@ impl Site {
                 Root::Delivery,
                 Root::Attempt,
                 Root::Request,
+                Root::Key,
+                Root::Secret,
+                Root::Signature,
             ],
             Site::Answer => &[
                 Root::Event,
@@ -131,11 +135,17 @@ pub enum Root {
     Check,
     /// `callback`.
     Callback,
+    /// `key`: what a signature is made with.
+    Key,
+    /// `secret`: that key itself, a value.
+    Secret,
+    /// `signature`: the encoded signature, a value.
+    Signature,
 }
 
 impl Root {
     /// Every root.
-    pub const ALL: [Root; 9] = [
+    pub const ALL: [Root; 12] = [
         Root::Event,
         Root::Tenant,
         Root::Subscription,
@@ -145,6 +155,9 @@ impl Root {
         Root::Response,
         Root::Check,
         Root::Callback,
+        Root::Key,
+        Root::Secret,
+        Root::Signature,
     ];
 
     /// Its name in a source.
@@ -159,6 +172,9 @@ impl Root {
             Root::Response => "response",
             Root::Check => "check",
             Root::Callback => "callback",
+            Root::Key => "key",
+            Root::Secret => "secret",
+            Root::Signature => "signature",
         }
     }
 
@@ -246,6 +262,11 @@ impl Expression {
     /// Whether the source names `request.body`.
     pub fn speaks_of_body(&self) -> bool {
         self.0.program.speaks_of_body()
+    }
+
+    /// Whether the source names `secret` outside of a hash, so that its value may tell it.
+    pub fn bares_secret(&self) -> bool {
+        self.0.program.bares_secret
     }
 
     /// Evaluates a condition.

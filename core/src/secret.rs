@@ -168,6 +168,11 @@ impl SecretForm {
         }
     }
 
+    /// Whether a key is its text: its UTF-8 bytes.
+    pub fn is_text(&self) -> bool {
+        self.encoding == SecretEncoding::Text
+    }
+
     fn text_factor(&self) -> usize {
         match self.encoding {
             SecretEncoding::Text => 2,

@@ -5,7 +5,7 @@
 //! reference" then becomes "event.data.x is absent".
 
 use super::compile::Program;
-use super::scope::Scope;
+use super::scope::{Scope, SecretView};
 use super::slot::{Document, Field, Lookup, Map, Path, Slot};
 use super::value::{self, JsonVal};
 use super::work;
@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::json::{self, Node};
 use crate::limits::{JSON_DEPTH, RESPONSE_READ};
 use bytes::Bytes;
-use cel::common::types::{CelBool, CelInt, CelOptional, CelString, CelTimestamp};
+use cel::common::types::{CelBool, CelBytes, CelInt, CelOptional, CelString, CelTimestamp};
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use std::borrow::Cow;
@@ -60,9 +60,7 @@ impl<'a> Bound<'a> {
     /// Why the slot of this name has no value, as in `event.data.a is absent`.
     pub(super) fn why_missing(&self, name: &str) -> Option<String> {
         let slot = self.program.slots.get(slot_number(name)?)?;
-        let body = matches!(slot, Slot::Field(Field::RequestBody)) && self.scope.request.is_some();
-        let fault = if body { "is not UTF-8" } else { "is absent" };
-        Some(format!("{} {fault}", slot.describe()))
+        Some(format!("{} is absent", slot.describe()))
     }
 
     fn document(&self, document: Document) -> Option<&'a Bytes> {
@@ -115,6 +113,24 @@ impl<'a> Bound<'a> {
             Found::Nothing => Some(CowVal::owned(CelOptional::none())),
             Found::Missing => None,
         }
+    }
+
+    /// A value as it is written in the text; of a string, what it says.
+    fn raw(&self, path: &Path) -> Option<CowVal<'_, '_>> {
+        let written = match self.find(path) {
+            Found::Value(node, _) => match node.as_str() {
+                Some(said) => said,
+                None => String::from_utf8_lossy(node.source()),
+            },
+            Found::Nothing => return Some(CowVal::owned(CelOptional::none())),
+            Found::Missing => return None,
+        };
+        work::charge_growth(written.len()).ok()?;
+        let written = CowVal::owned(CelString::from(written.into_owned()));
+        Some(match path.optional_from {
+            Some(_) => CowVal::owned(CelOptional::of(written.into_owned())),
+            None => written,
+        })
     }
 
     fn labels(&self, map: Map) -> Option<&'a BTreeMap<String, String>> {
@@ -213,7 +229,10 @@ impl<'a> Bound<'a> {
             Field::RequestBody => {
                 let body = scope.request?.body;
                 work::charge(body.len()).ok()?;
-                text(std::str::from_utf8(body).ok()?)
+                match std::str::from_utf8(body) {
+                    Ok(body) => text(body),
+                    Err(_) => Some(CowVal::owned(CelBytes::from(body.to_vec()))),
+                }
             }
             Field::ResponseStatus => int(scope.response?.status),
             Field::ResponseBody => {
@@ -226,6 +245,10 @@ impl<'a> Bound<'a> {
             Field::CheckId => text(scope.check?.id),
             Field::CheckTime => time(scope.check?.time),
             Field::CallbackId => text(scope.callback?.id),
+            Field::KeyId => text(scope.key?.id),
+            Field::KeyNumber => int(scope.key?.number),
+            Field::Secret => secret(scope.key?.secret?),
+            Field::Signature => text(scope.signature?),
         }
     }
 }
@@ -236,6 +259,7 @@ impl VariableResolver for Bound<'_> {
         match self.program.slots.get(number)? {
             Slot::Field(field) => self.field(*field),
             Slot::Path(path) => self.path(number, path),
+            Slot::Raw(path) => self.raw(path),
             Slot::Present(document) => truth(self.document(*document).is_some()),
             Slot::Map(map) => self.map(*map),
             Slot::Entry(map, key, lookup) => self.entry(*map, key, *lookup),
@@ -265,6 +289,13 @@ fn object(members: &BTreeMap<&str, Cow<'_, str>>) -> Bytes {
 
 fn text<'b>(text: impl Into<Cow<'b, str>>) -> Option<CowVal<'b, 'b>> {
     Some(CowVal::owned(CelString::from(text.into())))
+}
+
+fn secret<'b>(secret: SecretView<'_>) -> Option<CowVal<'b, 'b>> {
+    if !secret.is_text {
+        return Some(CowVal::owned(CelBytes::from(secret.key.to_vec())));
+    }
+    Some(CowVal::owned(CelString::from(std::str::from_utf8(secret.key).ok()?.to_owned())))
 }
 
 fn int<'b>(int: impl Into<i64>) -> Option<CowVal<'b, 'b>> {

@@ -10,13 +10,16 @@ mod paths;
 use super::constant::Constant;
 use super::encode::MAX_DIGITS;
 use super::functions::Pattern;
+use super::hash::ALGORITHMS;
 use super::kinds;
-use super::names::{self, METERED, OPTIONAL, TYPES};
-use super::path;
+use super::names::{self, HASHES, METERED, OPTIONAL, RAW, TYPES};
+use super::path::{self, Trail};
 use super::slot::{Field, Slot};
+use super::value::JsonVal;
 use super::{Root, Site};
 use crate::error::{Rule, Wrong};
 use crate::time_pattern::{TimePattern, Zone};
+use bytes::Bytes;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
     operators,
@@ -38,6 +41,8 @@ pub(super) struct Program {
     pub(super) loops: bool,
     /// What the source speaks of.
     pub(super) roots: Vec<Root>,
+    /// Whether it names the secret outside of a hash.
+    pub(super) bares_secret: bool,
 }
 
 impl Program {
@@ -59,11 +64,13 @@ pub(super) fn compile(source: &str, site: Site, env: &Arc<Env>) -> Result<Progra
         scope: Vec::new(),
         in_loop: false,
         loops: false,
+        hashed: false,
+        bares_secret: false,
     };
     match compiler.node(&mut root, 0) {
         Ok(()) => {
-            let Compiler { slots, loops, roots, .. } = compiler;
-            Ok(Program { root, slots, loops, roots })
+            let Compiler { slots, loops, roots, bares_secret, .. } = compiler;
+            Ok(Program { root, slots, loops, roots, bares_secret })
         }
         Err(fault) => {
             let (line, column) = position(source, &info, fault.id);
@@ -129,11 +136,14 @@ struct Compiler<'e> {
     scope: Vec<String>,
     in_loop: bool,
     loops: bool,
+    /// Whether what is read now goes into a hash.
+    hashed: bool,
+    bares_secret: bool,
 }
 
 impl Compiler<'_> {
     fn node(&mut self, node: &mut IdedExpr, depth: usize) -> Result<(), Fault> {
-        if let Some(trail) = path::trail(&node.expr) {
+        if let Some(trail) = self.trail(&node.expr) {
             node.expr = self.bind_path(node.id, trail)?;
             return Ok(());
         }
@@ -149,11 +159,21 @@ impl Compiler<'_> {
             Expr::Call(call) => self.call(id, call, depth)?,
             Expr::List(list) => self.list(list, depth)?,
             Expr::Comprehension(comprehension) => self.comprehension(id, comprehension, depth)?,
+            // An empty object has no order to lose.
+            Expr::Map(map) if map.entries.is_empty() => {
+                let empty = JsonVal::new(Bytes::from_static(b"{}"));
+                self.slot(Slot::Constant(Box::new(empty)))
+            }
             Expr::Map(_) | Expr::Struct(_) => {
                 return fault(id, "maps and messages cannot be made in an expression");
             }
         };
         Ok(())
+    }
+
+    /// The trail from a root that an expression is; a variable hides the root of its name.
+    fn trail(&self, expr: &Expr) -> Option<Trail> {
+        path::trail(expr).filter(|it| self.scope.iter().all(|name| name != it.root.name()))
     }
 
     /// The name of a slot that holds this, shared by equal paths.
@@ -175,7 +195,7 @@ impl Compiler<'_> {
     }
 
     fn select(&mut self, id: u64, mut select: SelectExpr, depth: usize) -> Result<Expr, Fault> {
-        if let Some(trail) = path::trail(&select.operand.expr).filter(|_| select.test)
+        if let Some(trail) = self.trail(&select.operand.expr).filter(|_| select.test)
             && let Some(answer) = self.has(id, &trail, &select.field)?
         {
             return Ok(answer);
@@ -199,18 +219,25 @@ impl Compiler<'_> {
         if call.func_name == "matches" {
             return self.matches(id, call, depth);
         }
+        if name == RAW {
+            let argument = call.args.first();
+            return self.raw(id, argument.and_then(|argument| self.trail(&argument.expr)));
+        }
         if !member && matches!(name.as_str(), "timestamp" | "duration") && has_literal(&call) {
             return self.moment(id, call);
         }
         if let Some(target) = call.target.as_mut().filter(|_| member) {
             self.node(target, depth)?;
         }
+        let outside = self.hashed;
+        self.hashed |= HASHES.contains(&name.as_str());
         for (at, arg) in call.args.iter_mut().enumerate() {
             match self.literal_of_ours(&name, at, arg)? {
                 Some(constant) => arg.expr = constant,
                 None => self.node(arg, depth)?,
             }
         }
+        self.hashed = outside;
         if METERED.contains(&name.as_str()) {
             if let Some(target) = call.target.take() {
                 call.args.insert(0, *target);
@@ -244,6 +271,10 @@ impl Compiler<'_> {
             {
                 return fault(arg.id, format!("rfc3339 takes 0 to {MAX_DIGITS} digits"));
             }
+            ("hmac", 0, LiteralValue::String(name)) if !ALGORITHMS.contains(&name.inner()) => {
+                let known = ALGORITHMS.join(", ");
+                return fault(arg.id, format!("hmac takes one of {known}, quoted"));
+            }
             _ => return Ok(None),
         };
         Ok(Some(self.slot(Slot::Constant(constant))))
@@ -255,14 +286,14 @@ impl Compiler<'_> {
             (name, call.args.as_mut_slice())
         {
             let plain = |side: &IdedExpr| {
-                path::trail(&side.expr).is_some() || matches!(side.expr, Expr::Literal(_))
+                self.trail(&side.expr).is_some() || matches!(side.expr, Expr::Literal(_))
             };
             if !plain(left) && !matches!(right.expr, Expr::Literal(_)) {
                 return self.compared("@equals", call, depth);
             }
         }
         if let (operators::IN, [_, container]) = (name, call.args.as_slice())
-            && path::trail(&container.expr).is_none()
+            && self.trail(&container.expr).is_none()
             && !is_of_literals(&container.expr)
         {
             return self.compared("@within", call, depth);

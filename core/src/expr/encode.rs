@@ -1,29 +1,25 @@
-//! Functions of our own: times and bytes as text, hashes, JSON.
+//! Functions of our own: times and bytes as text, JSON.
 
 #![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
 use super::constant::constant;
 use super::output;
-use super::overload::{Args, Entry, Outcome, int, text, wrong_types};
+use super::overload::{Args, Entry, Outcome, int, octets, text, wrong_types};
 use super::work::{charge, charge_growth, failed};
 use crate::clock::Timestamp;
 use crate::time_pattern::{TimePattern, Zone};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cel::ExecutionError;
-use cel::common::types::{CelBytes, CelString, CelTimestamp};
+use cel::common::types::{CelInt, CelString, CelTimestamp};
 use cel::common::value::CowVal;
 use chrono::{DateTime, Datelike, FixedOffset, Timelike, Utc};
 use data_encoding::HEXLOWER;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use sha2::{Digest, Sha256};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::borrow::Cow;
 
 /// Most fractional digits that `rfc3339` writes.
 pub(super) const MAX_DIGITS: i64 = 9;
-
-/// Units per byte that is hashed: slower than a scan.
-const HASH: usize = 8;
 
 /// Units of writing a time.
 const TIME: usize = 512;
@@ -32,41 +28,49 @@ const TIME: usize = 512;
 const PARSE: usize = 4096;
 
 /// The functions, as the rewriting names them.
-pub(super) const FUNCTIONS: [Entry; 7] = [
+pub(super) const FUNCTIONS: [Entry; 9] = [
     ("@base64", 1..=1, base64),
+    ("@base64url", 1..=1, base64url),
     ("@format", 3..=3, format),
     ("@headerEncode", 1..=1, header_encode),
     ("@hex", 1..=1, hex),
     ("@json", 1..=1, json),
+    ("@percentEncode", 1..=1, percent_encode),
     ("@rfc3339", 2..=2, rfc3339),
-    ("@sha256", 1..=1, sha256),
+    ("@unixMillis", 1..=1, unix_millis),
 ];
-
-fn bytes<'a>(args: &'a [CowVal<'_, '_>]) -> Option<&'a [u8]> {
-    args.first()?.downcast_ref::<CelBytes<'_>>().map(CelBytes::inner)
-}
 
 fn moment<'a>(args: &'a [CowVal<'_, '_>]) -> Option<&'a DateTime<FixedOffset>> {
     args.first()?.downcast_ref::<CelTimestamp>().map(CelTimestamp::inner)
 }
 
-fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let data = text(&args, 0).map(str::as_bytes).or_else(|| bytes(&args));
-    let data = data.ok_or_else(|| wrong_types("sha256", &args))?;
-    charge(data.len().saturating_mul(HASH).saturating_add(TIME))?;
-    Ok(CowVal::owned(CelBytes::from(Sha256::digest(data).to_vec())))
-}
-
 fn hex<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let data = bytes(&args).ok_or_else(|| wrong_types("hex", &args))?;
+    let data = octets(&args, 0).ok_or_else(|| wrong_types("hex", &args))?;
     charge_growth(data.len().saturating_mul(2))?;
     Ok(CowVal::owned(CelString::from(HEXLOWER.encode(data))))
 }
 
 fn base64<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let data = bytes(&args).ok_or_else(|| wrong_types("base64", &args))?;
+    let data = octets(&args, 0).ok_or_else(|| wrong_types("base64", &args))?;
     charge_growth(data.len().saturating_mul(2))?;
     Ok(CowVal::owned(CelString::from(STANDARD.encode(data))))
+}
+
+/// `base64url(x)`: the alphabet of RFC 4648, 5, without padding, as JSON Web Tokens have it.
+fn base64url<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let data = octets(&args, 0).ok_or_else(|| wrong_types("base64url", &args))?;
+    charge_growth(data.len().saturating_mul(2))?;
+    Ok(CowVal::owned(CelString::from(URL_SAFE_NO_PAD.encode(data))))
+}
+
+/// What `percentEncode` leaves as it is: RFC 3986, 2.3.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `percentEncode(text)`: everything but the unreserved characters of a URL, as UTF-8.
+fn percent_encode<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let text = text(&args, 0).ok_or_else(|| wrong_types("percentEncode", &args))?;
+    charge_growth(text.len().saturating_mul(3))?;
+    Ok(CowVal::owned(CelString::from(utf8_percent_encode(text, UNRESERVED).to_string())))
 }
 
 /// What `headerEncode` encodes, beside all that is not ASCII: CloudEvents 1.0.2, HTTP binding,
@@ -87,6 +91,12 @@ fn json<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     output::write(value.as_ref(), 0, &mut out).map_err(|_| wrong_types("json", &args))?;
     let out = String::from_utf8(out).map_err(|_| failed("json"))?;
     Ok(CowVal::owned(CelString::from(out)))
+}
+
+/// `time.unixMillis()`: milliseconds since the Unix epoch.
+fn unix_millis<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let time = moment(&args).ok_or_else(|| wrong_types("unixMillis", &args))?;
+    Ok(CowVal::owned(CelInt::from(time.timestamp_millis())))
 }
 
 /// `time.rfc3339(digits)`: UTC with `Z` and exactly so many fractional digits.

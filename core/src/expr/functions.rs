@@ -9,7 +9,7 @@ use super::constant::constant;
 use super::overload::{Args, Entry, Outcome, int, text, wrong_types};
 use super::value::JsonVal;
 use super::work::{VALUE, charge, charge_growth, failed, refuse};
-use super::{MAX_ELEMENTS, encode};
+use super::{MAX_ELEMENTS, encode, hash};
 use crate::error::{Rule, Wrong};
 use crate::re2;
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelOptional, CelString, DYN_TYPE};
@@ -57,7 +57,9 @@ fn declare() -> Result<Env, DeclarationError> {
         ("@indexOf", 2..=3, index_of),
         ("@lastIndexOf", 2..=3, last_index_of),
     ];
-    for (name, counts, function) in functions.into_iter().chain(encode::FUNCTIONS) {
+    for (name, counts, function) in
+        functions.into_iter().chain(encode::FUNCTIONS).chain(hash::FUNCTIONS)
+    {
         for count in counts {
             let types = (0..count).map(|_| DYN_TYPE).collect();
             env.add_overload(name, &format!("{name}{count}"), types, function)?;

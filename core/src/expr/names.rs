@@ -58,26 +58,49 @@ const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
     ("format", &[], &[2]),
     ("rfc3339", &[], &[1]),
     ("base64", &[1], &[]),
+    ("base64url", &[1], &[]),
+    ("crc32", &[1], &[]),
     ("headerEncode", &[1], &[]),
     ("hex", &[1], &[]),
+    ("hmac", &[3], &[]),
     ("json", &[1], &[]),
+    ("md5", &[1], &[]),
+    ("percentEncode", &[1], &[]),
+    (RAW, &[1], &[]),
+    ("sha1", &[1], &[]),
     ("sha256", &[1], &[]),
+    ("sha512", &[1], &[]),
+    ("unixMillis", &[], &[0]),
 ];
+
+/// Gives a value of JSON as it is written; its argument is a path, not a value.
+pub(super) const RAW: &str = "raw";
+
+/// Functions whose answer tells nothing of what went in: the secret may be part of it.
+pub(super) const HASHES: &[&str] = &["hmac", "md5", "sha1", "sha256", "sha512"];
 
 /// Functions led through a metered one of the same name behind `@`.
 pub(super) const METERED: &[&str] = &[
     "base64",
+    "base64url",
+    "crc32",
     "format",
     "headerEncode",
     "hex",
+    "hmac",
     "indexOf",
     "join",
     "json",
     "lastIndexOf",
+    "md5",
+    "percentEncode",
     "replace",
     "rfc3339",
+    "sha1",
     "sha256",
+    "sha512",
     "split",
+    "unixMillis",
 ];
 
 /// Names of types, as in `type(x) == int`.
@@ -95,9 +118,12 @@ pub(super) const TYPES: &[&str] = &[
     "uint",
 ];
 
-/// Names that a comprehension's variable must not hide.
+/// Names that a comprehension's variable must not hide. It may hide those that only signatures know.
 pub(super) fn is_taken(name: &str) -> bool {
-    Root::named(name).is_some() || name == OPTIONAL || TYPES.contains(&name)
+    let of_signatures = [Root::Key, Root::Secret, Root::Signature];
+    Root::named(name).is_some_and(|root| !of_signatures.contains(&root))
+        || name == OPTIONAL
+        || TYPES.contains(&name)
 }
 
 /// Operators, by the names that the parser gives them. No source can call one by its name.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use cel::ExecutionError;
 use cel::common::functions::Function;
-use cel::common::types::{CelInt, CelString};
+use cel::common::types::{CelBytes, CelInt, CelString};
 use cel::common::value::CowVal;
 
 /// A function as it is declared: its name, how many arguments it takes, itself.
@@ -25,6 +25,12 @@ pub(super) fn wrong_types(function: &str, args: &[CowVal<'_, '_>]) -> ExecutionE
 /// An argument that is a string.
 pub(super) fn text<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a str> {
     args.get(at)?.downcast_ref::<CelString<'_>>().map(CelString::inner)
+}
+
+/// An argument that is a string, as UTF-8, or bytes.
+pub(super) fn octets<'a>(args: &'a [CowVal<'_, '_>], at: usize) -> Option<&'a [u8]> {
+    let bytes = || args.get(at)?.downcast_ref::<CelBytes<'_>>().map(CelBytes::inner);
+    text(args, at).map(str::as_bytes).or_else(bytes)
 }
 
 /// An argument that is an int.

@@ -29,6 +29,10 @@ pub struct Scope<'a> {
     pub check: Option<CheckView<'a>>,
     /// `callback`.
     pub callback: Option<Labelled<'a>>,
+    /// `key` and `secret`.
+    pub key: Option<KeyView<'a>>,
+    /// `signature`: the encoded signature.
+    pub signature: Option<&'a str>,
 }
 
 /// `event`.
@@ -146,4 +150,24 @@ pub struct CheckView<'a> {
     pub time: Timestamp,
     /// `check.data`: a text that has passed [`json::check`](crate::json::check).
     pub data: &'a Bytes,
+}
+
+/// `key` and `secret`: what a signature is made with.
+#[derive(Clone, Copy)]
+pub struct KeyView<'a> {
+    /// `key.id`: the id of the secret.
+    pub id: &'a str,
+    /// `key.number`, from 1 in the order in which the keys sign.
+    pub number: u32,
+    /// `secret`: a key that both sides have; none of a pair of keys.
+    pub secret: Option<SecretView<'a>>,
+}
+
+/// `secret`: its bytes, as text where the contract's secrets are text.
+#[derive(Clone, Copy)]
+pub struct SecretView<'a> {
+    /// The key's own bytes.
+    pub key: &'a [u8],
+    /// Whether it is a string; else it is bytes.
+    pub is_text: bool,
 }

@@ -12,6 +12,8 @@ pub(super) enum Slot {
     Field(Field),
     /// A path into JSON text.
     Path(Path),
+    /// The same, as it is written there.
+    Raw(Path),
     /// Whether a JSON text is there at all.
     Present(Document),
     /// A whole map of texts.
@@ -23,7 +25,7 @@ pub(super) enum Slot {
 }
 
 /// A path into JSON text.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Path {
     pub(super) document: Document,
     pub(super) steps: Vec<Step>,
@@ -48,7 +50,7 @@ impl Slot {
     pub(super) fn describe(&self) -> String {
         match self {
             Slot::Field(field) => name_of(What::Field(*field)),
-            Slot::Path(path) => describe(path),
+            Slot::Path(path) | Slot::Raw(path) => describe(path),
             Slot::Present(document) => name_of(What::Document(*document)),
             Slot::Map(map) => name_of(What::Map(*map)),
             Slot::Entry(map, key, _) => format!("{}[{key:?}]", name_of(What::Map(*map))),
@@ -60,13 +62,14 @@ impl Slot {
     pub(super) fn same(&self, other: &Slot) -> bool {
         match (self, other) {
             (Slot::Field(a), Slot::Field(b)) => a == b,
-            (Slot::Path(a), Slot::Path(b)) => a == b,
+            (Slot::Path(a), Slot::Path(b)) | (Slot::Raw(a), Slot::Raw(b)) => a == b,
             (Slot::Present(a), Slot::Present(b)) => a == b,
             (Slot::Map(a), Slot::Map(b)) => a == b,
             (Slot::Entry(a, k, x), Slot::Entry(b, l, y)) => a == b && k == l && x == y,
             (
                 Slot::Field(_)
                 | Slot::Path(_)
+                | Slot::Raw(_)
                 | Slot::Present(_)
                 | Slot::Map(_)
                 | Slot::Entry(..)
@@ -117,6 +120,10 @@ pub(super) enum Field {
     CheckId,
     CheckTime,
     CallbackId,
+    KeyId,
+    KeyNumber,
+    Secret,
+    Signature,
 }
 
 /// A JSON text.
@@ -151,7 +158,7 @@ pub(super) enum What {
 }
 
 /// Everything that the roots have to offer.
-const OFFERS: [(Root, &str, What); 34] = [
+const OFFERS: [(Root, &str, What); 36] = [
     (Root::Event, "id", What::Field(Field::EventId)),
     (Root::Event, "version", What::Field(Field::EventVersion)),
     (Root::Event, "unique_id", What::Field(Field::EventUniqueId)),
@@ -186,7 +193,27 @@ const OFFERS: [(Root, &str, What); 34] = [
     (Root::Check, "data", What::Document(Document::CheckData)),
     (Root::Callback, "id", What::Field(Field::CallbackId)),
     (Root::Callback, "labels", What::Map(Map::CallbackLabels)),
+    (Root::Key, "id", What::Field(Field::KeyId)),
+    (Root::Key, "number", What::Field(Field::KeyNumber)),
 ];
+
+/// What a root stands for that is a value itself.
+pub(super) fn value(root: Root) -> Option<Field> {
+    match root {
+        Root::Secret => Some(Field::Secret),
+        Root::Signature => Some(Field::Signature),
+        Root::Event
+        | Root::Tenant
+        | Root::Subscription
+        | Root::Delivery
+        | Root::Attempt
+        | Root::Request
+        | Root::Response
+        | Root::Check
+        | Root::Callback
+        | Root::Key => None,
+    }
+}
 
 /// What `root.name` stands for.
 pub(super) fn offer(root: Root, name: &str) -> Option<What> {
@@ -195,6 +222,10 @@ pub(super) fn offer(root: Root, name: &str) -> Option<What> {
 
 /// How a source writes it.
 fn name_of(what: What) -> String {
+    let own = Root::ALL.into_iter().find(|root| value(*root).map(What::Field) == Some(what));
+    if let Some(root) = own {
+        return root.name().to_owned();
+    }
     let offer = OFFERS.iter().find(|(.., offered)| *offered == what);
     offer.map_or_else(String::new, |(root, name, _)| format!("{}.{name}", root.name()))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 const DATA: &str = r#"{
-    "n": 7, "one": 1.0, "hundred": 1e2, "big": 9223372036854775808, "yes": true, "null": null,
+    "n": 7, "one": 1.0, "hundred": 1e2, "big": 9223372036854775808, "yes": true, "null": null, "ask": "what do ya want for nothing?",
     "text": "PII-text", "esc": "\u0061\/b", "zone": "Asia/Tokyo",
     "odd": { "b" :1.0 ,"a": [ 1e2, "\u00e9" ] }, "list": [ 1.0 , {"x" : 1} ], "empty": [],
     "items": [{"sku": "a", "n": 1.5}, {"sku": "b", "n": 20}]
@@ -96,6 +96,12 @@ impl World {
                 data: &self.check,
             }),
             callback: Some(Labelled { id: "kyc", labels }),
+            key: Some(KeyView {
+                id: "k1",
+                number: 2,
+                secret: Some(SecretView { key: b"s3cret", is_text: true }),
+            }),
+            signature: Some("c2ln"),
         }
     }
 }

@@ -70,6 +70,8 @@ pub enum TimeForm {
     Rfc3339(u8),
     /// `int(…)`: whole seconds since the Unix epoch.
     Seconds,
+    /// `….unixMillis()`: milliseconds since the Unix epoch.
+    Millis,
     /// `….format(pattern, zone)`.
     Pattern(Arc<(TimePattern, Zone)>),
 }
@@ -175,7 +177,7 @@ impl Accessor {
             | Accessor::CheckTime(form)
             | Accessor::AttemptTime(form) => match form {
                 TimeForm::Rfc3339(_) | TimeForm::Pattern(_) => Kind::Text,
-                TimeForm::Seconds => Kind::Scalar,
+                TimeForm::Seconds | TimeForm::Millis => Kind::Scalar,
             },
             Accessor::EventVersion
             | Accessor::DeliveryReplay
@@ -360,16 +362,20 @@ impl TimeForm {
         match self {
             TimeForm::Rfc3339(digits) => write!(f, "{path}.rfc3339({digits})"),
             TimeForm::Seconds => write!(f, "int({path})"),
+            TimeForm::Millis => write!(f, "{path}.unixMillis()"),
             TimeForm::Pattern(_) => write!(f, "{path}.format(…)"),
         }
     }
 
-    /// Splits `path.rfc3339(n)`, `int(path)` and `path.format("pattern", "zone")`; none for any
+    /// Splits `path.rfc3339(n)`, `int(path)`, `path.unixMillis()` and `path.format("pattern", "zone")`; none for any
     /// other expression.
     fn split(expression: &str) -> Result<Option<(&str, Self)>, Wrong> {
         let Some(inner) = expression.strip_suffix(')') else { return Ok(None) };
         if let Some(path) = inner.strip_prefix("int(") {
             return Ok(Some((path.trim(), TimeForm::Seconds)));
+        }
+        if let Some(path) = inner.strip_suffix(".unixMillis(") {
+            return Ok(Some((path, TimeForm::Millis)));
         }
         if let Some((path, digits)) = inner.split_once(".rfc3339(") {
             let digits = digits.trim().parse().ok().filter(|digits| *digits <= 3);
@@ -389,6 +395,7 @@ impl TimeForm {
         match self {
             TimeForm::Rfc3339(digits) => out.extend_from_slice(time.rfc3339(*digits).as_bytes()),
             TimeForm::Seconds => put(out, time.seconds()),
+            TimeForm::Millis => put(out, time.millis()),
             TimeForm::Pattern(form) => form.0.write(time, &form.1, out),
         }
     }

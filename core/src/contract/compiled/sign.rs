@@ -12,12 +12,16 @@ use bytes::Bytes;
 use super::contract::Contract;
 use super::error::{RenderError, shown};
 use super::render::{HeaderLine, Rendered, checked, header};
-use super::signature::{SignaturePlace, SigningKeys};
+use super::signature::{SignaturePlace, SigningKey, SigningKeys};
 use super::text::TextTemplate;
 use super::value::Written;
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
+use crate::expr::{KeyView, SecretView};
 use crate::id::SecretId;
 use crate::json::{self, Node, Step};
+
+/// What is shown in the place of a secret.
+const HIDDEN: SecretView<'_> = SecretView { key: b"[redacted]", is_text: true };
 
 /// A request as it goes out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub struct MadeSignature {
     pub name: Box<str>,
     /// The key.
     pub key: SecretId,
-    /// The bytes that were signed.
+    /// The bytes that were signed; for the secret, where it stands there, `[redacted]`.
     pub payload: Bytes,
     /// The signature as text.
     pub value: String,
@@ -86,9 +90,15 @@ pub fn signatures(
     let view = View::of(Subject::Delivery(input), &rendered.body);
     let mut made = Vec::new();
     for signature in &contract.signatures {
-        for (key, signer) in signature.signers(keys, input.attempt_time) {
+        for (number, (key, signer)) in (1..).zip(signature.signers(keys, input.attempt_time)) {
+            let key_view = contract.key_view(key, number);
+            let view = View { key: Some(key_view), ..view };
+            // Nobody is shown the secret, though it is signed.
+            let hidden = KeyView { secret: key_view.secret.map(|_| HIDDEN), ..key_view };
+            let shown = View { key: Some(hidden), ..view };
+            let shown = if signature.payload.bares_secret() { shown } else { view };
             let mut payload = Vec::new();
-            signature.payload.write(&view, &mut payload)?;
+            signature.payload.write(&shown, &mut payload)?;
             made.push(MadeSignature {
                 name: signature.name.clone(),
                 key: key.id().clone(),
@@ -98,6 +108,15 @@ pub fn signatures(
         }
     }
     Ok(made)
+}
+
+impl Contract {
+    /// What expressions see of a key; `number` counts from 1 in the order of signing.
+    fn key_view<'a>(&self, key: &'a SigningKey, number: u32) -> KeyView<'a> {
+        let is_text = self.secret.form.is_text();
+        let secret = key.shared().map(|key| SecretView { key, is_text });
+        KeyView { id: key.id().as_str(), number, secret }
+    }
 }
 
 fn finish(
@@ -112,11 +131,12 @@ fn finish(
     let mut body = rendered.body.clone();
     let mut scratch = Vec::with_capacity(128);
     for signature in &contract.signatures {
-        for (key, signer) in signature.signers(keys, subject.time()) {
-            let value = signature.value(signer, &unsigned, &mut scratch)?;
+        for (number, (key, signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+            let view = View { key: Some(contract.key_view(key, number)), ..unsigned };
+            let value = signature.value(signer, &view, &mut scratch)?;
             match &signature.place {
                 SignaturePlace::Header { .. } => {
-                    lines.add(&signature.place, &View { signature: &value, ..unsigned })?;
+                    lines.add(&signature.place, &View { signature: &value, ..view })?;
                 }
                 SignaturePlace::Body(path) => body = appended(&body, path, &value)?,
             }

@@ -5,7 +5,7 @@ use super::error::RenderError;
 use super::value::{Value, Written};
 use crate::contract::subject::View;
 use crate::error::{Rule, Wrong};
-use crate::expr::Site;
+use crate::expr::{Expression, Root, Site};
 
 /// Where a text template stands; decides what it may speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(in crate::contract) enum Place {
     Header,
     /// What is signed: the same.
     Payload,
-    /// Around a signature.
+    /// Around a signature: all of that, and the signature.
     Each,
 }
 
@@ -85,6 +85,14 @@ impl TextTemplate {
         self.values().any(Value::speaks_of_body)
     }
 
+    /// Whether the secret stands in it outside of a hash.
+    pub(super) fn bares_secret(&self) -> bool {
+        self.values().any(|value| match value {
+            Value::Accessor(_) => false,
+            Value::Expression(expression) => expression.bares_secret(),
+        })
+    }
+
     /// Whether a callback's question has all that it speaks of.
     pub(super) fn fits_check(&self) -> bool {
         self.values().all(Value::fits_check)
@@ -140,22 +148,37 @@ impl TextPiece {
 
 /// Why a value cannot stand in a place; `whole`: it is all there is.
 fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
-    const BODY: &str = "the body is known in headers and payloads only";
+    const BODY: &str = "the body is known in headers and signatures only";
+    const SIGNATURE: &str = "the signature is known in each only";
     let accessor = match value {
         Value::Accessor(accessor) => accessor,
-        Value::Expression(expression) => {
-            let early = place == Place::Body && expression.speaks_of_body();
-            return early.then_some(BODY);
-        }
+        Value::Expression(expression) => return misplaced_expression(expression, place),
     };
     if *accessor == Accessor::Signature {
-        return (place != Place::Each).then_some("the signature is known in each only");
+        return (place != Place::Each).then_some(SIGNATURE);
     }
     match accessor.kind() {
-        Kind::Body => (!matches!(place, Place::Payload | Place::Header)).then_some(BODY),
+        Kind::Body => (place == Place::Body).then_some(BODY),
         Kind::Json => (place != Place::Body || !whole)
             .then_some("it is JSON, which is a whole value of the body; json(…) makes text of it"),
         Kind::Text | Kind::Scalar => None,
+    }
+}
+
+/// The same for an expression. What is signed may hold the secret: nobody sees it there.
+fn misplaced_expression(expression: &Expression, place: Place) -> Option<&'static str> {
+    let speaks = |root| expression.speaks_of(root);
+    let of_signatures = matches!(place, Place::Payload | Place::Each);
+    if place == Place::Body && expression.speaks_of_body() {
+        Some("the body is known in headers and signatures only")
+    } else if speaks(Root::Signature) && place != Place::Each {
+        Some("the signature is known in each only")
+    } else if (speaks(Root::Key) || speaks(Root::Secret)) && !of_signatures {
+        Some("keys are known in payload and each only")
+    } else if expression.bares_secret() && place != Place::Payload {
+        Some("the secret can stand in payload, and elsewhere within a hash or hmac(…) only")
+    } else {
+        None
     }
 }
 

@@ -7,8 +7,8 @@ use super::answer::Answer;
 use super::input::{CheckInput, RenderInput};
 use crate::clock::Timestamp;
 use crate::expr::{
-    AttemptView, CheckView, DeliveryView, Expression, Labelled, RequestView, ResponseView, Root,
-    Scope, SubscriptionView,
+    AttemptView, CheckView, DeliveryView, Expression, KeyView, Labelled, RequestView, ResponseView,
+    Root, Scope, SubscriptionView,
 };
 
 /// What a request is about.
@@ -54,13 +54,15 @@ impl<'a> Subject<'a> {
 }
 
 /// Everything that a value of a template can look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(in crate::contract) struct View<'a> {
     pub subject: Subject<'a>,
     /// The body; empty while it is being rendered.
     pub body: &'a Bytes,
     /// The encoded signature; empty outside `each`.
     pub signature: &'a str,
+    /// What a signature is made with; none outside of one.
+    pub key: Option<KeyView<'a>>,
 }
 
 /// No body yet.
@@ -69,12 +71,12 @@ static NO_BODY: Bytes = Bytes::new();
 impl<'a> View<'a> {
     /// Before there is a body.
     pub(in crate::contract) fn bodiless(subject: Subject<'a>) -> Self {
-        Self { subject, body: &NO_BODY, signature: "" }
+        Self { subject, body: &NO_BODY, signature: "", key: None }
     }
 
     /// With the body that is sent.
     pub(in crate::contract) fn of(subject: Subject<'a>, body: &'a Bytes) -> Self {
-        Self { subject, body, signature: "" }
+        Self { subject, body, signature: "", key: None }
     }
 
     /// Evaluates an expression over what it may speak of.
@@ -85,7 +87,10 @@ impl<'a> View<'a> {
     ) -> T {
         let request =
             Some(RequestView { method: "POST", url: self.subject.url(), body: self.body });
-        with_scope(self.subject, expression, |scope| evaluate(&Scope { request, ..*scope }))
+        let (key, signature) = (self.key, Some(self.signature));
+        with_scope(self.subject, expression, |scope| {
+            evaluate(&Scope { request, key, signature, ..*scope })
+        })
     }
 }
 

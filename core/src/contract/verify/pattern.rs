@@ -63,7 +63,7 @@ fn may_have(value: &Value, c: char, signature: Option<SignatureEncoding>) -> boo
         | Accessor::EventAcceptTime(form)
         | Accessor::AttemptTime(form)
         | Accessor::CheckTime(form) => match form {
-            TimeForm::Seconds => c.is_ascii_digit() || c == '-',
+            TimeForm::Seconds | TimeForm::Millis => c.is_ascii_digit() || c == '-',
             TimeForm::Rfc3339(_) => c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z'),
             TimeForm::Pattern(_) => true,
         },

@@ -137,7 +137,7 @@ impl<'c> Known<'c> {
         match form {
             TimeForm::Seconds => Some(time.seconds().to_string()),
             TimeForm::Rfc3339(0) => Some(time.rfc3339(0)),
-            TimeForm::Rfc3339(_) | TimeForm::Pattern(_) => None,
+            TimeForm::Millis | TimeForm::Rfc3339(_) | TimeForm::Pattern(_) => None,
         }
     }
 }
@@ -149,6 +149,7 @@ fn read_time(form: &TimeForm, text: &str) -> Option<Option<Timestamp>> {
             let ms = text.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000));
             Some(ms.map(Timestamp::from_millis))
         }
+        TimeForm::Millis => Some(text.parse::<i64>().ok().map(Timestamp::from_millis)),
         TimeForm::Rfc3339(_) => Some(Timestamp::parse(text)),
         TimeForm::Pattern(_) => None,
     }

@@ -1,8 +1,9 @@
 //! Paths from a root, checked against what the site and the root have to offer, and made slots.
 
 use super::super::Root;
+use super::super::bind::slot_number;
 use super::super::path::Trail;
-use super::super::slot::{self, Document, Lookup, Map, Path, Slot, What};
+use super::super::slot::{self, Document, Field, Lookup, Map, Path, Slot, What};
 use super::{Compiler, Fault, fault};
 use crate::json::Step;
 use cel::common::ast::{Expr, LiteralValue};
@@ -13,6 +14,13 @@ impl Compiler<'_> {
     pub(super) fn bind_path(&mut self, id: u64, trail: Trail) -> Result<Expr, Fault> {
         let root = trail.root;
         self.speak_of(id, root)?;
+        if let Some(value) = slot::value(root) {
+            let name = root.name();
+            return match trail.steps.is_empty() {
+                true => Ok(self.value(root, value)),
+                false => fault(id, format!("{name} has no members")),
+            };
+        }
         let not_a_value = || format!("{} is not a value; name one of its fields", root.name());
         let mut steps = trail.steps.into_iter();
         let (name, optional) = match steps.next() {
@@ -47,6 +55,23 @@ impl Compiler<'_> {
                 self.entry(id, map, key, lookup)
             }
         }
+    }
+
+    /// A root that is a value itself.
+    fn value(&mut self, root: Root, field: Field) -> Expr {
+        self.bares_secret |= root == Root::Secret && !self.hashed;
+        self.slot(Slot::Field(field))
+    }
+
+    /// The slot of `raw(path)`: a value of JSON as it is written.
+    pub(super) fn raw(&mut self, id: u64, trail: Option<Trail>) -> Result<Expr, Fault> {
+        let into_json = "raw takes a path into JSON, as in raw(event.data.amount)";
+        let Some(trail) = trail else { return fault(id, into_json) };
+        let Expr::Ident(bound) = self.bind_path(id, trail)? else { return fault(id, into_json) };
+        let slot = slot_number(&bound).and_then(|number| self.slots.get(number));
+        let Some(Slot::Path(path)) = slot else { return fault(id, into_json) };
+        let path = path.clone();
+        Ok(self.slot(Slot::Raw(path)))
     }
 
     fn entry(&mut self, id: u64, map: Map, key: Box<str>, lookup: Lookup) -> Result<Expr, Fault> {

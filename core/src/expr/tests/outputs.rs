@@ -135,6 +135,42 @@ fn functions_of_our_own() {
         ("hex(b\"\\x00\\xff\")", "00ff"),
         ("base64(b\"\\xff\\xef\\xff\\xfa\")", "/+//+g=="),
         ("base64(sha256(\"\"))", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
+        ("base64(\"\")", ""),
+        ("base64(event.id)", "bzE="),
+        ("base64url(b\"\\xff\\xef\\xff\\xfa\")", "_-__-g"),
+        ("hex(event.id)", "6f31"),
+        ("hex(md5(\"\"))", "d41d8cd98f00b204e9800998ecf8427e"),
+        ("hex(sha1(\"\"))", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+        ("hex(sha512(\"\")).substring(0, 32)", "cf83e1357eefb8bdf1542850d66d8007"),
+        ("string(crc32(\"123456789\"))", "3421780262"),
+        // RFC 2202, test case 2; RFC 4231, test case 2.
+        ("hex(hmac(\"md5\", \"Jefe\", event.data.ask))", "750c783e6ab0b503eaa86e310a5db738"),
+        (
+            "hex(hmac(\"sha1\", b\"Jefe\", event.data.ask))",
+            "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+        ),
+        (
+            "hex(hmac(\"sha256\", \"Jefe\", event.data.ask))",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+        (
+            "hex(hmac(\"sha512\", \"Jefe\", bytes(event.data.ask))).substring(0, 32)",
+            "164b7a7bfcf819e2e395fbe73b56e0a3",
+        ),
+        ("percentEncode(\"aZ9-._~ /ñ%+\")", "aZ9-._~%20%2F%C3%B1%25%2B"),
+        ("raw(event.data.one)", "1.0"),
+        ("raw(event.data.text)", "PII-text"),
+        ("raw(event.data.odd.a)", r#"[ 1e2, "\u00e9" ]"#),
+        ("raw(event.data.?yes)", "true"),
+        ("raw(event.data.?nope).orValue(\"-\")", "-"),
+        ("string(attempt.time.unixMillis())", "1666823900500"),
+        ("json(event.data.?nope.orValue({}))", "{}"),
+        ("key.id + string(key.number) + signature", "k12c2ln"),
+        ("secret.upperAscii()", "S3CRET"),
+        (
+            "hex(sha256(event.id + secret))",
+            "441fafc392dbf3e560f19d280040f05d98cc55352fa0756178283ab839ad0172",
+        ),
         ("json(event.data.odd)", r#"{ "b" :1.0 ,"a": [ 1e2, "\u00e9" ] }"#),
         ("json(event.data.text)", "\"PII-text\""),
         ("json(event.data.?text)", "\"PII-text\""),
@@ -195,11 +231,10 @@ fn what_has_no_output_says_why_without_data() {
             "json(event.time)",
             "found no matching overload for 'json' applied to '(google.protobuf.Timestamp)'",
         ),
-        ("hex(event.data.text)", "found no matching overload for 'hex' applied to '(string)'"),
-        (
-            "base64(event.data.text)",
-            "found no matching overload for 'base64' applied to '(string)'",
-        ),
+        ("hex(event.data.n)", "found no matching overload for 'hex' applied to '(int)'"),
+        ("base64(event.data.n)", "found no matching overload for 'base64' applied to '(int)'"),
+        ("hmac(event.data.text, secret, event.id)", "function hmac failed"),
+        ("raw(event.data.nope)", "event.data.nope is absent"),
         ("sha256(event.data.n)", "found no matching overload for 'sha256' applied to '(int)'"),
         ("event.data.text.format(\"HH\", \"UTC\")", "found no matching overload"),
     ] {
@@ -210,7 +245,11 @@ fn what_has_no_output_says_why_without_data() {
     let mut world = World::new(DATA);
     world.request = Bytes::from_static(b"\xff");
     let body = compiled("request.body", Site::Template).value(&world.scope());
-    assert_eq!(body, Err("request.body is not UTF-8".to_owned()));
+    let bytes = "the result is bytes: format it, as in hex(x) or base64(x)";
+    assert_eq!(body, Err(bytes.to_owned()));
+    let hashed = compiled("hex(sha256(request.body))", Site::Template).value(&world.scope());
+    let ff = "a8100ae6aa1940d0b663bb31cd466142ebbdbd5187131b92d93818987832eb89";
+    assert_eq!(hashed, text(ff));
     assert_eq!(format!("{:?}", value("event.data.text")), "Ok(Text(8 bytes))");
 }
 

@@ -158,7 +158,10 @@ fn each_site_refuses_what_it_does_not_know() {
         (
             "1 + response.status",
             Site::Template,
-            format!("1:5: unknown name response; known here: {known}, delivery, attempt, request"),
+            format!(
+                "1:5: unknown name response; known here: {known}, delivery, attempt, request, \
+                 key, secret, signature"
+            ),
         ),
         (
             "has(request.body)",
@@ -206,8 +209,16 @@ fn wrong_names_and_literals_are_refused_with_their_place() {
         ("rfc3339(event.time, 3)", "function rfc3339 is called as x.rfc3339()"),
         ("event.id.sha256()", "function sha256 is called as sha256(x)"),
         ("hex()", "function hex does not take 0 arguments"),
+        (
+            "hmac(\"sha3\", secret, event.id)",
+            "1:6: hmac takes one of md5, sha1, sha256, sha512, quoted",
+        ),
+        ("raw(event.id)", "raw takes a path into JSON, as in raw(event.data.amount)"),
+        ("raw(1)", "raw takes a path into JSON"),
+        ("secret.text", "secret has no members"),
+        ("key.secret", "key has no field secret"),
         ("json(1, 2)", "function json does not take 2 arguments"),
-        ("md5(event.id)", "unknown function md5"),
+        ("md4(event.id)", "unknown function md4"),
         ("event.data.list.map(a, event.data.list.map(b, a))", "comprehensions cannot be nested"),
         ("{\"a\": event.id}", "maps and messages cannot be made in an expression"),
     ] {
@@ -236,4 +247,22 @@ fn an_expression_knows_what_it_speaks_of() {
     );
     assert_eq!(expression.source(), "event.id + string(attempt.number)");
     assert_eq!(format!("{:?}", compiled("1", Site::Answer)), "Expression(\"1\")");
+}
+
+#[test]
+fn the_secret_is_bare_outside_of_a_hash_only() {
+    for (source, bare) in [
+        ("hmac(\"sha256\", secret, event.id)", false),
+        ("hex(sha512(event.id + \":\" + secret))", false),
+        ("hex(sha1(secret)) + event.id", false),
+        ("md5(secret) == sha1(secret) ? \"a\" : \"b\"", false),
+        ("event.data.list.map(secret, secret)", false),
+        ("secret", true),
+        ("hex(sha1(secret)) + secret", true),
+        ("secret.startsWith(\"a\") ? \"a\" : \"b\"", true),
+        ("crc32(secret)", true),
+        ("base64(secret)", true),
+    ] {
+        assert_eq!(compiled(source, Site::Template).bares_secret(), bare, "{source}");
+    }
 }

@@ -198,6 +198,14 @@ impl SigningKey {
         }
     }
 
+    /// The key's own bytes, where both sides have it.
+    pub(in crate::contract) fn shared(&self) -> Option<&[u8]> {
+        match &*self.state {
+            KeyState::Hmac { key, .. } => Some(key.expose()),
+            KeyState::Ed25519 { .. } | KeyState::Pair(_) => None,
+        }
+    }
+
     /// Which secret it is.
     pub fn id(&self) -> &SecretId {
         &self.id

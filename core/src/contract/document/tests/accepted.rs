@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::contract::tests::{Around, event, lines};
 use crate::contract::{
     AuthKind, CheckInput, Contract, RenderError, SigningKey, SigningKeys, render, render_check,
-    sign, sign_check,
+    sign, sign_check, signatures,
 };
 use crate::event::Event;
 use crate::id::{CallbackId, SecretId, TenantId};
@@ -257,4 +257,24 @@ fn a_signature_over_what_only_events_have_rules_callbacks_out() {
     assert!(over("${event.id}.${int(attempt.time)}.${request.body}"));
     assert!(!over("${event.type}.${request.body}"));
     assert!(!over("${delivery.id}.${request.body}"));
+}
+
+#[test]
+fn the_secret_may_be_signed_and_hashed_and_is_not_shown() {
+    let keys = r#"signatures:
+  - { algorithm: hmac_sha256, payload: "${secret}:${request.body}", header: x-a, each: "${key.id}-${key.number} ${base64(signature.upperAscii())} ${hex(md5(secret))}" }"#;
+    let contract = read(keys);
+    let (_, headers) = sent(&contract, &event("e", "1"), &hmac_keys());
+    let one = |id: &str, number: u32| {
+        let mac = HEXLOWER.encode(&sha256_mac(id.as_bytes(), &format!("{id}:1"))).to_uppercase();
+        let hashed = HEXLOWER.encode(&<md5::Md5 as md5::Digest>::digest(id.as_bytes()));
+        format!("{id}-{number} {} {hashed}", BASE64.encode(mac.as_bytes()))
+    };
+    assert_eq!(headers, [("x-a".to_owned(), format!("{},{}", one("new", 1), one("old", 2)))]);
+
+    let (event, around) = (event("e", "1"), Around::at(NOW));
+    let input = around.input(&event);
+    let rendered = render(&contract, &input).unwrap();
+    let made = signatures(&contract, &rendered, &input, &hmac_keys()).unwrap();
+    assert!(made.iter().all(|made| made.payload == "[redacted]:1"), "{made:?}");
 }

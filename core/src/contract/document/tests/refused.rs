@@ -90,14 +90,14 @@ fn expressions() {
             &["4:6: body.b: expression: 1:1: unknown name events"],
         ),
         (
-            "body: { a: \"${md5(event.id)}\" }",
-            &["2:12: body.a: expression: 1:4: unknown function md5"],
+            "body: { a: \"${md4(event.id)}\" }",
+            &["2:12: body.a: expression: 1:4: unknown function md4"],
         ),
         ("body: { a: \"${event.id\" }", &["2:12: body.a: ${ without its }"]),
         (
             "headers: { x-a: \"${response.status}\" }",
             &[
-                "2:17: headers.x-a: expression: 1:9: unknown name response; known here: event, tenant, subscription, delivery, attempt, request",
+                "2:17: headers.x-a: expression: 1:9: unknown name response; known here: event, tenant, subscription, delivery, attempt, request, key, secret, signature",
             ],
         ),
         (
@@ -131,7 +131,32 @@ fn expressions() {
 
 #[test]
 fn values_in_places_where_they_cannot_stand() {
+    const SIGN: &str = "signatures: [{ algorithm: hmac_sha256, header: x-s, ";
     refused(&[
+        (
+            "body: { a: \"${hex(sha1(secret))}\" }",
+            &[
+                "2:12: body.a: ${hex(sha1(secret))} cannot stand here: keys are known in payload and each only",
+            ],
+        ),
+        (
+            "headers: { x-k: \"${key.id}\" }",
+            &[
+                "2:17: headers.x-k: ${key.id} cannot stand here: keys are known in payload and each only",
+            ],
+        ),
+        (
+            &format!("{SIGN}payload: \"${{signature + key.id}}\" }}]"),
+            &[
+                "2:62: signatures[0].payload: ${signature + key.id} cannot stand here: the signature is known in each only",
+            ],
+        ),
+        (
+            &format!("{SIGN}each: \"${{signature}}${{secret}}\" }}]"),
+            &[
+                "2:59: signatures[0].each: ${secret} cannot stand here: the secret can stand in payload, and elsewhere within a hash or hmac(…) only",
+            ],
+        ),
         (
             "body: { a: \"data ${event.data}\" }",
             &[
@@ -141,13 +166,13 @@ fn values_in_places_where_they_cannot_stand() {
         (
             "body: { a: \"${request.body}\" }",
             &[
-                "2:12: body.a: ${request.body} cannot stand here: the body is known in headers and payloads only",
+                "2:12: body.a: ${request.body} cannot stand here: the body is known in headers and signatures only",
             ],
         ),
         (
             "body: { a: \"${sha256(request.body)}\" }",
             &[
-                "2:12: body.a: ${sha256(request.body)} cannot stand here: the body is known in headers and payloads only",
+                "2:12: body.a: ${sha256(request.body)} cannot stand here: the body is known in headers and signatures only",
             ],
         ),
         (
@@ -170,12 +195,6 @@ fn values_in_places_where_they_cannot_stand() {
             "signatures: [{ algorithm: hmac_sha256, header: x-s, payload: \"${event.data}\" }]",
             &[
                 "2:62: signatures[0].payload: ${event.data} cannot stand here: it is JSON, which is a whole value of the body; json(…) makes text of it",
-            ],
-        ),
-        (
-            "signatures: [{ algorithm: hmac_sha256, header: x-s, each: \"${request.body}\" }]",
-            &[
-                "2:59: signatures[0].each: ${request.body} cannot stand here: the body is known in headers and payloads only",
             ],
         ),
     ]);
