@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Delivers the contracts of contracts/catalog with a running Pregón and has the senders' own client libraries
-# judge the requests: `scripts/senders.sh` tries all, `scripts/senders.sh stripe github` these. docs/senders.md
-# says what is tried, and tests/senders/senders.toml which library at which version.
+# Delivers the contracts of contracts/catalog with a running Pregón and has the senders' own client
+# libraries judge the requests: `scripts/senders.sh` tries all, `scripts/senders.sh stripe github`
+# these. docs/senders.md says what is tried, tests/senders/senders.toml with which library.
 #
-# Needs python3 (3.11 or later) with venv, node and npm, go, a JDK and mvn, and grpcurl. The libraries come from their
-# registries and are kept, with all that they need, in SENDERS_CACHE (.tools/senders by default). PREGON_BIN
-# is the binary; without it a release is built.
+# Needs python3 (3.11 or later) with venv, node and npm, go, a JDK and mvn, and grpcurl. The libraries
+# come from their registries and are kept, with all that they need, in SENDERS_CACHE (.tools/senders
+# by default). PREGON_BIN is the binary; without it a release is built.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,6 +26,7 @@ fi
 
 # What senders.toml names, as each installer wants it; installed again only when that changes.
 python3 "$here/libraries.py" "$cache"
+python3 "$here/page.py" --check
 same() { cmp -s "$1" "$1.installed" && [ -e "$2" ]; }
 done_with() { cp "$1" "$1.installed"; }
 

@@ -1,9 +1,10 @@
 // Asks a library for node about a request.
 //
-// A line in is {"code", "request", "key"}, a line out {"accepted", "why"}. The code is the body of an asynchronous
-// function of senders.toml; it may use lib(name) (imports an installed library), body (text), raw
-// (Buffer), h (headers by lower-case name), url, key (the secret as text) and headers (a Headers).
-// It accepts by returning anything but false and undefined. This file is run from the folder the libraries are in.
+// A line in is {"code", "request", "key"}, a line out {"accepted", "why"}. The code is the body of an
+// asynchronous function of senders.toml. It may use lib(name) (imports an installed library), body
+// (text), raw (Buffer), h (headers by lower-case name), url, key (the secret as text, or a public key)
+// and headers (a Headers). It accepts by returning anything but false and undefined. This file is run
+// from the folder that the libraries are in.
 import { createInterface } from "node:readline";
 
 // Libraries may print; the answers have the output to themselves.

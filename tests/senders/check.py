@@ -1,8 +1,9 @@
 """Asks a library for Python, or a few lines after a sender's documentation, about a request.
 
-A line in is `{"code", "request", "key"}`, a line out `{"accepted", "why"}`. The code is a function body of
-`senders.toml`; it may use `body` (bytes), `text`, `h` (headers by lower-case name), `raw_headers` (by
-name as sent), `url`, `key` (the secret as text) and the helpers below. It accepts by returning anything but False and None.
+A line in is `{"code", "request", "key"}`, a line out `{"accepted", "why"}`. The code is a function
+body of `senders.toml`. It may use `body` (bytes), `text`, `h` (headers by lower-case name),
+`raw_headers` (by name as sent), `url`, `key` (the secret as text, or a public key) and the helpers
+below. It accepts by returning anything but False and None.
 """
 
 import base64
@@ -39,6 +40,18 @@ def fresh(seconds, within=300):
     assert abs(time.time() - int(seconds)) <= within, f"{seconds} is not within {within} s of now"
 
 
+def rsa_sha256(pem, message, signature):
+    """Fails unless the base64 is a signature, PKCS#1 v1.5, by this public key."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    key = serialization.load_pem_public_key(pem.encode())
+    key.verify(
+        base64.b64decode(signature, validate=True), message, padding.PKCS1v15(), hashes.SHA256()
+    )
+    return True
+
+
 TOOLS = {
     "base64": base64,
     "hashlib": hashlib,
@@ -52,6 +65,7 @@ TOOLS = {
     "b64url": b64url,
     "form": form,
     "fresh": fresh,
+    "rsa_sha256": rsa_sha256,
 }
 COMPILED = {}
 
@@ -59,11 +73,16 @@ COMPILED = {}
 def ask(code, request, key):
     if code not in COMPILED:
         scope = dict(TOOLS)
-        exec("def verifier(body, text, h, raw_headers, url, key):\n" + textwrap.indent(code, "    "), scope)
+        exec(
+            "def verifier(body, text, h, raw_headers, url, key):\n" + textwrap.indent(code, "    "),
+            scope,
+        )
         COMPILED[code] = scope["verifier"]
     body = base64.b64decode(request["body"])
     headers = {name.lower(): value for name, value in request["headers"]}
-    return COMPILED[code](body, body.decode(), headers, dict(request["headers"]), request["url"], key)
+    return COMPILED[code](
+        body, body.decode(), headers, dict(request["headers"]), request["url"], key
+    )
 
 
 def main():

@@ -12,13 +12,15 @@ HERE = pathlib.Path(__file__).parent
 
 # Their bounds for a dependency contradict those of other libraries, so they are installed without it.
 ALONE = {"fintoc", "truelayer-signing"}
-# What a verifier's call needs beside the library, and what those that are installed alone need.
+# What calls of verifiers need beside the libraries, and what those installed alone need.
 BESIDE = ["requests", "cryptography>=45"]
 
 
 def named(language):
     senders = tomllib.loads((HERE / "senders.toml").read_text())
-    return sorted({one for sender in senders.values() for one in sender["verifiers"].get(language, {})})
+    return sorted(
+        {one for sender in senders.values() for one in sender["verifiers"].get(language, {})}
+    )
 
 
 def write(folder):
@@ -27,7 +29,9 @@ def write(folder):
     (folder / "node/package.json").write_text(json.dumps(package, indent=2) + "\n")
     pypi = [*named("pypi"), *BESIDE]
     alone = [one for one in pypi if one.partition("==")[0] in ALONE]
-    (folder / "requirements.txt").write_text("\n".join(one for one in pypi if one not in alone) + "\n")
+    (folder / "requirements.txt").write_text(
+        "\n".join(one for one in pypi if one not in alone) + "\n"
+    )
     (folder / "requirements-alone.txt").write_text("\n".join(alone) + "\n")
 
 
@@ -39,7 +43,8 @@ def differences():
             yield f"go.mod does not require {one}"
     for one in named("maven"):
         group, artifact, version = one.split(":")
-        wanted = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+        wanted = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+        wanted += f"<version>{version}</version>"
         if wanted not in pom:
             yield f"pom.xml does not depend on {one}"
 

@@ -1,17 +1,19 @@
-"""Delivers the catalogue's contracts with a running Pregón and has the senders' own libraries judge them.
+"""Delivers the catalogue with a running Pregón and has the senders' own libraries judge it.
 
 For each sender of `senders.toml`: its contract, a subscription with a known secret, an event (the
-contract's first example), the request as a receiver on loopback recorded it, and what each library says:
+contract's first example), the request as a receiver on loopback recorded it, and what each library
+says:
 
 - it accepts the request;
-- it refuses it with another body, with another value of each header that is signed, and with another key;
-- during a rotation, with two keys active, it accepts the keys that `rotation` names, and no other.
+- it refuses it with another body, with another value of each signed header, and with another key;
+- during a rotation, with two keys active, it accepts those that `rotation` names, and no other.
 
 `scripts/senders.sh` sets up what this needs.
 """
 
 import argparse
 import base64
+import functools
 import http.server
 import json
 import os
@@ -21,7 +23,6 @@ import subprocess
 import sys
 import threading
 import tomllib
-import urllib.parse
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -87,10 +88,20 @@ class Pregon:
 
     def __init__(self, binary, grpcurl, log):
         self.grpcurl = grpcurl
-        command = [binary, "--log-format", "text", "standalone", "--in-memory", "--listen", "127.0.0.1:0"]
+        command = [
+            binary,
+            "--log-format",
+            "text",
+            "standalone",
+            "--in-memory",
+            "--listen",
+            "127.0.0.1:0",
+        ]
         command += ["--allow-http", "--allow-egress", "127.0.0.0/8"]
         env = {name: value for name, value in os.environ.items() if not name.startswith("PREGON_")}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        )
         for line in self.process.stdout:
             log.write(line)
             if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
@@ -98,11 +109,20 @@ class Pregon:
                 break
         else:
             raise Failure(f"{binary} ended before it listened")
-        threading.Thread(target=lambda: [log.write(line) for line in self.process.stdout], daemon=True).start()
+        threading.Thread(
+            target=lambda: [log.write(line) for line in self.process.stdout], daemon=True
+        ).start()
 
     def __call__(self, method, **request):
         service, _, name = method.partition(".")
-        command = [self.grpcurl, "-plaintext", "-d", "@", self.address, f"pregon.v1.{service}Service/{name}"]
+        command = [
+            self.grpcurl,
+            "-plaintext",
+            "-d",
+            "@",
+            self.address,
+            f"pregon.v1.{service}Service/{name}",
+        ]
         done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
         if done.returncode:
             raise Failure(f"{method}: {done.stderr.strip()[:600]}")
@@ -161,7 +181,11 @@ def checkers(cache):
 
 # The keys: of the first event, the one it is rotated to, and one that nobody has.
 KEYS = {
-    "text": ["first-secret-0123456789abcdef", "second-secret-0123456789abcdef", "other-secret-0123456789abcdef"],
+    "text": [
+        "first-secret-0123456789abcdef",
+        "second-secret-0123456789abcdef",
+        "other-secret-0123456789abcdef",
+    ],
     "hex": ["11" * 32, "22" * 32, "33" * 32],
     "base64": [base64.b64encode(bytes([one]) * 32).decode() for one in (1, 2, 3)],
     "64": ["a" * 64, "b" * 64, "c" * 64],
@@ -173,23 +197,46 @@ def keys(sender):
     return [sender.get("secret_prefix", "") + key for key in KEYS[sender.get("secret", "text")]]
 
 
-def other_key(sender):
-    """A key that nobody signs with."""
-    if sender.get("kind") == "ED25519":
-        return "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="  # RFC 8032, 7.1, test 1
-    return keys(sender)[2]
+def public_key(secret):
+    """As a receiver has it: Ed25519's is the base64 of its bytes, all others are PEM."""
+    return secret.get("publicKeyPem") or secret["publicKey"].removeprefix("whpk_")
+
+
+def other_key(pregon, tenant, sender, contract):
+    """A key that nobody signs with: of a key pair, the public key of a subscription that gets nothing."""
+    if "kind" not in sender:
+        return keys(sender)[2]
+    parent = f"tenants/{tenant}"
+    subscription = {
+        "url": "http://127.0.0.1:1/",
+        "event_types": ["never.published"],
+        "contract": contract,
+    }
+    pregon(
+        "Subscription.CreateSubscription",
+        parent=parent,
+        subscription_id="other",
+        subscription=subscription,
+    )
+    secret = {"algorithm": f"SECRET_ALGORITHM_{sender['kind']}"}
+    done = pregon(
+        "Secret.CreateSecret", parent=f"{parent}/subscriptions/other", secret_id="k", secret=secret
+    )
+    return public_key(done["secret"])
 
 
 def first_example(document):
     """The event of the contract's first example: type, data, attributes."""
     sys.path.insert(0, str(ROOT / "contracts/catalog"))
-    from expected import load
+    from vectors.pieces import load
 
     return load(document)["examples"][0]["event"]
 
 
 def with_header(request, name, value):
-    headers = [[one, value if one.lower() == name.lower() else old] for one, old in request["headers"]]
+    headers = [
+        [one, value if one.lower() == name.lower() else old] for one, old in request["headers"]
+    ]
     return request | {"headers": headers}
 
 
@@ -201,7 +248,7 @@ def header(request, name):
 
 
 def other_value(value):
-    """A value of the same form with another letter or digit: the last but two, since base64 may not use all of its last."""
+    """Another letter or digit at the last but two: base64 may not use all bits of its last."""
     found = list(re.finditer(r"[0-9A-Za-z]", value))[-3:][0]
     swapped = {"0": "1", "a": "b", "A": "B"}.get(
         found[0], "0" if found[0].isdigit() else "a" if found[0].islower() else "A"
@@ -216,7 +263,7 @@ def strings(value):
 
 
 def with_other_body(request, data, tamper):
-    """The request with one text of the event's data changed, so that its body stays what it was otherwise."""
+    """The request with one text of the event's data changed."""
     body = base64.b64decode(request["body"]).decode()
     if tamper:
         changed = body.replace(*tamper)
@@ -252,9 +299,12 @@ def prepare(pregon, recorder, name, tenant, sender):
     if "auth" in sender:
         subscription["auth"] = sender["auth"]
     created = pregon(
-        "Subscription.CreateSubscription", parent=f"tenants/{tenant}", subscription_id="sut", subscription=subscription
+        "Subscription.CreateSubscription",
+        parent=f"tenants/{tenant}",
+        subscription_id="sut",
+        subscription=subscription,
     )
-    return event, int(created["revision"])
+    return event, int(created["revision"]), created["subscription"]["contract"]
 
 
 def set_key(pregon, tenant, sender, number, overlap):
@@ -263,7 +313,7 @@ def set_key(pregon, tenant, sender, number, overlap):
     if kind := sender.get("kind"):
         secret = {"algorithm": f"SECRET_ALGORITHM_{kind}"}
         done = pregon("Secret.CreateSecret", parent=parent, secret_id=f"k{number}", secret=secret)
-        return int(done["revision"]), done["secret"]["publicKey"].removeprefix("whpk_")
+        return int(done["revision"]), public_key(done["secret"])
     key = keys(sender)[number]
     done = pregon("Secret.RotateSecret", parent=parent, material=key, overlap=overlap)
     return int(done["revision"]), key
@@ -300,10 +350,17 @@ def judge(ask, sender, event, first, second, known):
     expect(True, first, one, "the request")
     refused = []
     if sender.get("signs_body", True):
-        expect(False, with_other_body(first, event["data"], sender.get("tamper")), one, "another body")
+        expect(
+            False, with_other_body(first, event["data"], sender.get("tamper")), one, "another body"
+        )
         refused.append("another body")
     for name in sender.get("signed_headers", []):
-        expect(False, with_header(first, name, other_value(header(first, name))), one, f"another {name}")
+        expect(
+            False,
+            with_header(first, name, other_value(header(first, name))),
+            one,
+            f"another {name}",
+        )
         refused.append(f"another {name}")
     said = ["accepts"]
     if second is not None:
@@ -313,7 +370,9 @@ def judge(ask, sender, event, first, second, known):
         said.append("refuses " + ", ".join(refused))
     if second is not None:
         rotation = sender.get("rotation", "both")
-        for key, accepted, which in zip((one, two), ROTATION[rotation], ("old", "new")):
+        for key, accepted, which in zip(
+            (one, two), ROTATION[rotation], ("old", "new"), strict=True
+        ):
             expect(accepted, second, key, f"in a rotation, what the {which} key verifies")
         expect(False, second, other, "in a rotation, another key")
         said.append(f"in a rotation takes {WORDS[rotation]}")
@@ -323,7 +382,7 @@ def judge(ask, sender, event, first, second, known):
 def try_sender(pregon, recorder, asks, name, sender):
     """→ a line for each library."""
     tenant = sender.get("tenant", name)
-    event, revision = prepare(pregon, recorder, name, tenant, sender)
+    event, revision, contract = prepare(pregon, recorder, name, tenant, sender)
     known, first, second = (None, None, None), None, None
     if sender.get("unsigned"):
         publish(pregon, tenant, event, 1, revision)
@@ -335,21 +394,23 @@ def try_sender(pregon, recorder, asks, name, sender):
         revision, two = set_key(pregon, tenant, sender, 1, "3600s")
         publish(pregon, tenant, event, 2, revision)
         second = recorder.take(name, 2)
-        known = (one, two, other_key(sender))
+        known = (one, two, other_key(pregon, tenant, sender, contract))
     lines = []
     for language, libraries in sender["verifiers"].items():
         for library, code in libraries.items():
-            checker = asks[language]
+            who = language if language == "documentation" else f"{language} {library}"
+            ask = functools.partial(asks[language].ask, code)
             try:
-                said = judge(lambda request, key: checker.ask(code, request, key), sender, event, first, second, known)
+                lines.append(f"{who}: {judge(ask, sender, event, first, second, known)}")
             except Failure as failure:
-                raise Failure(f"{language} {library}: {failure}") from None
-            lines.append(f"documentation: {said}" if language == "documentation" else f"{language} {library}: {said}")
+                raise Failure(f"{who}: {failure}") from None
     return lines
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pregon", required=True, help="the binary")
     parser.add_argument("--grpcurl", required=True)
     parser.add_argument("--cache", required=True, type=pathlib.Path, help="where the libraries are")
@@ -358,7 +419,9 @@ def main():
     senders = tomllib.loads((HERE / "senders.toml").read_text())
     if unknown := set(options.names) - senders.keys():
         parser.error(f"no such sender: {', '.join(sorted(unknown))}")
-    chosen = {name: one for name, one in senders.items() if not options.names or name in options.names}
+    chosen = {
+        name: one for name, one in senders.items() if not options.names or name in options.names
+    }
     recorder = Recorder({name: one["answer"] for name, one in chosen.items() if "answer" in one})
     asks = checkers(options.cache.resolve())
     passed = failed = 0
