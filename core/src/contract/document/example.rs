@@ -243,8 +243,8 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
     }
     let lines = map.get("headers").and_then(|at| reader.check(at.members())).unwrap_or_default();
     for line in lines {
-        let name = line.key.text.to_ascii_lowercase();
-        match signed.headers.iter().find(|header| *header.name == *name) {
+        let name = line.key.text.as_str();
+        match signed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
             Some(header) => compare(reader, &line.value, &header.value),
             None => reader.add(line.value.fault("the request has no such header")),
         }
