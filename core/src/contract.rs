@@ -27,7 +27,7 @@ pub use compiled::{
     EGRESS_DEFAULT, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError, Rendered,
     Retry, SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer,
     SigningKey, SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate, Verdict,
-    render, render_check, render_redacted, sign, sign_check, signatures,
+    redacted_url, render, render_check, render_redacted, sign, sign_check, signatures,
 };
 pub use document::{BuiltIn, ContractSpec, DocumentFault, builtins, standard_webhooks};
 pub use subject::{Answer, CheckInput, RenderInput};

@@ -200,6 +200,8 @@ async fn egress_sender(egress: Egress, address: SocketAddr, run: Run) -> Result<
         // As a delivery makes it: the headers and the body are new each time.
         let request = OutboundRequest {
             target: target.clone(),
+            uri: None,
+            spelled: Vec::new(),
             headers: headers.clone(),
             body: body.clone(),
             keep: limits::RESPONSE_KEPT,

@@ -275,7 +275,9 @@ fn request(
     let signed = sign_check(contract, &rendered, input, &callback.keys)?;
     Ok(OutboundRequest {
         target: callback.target.clone(),
+        uri: outbound::uri(&callback.url, signed.url.as_deref())?,
         headers: outbound::headers(&signed.headers, trace, callback.headers.lines())?,
+        spelled: outbound::spelled(&signed.headers, callback.headers.spelled()),
         body: signed.body,
         keep: limits::RESPONSE_READ,
         asks: Asks::Whole,
@@ -315,6 +317,7 @@ fn unasked(
         RenderError::Value { .. }
         | RenderError::HeaderValue { .. }
         | RenderError::NameTwice { .. }
+        | RenderError::QueryTooLong
         | RenderError::TooLarge
         | RenderError::Form(_) => {
             let contract = callback.contract.id().name();

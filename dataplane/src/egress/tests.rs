@@ -111,6 +111,8 @@ fn target(url: &str) -> Target {
 fn post(target: Target) -> OutboundRequest {
     OutboundRequest {
         target,
+        uri: None,
+        spelled: Vec::new(),
         headers: vec![(HeaderName::from_static("webhook-id"), HeaderValue::from_static("evt_1"))],
         body: Bytes::from_static(b"{\"a\":1}"),
         keep: limits::RESPONSE_KEPT,
