@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).parent
 # Their bounds for a dependency contradict those of other libraries, so they are installed without it.
 ALONE = {"fintoc", "truelayer-signing"}
 # What calls of verifiers need beside the libraries, and what those installed alone need.
-BESIDE = ["requests", "cryptography>=45"]
+BESIDE = ["requests", "cryptography>=45", "PyJWT==2.15.1"]
 
 
 def named(language):

@@ -277,6 +277,15 @@ def with_other_body(request, data, tamper):
     raise Failure("no text of the data stands in the body once")
 
 
+def with_other_parameter(request, name):
+    """The request with another value of a parameter in its URL's query."""
+    found = re.search(rf"[?&]{re.escape(name)}=([^&]+)", request["url"])
+    if not found:
+        raise Failure(f"the URL has no parameter {name}")
+    url = request["url"][: found.start(1)] + other_value(found[1]) + request["url"][found.end(1) :]
+    return request | {"url": url}
+
+
 def prepare(pregon, recorder, name, tenant, sender):
     """Contract, event type, tenant and subscription. → the event to publish."""
     document = (ROOT / "contracts" / sender.get("file", f"catalog/{name}.yaml")).read_text()
@@ -362,6 +371,12 @@ def judge(ask, sender, event, first, second, known):
             f"another {name}",
         )
         refused.append(f"another {name}")
+    for name in sender.get("signed_parameters", []):
+        expect(False, with_other_parameter(first, name), one, f"another {name} in the URL")
+        refused.append(f"another {name} in the URL")
+    if sender.get("signs_url"):
+        expect(False, first | {"url": first["url"] + "x"}, one, "another URL")
+        refused.append("another URL")
     said = ["accepts"]
     if second is not None:
         expect(False, first, other, "another key")

@@ -22,6 +22,27 @@ from .pieces import (
 
 
 @contract
+def mercadopago(e):
+    kind, identifier = e.parts[0], e.json()["id"]
+    body = obj(
+        ("action", text(e.type)),
+        ("api_version", '"v1"'),
+        ("data", obj(("id", text(identifier)))),
+        ("date_created", text(rfc3339(e.when, 0))),
+        ("id", text(e.id)),
+        ("live_mode", "true"),
+        ("type", text(kind)),
+        ("user_id", text(e.tenant)),
+    )
+    signed = f"id:{identifier};request-id:{e.id};ts:{e.at_ms};"
+    return (
+        body,
+        {"x-request-id": e.id, "x-signature": f"ts={e.at_ms},v1={hexmac(e.key, signed)}"},
+        {"v1": signed},
+    )
+
+
+@contract
 def fintoc(e):
     body = obj(
         ("id", text(e.id)),
@@ -78,6 +99,28 @@ def wompi_sv(e):
 
 
 @contract
+def wompi_co(e):
+    transaction = e.json()["transaction"]
+    signed = (
+        f"{transaction['id']}{transaction['status']}{transaction['amount_in_cents']}{e.s}{e.secret}"
+    )
+    checksum = sha256(signed).hexdigest()
+    signature = obj(
+        ("properties", '["transaction.id","transaction.status","transaction.amount_in_cents"]'),
+        ("checksum", text(checksum)),
+    )
+    body = obj(
+        ("event", text(e.type)),
+        ("data", e.data),
+        ("environment", '"prod"'),
+        ("signature", signature),
+        ("timestamp", str(e.s)),
+        ("sent_at", text(rfc3339(e.when))),
+    )
+    return body, {"X-Event-Checksum": checksum}, {}
+
+
+@contract
 def palomma(e):
     body = obj(
         ("webhookId", text(e.id)),
@@ -125,8 +168,18 @@ def pagbank(e):
             "x-product-id": e.json()["id"],
             "x-authenticity-token": sha256(f"{e.secret}-{e.data}").hexdigest(),
         },
-        {"token": e.data},
+        {},
     )
+
+
+@contract
+def ebanx(e):
+    body = form(
+        ("operation", "payment_status_change"),
+        ("notification_type", "update"),
+        ("hash_codes", ",".join(e.json()["hash_codes"])),
+    )
+    return body, {"content-type": "application/x-www-form-urlencoded"}, {}
 
 
 @contract

@@ -47,6 +47,16 @@ def twilio(e):
 
 
 @contract
+def twilio_json(e):
+    signed = f"{e.url}?bodySHA256={sha256(e.data).hexdigest()}"
+    return (
+        e.data,
+        {"I-Twilio-Idempotency-Token": e.id, "X-Twilio-Signature": b64mac(e.key, signed, "sha1")},
+        {"hmac": signed},
+    )
+
+
+@contract
 def plivo(e):
     data = e.json()
     pairs = [

@@ -4,12 +4,15 @@ Each function is one contract: example → body, headers, signed texts by name. 
 among the headers if it is not JSON's.
 """
 
+import hashlib
+
 from .pieces import (
     DELIVERY,
     SUBSCRIPTION,
     b64,
     b64mac,
     contract,
+    form,
     hexmac,
     json_parts,
     local,
@@ -85,6 +88,52 @@ def adyen_balance_platform(e):
         {"Protocol": "HmacSHA256", "HmacSignature": b64mac(bytes.fromhex(e.secret), body)},
         {"hmac": body},
     )
+
+
+@contract
+def adyen_payments(e):
+    data = e.json()
+    signed = ":".join(
+        [
+            data["pspReference"],
+            data.get("originalReference", ""),
+            e.tenant,
+            data["merchantReference"],
+            str(data["amount"]["value"]),
+            data["amount"]["currency"],
+            e.type,
+            data["success"],
+        ]
+    )
+    key = bytes.fromhex(e.secret)
+    item = obj(
+        ("additionalData", obj(("hmacSignature", text(b64mac(key, signed))))),
+        ("amount", json_parts(e, "amount")[0]),
+        ("eventCode", text(e.type)),
+        ("eventDate", text(local(e.when, "Europe/Amsterdam"))),
+        ("merchantAccountCode", text(e.tenant)),
+        ("merchantReference", text(data["merchantReference"])),
+        ("paymentMethod", text(data["paymentMethod"])),
+        ("pspReference", text(data["pspReference"])),
+        ("reason", text(data["reason"])),
+        ("success", text(data["success"])),
+    )
+    items = f"[{obj(('NotificationRequestItem', item))}]"
+    return obj(("live", '"true"'), ("notificationItems", items)), {}, {"hmac": signed}
+
+
+@contract
+def braintree(e):
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?><notification><timestamp type="datetime">'
+        + rfc3339(e.when, 0)
+        + f"</timestamp><kind>{e.type}</kind><subject>{e.json()['subject']}</subject></notification>"
+    )
+    key = hashlib.sha1(e.key).digest()
+    body = form(
+        ("bt_payload", b64(xml)), ("bt_signature", f"{e.tenant}|{hexmac(key, b64(xml), 'sha1')}")
+    )
+    return body, {"content-type": "application/x-www-form-urlencoded"}, {"bt": b64(xml)}
 
 
 @contract

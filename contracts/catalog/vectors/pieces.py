@@ -11,11 +11,11 @@ import zoneinfo
 
 from .keys import ed25519, rsa
 
-__all__ = ["ed25519", "rsa"]
+__all__ = ["ed25519"]
 
 # The reader of examples and the pieces of JSON are those of the built-in contracts' check.
-_path = pathlib.Path(__file__).parents[2] / "expected.py"
-_spec = importlib.util.spec_from_file_location("built_in", _path)
+_ROOT = pathlib.Path(__file__).parents[3]
+_spec = importlib.util.spec_from_file_location("built_in", _ROOT / "contracts/expected.py")
 _built_in = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_built_in)
 load, text, stringify = _built_in.load, _built_in.text, _built_in.stringify
@@ -24,6 +24,8 @@ obj = _built_in.members
 
 # What the examples have that name no other: tenant, subscription, URL, id of the key.
 TENANT, SUBSCRIPTION, URL, KEY = "acme", "example", "https://example.com/hook", "example"
+# The key of examples that name none.
+SHARED = b"0123456789abcdef0123456789abcdef"
 # The id of an example's delivery. It follows from the event's time, which is the same in all that use it.
 DELIVERY = "06eaih8av80000000001-1"
 
@@ -38,7 +40,7 @@ class Example:
         self.tenant = event.get("tenant", TENANT)
         self.url, self.attempt = it.get("url", URL), it.get("attempt", 1)
         self.secret = it.get("secret", "")
-        self.key = self.secret.encode()
+        self.key = self.secret.encode() or SHARED
         self.when, self.sent = _built_in.instant(event["time"]), _built_in.instant(it["time"])
         # Of the event and of the attempt: whole seconds, and milliseconds.
         self.s, self.ms = _seconds(self.when)
@@ -47,6 +49,10 @@ class Example:
 
     def json(self):
         return json.loads(self.data)
+
+    def rsa(self, message):
+        """Signed with the RSA key of examples that name none."""
+        return rsa((_ROOT / "core/src/contract/document/example/rsa.pem").read_text(), message)
 
     def inner(self):
         """The members of the data, to stand among others."""

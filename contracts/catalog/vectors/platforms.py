@@ -19,6 +19,7 @@ from .pieces import (
     mac,
     members_behind,
     obj,
+    parts,
     rfc3339,
     sha256,
     standard,
@@ -129,6 +130,43 @@ def dropbox(e):
     accounts, users = json_parts(e, "accounts", "users")
     body = obj(("list_folder", obj(("accounts", accounts))), ("delta", obj(("users", users))))
     return body, {"X-Dropbox-Signature": hexmac(e.key, body)}, {"hmac": body}
+
+
+@contract
+def dropbox_sign(e):
+    signed = f"{e.s}{e.type}"
+    metadata = obj(
+        ("related_signature_id", "null"),
+        ("reported_for_account_id", text(e.tenant)),
+        ("reported_for_app_id", "null"),
+        ("event_message", "null"),
+    )
+    event = obj(
+        ("event_time", text(str(e.s))),
+        ("event_type", text(e.type)),
+        ("event_hash", text(hexmac(e.key, signed))),
+        ("event_metadata", metadata),
+    )
+    body, kind = parts(("json", obj(("event", event), ("signature_request", e.data))))
+    return body, {"content-type": kind}, {"event_hash": signed}
+
+
+@contract
+def docusign(e):
+    body = obj(
+        ("event", text(e.type)),
+        ("apiVersion", '"v2.1"'),
+        ("uri", text(f"/restapi/v2.1/accounts/{e.tenant}/envelopes/{e.json()['envelopeId']}")),
+        ("retryCount", str(e.attempt - 1)),
+        ("configurationId", text(SUBSCRIPTION)),
+        ("generatedDateTime", text(rfc3339(e.when, 7))),
+        ("data", e.data),
+    )
+    return (
+        body,
+        {"X-Authorization-Digest": "HMACSHA256", "X-DocuSign-Signature-1": b64mac(e.key, body)},
+        {"hmac": body},
+    )
 
 
 @contract
