@@ -11,6 +11,7 @@
 //!   attempt;
 //! - [`render_check`] and [`sign_check`] do the same for a question to a callback, whose answer
 //!   [`Verdict::allows`] reads;
+//! - [`Trial::make`] does all of that for an event at hand, without a store;
 //! - [`verify`](verify::verify) is the other side: what a receiver makes of a request.
 //!
 //! Its files lie in three layers, each of which knows only those before it: [`subject`] is what a
@@ -30,7 +31,9 @@ pub use compiled::{
     Unsigned, Verdict, redacted_url, render, render_check, render_redacted, sign, sign_check,
     signatures,
 };
-pub use document::{BuiltIn, ContractSpec, DocumentFault, builtins, standard_webhooks};
+pub use document::{
+    BuiltIn, ContractSpec, DocumentFault, Trial, TrialError, Tried, builtins, standard_webhooks,
+};
 pub use subject::{Answer, CheckInput, RenderInput};
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod template;
 mod url;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
+pub use example::{Trial, TrialError, Tried};
 pub use fault::DocumentFault;
 pub use read::{EXAMPLES, TYPES};
 pub use spec::ContractSpec;

@@ -3,51 +3,30 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::fault::{SCHEMA, noted, optional, parsed, reason};
 use crate::clock::Timestamp;
-use crate::contract::compiled::{Contract, SignaturePlace, render, sign, signatures};
-use crate::contract::subject::RenderInput;
+use crate::contract::compiled::{Contract, SignaturePlace};
 use crate::error::{Rule, Violations, Wrong};
-use crate::event::{Attributes, Environment, Event, parse_attributes};
-use crate::id::{
-    DeliveryKey, EventId, EventTypeId, LaneNo, Position, SecretId, SubscriptionId, TenantId,
-};
+use crate::event::{Attributes, Environment, NewEvent, parse_attributes};
+use crate::id::{EventId, EventTypeId, SecretId, TenantId};
 use crate::json;
 use crate::limits;
 use crate::schema::Schema;
 use crate::url::EndpointUrl;
 use crate::yaml::{At, Map, Member, Reader};
-use keys::keys;
 
 mod keys;
+mod trial;
 
-/// When examples happen that do not say when: 2023-11-14T22:13:20Z.
-const WHEN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-/// Where they go.
-const URL: &str = "https://example.com/hook";
-
-/// The id of the key where none is given.
-const KEY: &str = "example";
+pub use trial::{Trial, TrialError, Tried};
 
 /// Why what holds a signature of ECDSA or PSS is not compared.
 const DIFFERS: &str = "holds a signature that differs each time; expect what is signed, in signed";
 
-/// One example, read.
-#[derive(Debug)]
-pub(super) struct Example {
-    event: Event,
-    attempt: u32,
-    time: Timestamp,
-    secret: Option<String>,
-    url: EndpointUrl,
-    tenant_labels: BTreeMap<String, String>,
-    subscription_labels: BTreeMap<String, String>,
-    secret_id: SecretId,
-}
-
 /// Reads one; what it expects is compared later.
-pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Example> {
+pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Trial> {
     let known = ["event", "labels", "attempt", "time", "secret", "secret_id", "url", "expect"];
     let map = reader.map(at, &known)?;
     let event = reader.check(map.required("event")).cloned();
@@ -63,19 +42,14 @@ pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Example> {
     let labels = optional(reader, &map, "labels", labels);
     let secret_id =
         optional(reader, &map, "secret_id", |reader, at| parsed(reader, at, SecretId::parse));
-    let event = event?;
-    let (tenant_labels, subscription_labels) = labels?.unwrap_or_default();
-    let url = url?.or_else(|| EndpointUrl::parse_stored(URL).ok());
-    Some(Example {
-        attempt: attempt?.unwrap_or(1),
-        time: time?.unwrap_or_else(|| event.occur_time()),
-        event,
-        secret: secret?,
-        url: url?,
-        tenant_labels,
-        subscription_labels,
-        secret_id: secret_id?.or_else(|| SecretId::parse(KEY).ok())?,
-    })
+    let mut trial = Trial::of(event?).ok()?;
+    (trial.tenant_labels, trial.subscription_labels) = labels?.unwrap_or_default();
+    trial.attempt = attempt?.unwrap_or(trial.attempt);
+    trial.time = time?.unwrap_or(trial.time);
+    trial.secret = secret?.map(Zeroizing::new);
+    trial.secret_id = secret_id?.unwrap_or(trial.secret_id);
+    trial.url = url?.unwrap_or(trial.url);
+    Some(trial)
 }
 
 /// Labels by name.
@@ -100,7 +74,7 @@ fn labels(reader: &mut Reader, at: &At<'_>) -> Option<(Labels, Labels)> {
     Some((of("tenant")?.unwrap_or_default(), of("subscription")?.unwrap_or_default()))
 }
 
-fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Event> {
+fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<NewEvent> {
     let known = ["id", "version", "type", "time", "environment", "tenant", "attributes", "data"];
     let map = reader.map(at, &known)?;
     let id = optional(reader, &map, "id", |reader, at| parsed(reader, at, EventId::parse));
@@ -118,21 +92,24 @@ fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Event> {
     let pairs = optional(reader, &map, "attributes", attributes_of);
     let data = reader.check(map.required("data")).cloned();
     let data = data.and_then(|at| data_of(reader, &at));
-    let time = time?.unwrap_or(WHEN);
-    let position = Position { ms: u64::try_from(time.millis()).unwrap_or(0), partition: 0, n: 1 };
-    Some(Event {
-        position,
-        tenant: tenant?.or_else(|| TenantId::parse("acme").ok())?,
-        id: id?.unwrap_or_else(|| EventId::assigned(position)),
+    Some(NewEvent {
+        tenant: tenant?.or_else(tenant_of_examples)?,
+        id: id?,
         version: version?.unwrap_or(0),
         event_type: kind?,
         environment: environment?.unwrap_or(Environment::Live),
-        given_occur_time: Some(time),
+        occur_time: time?,
+        since: None,
         min_revision: 0,
         trace: None,
         attributes: pairs?.unwrap_or_default(),
         data: data?,
     })
+}
+
+/// The tenant of events that name none.
+fn tenant_of_examples() -> Option<TenantId> {
+    TenantId::parse(Trial::TENANT).ok()
 }
 
 fn attributes_of(reader: &mut Reader, at: &At<'_>) -> Option<Attributes> {
@@ -192,7 +169,14 @@ pub(super) fn check_type(reader: &mut Reader, map: &Map<'_>, schema: &str) {
 }
 
 /// Renders and signs every example and every type's example, and compares what is expected.
-pub(super) fn check(reader: &mut Reader, root: &At<'_>, contract: &Contract, examples: &[Example]) {
+/// How many there are.
+pub(super) fn check(
+    reader: &mut Reader,
+    root: &At<'_>,
+    contract: &Contract,
+    examples: &[Trial],
+) -> usize {
+    let mut tried = examples.len();
     let places = |key: &str| {
         let members = root.members().unwrap_or_default();
         let list = members.into_iter().find(|member| member.key.text == key);
@@ -206,74 +190,40 @@ pub(super) fn check(reader: &mut Reader, root: &At<'_>, contract: &Contract, exa
             && let Some(example) = of_type(&kind.id, kind.example.trim())
         {
             check_one(reader, &at, contract, &example);
+            tried += 1;
         }
     }
+    tried
 }
 
 /// An example of a type that brings data only.
-fn of_type(kind: &EventTypeId, data: &str) -> Option<Example> {
-    let ms = u64::try_from(WHEN.millis()).unwrap_or(0);
-    let position = Position { ms, partition: 0, n: 1 };
-    let event = Event {
-        position,
-        tenant: TenantId::parse("acme").ok()?,
-        id: EventId::assigned(position),
+fn of_type(kind: &EventTypeId, data: &str) -> Option<Trial> {
+    let event = NewEvent {
+        tenant: tenant_of_examples()?,
+        id: None,
         version: 0,
         event_type: kind.clone(),
         environment: Environment::Live,
-        given_occur_time: Some(WHEN),
+        occur_time: None,
+        since: None,
         min_revision: 0,
         trace: None,
-        attributes: BTreeMap::new(),
+        attributes: Attributes::new(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };
-    let url = EndpointUrl::parse_stored(URL).ok()?;
-    Some(Example {
-        event,
-        attempt: 1,
-        time: WHEN,
-        secret: None,
-        url,
-        tenant_labels: Labels::new(),
-        subscription_labels: Labels::new(),
-        secret_id: SecretId::parse(KEY).ok()?,
-    })
+    Trial::of(event).ok()
 }
 
-fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Example) {
-    if !contract.carries(&example.event.event_type) {
-        reader.add(at.fault("the contract does not carry events of this type"));
-        return;
-    }
-    let keys = match keys(contract, &example.secret_id, example.secret.as_deref()) {
-        Ok(keys) => keys,
-        Err(wrong) => {
-            reader.add(at.fault(format_args!("secret: {}", reason(&wrong))));
-            return;
-        }
-    };
-    let Ok(subscription) = SubscriptionId::parse("example") else { return };
-    let input = RenderInput {
-        event: &example.event,
-        tenant_labels: &example.tenant_labels,
-        delivery: DeliveryKey { position: example.event.position, lane: LaneNo(1), replay: None },
-        create_time: example.event.accept_time(),
-        test: false,
-        subscription: &subscription,
-        subscription_labels: &example.subscription_labels,
-        url: &example.url,
-        attempt: example.attempt,
-        attempt_time: example.time,
-        user_agent: "Pregon",
-    };
-    let made = render(contract, &input).and_then(|rendered| {
-        let signed = sign(contract, &rendered, &input, &keys)?;
-        Ok((signatures(contract, &rendered, &input, &keys)?, signed))
-    });
-    let (made, signed) = match made {
+fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Trial) {
+    let Tried { signed, url, signatures: made } = match example.make(contract) {
         Ok(made) => made,
         Err(error) => {
-            reader.add(at.fault(format_args!("the example cannot be rendered: {error}")));
+            let rule = match &error {
+                TrialError::NotCarried => error.to_string(),
+                TrialError::Secret(wrong) => format!("secret: {}", reason(wrong)),
+                TrialError::Render(error) => format!("the example cannot be rendered: {error}"),
+            };
+            reader.add(at.fault(rule));
             return;
         }
     };
@@ -285,10 +235,7 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
     if let Some(at) = map.get("url") {
         match differs(contract, |place| matches!(place, SignaturePlace::Query { .. })) {
             true => reader.add(at.fault(DIFFERS)),
-            false => {
-                let url = signed.url.as_deref().unwrap_or(example.url.as_str());
-                compare(reader, at, url.as_bytes());
-            }
+            false => compare(reader, at, url.as_bytes()),
         }
     }
     if let Some(at) = map.get("body") {

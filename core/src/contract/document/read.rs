@@ -61,6 +61,18 @@ impl Contract {
     ///
     /// Every fault that was found, in the order of the document; at least one.
     pub fn read(document: &str, revision: i64) -> Result<Self, Vec<DocumentFault>> {
+        Self::read_counting(document, revision).map(|(contract, _)| contract)
+    }
+
+    /// The same, and how many examples hold: those of `examples`, and those of its types.
+    ///
+    /// # Errors
+    ///
+    /// As [`Contract::read`].
+    pub fn read_counting(
+        document: &str,
+        revision: i64,
+    ) -> Result<(Self, usize), Vec<DocumentFault>> {
         let refused = |faults: Vec<yaml::Fault>| -> Vec<DocumentFault> {
             faults.into_iter().map(DocumentFault::from).collect()
         };
@@ -71,16 +83,16 @@ impl Contract {
             .map_err(|wrong| refused(vec![root.fault(reason(&wrong))]))?
             .with_revision(revision);
         let mut reader = Reader::new();
-        example::check(&mut reader, &root, &contract, &examples);
+        let tried = example::check(&mut reader, &root, &contract, &examples);
         reader.finish().map_err(refused)?;
-        Ok(contract)
+        Ok((contract, tried))
     }
 }
 
 /// What a document states, or every fault in it.
 pub(super) fn stated(
     root: &At<'_>,
-) -> Result<(ContractSpec, Vec<example::Example>), Vec<yaml::Fault>> {
+) -> Result<(ContractSpec, Vec<example::Trial>), Vec<yaml::Fault>> {
     let mut reader = Reader::new();
     let read = spec(&mut reader, root);
     reader.finish()?;
@@ -88,7 +100,7 @@ pub(super) fn stated(
 }
 
 /// The whole document. Every key is read before anything is given up: all faults are reported.
-fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<example::Example>)> {
+fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<example::Trial>)> {
     let map = reader.map(root, KEYS)?;
     let id = reader.check(map.required("contract")).cloned();
     let id = id.and_then(|at| parsed(reader, &at, ContractId::parse));
