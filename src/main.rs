@@ -1,5 +1,6 @@
 //! Pregón: sends signed webhooks for a platform.
 
+mod contract;
 mod control;
 mod dataplane;
 mod demo;
@@ -51,6 +52,7 @@ enum Command {
     // What it says of itself stands at its arguments.
     Receiver(receiver::ReceiverArgs),
     // So do these.
+    Contract(contract::ContractArgs),
     Token(token::TokenArgs),
     Health(health::HealthArgs),
 }
@@ -81,6 +83,7 @@ async fn run(command: Command) -> Result<ExitCode, Vec<String>> {
         Command::Demo(args) => args.run().await,
         Command::Receiver(args) => args.run().await,
         Command::Token(args) => args.run(),
+        Command::Contract(args) => return args.run(),
         Command::Health(args) => return Ok(args.run().await),
     };
     ran.map(|()| ExitCode::SUCCESS).map_err(|error| vec![format!("{error:#}")])

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pregon_core::contract::{BuiltIn, Contract, EGRESS_DEFAULT, builtins};
+use pregon_core::contract::{BuiltIn, Contract, builtins};
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::id::ContractId;
 use pregon_core::limits;
@@ -125,12 +125,8 @@ fn document(text: &str, id: Option<&ContractId>, wrong: &mut Violations) -> Opti
                 let text = format!("contract: must be {id}, as the resource is called");
                 wrong.add(FIELD, Rule::ContractInvalid, text);
             }
-            if contract.egress() != EGRESS_DEFAULT {
-                let text = format!(
-                    "egress: must be {EGRESS_DEFAULT}: there is no pool {}",
-                    contract.egress()
-                );
-                wrong.add(FIELD, Rule::Unsupported, text);
+            if let Err(none) = contract.check_egress() {
+                wrong.add(FIELD, none.rule, none.description);
             }
             Some(Arc::new(contract))
         }

@@ -49,4 +49,5 @@ mod transcript;
 mod verify;
 mod waiting;
 mod watch;
+mod without_server;
 mod writes;

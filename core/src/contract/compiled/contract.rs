@@ -14,12 +14,14 @@ use super::error::RenderError;
 use super::query::{self, Parameter};
 use super::retry::Retry;
 use super::setting::{
-    AuthKind, BodyFormat, Canonical, ContractType, Gzip, SecretRule, TIMEOUT_DEFAULT,
+    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, SecretRule,
+    TIMEOUT_DEFAULT,
 };
 use super::signature::{Signature, SignatureAlgorithm, SignaturePlace, header_names};
 use super::template::Template;
 use super::text::TextTemplate;
 use crate::contract::subject::{Answer, RenderInput, Subject, View};
+use crate::error::{Rule, Wrong};
 use crate::id::{ContractId, EventTypeId};
 use crate::jwk::RsaUse;
 use crate::model::SecretAlgorithm;
@@ -237,6 +239,20 @@ impl Contract {
     /// The way out of the network.
     pub fn egress(&self) -> &str {
         &self.egress
+    }
+
+    /// Whether requests leave by a pool that there is.
+    ///
+    /// # Errors
+    ///
+    /// There is none but [`EGRESS_DEFAULT`].
+    pub fn check_egress(&self) -> Result<(), Wrong> {
+        if &*self.egress == EGRESS_DEFAULT {
+            return Ok(());
+        }
+        let pool = &self.egress;
+        let text = format!("egress: must be {EGRESS_DEFAULT}: there is no pool {pool}");
+        Err(Wrong::new(Rule::Unsupported, text))
     }
 
     /// Whether a subscription waits for the platform's approval.
