@@ -32,7 +32,8 @@ pub use compiled::{
     signatures,
 };
 pub use document::{
-    BuiltIn, ContractSpec, DocumentFault, Trial, TrialError, Tried, builtins, standard_webhooks,
+    BuiltIn, CatalogEntry, ContractSpec, DocumentFault, Trial, TrialError, Tried, builtins,
+    catalog, catalogued, standard_webhooks,
 };
 pub use subject::{Answer, CheckInput, RenderInput};
 

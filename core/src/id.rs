@@ -181,8 +181,13 @@ impl ContractId {
         format!("contracts/{self}")
     }
 
-    /// Parses the resource name `contracts/{c}`.
+    /// Parses the resource name `contracts/{c}`. One of the catalogue is told what it is for.
     pub fn parse_name(name: &str) -> Result<Self, Wrong> {
+        if name.starts_with("catalog/") {
+            let text = "must be contracts/{contract}; of the catalogue, create a contract first: \
+                        CreateContract with from";
+            return Err(Wrong::new(Rule::Malformed, text));
+        }
         names::single(name, "contracts", "contracts/{contract}").and_then(Self::parse)
     }
 }

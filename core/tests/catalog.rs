@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use pregon_core::contract::{Contract, builtins};
+use pregon_core::contract::{CatalogEntry, Contract, builtins, catalog};
 
 /// The documents by the names of their files.
 fn documents() -> Vec<(String, String)> {
@@ -33,6 +33,21 @@ fn every_document_can_be_stored_and_its_examples_hold() {
         for part in ["\nexamples:\n", "    expect:\n      body: ", "      headers:\n"] {
             assert!(document.contains(part), "{name} has no {part:?}");
         }
+    }
+}
+
+#[test]
+fn the_catalogue_is_what_the_folder_holds() {
+    let entry = |it: &CatalogEntry| (it.name(), it.document().to_owned());
+    let named = |(name, text): (String, String)| (format!("catalog/{name}"), text);
+    let entries: Vec<_> = catalog().iter().map(entry).collect();
+    let files: Vec<_> = documents().into_iter().map(named).collect();
+    let names = |all: &[(String, String)]| all.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&entries), names(&files));
+    assert!(entries == files, "a document is not the file's");
+    for entry in catalog() {
+        assert_eq!(entry.name(), format!("catalog/{}", entry.contract().id()));
+        assert!(!entry.contract().description().is_empty(), "{}", entry.name());
     }
 }
 

@@ -7,6 +7,7 @@
 //! on them is refused.
 
 pub mod builtin;
+pub mod catalog;
 mod check;
 mod compile;
 mod example;
@@ -20,6 +21,7 @@ mod template;
 mod url;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
+pub use catalog::{CatalogEntry, catalog, catalogued};
 pub use example::{Trial, TrialError, Tried};
 pub use fault::DocumentFault;
 pub use read::{EXAMPLES, TYPES};
