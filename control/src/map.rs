@@ -58,7 +58,9 @@ words! {
     secret_state, from_secret_state: SecretState as SecretState {
         Scheduled Active Expired Revoked
     }
-    secret_algorithm, from_secret_algorithm: SecretAlgorithm as SecretAlgorithm { Hmac Ed25519 }
+    secret_algorithm, from_secret_algorithm: SecretAlgorithm as SecretAlgorithm {
+        Hmac Ed25519 Rsa EcdsaP256 EcdsaP521 EcdsaSecp256k1
+    }
     callback_state, from_callback_state: CallbackState as CallbackState { Active Paused }
     failure_policy, from_failure_policy: FailurePolicy as FailurePolicy { Deny Allow }
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }

@@ -19,6 +19,7 @@ use crate::filters::Filters;
 use crate::heads::Heads;
 use crate::lanes::LaneNames;
 use crate::repeat::Recent;
+use crate::secrets::Making;
 use crate::sensitive::Sensitive;
 use crate::subscriptions::Tests;
 use crate::turns::Turns;
@@ -64,6 +65,7 @@ pub struct Control {
     pub(crate) contracts: Registry,
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
+    pub(crate) making: Making,
     pub(crate) user_agent: Arc<str>,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
@@ -100,6 +102,7 @@ impl Control {
             contracts: Registry::new(options.url_policy),
             event_data_limit: options.event_data_limit,
             random: options.random,
+            making: Making::default(),
             user_agent: options.user_agent,
             heads: Heads::new(options.latest),
             drain: options.drain,

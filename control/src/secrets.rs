@@ -12,6 +12,7 @@ use pregon_core::id::{ContractId, SecretId, SecretName, SignerName};
 use pregon_core::model::{
     Callback, Resource, Secret, SecretAlgorithm, SecretState, Subscription, Tenant,
 };
+use pregon_core::secret::{pair_base64, pair_pem};
 use pregon_proto::v1;
 use pregon_proto::v1::secret_service_server::SecretService;
 use pregon_rpc::caller::Caller;
@@ -21,11 +22,14 @@ use crate::catalog::{Kind, Stored};
 use crate::commit::{How, Plan, nothing, until_settled};
 use crate::service::service;
 use crate::{etag, parse};
-use keys::Draft;
+pub(crate) use draft::Draft;
 pub(crate) use keys::{is_live, lacks_one};
+pub(crate) use make::Making;
 
+mod draft;
 mod jwks;
 mod keys;
+mod make;
 mod rotate;
 mod signer;
 
@@ -58,10 +62,10 @@ impl Control {
         let how = How::parse(caller, "CreateSecret", &request, options, &mut wrong);
         let (now, given) = (self.clock.now(), request.secret.unwrap_or_default());
         let contract = self.contract_meant(parent.as_ref()).await?;
-        let draft = Draft::parse(&given, &contract, now, &mut wrong);
+        let draft = Draft::parse("secret", &given, &contract, now, &mut wrong);
         let name = parent.zip(id).map(|(signer, secret)| SecretName { signer, secret });
         let (name, draft) = parse::done(wrong, name.zip(draft))?;
-        let secret = self.new_secret(&name, &draft, &contract)?;
+        let secret = self.new_secret(&name, &draft, &contract).await?;
         let _turn = self.turns.take(name.signer.tenant()).await;
         let mut answer = until_settled(|| self.try_create_secret(&secret, &how)).await?;
         if let Some(shown) = &mut answer.secret
@@ -208,7 +212,11 @@ impl Control {
         let name = parse::only("name", SecretName::parse(&request.name))?;
         let stored = self.fetch::<Secret>(&name.to_string()).await?;
         let key = match stored.value.algorithm {
-            SecretAlgorithm::Hmac => self.open(&stored.value)?,
+            SecretAlgorithm::Hmac
+            | SecretAlgorithm::Rsa
+            | SecretAlgorithm::EcdsaP256
+            | SecretAlgorithm::EcdsaP521
+            | SecretAlgorithm::EcdsaSecp256k1 => self.open(&stored.value)?,
             SecretAlgorithm::Ed25519 => {
                 let text = "an Ed25519 secret is never shown; receivers need its public_key only";
                 return Err(Refusal::new(Reason::StateConflict, text).about(Secret::WORD, name));
@@ -219,8 +227,11 @@ impl Control {
             let text = "the contract has no form for the key: it was made under another one";
             Refusal::new(Reason::StateConflict, text).about(Secret::WORD, &name)
         };
-        let material = contract.secret().form.format(&key).ok_or_else(unfit)?;
+        let (material, material_der) = match stored.value.algorithm.pair() {
+            Some(_) => (pair_pem(&key), pair_base64(&key).as_str().to_owned()),
+            None => (contract.secret().form.format(&key).ok_or_else(unfit)?, String::new()),
+        };
         tracing::info!(secret = %name, actor = %caller.actor(), "a secret was revealed");
-        Ok(v1::RevealSecretResponse { material: material.as_str().to_owned() })
+        Ok(v1::RevealSecretResponse { material: material.as_str().to_owned(), material_der })
     }
 }

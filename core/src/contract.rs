@@ -24,10 +24,11 @@ pub mod verify;
 
 pub use compiled::{
     AuthKind, BodyFormat, CallbackRule, CallbackSpec, Canonical, Condition, Contract, ContractType,
-    EGRESS_DEFAULT, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError, Rendered,
-    Retry, SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer,
-    SigningKey, SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate, Verdict,
-    redacted_url, render, render_check, render_redacted, sign, sign_check, signatures,
+    EGRESS_DEFAULT, EcdsaForm, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError,
+    Rendered, Retry, SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed,
+    Signer, SigningKey, SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate,
+    Unsigned, Verdict, redacted_url, render, render_check, render_redacted, sign, sign_check,
+    signatures,
 };
 pub use document::{BuiltIn, ContractSpec, DocumentFault, builtins, standard_webhooks};
 pub use subject::{Answer, CheckInput, RenderInput};

@@ -282,6 +282,14 @@ words! {
         Hmac = "HMAC",
         /// A key pair whose private half never leaves.
         Ed25519 = "ED25519",
+        /// An RSA key pair of 2048, 3072 or 4096 bits.
+        Rsa = "RSA",
+        /// An ECDSA key pair on P-256.
+        EcdsaP256 = "ECDSA_P256",
+        /// An ECDSA key pair on P-521.
+        EcdsaP521 = "ECDSA_P521",
+        /// An ECDSA key pair on secp256k1.
+        EcdsaSecp256k1 = "ECDSA_SECP256K1",
     }
 }
 

@@ -15,11 +15,20 @@ use zeroize::Zeroizing;
 use crate::error::{Rule, Wrong};
 
 mod ed25519;
+mod material;
+mod pair;
+mod pem;
+mod public;
 
 pub use ed25519::{
     ED25519_PUBLIC_LEN, ED25519_SEED_LEN, ed25519_generate, ed25519_parse, ed25519_public,
     ed25519_public_parse, ed25519_public_text,
 };
+pub use material::{key_generate, key_parse, key_public};
+pub use pair::{
+    PairKind, pair_base64, pair_generate, pair_parse, pair_parse_any, pair_pem, pair_public,
+};
+pub use public::{Curve, KEY_TEXT_LEN, PublicKey, RSA_BITS};
 
 /// What a contract may allow as a key's length, in bytes.
 pub const KEY_BYTES: RangeInclusive<usize> = 1..=256;

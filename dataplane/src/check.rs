@@ -324,7 +324,9 @@ fn unasked(
             let text = format!("{contract} cannot make a question of it: {error}");
             Err(Refusal::field(question.field, Rule::Malformed, text))
         }
-        RenderError::NoActiveSecret | RenderError::NoPlace { .. } => {
+        RenderError::NoActiveSecret
+        | RenderError::Unsigned { .. }
+        | RenderError::NoPlace { .. } => {
             Ok(Decision::fallen_back(callback.on_error, ErrorClass::Local, &error.to_string()))
         }
     }

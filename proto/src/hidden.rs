@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::v1::{
-    ApiKeyAuth, BasicAuth, BearerAuth, MtlsAuth, Oauth2Auth, RevealSecretResponse,
+    ApiKeyAuth, BasicAuth, BearerAuth, MtlsAuth, NewSecret, Oauth2Auth, RevealSecretResponse,
     RotateSecretRequest, Secret,
 };
 
@@ -26,8 +26,9 @@ hide! {
     BasicAuth: username, configured;
     BearerAuth: configured;
     MtlsAuth: configured;
+    NewSecret: secret_id, algorithm, activate_time, expire_time;
     Oauth2Auth: token_url, client_id, configured;
     RevealSecretResponse: ;
-    RotateSecretRequest: parent, overlap, activate_time, validate_only, request_id;
+    RotateSecretRequest: parent, algorithm, overlap, activate_time, validate_only, request_id;
     Secret: name, algorithm, activate_time, expire_time, state, fingerprint;
 }

@@ -267,6 +267,7 @@ fn key_bearers(key: &str) -> BTreeMap<&'static str, String> {
     let bearer = v1::BearerAuth { token: key(), ..Default::default() };
     let mtls = v1::MtlsAuth { key_pem: key(), ..Default::default() };
     let oauth2 = v1::Oauth2Auth { client_secret: key(), ..Default::default() };
+    let new = v1::NewSecret { material: key(), ..Default::default() };
     let rotate = v1::RotateSecretRequest { material: key(), ..Default::default() };
     let secret = v1::Secret { material: key(), ..Default::default() };
     BTreeMap::from([
@@ -274,6 +275,7 @@ fn key_bearers(key: &str) -> BTreeMap<&'static str, String> {
         ("BasicAuth", format!("{basic:?}")),
         ("BearerAuth", format!("{bearer:?}")),
         ("MtlsAuth", format!("{mtls:?}")),
+        ("NewSecret", format!("{new:?}")),
         ("Oauth2Auth", format!("{oauth2:?}")),
         ("RotateSecretRequest", format!("{rotate:?}")),
         ("Secret", format!("{secret:?}")),
@@ -300,7 +302,8 @@ fn no_message_prints_a_key() {
     assert_eq!(write_only, covered, "a write only field is hidden and tested");
 
     // The one answer that shows a key.
-    let revealed = v1::RevealSecretResponse { material: "hunter2".to_owned() };
+    let key = || "hunter2".to_owned();
+    let revealed = v1::RevealSecretResponse { material: key(), material_der: key() };
     printed.insert("RevealSecretResponse", format!("{revealed:?}"));
     for (message, text) in printed {
         assert!(!text.contains("hunter2"), "{message} prints its key: {text}");

@@ -73,7 +73,7 @@ impl Source for Tls {
         let chain = certificates(cert, chain)?;
         let secret = PrivateKeyDer::from_pem_slice(secret)
             .map_err(|_| BadFile::new(key, "must hold a private key in PEM"))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let time = Arc::new(Time(Arc::clone(&self.clock)));
         let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
             .with_safe_default_protocol_versions()

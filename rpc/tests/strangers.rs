@@ -146,7 +146,7 @@ fn write_tokens(dir: &TempDir, tokens: &[&NewToken]) {
 fn connector(authority: &Authority, own: Option<&Pair>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(authority.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -12,6 +12,7 @@ use clap::Args;
 use http::StatusCode;
 use pregon_core::clock::SystemClock;
 use pregon_core::contract::{Contract, builtins};
+use zeroize::Zeroizing;
 
 use super::behaviour::{Ending, Script, parse_status};
 use super::tls::Tls;
@@ -79,8 +80,9 @@ pub struct ReceiverArgs {
     contract: Vec<String>,
 
     /// A secret to verify with, in the contract's form (whsec_… for Standard Webhooks), or a public
-    /// key (whpk_…) where it signs with Ed25519; give it several times to trust several, as while
-    /// one is rotated. In the environment, one on each line.
+    /// key where it signs with key pairs, as PEM or as the base64 of its DER (whpk_… for Ed25519);
+    /// give it several times to trust several, as while one is rotated. In the environment, one on
+    /// each line, PEM on as many as it has.
     #[arg(
         long,
         env = "PREGON_RECEIVER_SECRET",
@@ -183,12 +185,7 @@ impl ReceiverArgs {
             })
             .collect();
         let contracts = Contracts::new(contracts);
-        let secrets: Vec<_> = self
-            .secret
-            .iter()
-            .filter(|text| !text.is_empty())
-            .map(|text| Secret::new(text))
-            .collect();
+        let secrets: Vec<_> = whole(&self.secret).iter().map(|text| Secret::new(text)).collect();
         for wrong in secrets.iter().filter_map(|secret| contracts.check(secret).err()) {
             note(format!("--secret: {wrong}"));
         }
@@ -230,6 +227,22 @@ impl ReceiverArgs {
             Err(wrong)
         }
     }
+}
+
+/// Secrets out of their lines: PEM has several, every other secret has one.
+fn whole(lines: &[String]) -> Vec<Zeroizing<String>> {
+    let (mut secrets, mut open) = (Vec::<Zeroizing<String>>::new(), false);
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        match secrets.last_mut().filter(|_| open) {
+            Some(pem) => {
+                pem.push('\n');
+                pem.push_str(line);
+            }
+            None => secrets.push(Zeroizing::new(line.clone())),
+        }
+        open = (open || line.starts_with("-----BEGIN ")) && !line.starts_with("-----END ");
+    }
+    secrets
 }
 
 /// The built-in contract of this name, or the document in this file.
@@ -328,6 +341,25 @@ mod tests {
         let usual = options(&[]).unwrap();
         assert_eq!(usual.listen.to_string(), "127.0.0.1:9000");
         assert_eq!(usual.contracts.usual().id().as_str(), "standard_webhooks");
+    }
+
+    #[test]
+    fn a_public_key_may_be_pem_of_many_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pairs.yaml");
+        let document = "contract: pairs\nsignatures: [{ algorithm: ecdsa_p256, header: x-s }]\n\
+                        examples:\n  - event: { id: e, type: a, data: '{}' }\n";
+        std::fs::write(&path, document).unwrap();
+        let contract = format!("--contract={}", path.display());
+        let pem = include_str!("../../core/testdata/keys/p256-public.pem");
+        let two = format!("--secret={pem}{pem}");
+        let base64: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
+        let third = format!("--secret={base64}");
+        let given = options(&[&contract, &two, &third]).unwrap();
+        assert_eq!(given.secrets.len(), 3);
+        let other = include_str!("../../core/testdata/keys/p384-public.pem");
+        let said = options(&[&contract, &format!("--secret={other}")]).unwrap_err();
+        assert!(said.len() == 1 && said[0].contains("is a P-384 key"), "{said:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
@@ -42,7 +42,7 @@ impl Tls {
         }
         let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .context("no version of TLS to speak")?
             .with_no_client_auth()
@@ -84,11 +84,12 @@ mod tests {
         let tls = Tls::generate(IpAddr::from([127, 0, 0, 1])).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(tls.authority().as_bytes()).unwrap()).unwrap();
-        let client = ClientConfig::builder_with_provider(Arc::new(super::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let client =
+            ClientConfig::builder_with_provider(Arc::new(super::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         let options = ReceiverOptions { tls: Some(tls), ..ReceiverOptions::default() };
         let clock = Arc::new(pregon_core::clock::SystemClock);
         let receiver = Receiver::start(options, clock).await.unwrap();

@@ -14,6 +14,7 @@ mod callbacks;
 mod environments;
 mod hostile;
 mod own;
+mod pairs;
 mod samples;
 mod tryout;
 

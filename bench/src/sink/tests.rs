@@ -98,7 +98,7 @@ async fn each_tenth_event_is_refused_once() {
 #[tokio::test]
 async fn with_a_certificate_it_takes_https_and_http_at_one_port() {
     use tokio_rustls::TlsConnector;
-    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
     use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
@@ -111,7 +111,7 @@ async fn with_a_certificate_it_takes_https_and_http_at_one_port() {
 
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&file).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

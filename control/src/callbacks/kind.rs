@@ -108,6 +108,11 @@ impl Receiver for Callback {
         }
     }
 
+    fn created_paused(given: &v1::Callback, wrong: &mut Violations) -> Option<bool> {
+        let state = parse::known("callback.state", given.state, wrong)?;
+        Some(map::from_callback_state(state) == Some(CallbackState::Paused))
+    }
+
     fn count(children: &mut Children) -> &mut u32 {
         &mut children.callbacks
     }

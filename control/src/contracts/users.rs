@@ -123,7 +123,7 @@ impl Control {
         if let Some(text) = R::unfit(change.after) {
             return Ok(Some(format!("it {text}")));
         }
-        if !change.of(|it| (it.secret().clone(), it.uses_hmac(), it.uses_ed25519())) {
+        if !change.of(|it| (it.secret().clone(), it.kinds().collect::<Vec<_>>())) {
             return Ok(None);
         }
         let (now, prefix) = (self.clock.now(), format!("{}/secrets/", user.name()));

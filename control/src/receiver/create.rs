@@ -3,8 +3,9 @@
 use pregon_core::contract::Contract;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Environment;
-use pregon_core::id::{ContractId, LaneNo};
-use pregon_core::model::{Resource, Tenant};
+use pregon_core::id::{ContractId, LaneNo, SignerName};
+use pregon_core::model::{Resource, Secret, Tenant};
+use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
 
 use super::edit::Edit;
@@ -12,6 +13,7 @@ use super::kind::{Receiver, Shows, to_wire};
 use crate::catalog::{Kind as _, Stored};
 use crate::commit::{How, Plan, until_settled};
 use crate::repeat::Canonical;
+use crate::secrets::Draft;
 use crate::{Control, parse};
 
 /// What a request to create a receiver says, by the names of its fields.
@@ -20,8 +22,19 @@ pub(crate) struct Creation<'a, W> {
     pub parent: &'a str,
     pub id: &'a str,
     pub given: Option<&'a W>,
+    /// Its secrets; none: a first one, where the contract requires one.
+    pub secrets: &'a [v1::NewSecret],
     pub validate_only: bool,
     pub request_id: &'a str,
+}
+
+/// What a receiver is created with beside its fields.
+#[derive(Default)]
+pub(super) struct With {
+    /// Its secrets; none: a first one, where the contract requires one.
+    pub secrets: Vec<Secret>,
+    /// It is paused from the start.
+    pub paused: bool,
 }
 
 impl Control {
@@ -32,7 +45,7 @@ impl Control {
         creation: Creation<'_, R::Wire>,
         caller: &Caller,
     ) -> Result<A, Refusal> {
-        let Creation { method, parent, id, given, validate_only, request_id } = creation;
+        let Creation { method, parent, id, given, secrets, validate_only, request_id } = creation;
         let mut wrong = Violations::new();
         let tenant = wrong.check("parent", parse::tenant_name(parent));
         let assigned = id.is_empty().then(|| self.assign(R::ID_PREFIX));
@@ -41,10 +54,26 @@ impl Control {
         let how = How::parse(caller, method, request, (validate_only, request_id), &mut wrong);
         let given = parse::required(R::WORD, given, &mut wrong);
         let edit = given.map(|given| Edit::whole::<R>(given, &mut wrong));
+        let paused = given.and_then(|given| R::created_paused(given, &mut wrong));
+        let mut found = None;
+        if !secrets.is_empty()
+            && let Some(edit) = &edit
+        {
+            found = self.find_contract(&under(edit)).await?;
+        }
+        let drafts = match &found {
+            Some(contract) => Draft::parse_all(secrets, contract, self.clock.now(), &mut wrong),
+            None => Vec::new(), // there are none, or the contract will be missed
+        };
         self.also_wrong::<R>(edit.as_ref(), None, &mut wrong).await?;
-        let (name, edit) = parse::done(wrong, name.zip(edit))?;
+        let (name, (edit, paused)) = parse::done(wrong, name.zip(edit.zip(paused)))?;
+        let secrets = match &found {
+            Some(contract) => self.new_secrets(&name.clone().into(), &drafts, contract).await?,
+            None => Vec::new(),
+        };
+        let with = With { secrets, paused };
         let _turn = self.turns.take(R::tenant(&name)).await;
-        let mut answer: A = until_settled(|| self.try_create(&name, &edit, &how)).await?;
+        let mut answer: A = until_settled(|| self.try_create(&name, &edit, &with, &how)).await?;
         if validate_only && assigned.is_some() {
             answer.clear_name(); // the real one will get another id
         }
@@ -77,6 +106,7 @@ impl Control {
         &self,
         name: &R::Name,
         edit: &Edit<R::Own>,
+        with: &With,
         how: &How,
     ) -> Result<Option<A>, Refusal> {
         if let Some(answer) = self.recall(how).await? {
@@ -85,18 +115,19 @@ impl Control {
         if self.find::<R>(&name.to_string()).await?.is_some() {
             return Err(Refusal::exists(R::WORD, name.to_string()));
         }
-        self.insert_receiver(name, edit, how).await
+        self.insert_receiver(name, edit, with, how).await
     }
 
-    /// Writes a receiver that is not there yet, with its first key.
+    /// Writes a receiver that is not there yet, with its keys.
     pub(super) async fn insert_receiver<R: Receiver, A: Shows<R>>(
         &self,
         name: &R::Name,
         edit: &Edit<R::Own>,
+        with: &With,
         how: &How,
     ) -> Result<Option<A>, Refusal> {
         let family = self.family(R::tenant(name)).await?;
-        let contract = edit.contract.clone().unwrap_or_else(ContractId::standard_webhooks);
+        let contract = under(edit);
         let leans = self.lean_on([&contract]).await?;
         let contract = leans.get(&contract)?;
         let (mut children, most) = (family.children, R::most(&family.tenant.value.limits));
@@ -111,18 +142,41 @@ impl Control {
             true => self.store.config.next_lane().await?,
             false => LaneNo::EVENTS, // shown to nobody, and no number is used up
         };
-        let receiver: R = self.new_receiver(name, edit, contract, lane)?;
+        let mut receiver: R = self.new_receiver(name, edit, contract, lane)?;
+        if with.paused {
+            receiver.pause_from_the_start(contract)?;
+        }
         let mut plan = Plan::new().put(&receiver.clone().wrap(), 0);
-        let secret = contract.secret().required;
-        if secret {
-            let signer = name.clone().into();
-            plan = plan.put(&Resource::Secret(self.first_secret(&signer, contract)?), 0);
+        let secrets = self.first_keys(name, with, contract).await?;
+        let live = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
+        for secret in secrets {
+            plan = plan.put(&Resource::Secret(secret), 0);
         }
         let plan = receiver.claim(family.change(plan, children));
         let plan = leans.change(plan, [(contract.id(), 1)]);
         let hints = self.hints(receiver.patterns()).await?;
-        let shown = to_wire(&Stored::new(receiver), u32::from(secret));
+        let shown = to_wire(&Stored::new(receiver), live);
         self.commit(plan, A::of(shown, hints), how).await
+    }
+
+    /// The keys that a new receiver has: those given, which the contract must have a place for at
+    /// this moment; else a first one, where it requires one.
+    async fn first_keys<N: Clone + Into<SignerName>>(
+        &self,
+        name: &N,
+        with: &With,
+        contract: &Contract,
+    ) -> Result<Vec<Secret>, Refusal> {
+        if with.secrets.is_empty() {
+            return match contract.secret().required {
+                true => Ok(vec![self.first_secret(&name.clone().into(), contract).await?]),
+                false => Ok(Vec::new()),
+            };
+        }
+        for (index, secret) in with.secrets.iter().enumerate() {
+            self.check_key(&format!("secrets[{index}].material"), contract, secret)?;
+        }
+        Ok(with.secrets.clone())
     }
 
     fn new_receiver<R: Receiver>(
@@ -141,6 +195,11 @@ impl Control {
         wrong.finish()?;
         Ok(receiver)
     }
+}
+
+/// The contract that a creation asks for.
+fn under<Own>(edit: &Edit<Own>) -> ContractId {
+    edit.contract.clone().unwrap_or_else(ContractId::standard_webhooks)
 }
 
 /// Notes that a contract is none for this kind of receiver.

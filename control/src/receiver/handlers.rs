@@ -21,6 +21,7 @@ macro_rules! handlers {
                     parent: &request.parent,
                     id: &request.$id,
                     given: request.$field.as_ref(),
+                    secrets: &request.secrets,
                     validate_only: request.validate_only,
                     request_id: &request.request_id,
                 };

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::Contract;
-use pregon_core::error::{Violations, Wrong};
+use pregon_core::error::{Refusal, Rule, Violations, Wrong};
 use pregon_core::event::Environment;
 use pregon_core::id::{
     CallbackId, CallbackName, ContractId, LaneNo, SignerName, SubscriptionId, SubscriptionName,
@@ -235,6 +235,27 @@ pub(crate) trait Receiver: Shared {
 
     /// One that nothing was said of yet.
     fn blank(name: &Self::Name, contract: &Contract, lane: LaneNo, now: Timestamp) -> Self;
+    /// Whether a creation says that it is paused from the start; notes what state it cannot have.
+    fn created_paused(given: &Self::Wire, wrong: &mut Violations) -> Option<bool>;
+
+    /// Pauses one that is being created, as nobody has done later.
+    ///
+    /// # Errors
+    ///
+    /// Where it would wait for approval under its contract: `state` is out of range.
+    fn pause_from_the_start(&mut self, contract: &Contract) -> Result<(), Refusal> {
+        match self.target(Move::Pause) {
+            Some(paused) => {
+                self.put_state(paused, "");
+                Ok(())
+            }
+            None => {
+                let text = format!("{} asks for approval first", contract.id().name());
+                Err(Refusal::field(format!("{}.state", Self::WORD), Rule::OutOfRange, text))
+            }
+        }
+    }
+
     /// How many of its kind there are among a tenant's children.
     fn count(children: &mut Children) -> &mut u32;
     /// How many of its kind a tenant may have.

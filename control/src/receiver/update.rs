@@ -7,7 +7,7 @@ use pregon_core::error::{Refusal, Violations};
 use pregon_rpc::caller::Caller;
 use prost_types::FieldMask;
 
-use super::create::check_contract;
+use super::create::{With, check_contract};
 use super::edit::Edit;
 use super::kind::{Receiver, Shows, to_wire};
 use crate::catalog::Stored;
@@ -62,7 +62,13 @@ impl Control {
                 let all = Edit::whole::<R>(given, &mut wrong);
                 self.also_wrong::<R>(Some(&all), None, &mut wrong).await?;
                 wrong.finish()?;
-                self.insert_receiver(name, &all, &How::plain(update.validate_only)).await
+                self.insert_receiver(
+                    name,
+                    &all,
+                    &With::default(),
+                    &How::plain(update.validate_only),
+                )
+                .await
             }
             None => Err(Refusal::not_found(R::WORD, text)),
         }

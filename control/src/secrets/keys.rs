@@ -1,4 +1,4 @@
-//! The keys of a subscription or a callback: made, sealed, counted, shown without their material.
+//! The keys of a subscription or a callback: counted, held against contracts, opened.
 
 use std::collections::HashMap;
 
@@ -6,101 +6,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pregon_core::clock::Timestamp;
 use pregon_core::limits;
-use pregon_core::model::Common;
-use pregon_core::secret::{
-    SecretBytes, SecretForm, ed25519_generate, ed25519_parse, ed25519_public, ed25519_public_text,
-};
+use pregon_core::secret::{SecretBytes, SecretForm};
 
+use super::draft::signs_with;
 use super::signer::word;
 use super::{
     Contract, ContractId, Control, Kind, Plan, Reason, Refusal, Resource, Rule, Secret,
-    SecretAlgorithm, SecretId, SecretName, SecretState, SignerName, Stored, Violations, etag,
-    parse, v1,
+    SecretAlgorithm, SecretId, SecretName, SecretState, SignerName, Stored,
 };
 use crate::family::Family;
-use crate::map;
 
 /// Secrets that a subscription or a callback keeps, those that ended included: the longest ended are dropped
 /// when a new one comes, so that rotations for years leave no more than this.
 const KEPT: usize = 100;
 /// Secrets that one call to the store lists.
 const CHUNK: usize = 1000;
-
-/// A key that is to be stored.
-#[derive(Debug)]
-pub(super) struct Draft {
-    /// What it signs with.
-    pub algorithm: SecretAlgorithm,
-    /// The key; none: to be generated.
-    pub key: Option<SecretBytes>,
-    /// From when it signs.
-    pub activate: Timestamp,
-    /// From when it signs no more.
-    pub expire: Option<Timestamp>,
-}
-
-impl Draft {
-    pub(super) fn parse(
-        given: &v1::Secret,
-        contract: &Contract,
-        now: Timestamp,
-        wrong: &mut Violations,
-    ) -> Option<Self> {
-        let algorithm = parse::known("secret.algorithm", given.algorithm, wrong)
-            .and_then(map::from_secret_algorithm)
-            .unwrap_or_else(|| own_algorithm(contract));
-        if !signs_with(contract, algorithm) {
-            let text = format!("{} has no signature of this kind", contract.id().name());
-            wrong.add("secret.algorithm", Rule::OutOfRange, text);
-        }
-        let form = &contract.secret().form;
-        let key = material("secret.material", &given.material, algorithm, form, wrong);
-        let activate = parse::moment("secret.activate_time", given.activate_time.as_ref(), wrong);
-        let expire = parse::moment("secret.expire_time", given.expire_time.as_ref(), wrong);
-        let activate = activate.unwrap_or(now);
-        if expire.is_some_and(|expire| expire <= activate.max(now)) {
-            let text = "must be later than activate_time, and not past";
-            wrong.add("secret.expire_time", Rule::OutOfRange, text);
-        }
-        key.map(|key| Self { algorithm, key, activate, expire })
-    }
-}
-
-/// Material that may be left out: `Some(None)` then, and `None` where it is wrong.
-#[allow(clippy::option_option)] // the outer one is the parse, the inner one the field
-pub(super) fn material(
-    field: &str,
-    given: &str,
-    algorithm: SecretAlgorithm,
-    form: &SecretForm,
-    wrong: &mut Violations,
-) -> Option<Option<SecretBytes>> {
-    if given.is_empty() {
-        return Some(None);
-    }
-    let parsed = match algorithm {
-        SecretAlgorithm::Hmac => form.parse(given),
-        SecretAlgorithm::Ed25519 => ed25519_parse(given),
-    };
-    wrong.check(field, parsed).map(Some)
-}
-
-/// What a contract's secrets sign with where nobody says.
-pub(super) fn own_algorithm(contract: &Contract) -> SecretAlgorithm {
-    match contract.uses_ed25519() && !contract.uses_hmac() {
-        true => SecretAlgorithm::Ed25519,
-        false => SecretAlgorithm::Hmac,
-    }
-}
-
-/// Whether a contract may have secrets of a kind. One that signs nothing has them of the form it
-/// states, for the day it does.
-pub(super) fn signs_with(contract: &Contract, algorithm: SecretAlgorithm) -> bool {
-    match algorithm {
-        SecretAlgorithm::Hmac => contract.uses_hmac() || !contract.uses_ed25519(),
-        SecretAlgorithm::Ed25519 => contract.uses_ed25519(),
-    }
-}
 
 /// Whether a key has the form that a contract wants of its secrets.
 fn has_form(form: &SecretForm, key: &SecretBytes) -> bool {
@@ -208,57 +128,9 @@ impl Control {
         Ok(Some(Keys { family, contract, secrets }))
     }
 
-    /// A secret under this name, its key generated if there is none, sealed.
-    pub(super) fn new_secret(
-        &self,
-        name: &SecretName,
-        draft: &Draft,
-        contract: &Contract,
-    ) -> Result<Secret, Refusal> {
-        let generated;
-        let key = match &draft.key {
-            Some(key) => key,
-            None => {
-                let mut random = self.random;
-                generated = match draft.algorithm {
-                    SecretAlgorithm::Hmac => contract.secret().form.generate(&mut random),
-                    SecretAlgorithm::Ed25519 => ed25519_generate(&mut random),
-                };
-                &generated
-            }
-        };
-        let now = self.clock.now();
-        let mut secret = Secret {
-            signer: name.signer.clone(),
-            id: name.secret.clone(),
-            common: Common { create_time: now, update_time: now, ..Common::default() },
-            algorithm: draft.algorithm,
-            sealed: String::new(),
-            fingerprint: key.fingerprint(),
-            activate_time: draft.activate,
-            expire_time: draft.expire,
-            revoke_time: None,
-        };
-        secret.sealed = self.seal(key, &secret.binding());
-        Ok(secret)
-    }
-
-    /// The first key of a subscription or a callback under a contract.
-    pub(crate) fn first_secret(
-        &self,
-        of: &SignerName,
-        contract: &Contract,
-    ) -> Result<Secret, Refusal> {
-        let id = SecretId::parse(&self.assign("key_"))
-            .map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?;
-        let (algorithm, activate) = (own_algorithm(contract), self.clock.now());
-        let draft = Draft { algorithm, key: None, activate, expire: None };
-        self.new_secret(&SecretName { signer: of.clone(), secret: id }, &draft, contract)
-    }
-
     /// Refuses a new key that a contract has no place for: it may have changed since the key was
     /// parsed.
-    pub(super) fn check_key(
+    pub(crate) fn check_key(
         &self,
         field: &str,
         contract: &Contract,
@@ -267,10 +139,20 @@ impl Control {
         let (of, form) = (secret.algorithm, &contract.secret().form);
         let fits = signs_with(contract, of)
             && (of != SecretAlgorithm::Hmac || has_form(form, &self.open(secret)?));
-        match fits {
-            true => Ok(()),
-            false => Err(Refusal::field(field, Rule::OutOfRange, format!("must be {form}"))),
+        if fits {
+            return Ok(());
         }
+        let text = match of {
+            SecretAlgorithm::Hmac => format!("must be {form}"),
+            SecretAlgorithm::Ed25519
+            | SecretAlgorithm::Rsa
+            | SecretAlgorithm::EcdsaP256
+            | SecretAlgorithm::EcdsaP521
+            | SecretAlgorithm::EcdsaSecp256k1 => {
+                format!("is {of}, and {} has no signature of this kind", contract.id().name())
+            }
+        };
+        Err(Refusal::field(field, Rule::OutOfRange, text))
     }
 
     /// Why the first of these keys cannot be used under a contract; none: all of them can. One that
@@ -312,7 +194,7 @@ impl Control {
         let mut plan = keys.change(plan);
         if keys.lacks_one(contract, now) {
             keys.room_for_one(live, signer)?;
-            plan = plan.put(&Resource::Secret(self.first_secret(signer, contract)?), 0);
+            plan = plan.put(&Resource::Secret(self.first_secret(signer, contract).await?), 0);
             live += 1;
         }
         Ok((plan, u32::try_from(live).unwrap_or(u32::MAX)))
@@ -367,37 +249,5 @@ impl Control {
                 Some(_) | None => return Ok(counts),
             }
         }
-    }
-}
-
-impl Control {
-    /// A secret as the API shows it: without its material, with its public key if it has one.
-    pub(crate) fn shown_secret(&self, stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
-        let public = match stored.value.algorithm {
-            SecretAlgorithm::Hmac => None,
-            // One that does not open is logged as such, and shown without.
-            SecretAlgorithm::Ed25519 => self.open(&stored.value).ok(),
-        };
-        let public = public.and_then(|seed| ed25519_public(&seed).ok());
-        let public_key = public.map(|key| ed25519_public_text(&key)).unwrap_or_default();
-        v1::Secret { public_key, ..to_wire(stored, now) }
-    }
-}
-
-fn to_wire(stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
-    let it = &stored.value;
-    v1::Secret {
-        name: it.name().to_string(),
-        create_time: map::moment(it.common.create_time),
-        update_time: map::moment(it.common.update_time),
-        revision: stored.revision,
-        etag: etag::of(stored.revision),
-        algorithm: map::secret_algorithm(it.algorithm).into(),
-        material: String::new(),
-        activate_time: map::moment(it.activate_time),
-        expire_time: it.expire_time.and_then(map::moment),
-        state: map::secret_state(it.state(now)).into(),
-        public_key: String::new(),
-        fingerprint: it.fingerprint.clone(),
     }
 }

@@ -1,7 +1,8 @@
 //! RotateSecret.
 //!
-//! The new secret is of the kind that is there: where HMAC secrets live, one of those, else an
-//! Ed25519 one where such live, else what the contract signs with. It takes the place of the live
+//! The new secret is of the kind that the caller says, else of the kind that is there: where HMAC
+//! secrets live, one of those, else the first of the other kinds of which some live, else what the
+//! contract signs with. It takes the place of the live
 //! ones of its kind; the others stay as they are. Where some signature of the contract has room for
 //! one value only, there is no time in which both sign: the old ones end when the new one begins,
 //! whatever overlap was asked for.
@@ -13,10 +14,11 @@ use pregon_core::contract::Contract;
 use pregon_core::limits;
 use pregon_rpc::time;
 
-use super::keys::{self, Draft, Keys};
+use super::draft::{self, Draft};
+use super::keys::{self, Keys};
 use super::{
-    Caller, Control, How, Plan, Reason, Refusal, Resource, Secret, SecretAlgorithm, SecretId,
-    SecretName, SignerName, Stored, Violations, parse, until_settled, v1,
+    Caller, Control, How, Plan, Refusal, Resource, Secret, SecretAlgorithm, SecretName, SignerName,
+    Stored, Violations, parse, until_settled, v1,
 };
 
 /// A rotation on its way.
@@ -50,17 +52,16 @@ impl Control {
             Some(parent) => self.find_keys_of(parent).await?,
             None => None,
         };
-        let algorithm = rotated(keys.as_ref(), &contract, now);
+        let algorithm = draft::algorithm("algorithm", request.algorithm, &contract, &mut wrong)
+            .unwrap_or_else(|| rotated(keys.as_ref(), &contract, now));
         let form = &contract.secret().form;
-        let key = keys::material("material", &request.material, algorithm, form, &mut wrong);
+        let key = draft::material("material", &request.material, algorithm, form, &mut wrong);
         let (parent, (overlap, key)) = parse::done(wrong, parent.zip(overlap.zip(key)))?;
         // No key signs in the past: a moment that has gone by is now.
         let activate = activate.map_or(now, |given| given.max(now));
         let draft = Draft { algorithm, key, activate, expire: None };
-        let id = SecretId::parse(&self.assign("key_"))
-            .map_err(|wrong| Refusal::new(Reason::Internal, wrong.description))?;
-        let name = SecretName { signer: parent, secret: id };
-        let secret = self.new_secret(&name, &draft, &contract)?;
+        let name = SecretName { signer: parent, secret: self.new_secret_id()? };
+        let secret = self.new_secret(&name, &draft, &contract).await?;
         let _turn = self.turns.take(name.signer.tenant()).await;
         let rotation = Rotation { secret, overlap, how };
         let mut answer = until_settled(|| self.try_rotate_secret(&rotation)).await?;
@@ -121,14 +122,9 @@ impl Control {
 /// Which kind of secret is rotated.
 fn rotated(keys: Option<&Keys>, contract: &Contract, now: Timestamp) -> SecretAlgorithm {
     let lives = |kind| {
-        keys::signs_with(contract, kind)
+        draft::signs_with(contract, kind)
             && keys.is_some_and(|keys| keys.live(now).any(|it| it.value.algorithm == kind))
     };
-    if lives(SecretAlgorithm::Hmac) {
-        SecretAlgorithm::Hmac
-    } else if lives(SecretAlgorithm::Ed25519) {
-        SecretAlgorithm::Ed25519
-    } else {
-        keys::own_algorithm(contract)
-    }
+    let mut kinds = SecretAlgorithm::ALL.iter().copied();
+    kinds.find(|kind| lives(*kind)).unwrap_or_else(|| draft::own_algorithm(contract))
 }

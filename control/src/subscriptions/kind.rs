@@ -121,6 +121,20 @@ impl Receiver for Subscription {
         }
     }
 
+    fn created_paused(given: &v1::Subscription, wrong: &mut Violations) -> Option<bool> {
+        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        const FIELD: &str = "subscription.state";
+        match map::from_subscription_state(parse::known(FIELD, given.state, wrong)?) {
+            None | Some(Active) => Some(false),
+            Some(Paused) => Some(true),
+            Some(other @ (PendingApproval | Rejected | Disabled)) => {
+                let text = format!("must be ACTIVE or PAUSED at creation, not {other}");
+                wrong.add(FIELD, Rule::OutOfRange, text);
+                None
+            }
+        }
+    }
+
     fn claim(&self, plan: Plan) -> Plan {
         lanes::claim(plan, self)
     }

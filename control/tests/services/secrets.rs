@@ -74,7 +74,7 @@ async fn a_key_is_shown_by_reveal_alone() {
     assert!(list(&world).await.iter().all(|secret| secret.material.is_empty()));
     let request = create("k3", v1::Secret { material: key(9), ..Default::default() });
     assert!(!format!("{request:?}").contains(&raw));
-    let answer = v1::RevealSecretResponse { material: key(9) };
+    let answer = v1::RevealSecretResponse { material: key(9), material_der: key(9) };
     assert!(!format!("{answer:?}").contains(&raw));
     assert!(!format!("{:?}", world.control).contains("5a5a"));
 }

@@ -37,8 +37,8 @@ pub use setting::{
 };
 pub use sign::{MadeSignature, Signed, sign, sign_check, signatures};
 pub use signature::{
-    KeyChoice, Signature, SignatureAlgorithm, SignatureBytes, SignatureEncoding, SignatureHeader,
-    SignaturePlace, Signer, SigningKey, SigningKeys,
+    EcdsaForm, KeyChoice, Signature, SignatureAlgorithm, SignatureBytes, SignatureEncoding,
+    SignatureHeader, SignaturePlace, Signer, SigningKey, SigningKeys, Unsigned,
 };
 pub use template::{JsonLiteral, Member, Template};
 pub use text::TextTemplate;

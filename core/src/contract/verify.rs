@@ -22,9 +22,10 @@ use super::compiled::{
     decompress,
 };
 use crate::clock::Timestamp;
-use crate::error::Wrong;
+use crate::error::{Rule, Wrong};
 use crate::expr::SecretView;
-use crate::secret::{ED25519_PUBLIC_LEN, SecretBytes, ed25519_public_parse};
+use crate::model::SecretAlgorithm;
+use crate::secret::{PublicKey, SecretBytes, ed25519_public_parse};
 
 mod body;
 mod found;
@@ -43,32 +44,60 @@ pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// In front of an Ed25519 public key.
 const PUBLIC_PREFIX: &str = "whpk_";
+/// In front of PEM.
+const PEM: &str = "-----BEGIN ";
 
 /// What a receiver trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyingKey {
     /// A secret that both sides have.
     Hmac(SecretBytes),
-    /// The public half of an Ed25519 pair.
-    Ed25519([u8; ED25519_PUBLIC_LEN]),
+    /// The public half of a key pair.
+    Public(PublicKey),
 }
 
 impl VerifyingKey {
-    /// Reads a key as the contract's receivers hold it: `whpk_…` where Ed25519 is used, else a
-    /// secret of the contract's form. What is wrong is said without the text.
+    /// Reads a key as the contract's receivers hold it. Where it signs with key pairs that is a
+    /// public key as PEM or as the base64 of its DER, for Ed25519 `whpk_…` too; else a secret of the
+    /// contract's form. What is wrong is said without the text.
     ///
     /// # Errors
     ///
-    /// As [`ed25519_public_parse`] and [`SecretForm::parse`](crate::secret::SecretForm::parse).
+    /// As [`ed25519_public_parse`], [`PublicKey::parse`] and
+    /// [`SecretForm::parse`](crate::secret::SecretForm::parse); and [`Rule::OutOfRange`] for a public
+    /// key of a kind that the contract does not sign with.
     pub fn parse(contract: &Contract, text: &str) -> Result<Self, Wrong> {
-        if contract.uses_ed25519() && text.starts_with(PUBLIC_PREFIX) {
-            return ed25519_public_parse(text).map(VerifyingKey::Ed25519);
+        let kinds = || contract.signatures.iter().map(|signature| signature.algorithm.kind());
+        if contract.uses(SecretAlgorithm::Ed25519) && text.starts_with(PUBLIC_PREFIX) {
+            let key = ed25519_public_parse(text)?;
+            return Ok(VerifyingKey::Public(PublicKey::Ed25519(key)));
+        }
+        let (pairs, hmac) = (kinds().any(|kind| kind.pair().is_some()), contract.uses_hmac());
+        // Base64 may be a secret as well.
+        let only_public = text.starts_with(PEM) || (pairs && !hmac);
+        if kinds().any(SecretAlgorithm::has_public_key) {
+            match PublicKey::parse(text) {
+                Ok(key) if contract.uses(key.algorithm()) => return Ok(VerifyingKey::Public(key)),
+                Ok(key) if only_public => {
+                    let text = format!(
+                        "is {}, and the contract has no signature of this kind",
+                        key.name()
+                    );
+                    return Err(Wrong::new(Rule::OutOfRange, text));
+                }
+                Err(wrong) if only_public => return Err(wrong),
+                Ok(_) | Err(_) => {}
+            }
         }
         contract.secret().form.parse(text).map(VerifyingKey::Hmac)
     }
 
     fn is_for(&self, algorithm: SignatureAlgorithm) -> bool {
-        algorithm.is_hmac() == matches!(self, VerifyingKey::Hmac(_))
+        let kind = match self {
+            VerifyingKey::Hmac(_) => SecretAlgorithm::Hmac,
+            VerifyingKey::Public(key) => key.algorithm(),
+        };
+        kind == algorithm.kind()
     }
 }
 
@@ -267,7 +296,7 @@ fn judge(
         };
         let bytes = signature.encoding.decode_strictly(text);
         let fits = |key: &&VerifyingKey| {
-            bytes.as_ref().is_some_and(|bytes| key.fits(signature.algorithm, &payload, bytes))
+            bytes.as_ref().is_some_and(|bytes| key.fits(signature, &payload, bytes))
         };
         if keys.iter().any(fits) {
             times.read.extend(known.with(around).attempt_time());
@@ -298,7 +327,7 @@ fn judge_each(
             Err(obstacle) => return Finding::Unverifiable(obstacle),
         };
         let bytes = signature.encoding.decode_strictly(text);
-        if bytes.is_some_and(|bytes| key.fits(signature.algorithm, &payload, &bytes)) {
+        if bytes.is_some_and(|bytes| key.fits(signature, &payload, &bytes)) {
             times.read.extend(known.with(around).attempt_time());
             return Finding::Verified;
         }

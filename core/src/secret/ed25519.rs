@@ -4,8 +4,8 @@
 //! of the seed alone) for the half that signs, `whpk_` and the base64 of the public key for the
 //! half that receivers hold.
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::BASE64;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::{SecretBytes, decode_base64};
 use crate::error::{Rule, Wrong};

@@ -55,7 +55,7 @@ pub(super) fn connector(
         roots.add(root.clone()).map_err(bad)?;
     }
     let failed = |why: &dyn fmt::Display| EgressError::Tls { why: why.to_string() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let verifier = Arc::new(Verifier { web: web.build().map_err(|why| failed(&why))?, own });
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Time(clock)))

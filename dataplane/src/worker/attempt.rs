@@ -135,7 +135,7 @@ impl From<RenderError> for Unmade {
     fn from(error: RenderError) -> Self {
         let reason = error.to_string();
         match error {
-            RenderError::NoActiveSecret => Unmade::NotYet(reason),
+            RenderError::NoActiveSecret | RenderError::Unsigned { .. } => Unmade::NotYet(reason),
             RenderError::HeaderValue { .. }
             | RenderError::Value { .. }
             | RenderError::NameTwice { .. }

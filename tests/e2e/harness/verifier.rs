@@ -1,4 +1,5 @@
-//! The official Standard Webhooks library of Python, as a judge of what was received.
+//! Libraries of Python as judges of what was received: the official one of Standard Webhooks, and
+//! `cryptography` for key pairs.
 
 use std::process::Stdio;
 
@@ -12,17 +13,20 @@ use super::Request;
 
 /// Asks for each request whether its signature is good under a secret: nothing, or what is wrong.
 pub async fn verify(requests: &[(&Request, &str)]) -> Vec<Result<(), String>> {
-    let mut input = String::new();
-    for (request, secret) in requests {
-        let line = json!({
+    let line = |(request, secret): &(&Request, &str)| {
+        json!({
             "secret": secret,
             "headers": request.headers,
             "body": STANDARD.encode(&request.body),
-        });
-        input.push_str(&line.to_string());
-        input.push('\n');
-    }
-    let script = super::root().join("tests/verify/verify.py");
+        })
+    };
+    judge("verify.py", &requests.iter().map(line).collect::<Vec<_>>()).await
+}
+
+/// Gives a script of `tests/verify` one line for each case: nothing, or what is wrong, for each.
+pub async fn judge(script: &str, cases: &[Value]) -> Vec<Result<(), String>> {
+    let input: String = cases.iter().map(|case| format!("{case}\n")).collect();
+    let script = super::root().join("tests/verify").join(script);
     let mut command = Command::new(super::tool("python/bin/python"));
     command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().expect("python starts");
@@ -34,7 +38,7 @@ pub async fn verify(requests: &[(&Request, &str)]) -> Vec<Result<(), String>> {
     feed.await.expect("the writer does not panic").expect("python reads all of it");
     let verdicts: Vec<_> =
         output.stdout.split(|&byte| byte == b'\n').filter(|l| !l.is_empty()).map(verdict).collect();
-    assert_eq!(verdicts.len(), requests.len());
+    assert_eq!(verdicts.len(), cases.len());
     verdicts
 }
 

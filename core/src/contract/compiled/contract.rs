@@ -16,11 +16,13 @@ use super::retry::Retry;
 use super::setting::{
     AuthKind, BodyFormat, Canonical, ContractType, Gzip, SecretRule, TIMEOUT_DEFAULT,
 };
-use super::signature::{Signature, SignaturePlace, header_names};
+use super::signature::{Signature, SignatureAlgorithm, SignaturePlace, header_names};
 use super::template::Template;
 use super::text::TextTemplate;
 use crate::contract::subject::{Answer, RenderInput, Subject, View};
 use crate::id::{ContractId, EventTypeId};
+use crate::jwk::RsaUse;
+use crate::model::SecretAlgorithm;
 use crate::pattern::Pattern;
 use crate::redact::SensitivePath;
 use crate::url::UrlRules;
@@ -197,12 +199,28 @@ impl Contract {
 
     /// Whether some signature is made with HMAC keys.
     pub fn uses_hmac(&self) -> bool {
-        self.signatures.iter().any(|signature| signature.algorithm.is_hmac())
+        self.uses(SecretAlgorithm::Hmac)
     }
 
-    /// Whether some signature is made with Ed25519 keys.
-    pub fn uses_ed25519(&self) -> bool {
-        self.signatures.iter().any(|signature| !signature.algorithm.is_hmac())
+    /// Whether some signature is made with keys of a kind.
+    pub fn uses(&self, kind: SecretAlgorithm) -> bool {
+        self.signatures.iter().any(|signature| signature.algorithm.kind() == kind)
+    }
+
+    /// The kinds of keys that its signatures are made with, in their order.
+    pub fn kinds(&self) -> impl Iterator<Item = SecretAlgorithm> {
+        SecretAlgorithm::ALL.iter().copied().filter(|kind| self.uses(*kind))
+    }
+
+    /// How RSA keys sign under it; none where in both ways, or not at all.
+    pub fn rsa_use(&self) -> Option<RsaUse> {
+        let has = |wanted| self.signatures.iter().any(|it| it.algorithm == wanted);
+        let pkcs1 = has(SignatureAlgorithm::RsaSha256);
+        match has(SignatureAlgorithm::RsaPssSha256) {
+            true if pkcs1 => None,
+            true => Some(RsaUse::Pss),
+            false => pkcs1.then_some(RsaUse::Pkcs1),
+        }
     }
 
     /// Whether some signature has room for one key's value only, so that a rotation switches over

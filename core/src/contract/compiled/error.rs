@@ -16,6 +16,12 @@ pub enum RenderError {
     /// The contract requires a signature, and no key is active at the attempt's time.
     #[error("no active secret")]
     NoActiveSecret,
+    /// A signature cannot be made: the library does not take the key, or failed.
+    #[error("the signature {name} cannot be made with its key")]
+    Unsigned {
+        /// The signature.
+        name: Box<str>,
+    },
     /// A header's value came out as something that cannot be a header's value.
     #[error("header {name} cannot hold its value")]
     HeaderValue {
@@ -51,6 +57,13 @@ pub enum RenderError {
     /// The body cannot be sent as a form.
     #[error("the body cannot be sent as a form: {0}")]
     Form(#[from] form::FormError),
+}
+
+impl RenderError {
+    /// A signature of this name cannot be made.
+    pub(super) fn unsigned(name: &str) -> Self {
+        RenderError::Unsigned { name: shown(name) }
+    }
 }
 
 /// A name of the contract, cut where it is long.

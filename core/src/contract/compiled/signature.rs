@@ -17,7 +17,7 @@ use crate::limits;
 
 mod key;
 
-pub use key::{SignatureAlgorithm, SignatureBytes, Signer, SigningKey};
+pub use key::{EcdsaForm, SignatureAlgorithm, SignatureBytes, Signer, SigningKey, Unsigned};
 
 /// One entry of a contract's `signatures`.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Signature {
     pub name: Box<str>,
     /// How it is made, and from keys of which kind.
     pub algorithm: SignatureAlgorithm,
+    /// How a signature of ECDSA stands as bytes.
+    pub form: EcdsaForm,
     /// What is signed.
     pub payload: TextTemplate,
     /// How its bytes become text.
@@ -161,36 +163,6 @@ impl Signature {
     }
 }
 
-impl SignatureAlgorithm {
-    /// Whether it is made with a key that both sides have.
-    pub fn is_hmac(self) -> bool {
-        match self {
-            SignatureAlgorithm::HmacSha1
-            | SignatureAlgorithm::HmacSha256
-            | SignatureAlgorithm::HmacSha512
-            | SignatureAlgorithm::Md5
-            | SignatureAlgorithm::Sha1
-            | SignatureAlgorithm::Sha256
-            | SignatureAlgorithm::Sha512 => true,
-            SignatureAlgorithm::Ed25519 => false,
-        }
-    }
-
-    /// Whether it is a hash of a payload that holds the key.
-    pub(in crate::contract) fn is_digest(self) -> bool {
-        match self {
-            SignatureAlgorithm::Md5
-            | SignatureAlgorithm::Sha1
-            | SignatureAlgorithm::Sha256
-            | SignatureAlgorithm::Sha512 => true,
-            SignatureAlgorithm::HmacSha1
-            | SignatureAlgorithm::HmacSha256
-            | SignatureAlgorithm::HmacSha512
-            | SignatureAlgorithm::Ed25519 => false,
-        }
-    }
-}
-
 /// A subscription's keys, newest first. Clones share one allocation.
 #[derive(Clone, Debug, Default)]
 pub struct SigningKeys(Arc<[SigningKey]>);
@@ -235,13 +207,13 @@ impl Signature {
         now: Timestamp,
     ) -> impl Iterator<Item = (&'a SigningKey, Signer<'a>)> {
         let most = if self.is_of_newest() { 1 } else { usize::MAX };
-        let algorithm = self.algorithm;
+        let (algorithm, form) = (self.algorithm, self.form);
         let (newest, oldest) = match self.keys {
             KeyChoice::All | KeyChoice::Newest => (Some(keys.live_at(now)), None),
             KeyChoice::OldestFirst => (None, Some(keys.live_at(now).rev())),
         };
         let keys = newest.into_iter().flatten().chain(oldest.into_iter().flatten());
-        keys.filter_map(move |key| Some((key, key.signer(algorithm)?))).take(most)
+        keys.filter_map(move |key| Some((key, key.signer(algorithm, form)?))).take(most)
     }
 
     /// Signs: the payload goes in piece by piece, the body from where it lies.
@@ -262,7 +234,8 @@ impl Signature {
             }
         }
         signer.update(scratch);
-        Ok(self.encoding.encode(signer.finish().as_ref()))
+        let made = signer.finish().map_err(|Unsigned| RenderError::unsigned(&self.name))?;
+        Ok(self.encoding.encode(made.as_ref()))
     }
 }
 

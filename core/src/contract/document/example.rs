@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::fault::{SCHEMA, noted, optional, parsed, reason};
 use crate::clock::Timestamp;
-use crate::contract::compiled::{Contract, SigningKey, SigningKeys, render, sign, signatures};
+use crate::contract::compiled::{Contract, SignaturePlace, render, sign, signatures};
 use crate::contract::subject::RenderInput;
 use crate::error::{Rule, Violations, Wrong};
 use crate::event::{Attributes, Environment, Event, parse_attributes};
@@ -15,21 +15,23 @@ use crate::id::{
 };
 use crate::json;
 use crate::limits;
-use crate::model::SecretAlgorithm;
 use crate::schema::Schema;
-use crate::secret::{SecretBytes, ed25519_parse};
 use crate::url::EndpointUrl;
 use crate::yaml::{At, Map, Member, Reader};
+use keys::keys;
+
+mod keys;
 
 /// When examples happen that do not say when: 2023-11-14T22:13:20Z.
 const WHEN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// Where they go.
 const URL: &str = "https://example.com/hook";
-/// The key that signs examples that name none, as key bytes: as many as any form wants.
-const KEY: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
-/// How the text of an Ed25519 secret begins.
-const ED25519: &str = "whsk_";
+/// The id of the key where none is given.
+const KEY: &str = "example";
+
+/// Why what holds a signature of ECDSA or PSS is not compared.
+const DIFFERS: &str = "holds a signature that differs each time; expect what is signed, in signed";
 
 /// One example, read.
 #[derive(Debug)]
@@ -39,11 +41,15 @@ pub(super) struct Example {
     time: Timestamp,
     secret: Option<String>,
     url: EndpointUrl,
+    tenant_labels: BTreeMap<String, String>,
+    subscription_labels: BTreeMap<String, String>,
+    secret_id: SecretId,
 }
 
 /// Reads one; what it expects is compared later.
 pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Example> {
-    let map = reader.map(at, &["event", "attempt", "time", "secret", "url", "expect"])?;
+    let known = ["event", "labels", "attempt", "time", "secret", "secret_id", "url", "expect"];
+    let map = reader.map(at, &known)?;
     let event = reader.check(map.required("event")).cloned();
     let event = event.and_then(|at| read_event(reader, &at));
     let attempt = optional(reader, &map, "attempt", |reader, at| {
@@ -54,7 +60,11 @@ pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Example> {
         optional(reader, &map, "secret", |reader, at| reader.check(at.text()).map(str::to_owned));
     let url =
         optional(reader, &map, "url", |reader, at| parsed(reader, at, EndpointUrl::parse_stored));
+    let labels = optional(reader, &map, "labels", labels);
+    let secret_id =
+        optional(reader, &map, "secret_id", |reader, at| parsed(reader, at, SecretId::parse));
     let event = event?;
+    let (tenant_labels, subscription_labels) = labels?.unwrap_or_default();
     let url = url?.or_else(|| EndpointUrl::parse_stored(URL).ok());
     Some(Example {
         attempt: attempt?.unwrap_or(1),
@@ -62,7 +72,32 @@ pub(super) fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Example> {
         event,
         secret: secret?,
         url: url?,
+        tenant_labels,
+        subscription_labels,
+        secret_id: secret_id?.or_else(|| SecretId::parse(KEY).ok())?,
     })
+}
+
+/// Labels by name.
+type Labels = BTreeMap<String, String>;
+
+/// Labels of the tenant and of the subscription.
+fn labels(reader: &mut Reader, at: &At<'_>) -> Option<(Labels, Labels)> {
+    let map = reader.map(at, &["tenant", "subscription"])?;
+    let mut of = |key| {
+        optional(reader, &map, key, |reader, at| {
+            let members = reader.check(at.members())?;
+            if members.len() > limits::LABELS {
+                reader.add(at.fault(format_args!("at most {} labels", limits::LABELS)));
+            }
+            let pair = |member: &Member<'_>| {
+                let text = reader.check(member.value.text())?;
+                Some((member.key.text.clone(), text.to_owned()))
+            };
+            members.iter().map(pair).collect::<Option<Labels>>()
+        })
+    };
+    Some((of("tenant")?.unwrap_or_default(), of("subscription")?.unwrap_or_default()))
 }
 
 fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Event> {
@@ -193,7 +228,16 @@ fn of_type(kind: &EventTypeId, data: &str) -> Option<Example> {
         data: Bytes::copy_from_slice(data.as_bytes()),
     };
     let url = EndpointUrl::parse_stored(URL).ok()?;
-    Some(Example { event, attempt: 1, time: WHEN, secret: None, url })
+    Some(Example {
+        event,
+        attempt: 1,
+        time: WHEN,
+        secret: None,
+        url,
+        tenant_labels: Labels::new(),
+        subscription_labels: Labels::new(),
+        secret_id: SecretId::parse(KEY).ok()?,
+    })
 }
 
 fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Example) {
@@ -201,7 +245,7 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
         reader.add(at.fault("the contract does not carry events of this type"));
         return;
     }
-    let keys = match keys(contract, example.secret.as_deref()) {
+    let keys = match keys(contract, &example.secret_id, example.secret.as_deref()) {
         Ok(keys) => keys,
         Err(wrong) => {
             reader.add(at.fault(format_args!("secret: {}", reason(&wrong))));
@@ -209,15 +253,14 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
         }
     };
     let Ok(subscription) = SubscriptionId::parse("example") else { return };
-    let labels = BTreeMap::new();
     let input = RenderInput {
         event: &example.event,
-        tenant_labels: &labels,
+        tenant_labels: &example.tenant_labels,
         delivery: DeliveryKey { position: example.event.position, lane: LaneNo(1), replay: None },
         create_time: example.event.accept_time(),
         test: false,
         subscription: &subscription,
-        subscription_labels: &labels,
+        subscription_labels: &example.subscription_labels,
         url: &example.url,
         attempt: example.attempt,
         attempt_time: example.time,
@@ -237,14 +280,33 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
     let members = at.members().unwrap_or_default();
     let expect = members.into_iter().find(|member| member.key.text == "expect");
     let Some(expect) = expect else { return };
-    let Some(map) = reader.map(&expect.value, &["body", "headers", "signed"]) else { return };
+    let known = ["url", "body", "headers", "signed"];
+    let Some(map) = reader.map(&expect.value, &known) else { return };
+    if let Some(at) = map.get("url") {
+        match differs(contract, |place| matches!(place, SignaturePlace::Query { .. })) {
+            true => reader.add(at.fault(DIFFERS)),
+            false => {
+                let url = signed.url.as_deref().unwrap_or(example.url.as_str());
+                compare(reader, at, url.as_bytes());
+            }
+        }
+    }
     if let Some(at) = map.get("body") {
-        compare(reader, at, &signed.body);
+        match differs(contract, |place| matches!(place, SignaturePlace::Body { .. })) {
+            true => reader.add(at.fault(DIFFERS)),
+            // What was compressed is compared as it was.
+            false => compare(reader, at, signed.plain.as_ref().unwrap_or(&signed.body)),
+        }
     }
     let lines = map.get("headers").and_then(|at| reader.check(at.members())).unwrap_or_default();
     for line in lines {
-        let name = line.key.text.as_str();
+        let name = &line.key.text;
+        let there = |place: &SignaturePlace| match place {
+            SignaturePlace::Header { header, .. } => header.has(name),
+            SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => false,
+        };
         match signed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
+            Some(_) if differs(contract, there) => reader.add(line.value.fault(DIFFERS)),
             Some(header) => compare(reader, &line.value, &header.value),
             None => reader.add(line.value.fault("the request has no such header")),
         }
@@ -256,6 +318,12 @@ fn check_one(reader: &mut Reader, at: &At<'_>, contract: &Contract, example: &Ex
             None => reader.add(line.value.fault("no such signature was made")),
         }
     }
+}
+
+/// Whether a signature that differs each time stands in such a place.
+fn differs(contract: &Contract, there: impl Fn(&SignaturePlace) -> bool) -> bool {
+    let mut random = contract.signatures.iter().filter(|it| it.algorithm.is_random());
+    random.any(|it| there(&it.place))
 }
 
 /// Notes where two texts part.
@@ -277,31 +345,4 @@ fn compare(reader: &mut Reader, at: &At<'_>, made: &[u8]) {
         part(expected),
         part(made)
     )));
-}
-
-/// The keys of an example: the one it names; else, where the contract requires one, one of each kind
-/// that it uses.
-fn keys(contract: &Contract, secret: Option<&str>) -> Result<SigningKeys, Wrong> {
-    let (id, form) = (SecretId::parse("example")?, &contract.secret().form);
-    let key = |algorithm, key: &SecretBytes| {
-        SigningKey::new(id.clone(), algorithm, key, Timestamp::from_millis(0), None)
-    };
-    let mut keys = Vec::new();
-    match secret {
-        Some(text) if text.starts_with(ED25519) => {
-            keys.push(key(SecretAlgorithm::Ed25519, &ed25519_parse(text)?)?);
-        }
-        Some(text) => keys.push(key(SecretAlgorithm::Hmac, &form.parse(text)?)?),
-        None if !contract.secret().required => {}
-        None => {
-            let fixed = SecretBytes::new(KEY.to_vec());
-            if contract.uses_hmac() {
-                keys.push(key(SecretAlgorithm::Hmac, &fixed)?);
-            }
-            if contract.uses_ed25519() {
-                keys.push(key(SecretAlgorithm::Ed25519, &fixed)?);
-            }
-        }
-    }
-    Ok(SigningKeys::new(keys))
 }

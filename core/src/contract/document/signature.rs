@@ -3,8 +3,8 @@
 use super::fault::{optional, parsed};
 use super::headers;
 use crate::contract::compiled::{
-    BodyFormat, HEADERS, KeyChoice, Place, Signature, SignatureAlgorithm, SignatureEncoding,
-    SignatureHeader, SignaturePlace, TextTemplate,
+    BodyFormat, EcdsaForm, HEADERS, KeyChoice, Place, Signature, SignatureAlgorithm,
+    SignatureEncoding, SignatureHeader, SignaturePlace, TextTemplate,
 };
 use crate::error::{Rule, Wrong};
 use crate::expr::Names;
@@ -83,6 +83,7 @@ fn read<'a>(
     let known = [
         "name",
         "algorithm",
+        "form",
         "payload",
         "encoding",
         "keys",
@@ -104,9 +105,22 @@ fn read<'a>(
         ("sha1", SignatureAlgorithm::Sha1),
         ("sha256", SignatureAlgorithm::Sha256),
         ("sha512", SignatureAlgorithm::Sha512),
+        ("rsa_sha256", SignatureAlgorithm::RsaSha256),
+        ("rsa_pss_sha256", SignatureAlgorithm::RsaPssSha256),
+        ("ecdsa_p256", SignatureAlgorithm::EcdsaP256),
+        ("ecdsa_p521", SignatureAlgorithm::EcdsaP521),
+        ("ecdsa_secp256k1", SignatureAlgorithm::EcdsaSecp256k1),
     ];
     let algorithm = reader.check(map.required("algorithm")).cloned();
     let algorithm = algorithm.and_then(|at| reader.check(at.choice(&algorithms)));
+    let forms = [("der", EcdsaForm::Der), ("raw", EcdsaForm::Raw)];
+    let form = optional(reader, &map, "form", |reader, at| {
+        if algorithm.is_some_and(|algorithm| !algorithm.is_ecdsa()) {
+            reader.add(at.fault("is for an algorithm of ECDSA"));
+            return None;
+        }
+        reader.check(at.choice(&forms))
+    });
     let encodings = [
         ("hex", SignatureEncoding::Hex),
         ("base64", SignatureEncoding::Base64),
@@ -139,6 +153,7 @@ fn read<'a>(
     Some(Signature {
         name,
         algorithm: algorithm?,
+        form: form?.unwrap_or_default(),
         payload: payload?,
         encoding: encoding?.unwrap_or(SignatureEncoding::Hex),
         keys,

@@ -3,6 +3,7 @@
 mod accepted;
 mod answers;
 mod lets;
+mod pairs;
 mod places;
 mod refused;
 mod sends;

@@ -1,62 +1,63 @@
 //! Keys and signatures, as bytes.
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P256K1_SHA256_ASN1,
+    ECDSA_P256K1_SHA256_FIXED, ECDSA_P521_SHA512_ASN1, ECDSA_P521_SHA512_FIXED, ED25519,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use md5::Md5;
-use ring::signature::{ED25519, UnparsedPublicKey};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 
 use super::VerifyingKey;
-use crate::contract::compiled::{SignatureAlgorithm, SignatureEncoding};
+use crate::contract::compiled::{EcdsaForm, Signature, SignatureAlgorithm, SignatureEncoding};
+use crate::secret::PublicKey;
 
 impl VerifyingKey {
     /// Whether a signature over these bytes was made with this key (its other half). HMACs are
     /// compared in constant time.
-    pub(super) fn fits(
-        &self,
-        algorithm: SignatureAlgorithm,
-        payload: &[u8],
-        signature: &[u8],
-    ) -> bool {
-        match (self, algorithm) {
-            (VerifyingKey::Hmac(key), SignatureAlgorithm::HmacSha1) => {
-                hmac_fits::<Hmac<Sha1>>(key.expose(), payload, signature)
+    pub(super) fn fits(&self, signature: &Signature, payload: &[u8], made: &[u8]) -> bool {
+        let public = |by: &'static dyn VerificationAlgorithm| match self {
+            VerifyingKey::Hmac(_) => false,
+            VerifyingKey::Public(PublicKey::Ed25519(key)) => {
+                UnparsedPublicKey::new(by, key).verify(payload, made).is_ok()
             }
-            (VerifyingKey::Hmac(key), SignatureAlgorithm::HmacSha256) => {
-                hmac_fits::<Hmac<Sha256>>(key.expose(), payload, signature)
+            VerifyingKey::Public(key @ (PublicKey::Rsa { .. } | PublicKey::Ec { .. })) => {
+                UnparsedPublicKey::new(by, key.der()).verify(payload, made).is_ok()
             }
-            (VerifyingKey::Hmac(key), SignatureAlgorithm::HmacSha512) => {
-                hmac_fits::<Hmac<Sha512>>(key.expose(), payload, signature)
+        };
+        let shared = |fits: fn(&[u8], &[u8], &[u8]) -> bool| match self {
+            VerifyingKey::Hmac(key) => fits(key.expose(), payload, made),
+            VerifyingKey::Public(_) => false,
+        };
+        if !self.is_for(signature.algorithm) {
+            return false;
+        }
+        match (signature.algorithm, signature.form) {
+            (SignatureAlgorithm::HmacSha1, _) => shared(hmac_fits::<Hmac<Sha1>>),
+            (SignatureAlgorithm::HmacSha256, _) => shared(hmac_fits::<Hmac<Sha256>>),
+            (SignatureAlgorithm::HmacSha512, _) => shared(hmac_fits::<Hmac<Sha512>>),
+            (SignatureAlgorithm::Ed25519, _) => public(&ED25519),
+            (SignatureAlgorithm::RsaSha256, _) => public(&RSA_PKCS1_2048_8192_SHA256),
+            (SignatureAlgorithm::RsaPssSha256, _) => public(&RSA_PSS_2048_8192_SHA256),
+            (SignatureAlgorithm::EcdsaP256, EcdsaForm::Der) => public(&ECDSA_P256_SHA256_ASN1),
+            (SignatureAlgorithm::EcdsaP256, EcdsaForm::Raw) => public(&ECDSA_P256_SHA256_FIXED),
+            (SignatureAlgorithm::EcdsaP521, EcdsaForm::Der) => public(&ECDSA_P521_SHA512_ASN1),
+            (SignatureAlgorithm::EcdsaP521, EcdsaForm::Raw) => public(&ECDSA_P521_SHA512_FIXED),
+            (SignatureAlgorithm::EcdsaSecp256k1, EcdsaForm::Der) => {
+                public(&ECDSA_P256K1_SHA256_ASN1)
             }
-            (VerifyingKey::Ed25519(key), SignatureAlgorithm::Ed25519) => {
-                UnparsedPublicKey::new(&ED25519, key).verify(payload, signature).is_ok()
+            (SignatureAlgorithm::EcdsaSecp256k1, EcdsaForm::Raw) => {
+                public(&ECDSA_P256K1_SHA256_FIXED)
             }
-            (VerifyingKey::Hmac(_), SignatureAlgorithm::Md5) => {
-                hash_fits::<Md5>(payload, signature)
-            }
-            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha1) => {
-                hash_fits::<Sha1>(payload, signature)
-            }
-            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha256) => {
-                hash_fits::<Sha256>(payload, signature)
-            }
-            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha512) => {
-                hash_fits::<Sha512>(payload, signature)
-            }
-            (VerifyingKey::Hmac(_), SignatureAlgorithm::Ed25519)
-            | (
-                VerifyingKey::Ed25519(_),
-                SignatureAlgorithm::HmacSha1
-                | SignatureAlgorithm::HmacSha256
-                | SignatureAlgorithm::HmacSha512
-                | SignatureAlgorithm::Md5
-                | SignatureAlgorithm::Sha1
-                | SignatureAlgorithm::Sha256
-                | SignatureAlgorithm::Sha512,
-            ) => false,
+            (SignatureAlgorithm::Md5, _) => hash_fits::<Md5>(payload, made),
+            (SignatureAlgorithm::Sha1, _) => hash_fits::<Sha1>(payload, made),
+            (SignatureAlgorithm::Sha256, _) => hash_fits::<Sha256>(payload, made),
+            (SignatureAlgorithm::Sha512, _) => hash_fits::<Sha512>(payload, made),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Secure {
         let signed = signed.unwrap();
         let (pem, chain) = (signed.pem(), vec![signed.der().clone()]);
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

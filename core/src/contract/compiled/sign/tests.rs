@@ -3,7 +3,7 @@ use data_encoding::BASE64;
 use super::*;
 use crate::clock::Timestamp;
 use crate::contract::tests::{Around, event, key, lines};
-use crate::contract::{SignatureAlgorithm, SigningKey, render, standard_webhooks};
+use crate::contract::{EcdsaForm, SignatureAlgorithm, SigningKey, render, standard_webhooks};
 use crate::model::SecretAlgorithm;
 use crate::secret::SecretBytes;
 
@@ -64,9 +64,9 @@ fn every_kind_of_key_signs_what_its_kind_can() {
     // Standard Webhooks signs id, time and body.
     let (contract, event, around) = (standard_webhooks(), event("e", "{}"), Around::at(5));
     let body = render(&contract, &around.input(&event)).unwrap().body;
-    let mut signer = pair.signer(SignatureAlgorithm::Ed25519).unwrap();
+    let mut signer = pair.signer(SignatureAlgorithm::Ed25519, EcdsaForm::Der).unwrap();
     signer.update(b"e.5.");
     signer.update(&body);
-    assert_eq!(v1a, format!("v1a,{}", BASE64.encode(signer.finish().as_ref())));
+    assert_eq!(v1a, format!("v1a,{}", BASE64.encode(signer.finish().unwrap().as_ref())));
     assert_eq!(ids(&signed(vec![pair], 5).unwrap()), ["p"]);
 }

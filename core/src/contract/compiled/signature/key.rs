@@ -3,15 +3,16 @@
 //! One HMAC secret signs with any HMAC algorithm, whichever its contract asks for. What an
 //! algorithm needs of a key (for HMAC two hashed blocks, for Ed25519 the expanded seed) is prepared
 //! when it is first used and shared by all clones, so an attempt only copies the state, and a key
-//! holds no state that nobody asks for. The key's own bytes are wiped when the last clone goes; the
-//! prepared states, from which an HMAC key cannot be read, are freed without being wiped.
+//! holds no state that nobody asks for. A key of RSA or ECDSA is likewise read once, from its PKCS#8.
+//! The key's own bytes are wiped when the last clone goes; the prepared states, from which an HMAC
+//! key cannot be read, are freed without being wiped.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use hmac::{Hmac, Mac};
 use md5::Md5;
-use ring::signature::Ed25519KeyPair;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -19,10 +20,14 @@ use crate::clock::Timestamp;
 use crate::error::{Rule, Wrong, words};
 use crate::id::SecretId;
 use crate::model::SecretAlgorithm;
-use crate::secret::{ED25519_SEED_LEN, SecretBytes};
+use crate::secret::{ED25519_SEED_LEN, SecretBytes, pair_public};
+use pair::{Pairs, Recipe};
+use signer::State;
 
-/// Longest signature in bytes: HMAC-SHA512 and Ed25519 have 64.
-const SIGNATURE_LEN: usize = 64;
+mod pair;
+mod signer;
+
+pub use signer::{SignatureBytes, Signer, Unsigned};
 
 words! {
     /// How a signature is made, by its name in a contract.
@@ -43,7 +48,94 @@ words! {
         Sha256 = "sha256",
         /// SHA-512 of the same: 64 bytes.
         Sha512 = "sha512",
+        /// RSA with the padding of PKCS#1 v1.5 and SHA-256: as many bytes as the key.
+        RsaSha256 = "rsa_sha256",
+        /// RSA with the padding of PSS, SHA-256 and a salt of 32 bytes: as many bytes as the key,
+        /// others each time.
+        RsaPssSha256 = "rsa_pss_sha256",
+        /// ECDSA on P-256 with SHA-256, other bytes each time.
+        EcdsaP256 = "ecdsa_p256",
+        /// ECDSA on P-521 with SHA-512, other bytes each time.
+        EcdsaP521 = "ecdsa_p521",
+        /// ECDSA on secp256k1 with SHA-256, other bytes each time.
+        EcdsaSecp256k1 = "ecdsa_secp256k1",
     }
+}
+
+impl SignatureAlgorithm {
+    /// The kind of key that it is made with.
+    pub fn kind(self) -> SecretAlgorithm {
+        match self {
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Md5
+            | SignatureAlgorithm::Sha1
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Sha512 => SecretAlgorithm::Hmac,
+            SignatureAlgorithm::Ed25519 => SecretAlgorithm::Ed25519,
+            SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256 => {
+                SecretAlgorithm::Rsa
+            }
+            SignatureAlgorithm::EcdsaP256 => SecretAlgorithm::EcdsaP256,
+            SignatureAlgorithm::EcdsaP521 => SecretAlgorithm::EcdsaP521,
+            SignatureAlgorithm::EcdsaSecp256k1 => SecretAlgorithm::EcdsaSecp256k1,
+        }
+    }
+
+    /// Whether it is a hash of a payload that holds the key.
+    pub(in crate::contract) fn is_digest(self) -> bool {
+        match self {
+            SignatureAlgorithm::Md5
+            | SignatureAlgorithm::Sha1
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Sha512 => true,
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Ed25519
+            | SignatureAlgorithm::RsaSha256
+            | SignatureAlgorithm::RsaPssSha256
+            | SignatureAlgorithm::EcdsaP256
+            | SignatureAlgorithm::EcdsaP521
+            | SignatureAlgorithm::EcdsaSecp256k1 => false,
+        }
+    }
+
+    /// Whether it is ECDSA, which has two forms; see [`EcdsaForm`].
+    pub fn is_ecdsa(self) -> bool {
+        match self {
+            SignatureAlgorithm::EcdsaP256
+            | SignatureAlgorithm::EcdsaP521
+            | SignatureAlgorithm::EcdsaSecp256k1 => true,
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Ed25519
+            | SignatureAlgorithm::Md5
+            | SignatureAlgorithm::Sha1
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Sha512
+            | SignatureAlgorithm::RsaSha256
+            | SignatureAlgorithm::RsaPssSha256 => false,
+        }
+    }
+
+    /// Whether the same key makes other bytes of the same text each time.
+    pub fn is_random(self) -> bool {
+        self.is_ecdsa() || self == SignatureAlgorithm::RsaPssSha256
+    }
+}
+
+/// How the two numbers of an ECDSA signature stand; of no meaning elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcdsaForm {
+    /// As DER of ECDSA-Sig-Value (RFC 3279, section 2.2.3).
+    #[default]
+    Der,
+    /// One after the other, each as long as the curve's order: JSON Web Signatures want that (RFC
+    /// 7518, section 3.4).
+    Raw,
 }
 
 /// A key ready to sign. Clones share what has been prepared.
@@ -69,6 +161,7 @@ enum KeyState {
         seed: SecretBytes,
         pair: OnceLock<Option<Box<Ed25519KeyPair>>>,
     },
+    Pair(Pairs),
 }
 
 type Prepared<M> = OnceLock<Option<Box<M>>>;
@@ -85,11 +178,12 @@ fn prepared<'a, M: Mac + hmac::digest::KeyInit>(
 
 impl SigningKey {
     /// A key that signs from `activate_time` on and, if so given, before `expire_time`. For
-    /// Ed25519 it is the seed.
+    /// Ed25519 it is the seed, for RSA and ECDSA the key as PKCS#8.
     ///
     /// # Errors
     ///
-    /// [`Rule::OutOfRange`] for an Ed25519 seed that is not 32 bytes.
+    /// [`Rule::OutOfRange`] for an Ed25519 seed that is not 32 bytes, and for what is not PKCS#8 of
+    /// the kind.
     pub fn new(
         id: SecretId,
         algorithm: SecretAlgorithm,
@@ -99,6 +193,15 @@ impl SigningKey {
     ) -> Result<Self, Wrong> {
         let key = key.clone();
         let state = match algorithm {
+            SecretAlgorithm::Rsa
+            | SecretAlgorithm::EcdsaP256
+            | SecretAlgorithm::EcdsaP521
+            | SecretAlgorithm::EcdsaSecp256k1 => {
+                if let Some(kind) = algorithm.pair() {
+                    pair_public(kind, &key)?;
+                }
+                KeyState::Pair(Pairs::new(algorithm, key))
+            }
             SecretAlgorithm::Hmac => KeyState::Hmac {
                 key,
                 sha1: OnceLock::new(),
@@ -121,11 +224,13 @@ impl SigningKey {
         Self { already: true, ..self }
     }
 
-    /// The key's own bytes, the seed for Ed25519: for whoever takes them out of a text.
+    /// The key's own bytes, the seed for Ed25519, PKCS#8 for RSA and ECDSA: for whoever takes them
+    /// out of a text.
     pub fn expose(&self) -> &[u8] {
         match &*self.state {
             KeyState::Hmac { key, .. } => key.expose(),
             KeyState::Ed25519 { seed, .. } => seed.expose(),
+            KeyState::Pair(pairs) => pairs.expose(),
         }
     }
 
@@ -133,7 +238,7 @@ impl SigningKey {
     pub(in crate::contract) fn shared(&self) -> Option<&[u8]> {
         match &*self.state {
             KeyState::Hmac { key, .. } => Some(key.expose()),
-            KeyState::Ed25519 { .. } => None,
+            KeyState::Ed25519 { .. } | KeyState::Pair(_) => None,
         }
     }
 
@@ -152,8 +257,8 @@ impl SigningKey {
         (self.already || self.activate_time <= now) && self.expire_time.is_none_or(|end| now < end)
     }
 
-    /// Begins a signature; none when the key is not of the algorithm's kind.
-    pub fn signer(&self, algorithm: SignatureAlgorithm) -> Option<Signer<'_>> {
+    /// Begins a signature; none when the key is not of the algorithm's kind. `form` is for ECDSA.
+    pub fn signer(&self, algorithm: SignatureAlgorithm, form: EcdsaForm) -> Option<Signer<'_>> {
         let state = match (&*self.state, algorithm) {
             (KeyState::Hmac { key, sha1, .. }, SignatureAlgorithm::HmacSha1) => {
                 State::HmacSha1(prepared(sha1, key)?.clone())
@@ -173,100 +278,37 @@ impl SigningKey {
             (KeyState::Hmac { .. }, SignatureAlgorithm::Sha1) => State::Sha1(Sha1::new()),
             (KeyState::Hmac { .. }, SignatureAlgorithm::Sha256) => State::Sha256(Sha256::new()),
             (KeyState::Hmac { .. }, SignatureAlgorithm::Sha512) => State::Sha512(Sha512::new()),
-            (KeyState::Hmac { .. }, SignatureAlgorithm::Ed25519)
-            | (
-                KeyState::Ed25519 { .. },
+            (KeyState::Pair(pairs), algorithm) => {
+                let recipe = Recipe::of(algorithm, form)?;
+                if algorithm.kind() != pairs.kind() {
+                    return None;
+                }
+                State::Pair { pair: pairs.get(recipe), digest: recipe.digest() }
+            }
+            (
+                KeyState::Hmac { .. } | KeyState::Ed25519 { .. },
                 SignatureAlgorithm::HmacSha1
                 | SignatureAlgorithm::HmacSha256
                 | SignatureAlgorithm::HmacSha512
                 | SignatureAlgorithm::Md5
                 | SignatureAlgorithm::Sha1
                 | SignatureAlgorithm::Sha256
-                | SignatureAlgorithm::Sha512,
+                | SignatureAlgorithm::Sha512
+                | SignatureAlgorithm::Ed25519
+                | SignatureAlgorithm::RsaSha256
+                | SignatureAlgorithm::RsaPssSha256
+                | SignatureAlgorithm::EcdsaP256
+                | SignatureAlgorithm::EcdsaP521
+                | SignatureAlgorithm::EcdsaSecp256k1,
             ) => return None,
         };
-        Some(Signer(state))
+        Some(Signer::new(state))
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.id)
-    }
-}
-
-/// A signature in the making; see [`SigningKey::signer`].
-pub struct Signer<'a>(State<'a>);
-
-enum State<'a> {
-    HmacSha1(Hmac<Sha1>),
-    HmacSha256(Hmac<Sha256>),
-    HmacSha512(Hmac<Sha512>),
-    Md5(Md5),
-    Sha1(Sha1),
-    Sha256(Sha256),
-    Sha512(Sha512),
-    /// Ed25519 reads its message twice, so the pieces are collected.
-    Ed25519 {
-        pair: &'a Ed25519KeyPair,
-        message: Vec<u8>,
-    },
-}
-
-impl Signer<'_> {
-    /// Adds the next piece of what is signed. HMAC reads it from where it lies; Ed25519 copies.
-    pub fn update(&mut self, piece: &[u8]) {
-        match &mut self.0 {
-            State::HmacSha1(mac) => mac.update(piece),
-            State::HmacSha256(mac) => mac.update(piece),
-            State::HmacSha512(mac) => mac.update(piece),
-            State::Md5(hash) => Digest::update(hash, piece),
-            State::Sha1(hash) => Digest::update(hash, piece),
-            State::Sha256(hash) => Digest::update(hash, piece),
-            State::Sha512(hash) => Digest::update(hash, piece),
-            State::Ed25519 { message, .. } => message.extend_from_slice(piece),
-        }
-    }
-
-    /// The signature of all pieces, one after the other.
-    pub fn finish(self) -> SignatureBytes {
-        match self.0 {
-            State::HmacSha1(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
-            State::HmacSha256(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
-            State::HmacSha512(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
-            State::Md5(hash) => SignatureBytes::new(&hash.finalize()),
-            State::Sha1(hash) => SignatureBytes::new(&hash.finalize()),
-            State::Sha256(hash) => SignatureBytes::new(&hash.finalize()),
-            State::Sha512(hash) => SignatureBytes::new(&hash.finalize()),
-            State::Ed25519 { pair, message } => SignatureBytes::new(pair.sign(&message).as_ref()),
-        }
-    }
-}
-
-impl fmt::Debug for Signer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signer(redacted)")
-    }
-}
-
-/// The bytes of one signature: 16, 20, 32 or 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignatureBytes {
-    bytes: [u8; SIGNATURE_LEN],
-    length: usize,
-}
-
-impl SignatureBytes {
-    fn new(signature: &[u8]) -> Self {
-        let mut bytes = [0; SIGNATURE_LEN];
-        bytes.iter_mut().zip(signature).for_each(|(slot, byte)| *slot = *byte);
-        Self { bytes, length: signature.len().min(SIGNATURE_LEN) }
-    }
-}
-
-impl AsRef<[u8]> for SignatureBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&self.bytes)
     }
 }
 

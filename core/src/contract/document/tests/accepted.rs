@@ -187,7 +187,8 @@ fn ed25519_signs_with_its_own_kind_of_key() {
     let with = SigningKeys::new(vec![pair, key("h", SecretAlgorithm::Hmac, b"h", 0)]);
     let (_, value) = header(keys, r#"{"a":1}"#, &with);
     let public = ed25519_public(&SecretBytes::new(vec![7; 32])).unwrap();
-    let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public);
+    let public =
+        aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, public);
     let signature = BASE64.decode(value.as_bytes()).unwrap();
     assert!(public.verify(br#"{"a":1}"#, &signature).is_ok());
     assert!(public.verify(br#"{"a":2}"#, &signature).is_err());

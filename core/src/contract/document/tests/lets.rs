@@ -2,8 +2,8 @@
 
 use super::accepted::read;
 use super::places::{headers, holds, keys, mac, sent};
-use crate::contract::tests::{Around, event};
 use crate::contract::Contract;
+use crate::contract::tests::{Around, event};
 
 #[test]
 fn a_name_is_what_it_stands_for() {

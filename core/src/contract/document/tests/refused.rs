@@ -216,13 +216,13 @@ fn signatures() {
         (
             "signatures:\n  - { algorithm: hmac-sha-256, header: x-s }",
             &[
-                "3:18: signatures[0].algorithm: must be one of hmac_sha1, hmac_sha256, hmac_sha512, ed25519, md5, sha1, sha256, sha512; did you mean hmac_sha256?",
+                "3:18: signatures[0].algorithm: must be one of hmac_sha1, hmac_sha256, hmac_sha512, ed25519, md5, sha1, sha256, sha512, rsa_sha256, rsa_pss_sha256, ecdsa_p256, ecdsa_p521, ecdsa_secp256k1; did you mean hmac_sha256?",
             ],
         ),
         (
             "signatures:\n  - { algorithm: hmac_md5, header: x-s }",
             &[
-                "3:18: signatures[0].algorithm: must be one of hmac_sha1, hmac_sha256, hmac_sha512, ed25519, md5, sha1, sha256, sha512",
+                "3:18: signatures[0].algorithm: must be one of hmac_sha1, hmac_sha256, hmac_sha512, ed25519, md5, sha1, sha256, sha512, rsa_sha256, rsa_pss_sha256, ecdsa_p256, ecdsa_p521, ecdsa_secp256k1",
             ],
         ),
         (
@@ -412,7 +412,7 @@ examples: [{ event: { type: order.paid } }]
         "2:24: event_types[1]: must be * or an event type or an event type and .* behind it",
         "4:7: body.id: expression: 1:6: event has no field idd",
         "6:33: headers.x-id: header x-id is set twice",
-        "7:53: signatures[0]: unknown key \"bodies\"; known are name, algorithm, payload, encoding, \
+        "7:53: signatures[0]: unknown key \"bodies\"; known are name, algorithm, form, payload, encoding, \
          keys, order, header, each, prefix, separator, body, query",
         "8:14: acknowledge: expression: the result is int, not bool",
         "9:12: timeouts[0]: must be a duration from 1s to 30s with its units, as in 30s or 1h30m (it is text)",
