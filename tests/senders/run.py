@@ -199,30 +199,23 @@ def keys(sender):
 
 def public_key(secret):
     """As a receiver has it: Ed25519's is the base64 of its bytes, all others are PEM."""
-    return secret.get("publicKeyPem") or secret["publicKey"].removeprefix("whpk_")
+    return secret.get("publicKey", "").removeprefix("whpk_") or secret["publicKeyPem"]
 
 
 def other_key(pregon, tenant, sender, contract):
-    """A key that nobody signs with: of a key pair, the public key of a subscription that gets nothing."""
+    """A key that nobody signs with: of a pair, that of a subscription that gets nothing."""
     if "kind" not in sender:
         return keys(sender)[2]
-    parent = f"tenants/{tenant}"
-    subscription = {
-        "url": "http://127.0.0.1:1/",
-        "event_types": ["never.published"],
-        "contract": contract,
-    }
+    subscription = {"url": "http://127.0.0.1:1/", "event_types": ["never.published"]}
     pregon(
         "Subscription.CreateSubscription",
-        parent=parent,
+        parent=f"tenants/{tenant}",
         subscription_id="other",
-        subscription=subscription,
+        subscription=subscription | {"contract": contract},
+        secrets=[new_secret(sender)],
     )
-    secret = {"algorithm": f"SECRET_ALGORITHM_{sender['kind']}"}
-    done = pregon(
-        "Secret.CreateSecret", parent=f"{parent}/subscriptions/other", secret_id="k", secret=secret
-    )
-    return public_key(done["secret"])
+    name = f"tenants/{tenant}/subscriptions/other/secrets/first"
+    return public_key(pregon("Secret.GetSecret", name=name)["secret"])
 
 
 def first_example(document):
@@ -312,19 +305,34 @@ def prepare(pregon, recorder, name, tenant, sender):
         parent=f"tenants/{tenant}",
         subscription_id="sut",
         subscription=subscription,
+        secrets=[] if sender.get("unsigned") else [new_secret(sender)],
     )
     return event, int(created["revision"]), created["subscription"]["contract"]
 
 
-def set_key(pregon, tenant, sender, number, overlap):
-    """→ the revision with this key, and the key as a receiver has it: a secret, or a public key."""
-    parent = f"tenants/{tenant}/subscriptions/sut"
+def new_secret(sender):
+    """The secret that a subscription is created with."""
     if kind := sender.get("kind"):
-        secret = {"algorithm": f"SECRET_ALGORITHM_{kind}"}
-        done = pregon("Secret.CreateSecret", parent=parent, secret_id=f"k{number}", secret=secret)
+        return {"secret_id": "first", "algorithm": f"SECRET_ALGORITHM_{kind}"}
+    return {"secret_id": "first", "material": keys(sender)[0]}
+
+
+def first_key(pregon, tenant, sender):
+    """The key of the subscription as a receiver has it: a secret, or a public key."""
+    if "kind" not in sender:
+        return keys(sender)[0]
+    name = f"tenants/{tenant}/subscriptions/sut/secrets/first"
+    return public_key(pregon("Secret.GetSecret", name=name)["secret"])
+
+
+def rotate(pregon, tenant, sender):
+    """Makes a second key, beside the first. → the revision with it, and the key as a receiver has it."""
+    request = {"parent": f"tenants/{tenant}/subscriptions/sut", "overlap": "3600s"}
+    if kind := sender.get("kind"):
+        done = pregon("Secret.RotateSecret", algorithm=f"SECRET_ALGORITHM_{kind}", **request)
         return int(done["revision"]), public_key(done["secret"])
-    key = keys(sender)[number]
-    done = pregon("Secret.RotateSecret", parent=parent, material=key, overlap=overlap)
+    key = keys(sender)[1]
+    done = pregon("Secret.RotateSecret", material=key, **request)
     return int(done["revision"]), key
 
 
@@ -398,15 +406,11 @@ def try_sender(pregon, recorder, asks, name, sender):
     """→ a line for each library."""
     tenant = sender.get("tenant", name)
     event, revision, contract = prepare(pregon, recorder, name, tenant, sender)
-    known, first, second = (None, None, None), None, None
-    if sender.get("unsigned"):
-        publish(pregon, tenant, event, 1, revision)
-        first = recorder.take(name, 1)
-    else:
-        revision, one = set_key(pregon, tenant, sender, 0, "0s")
-        publish(pregon, tenant, event, 1, revision)
-        first = recorder.take(name, 1)
-        revision, two = set_key(pregon, tenant, sender, 1, "3600s")
+    publish(pregon, tenant, event, 1, revision)
+    known, first, second = (None, None, None), recorder.take(name, 1), None
+    if not sender.get("unsigned"):
+        one = first_key(pregon, tenant, sender)
+        revision, two = rotate(pregon, tenant, sender)
         publish(pregon, tenant, event, 2, revision)
         second = recorder.take(name, 2)
         known = (one, two, other_key(pregon, tenant, sender, contract))
