@@ -28,6 +28,7 @@ step "proto files"
 
 step "golden vectors"
 python3 contracts/expected.py
+python3 contracts/catalog/expected.py
 
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
