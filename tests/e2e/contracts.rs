@@ -16,6 +16,7 @@ mod hostile;
 mod own;
 mod samples;
 mod tryout;
+mod verification;
 
 /// A shop on a Pregón that also trusts an authority of the test's own, and a receiver under it.
 struct Secured {

@@ -138,6 +138,7 @@ impl Control {
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(contract));
         receiver.endpoint().check(R::WORD, contract, &policy, &mut wrong);
         check_contract::<R>(contract, &mut wrong);
+        receiver.check_own(contract, &mut wrong);
         wrong.finish()?;
         Ok(receiver)
     }

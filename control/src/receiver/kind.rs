@@ -250,6 +250,9 @@ pub(crate) trait Receiver: Shared {
         None
     }
 
+    /// Notes what else of its kind does not go with its contract.
+    fn check_own(&self, _contract: &Contract, _wrong: &mut Violations) {}
+
     /// Patterns of the event types that it wants.
     fn patterns(&self) -> &[String] {
         &[]
@@ -260,7 +263,7 @@ pub(crate) trait Receiver: Shared {
     /// The state that a move leads to; none where it may not be made.
     fn target(&self, to: Move) -> Option<Self::State>;
     /// Puts it into a state, for a reason.
-    fn put_state(&mut self, state: Self::State, reason: &str);
+    fn put_state(&mut self, state: Self::State, reason: &str, now: Timestamp);
 
     /// Why it is in that state.
     fn state_reason(&self) -> &str {

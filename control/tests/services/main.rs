@@ -30,5 +30,6 @@ mod server;
 mod subscriptions;
 mod tenants;
 mod test_sends;
+mod verification;
 mod watch;
 mod world;

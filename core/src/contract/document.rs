@@ -17,6 +17,7 @@ mod retry;
 mod signature;
 mod spec;
 mod template;
+mod verification;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
 pub use fault::DocumentFault;

@@ -34,9 +34,11 @@ pub enum Asks {
     Whole,
 }
 
-/// One POST.
+/// One request.
 #[derive(Clone)]
 pub struct OutboundRequest {
+    /// How.
+    pub method: Method,
     /// Where to.
     pub target: Target,
     /// The headers, in order. Those that frame the message or belong to the connection (`host`,
@@ -58,7 +60,7 @@ impl OutboundRequest {
     /// pays for one header map only.
     pub(super) fn message(&self, plan: &Plan) -> Request<Full<Bytes>> {
         let mut message = Request::new(Full::new(self.body.clone()));
-        *message.method_mut() = Method::POST;
+        *message.method_mut() = self.method.clone();
         *message.uri_mut() = plan.uri.clone();
         *message.version_mut() = Version::HTTP_11;
         let headers = message.headers_mut();

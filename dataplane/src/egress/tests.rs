@@ -110,6 +110,7 @@ fn target(url: &str) -> Target {
 
 fn post(target: Target) -> OutboundRequest {
     OutboundRequest {
+        method: http::Method::POST,
         target,
         headers: vec![(HeaderName::from_static("webhook-id"), HeaderValue::from_static("evt_1"))],
         body: Bytes::from_static(b"{\"a\":1}"),

@@ -139,7 +139,7 @@ pub(super) fn checked(name: &Arc<str>, value: Bytes) -> Result<HeaderLine, Rende
 }
 
 /// The body in the form in which it is sent.
-fn finished(contract: &Contract, body: Bytes) -> Result<Bytes, RenderError> {
+pub(super) fn finished(contract: &Contract, body: Bytes) -> Result<Bytes, RenderError> {
     let body: Bytes = match (contract.body_format, contract.canonical) {
         (BodyFormat::Form, _) => form::urlencode(&body)?.into(),
         (BodyFormat::Json, Canonical::Verbatim) => body,

@@ -15,6 +15,7 @@ use super::render::{HeaderLine, Rendered, checked, header};
 use super::signature::{SignaturePlace, SigningKey, SigningKeys};
 use super::text::TextTemplate;
 use super::value::Written;
+use crate::clock::Timestamp;
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::expr::{KeyView, SecretView};
 use crate::id::SecretId;
@@ -59,7 +60,8 @@ pub fn sign(
     input: &RenderInput<'_>,
     keys: &SigningKeys,
 ) -> Result<Signed, RenderError> {
-    finish(contract, rendered, Subject::Delivery(input), &contract.headers, keys)
+    let subject = Subject::Delivery(input);
+    finish(contract, rendered, subject, &contract.headers, keys, Signing::Right)
 }
 
 /// The same for a question to a callback.
@@ -73,7 +75,8 @@ pub fn sign_check(
     input: &CheckInput<'_>,
     keys: &SigningKeys,
 ) -> Result<Signed, RenderError> {
-    finish(contract, rendered, Subject::Check(input), &contract.callback.headers, keys)
+    let subject = Subject::Check(input);
+    finish(contract, rendered, subject, &contract.callback.headers, keys, Signing::Right)
 }
 
 /// Every signature of a delivery, with the exact bytes that are signed.
@@ -117,21 +120,48 @@ impl Contract {
         let secret = key.shared().map(|key| SecretView { key, is_text });
         KeyView { id: key.id().as_str(), number, secret }
     }
+
+    /// What challenges see of the newest key that both sides have.
+    pub(super) fn newest_key<'a>(
+        &self,
+        keys: &'a SigningKeys,
+        now: Timestamp,
+    ) -> Option<KeyView<'a>> {
+        let mut shared = keys.live_at(now).filter(|key| key.shared().is_some());
+        shared.next().map(|key| self.key_view(key, 1))
+    }
 }
 
-fn finish(
+/// Whether a signature is to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signing {
+    /// It does.
+    Right,
+    /// It is one of the same form over other bytes.
+    Wrong,
+}
+
+/// What a signature that must not fit is made over, in front of its payload.
+const AMISS: &[u8] = b"not this: ";
+
+pub(super) fn finish(
     contract: &Contract,
     rendered: &Rendered,
     subject: Subject<'_>,
     templates: &[(Arc<str>, TextTemplate)],
     keys: &SigningKeys,
+    signing: Signing,
 ) -> Result<Signed, RenderError> {
     let unsigned = View::of(subject, &rendered.body);
     let (mut lines, mut used) = (Lines::default(), Vec::new());
     let mut body = rendered.body.clone();
     let mut scratch = Vec::with_capacity(128);
     for signature in &contract.signatures {
-        for (number, (key, signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+        for (number, (key, mut signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+            match signing {
+                Signing::Right => {}
+                Signing::Wrong => signer.update(AMISS),
+            }
             let view = View { key: Some(contract.key_view(key, number)), ..unsigned };
             let value = signature.value(signer, &view, &mut scratch)?;
             match &signature.place {

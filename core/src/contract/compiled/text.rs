@@ -18,6 +18,17 @@ pub(in crate::contract) enum Place {
     Payload,
     /// Around a signature: all of that, and the signature.
     Each,
+    /// In a challenge's query or body: the secret within a hash.
+    Challenge,
+    /// A challenge's header: the secret, too, where it is handed over.
+    ChallengeHeader,
+}
+
+impl Place {
+    /// Whether the body is not known there yet.
+    fn is_early(self) -> bool {
+        matches!(self, Place::Body | Place::Challenge)
+    }
 }
 
 /// Text with values in it. A text that is one value may turn out to be absent.
@@ -158,8 +169,8 @@ fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
         return (place != Place::Each).then_some(SIGNATURE);
     }
     match accessor.kind() {
-        Kind::Body => (place == Place::Body).then_some(BODY),
-        Kind::Json => (place != Place::Body || !whole)
+        Kind::Body => place.is_early().then_some(BODY),
+        Kind::Json => (!place.is_early() || !whole)
             .then_some("it is JSON, which is a whole value of the body; json(…) makes text of it"),
         Kind::Text | Kind::Scalar => None,
     }
@@ -168,14 +179,17 @@ fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
 /// The same for an expression. What is signed may hold the secret: nobody sees it there.
 fn misplaced_expression(expression: &Expression, place: Place) -> Option<&'static str> {
     let speaks = |root| expression.speaks_of(root);
-    let of_signatures = matches!(place, Place::Payload | Place::Each);
-    if place == Place::Body && expression.speaks_of_body() {
+    let keyed = !matches!(place, Place::Body | Place::Header);
+    let bare = matches!(place, Place::Payload | Place::ChallengeHeader);
+    if place.is_early() && expression.speaks_of_body() {
         Some("the body is known in headers and signatures only")
     } else if speaks(Root::Signature) && place != Place::Each {
         Some("the signature is known in each only")
-    } else if (speaks(Root::Key) || speaks(Root::Secret)) && !of_signatures {
+    } else if (speaks(Root::Key) || speaks(Root::Secret)) && !keyed {
         Some("keys are known in payload and each only")
-    } else if expression.bares_secret() && place != Place::Payload {
+    } else if expression.bares_secret() && place == Place::Challenge {
+        Some("the secret can stand in a header, and elsewhere within a hash or hmac(…) only")
+    } else if expression.bares_secret() && !bare {
         Some("the secret can stand in payload, and elsewhere within a hash or hmac(…) only")
     } else {
         None

@@ -2,7 +2,9 @@
 
 use super::check::{check, invalid};
 use super::spec::ContractSpec;
-use crate::contract::compiled::{BodyFormat, BodyTemplate, CallbackRule, Contract, Names, Sharing};
+use crate::contract::compiled::{
+    BodyFormat, BodyTemplate, CallbackRule, Contract, Names, Sharing, VerificationRule,
+};
 use crate::error::Wrong;
 use crate::header::is_value;
 
@@ -52,6 +54,7 @@ impl Contract {
             approval: spec.approval,
             sensitive: spec.sensitive,
             callback: CallbackRule::compile(spec.callback)?,
+            verification: spec.verification.map(VerificationRule::compile).transpose()?,
             names: Names { content_type: "content-type".into(), user_agent: "user-agent".into() },
         })
     }

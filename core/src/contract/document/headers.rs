@@ -32,11 +32,20 @@ pub(super) fn read<'a>(
         reader.add(at.fault(format_args!("at most {HEADERS} headers")));
         return None;
     }
+    let place = match site {
+        Site::Challenge => Place::ChallengeHeader,
+        Site::Filter
+        | Site::Template
+        | Site::Answer
+        | Site::Verdict
+        | Site::CheckTemplate
+        | Site::ChallengeAnswer => Place::Header,
+    };
     let mut read: Vec<(Arc<str>, TextTemplate)> = Vec::with_capacity(members.len());
     for member in &members {
         let text = parsed(reader, &member.value, |text| {
             let text = TextTemplate::parse(text, site)?;
-            text.check(Place::Header).map(|()| text)
+            text.check(place).map(|()| text)
         });
         let name = match name(&member.key.text) {
             Ok(name) => name,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
-use super::{example, headers, retry, signature, template};
+use super::{example, headers, retry, signature, template, verification};
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, SecretRule,
     Signature, TIMEOUT, TIMEOUTS, Template, Verdict,
@@ -50,6 +50,7 @@ const KEYS: &[&str] = &[
     "provisioning",
     "sensitive",
     "callback",
+    "verification",
     "examples",
 ];
 
@@ -99,6 +100,9 @@ fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<exa
     rules(reader, &map, &mut spec);
     if let Some(at) = map.get("callback") {
         spec.callback = callback(reader, at, &spec.signatures).unwrap_or(spec.callback);
+    }
+    if let Some(at) = map.get("verification") {
+        spec.verification = verification::read(reader, at, &spec.signatures);
     }
     let examples = optional(reader, &map, "examples", |reader, at| {
         reader.list_of(at, 1..=EXAMPLES, example::read)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Retry,
-    SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
+    SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate, VerificationSpec,
 };
 use crate::error::Wrong;
 use crate::expr::Site;
@@ -66,6 +66,8 @@ pub struct ContractSpec {
     pub sensitive: Vec<SensitivePath>,
     /// Questions to callbacks.
     pub callback: CallbackSpec,
+    /// What a subscription's receiver has to answer before events go to it.
+    pub verification: Option<VerificationSpec>,
 }
 
 impl ContractSpec {
@@ -99,6 +101,7 @@ impl ContractSpec {
             approval: false,
             sensitive: Vec::new(),
             callback: CallbackSpec::new()?,
+            verification: None,
         })
     }
 }

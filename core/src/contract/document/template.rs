@@ -38,9 +38,22 @@ pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Templ
             let template = match at.node().typed() {
                 Some(Typed::Null | Typed::Bool(_) | Typed::Number(_)) => Template::literal(text),
                 Some(Typed::Text(_)) | None => TextTemplate::parse(text, site)
-                    .and_then(|text| text.check(Place::Body).map(|()| Template::Text(text))),
+                    .and_then(|text| text.check(place(site)).map(|()| Template::Text(text))),
             };
             noted(reader, at, template)
         }
+    }
+}
+
+/// What a body of a site may speak of.
+fn place(site: Site) -> Place {
+    match site {
+        Site::Challenge => Place::Challenge,
+        Site::Filter
+        | Site::Template
+        | Site::Answer
+        | Site::Verdict
+        | Site::CheckTemplate
+        | Site::ChallengeAnswer => Place::Body,
     }
 }

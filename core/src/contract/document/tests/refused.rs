@@ -1,6 +1,7 @@
 //! Documents that are refused: each fault with its line, its column and its words.
 
 mod values;
+mod verification;
 
 use crate::contract::Contract;
 use crate::error::Rule;
