@@ -30,8 +30,8 @@ pub use compiled::{
     HEADERS, HeaderLine, Judged, MadeSignature, RenderError, Rendered, Retry, SecretRule, Sharing,
     Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey, SigningKeys,
     TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate, Verdict, VerificationRule,
-    answers_challenge, challenge, render, render_check, render_redacted, sign, sign_check,
-    signatures,
+    answers_challenge, challenge, redacted_url, render, render_check, render_redacted, sign,
+    sign_check, signatures,
 };
 pub use document::{BuiltIn, ContractSpec, DocumentFault, builtins, standard_webhooks};
 pub use subject::{Answer, ChallengeInput, CheckInput, RenderInput};

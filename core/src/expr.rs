@@ -25,6 +25,7 @@ mod encode;
 mod functions;
 mod hash;
 mod kinds;
+mod lets;
 mod names;
 mod output;
 mod overload;
@@ -37,6 +38,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use lets::{LetPiece, Lets, MAX_LETS, Names};
 pub use output::Output;
 pub use scope::{
     AttemptView, ChallengeView, CheckView, DeliveryView, EventView, KeyView, Labelled, RequestView,
@@ -238,19 +240,21 @@ impl Verdict {
 }
 
 impl Expression {
-    /// Compiles an expression.
+    /// Compiles an expression of a site, with the names that its document has.
     ///
     /// # Errors
     ///
     /// [`Rule::TooLong`] above [`MAX_SOURCE`] bytes; else [`Rule::ExpressionInvalid`] with
     /// `line:column: ` (from 1, columns in characters) in front of the description.
-    pub fn compile(source: &str, site: Site) -> Result<Expression, Wrong> {
+    pub fn compile<'n>(source: &str, names: impl Into<Names<'n>>) -> Result<Expression, Wrong> {
+        let names = names.into();
+        let site = names.site;
         if source.len() > MAX_SOURCE {
             let text = format!("{} of {} bytes, at most {MAX_SOURCE}", site.noun(), source.len());
             return Err(Wrong::new(Rule::TooLong, text));
         }
         let env = functions::environment()?;
-        let compiled = catch_unwind(AssertUnwindSafe(|| compile::compile(source, site, &env)));
+        let compiled = catch_unwind(AssertUnwindSafe(|| compile::compile(source, names, &env)));
         let program =
             compiled.unwrap_or_else(|_| Err(compile::invalid(1, 1, "cannot be parsed")))?;
         let too_much_work = work::too_much(site);
@@ -280,7 +284,12 @@ impl Expression {
 
     /// Whether the source names `request.body`.
     pub fn speaks_of_body(&self) -> bool {
-        self.0.program.speaks_of_body()
+        self.0.program.speaks_of(slot::Field::RequestBody)
+    }
+
+    /// Whether the source names `request.url`.
+    pub fn speaks_of_url(&self) -> bool {
+        self.0.program.speaks_of(slot::Field::RequestUrl)
     }
 
     /// Whether the source names `secret` outside of a hash, so that its value may tell it.

@@ -35,23 +35,48 @@ pub enum FormError {
 ///
 /// A value that is no object, or the first member that is nested.
 pub fn urlencode(json: &[u8]) -> Result<Vec<u8>, FormError> {
+    let mut out = Vec::with_capacity(json.len());
+    for (name, value) in fields(json)? {
+        append(&mut out, name.as_bytes(), &value);
+    }
+    Ok(out)
+}
+
+/// Appends one more field to a form.
+pub fn append(form: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if !form.is_empty() {
+        form.push(b'&');
+    }
+    encode(form, name);
+    form.push(b'=');
+    encode(form, value);
+}
+
+/// A field of a form: its name, and its value's bytes.
+pub type Field<'a> = (Cow<'a, str>, Cow<'a, [u8]>);
+
+/// The fields of an object of scalars, in order; see [`urlencode`].
+///
+/// # Errors
+///
+/// As [`urlencode`].
+pub fn fields(json: &[u8]) -> Result<Vec<Field<'_>>, FormError> {
     let node = Node::of(json);
     if node.kind() != Kind::Object {
         return Err(FormError::NotAnObject);
     }
-    let mut out = Vec::with_capacity(json.len());
+    let mut fields = Vec::new();
     for (name, value) in node.members() {
         let name = name.text();
-        let value = scalar(value)
-            .ok_or_else(|| FormError::Nested { member: name.chars().take(NAME_SHOWN).collect() })?;
-        if !out.is_empty() {
-            out.push(b'&');
+        match scalar(value) {
+            Some(value) => fields.push((name, value)),
+            None => {
+                let member = name.chars().take(NAME_SHOWN).collect();
+                return Err(FormError::Nested { member });
+            }
         }
-        append(&mut out, name.as_bytes());
-        out.push(b'=');
-        append(&mut out, &value);
     }
-    Ok(out)
+    Ok(fields)
 }
 
 fn scalar(value: Node<'_>) -> Option<Cow<'_, [u8]>> {
@@ -66,7 +91,7 @@ fn scalar(value: Node<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
     byte_serialize(bytes).for_each(|piece| out.extend_from_slice(piece.as_bytes()));
 }
 

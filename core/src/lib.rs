@@ -18,6 +18,7 @@ pub mod json;
 pub mod jwk;
 pub mod limits;
 pub mod model;
+pub mod multipart;
 pub mod outcome;
 pub mod pattern;
 pub mod re2;

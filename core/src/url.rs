@@ -261,6 +261,12 @@ impl EndpointUrl {
         &self.0.text[self.0.path..]
     }
 
+    /// Whether its query has a parameter of this name.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        let query = self.0.text.get(self.0.query + 1..).unwrap_or_default();
+        ::url::form_urlencoded::parse(query.as_bytes()).any(|(own, _)| own == name)
+    }
+
     /// The URL without its query, which may hold a credential: for logs.
     pub fn redacted(&self) -> &str {
         &self.0.text[..self.0.query]

@@ -201,6 +201,8 @@ async fn egress_sender(egress: Egress, address: SocketAddr, run: Run) -> Result<
         let request = OutboundRequest {
             method: http::Method::POST,
             target: target.clone(),
+            uri: None,
+            spelled: Vec::new(),
             headers: headers.clone(),
             body: body.clone(),
             keep: limits::RESPONSE_KEPT,

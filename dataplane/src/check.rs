@@ -277,7 +277,9 @@ fn request(
     Ok(OutboundRequest {
         method: Method::POST,
         target: callback.target.clone(),
+        uri: outbound::uri(&callback.url, signed.url.as_deref())?,
         headers: outbound::headers(&signed.headers, trace, callback.headers.lines())?,
+        spelled: outbound::spelled(&signed.headers, callback.headers.spelled()),
         body: signed.body,
         keep: limits::RESPONSE_READ,
         asks: Asks::Whole,
@@ -317,6 +319,7 @@ fn unasked(
         RenderError::Value { .. }
         | RenderError::HeaderValue { .. }
         | RenderError::NameTwice { .. }
+        | RenderError::QueryTooLong
         | RenderError::TooLarge
         | RenderError::Form(_) => {
             let contract = callback.contract.id().name();

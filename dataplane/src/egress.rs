@@ -48,6 +48,7 @@ mod interim;
 mod names;
 mod pool;
 mod resolver;
+mod spelled;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -340,7 +341,7 @@ impl Inner {
     ) -> Result<Response, Broken> {
         progress.stage = Stage::Head;
         let begin = Instant::now();
-        let answer = deadline.bound(connection.send(request.message(plan))).await;
+        let answer = deadline.bound(connection.send(request.message(plan), &request.spelled)).await;
         progress.timing.first_byte = micros(begin.elapsed());
         let (head, body) = match answer {
             Some(Ok(answer)) => answer.into_parts(),

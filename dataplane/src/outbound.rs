@@ -1,10 +1,12 @@
-//! The headers of a request, put together.
+//! The headers and the target of a request, put together.
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Uri};
 use pregon_core::contract::{HeaderLine, RenderError};
 use pregon_core::trace::TraceContext;
+use pregon_core::url::EndpointUrl;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -30,4 +32,23 @@ pub(crate) fn headers<'a>(
     }
     headers.extend(own.cloned());
     Ok(headers)
+}
+
+/// Path and query of a request whose contract adds parameters to the URL; none: those of the URL.
+///
+/// # Errors
+///
+/// They do not fit into a request.
+pub(crate) fn uri(url: &EndpointUrl, sent: Option<&str>) -> Result<Option<Uri>, RenderError> {
+    let Some(sent) = sent else { return Ok(None) };
+    let added = sent.get(url.as_str().len()..).unwrap_or_default();
+    let path = PathAndQuery::try_from(format!("{}{added}", url.path_and_query()));
+    path.map(|path| Some(Uri::from(path))).map_err(|_| RenderError::QueryTooLong)
+}
+
+/// Names of headers that are not in lower case, as they are to be written.
+pub(crate) fn spelled(lines: &[HeaderLine], own: &[Arc<str>]) -> Vec<Arc<str>> {
+    let capital = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase());
+    let lines = lines.iter().filter(|line| capital(&line.name)).map(|line| &line.name);
+    lines.chain(own).map(Arc::clone).collect()
 }

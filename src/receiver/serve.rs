@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
@@ -100,7 +100,8 @@ impl Shared {
             plan.status = StatusCode::PAYLOAD_TOO_LARGE;
         }
         let body = body.unwrap_or_default();
-        let judgement = judge(contract, &secrets, &head.headers, &body, time);
+        let url = asked_for(&head.uri, &head.headers);
+        let judgement = judge(contract, &secrets, &url, &head.headers, &body, time);
         let receipt = Receipt {
             number,
             time,
@@ -115,6 +116,13 @@ impl Shared {
         let _ = self.receipts.send(receipt).await;
         end(plan).await
     }
+}
+
+/// The URL that the sender has: this receiver knows no TLS.
+fn asked_for(uri: &Uri, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    format!("http://{}{path}", host.unwrap_or_default())
 }
 
 /// How often each (delivery, path) came.

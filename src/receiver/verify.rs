@@ -143,10 +143,11 @@ impl Contracts {
     }
 }
 
-/// Verifies a request under a contract with every secret of its form.
+/// Verifies a request under a contract with every secret of its form. `url` is what was asked for.
 pub fn judge(
     contract: &Arc<Contract>,
     secrets: &[Secret],
+    url: &str,
     headers: &HeaderMap,
     body: &Bytes,
     now: Timestamp,
@@ -155,7 +156,7 @@ pub fn judge(
         secrets.iter().filter_map(|secret| VerifyingKey::parse(contract, &secret.0).ok()).collect();
     let lines: Vec<_> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let found = verify(contract, &keys, &Received { headers: &lines, body }, now);
+    let found = verify(contract, &keys, &Received { url, headers: &lines, body }, now);
     let verdict = verdict(&found);
     Judgement { contract: Arc::clone(contract), verdict, signatures: found.signatures }
 }
@@ -208,6 +209,7 @@ mod tests {
         judge(
             contracts.get(None).unwrap(),
             &secrets,
+            "http://127.0.0.1:3000/",
             headers,
             &Bytes::from_static(body.as_bytes()),
             now,

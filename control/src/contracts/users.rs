@@ -108,7 +108,11 @@ impl Control {
             EndpointUrl::parse(url, &self.contracts.policy(contract)).is_ok()
         };
         endpoint.url = endpoint.url.filter(|url| {
-            change.of(|it| it.url().cloned()) && change.before.is_none_or(|it| allowed(it, url))
+            let rules = |it: &Contract| {
+                let names: Vec<_> = it.query_names().map(str::to_owned).collect();
+                (it.url().cloned(), names)
+            };
+            change.of(rules) && change.before.is_none_or(|it| allowed(it, url))
         });
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(change.after));
         endpoint.check("", change.after, &policy, &mut wrong);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::{AttemptRecord, MASKED, RecordKind, ResponseHead};
-use pregon_core::contract::{Contract, RenderInput, render, render_redacted};
+use pregon_core::contract::{Contract, RenderInput, redacted_url, render, render_redacted};
 use pregon_core::error::Refusal;
 use pregon_core::event::Event;
 use pregon_core::header::is_credential;
@@ -159,25 +159,25 @@ impl Control {
             return None;
         }
         let contract = context.contracts.get(&record.contract);
-        let (mut headers, body) = match contract {
-            None => (Vec::new(), GONE.to_owned()),
+        let own = || record.url.to_string();
+        let (url, mut headers, body) = match contract {
+            None => (own(), Vec::new(), GONE.to_owned()),
             Some(it) if it.revision() != record.contract_revision => {
-                (Vec::new(), CHANGED.to_owned())
+                (own(), Vec::new(), CHANGED.to_owned())
             }
             Some(contract) => self.rendered(context, record, contract)?,
         };
         headers.extend(record.headers.iter().map(|(name, value)| line(name, value)));
-        let (method, url) = ("POST".to_owned(), record.url.to_string());
-        Some(v1::AttemptRequest { method, url, headers, body })
+        Some(v1::AttemptRequest { method: "POST".to_owned(), url, headers, body })
     }
 
-    /// Headers and body that a contract makes, without what is sensitive.
+    /// URL, headers and body that a contract makes, without what is sensitive.
     fn rendered(
         &self,
         context: &Context,
         record: &AttemptRecord,
         contract: &Contract,
-    ) -> Option<(Vec<v1::Header>, String)> {
+    ) -> Option<(String, Vec<v1::Header>, String)> {
         let url = EndpointUrl::parse_stored(&record.url).ok()?;
         let none = BTreeMap::new();
         let labels = context.subscription.as_ref().map_or(&none, |it| &it.common.labels);
@@ -203,16 +203,17 @@ impl Control {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let mut headers: Vec<_> =
             lines.iter().map(|header| line(&header.name, &text(&header.value))).collect();
-        let late = contract.late_headers(!record.secrets.is_empty());
+        let late = contract.late_headers(record.secrets.len());
         headers.extend(late.into_iter().map(|name| line(name, MASKED)));
-        Some((headers, text(&body)))
+        let url = redacted_url(contract, &RenderInput { event: &event, ..input });
+        Some((url, headers, text(&body)))
     }
 }
 
 /// A header as it is shown: its name as on the wire, without what may be a credential.
 fn line(name: &str, value: &str) -> v1::Header {
     let value = if is_credential(name) { MASKED } else { value };
-    let (name, value) = (name.to_ascii_lowercase(), value.to_owned());
+    let (name, value) = (name.to_owned(), value.to_owned());
     v1::Header { name, value, ..Default::default() }
 }
 

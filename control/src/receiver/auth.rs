@@ -143,7 +143,7 @@ fn header(given: &str) -> Result<String, Wrong> {
         let text = "must be a header's name, and none that the sender or the connection sets";
         return Err(Wrong::new(Rule::HeaderRefused, text));
     }
-    Ok(given.to_ascii_lowercase())
+    Ok(given.to_owned())
 }
 
 impl Control {

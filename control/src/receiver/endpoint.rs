@@ -64,7 +64,13 @@ impl Endpoint<'_> {
         wrong: &mut Violations,
     ) {
         if let Some(url) = self.url {
-            wrong.check(format!("{resource}.url"), EndpointUrl::parse(url, policy));
+            let field = format!("{resource}.url");
+            let url = wrong.check(field.clone(), EndpointUrl::parse(url, policy));
+            let has = |name: &&str| url.as_ref().is_some_and(|url| url.has_parameter(name));
+            if let Some(name) = contract.query_names().find(has) {
+                let text = format!("has parameter {name:?} already, which the contract adds");
+                wrong.add(field, Rule::UrlRefused, text);
+            }
         }
         let reserved = contract.header_names();
         let own = self.identity.and_then(|identity| identity.header);

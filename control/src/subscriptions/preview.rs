@@ -264,9 +264,8 @@ fn show(
     let rendered = render(contract, input)?;
     let made = signatures(contract, &rendered, input, keys)?;
     let signed = sign(contract, &rendered, input, keys)?;
-    // Names as on the wire.
     let line = |name: &str, value: &str| v1::Header {
-        name: name.to_ascii_lowercase(),
+        name: name.to_owned(),
         value: value.into(),
         ..Default::default()
     };
@@ -285,8 +284,12 @@ fn show(
             value: it.value,
         })
         .collect();
-    answer.body_text = text(&signed.body);
-    answer.body = signed.body.to_vec();
+    if let Some(url) = &signed.url {
+        answer.url = url.to_string();
+    }
+    let body = signed.plain.as_ref().unwrap_or(&signed.body);
+    answer.body_text = text(body);
+    answer.body = body.to_vec();
     Ok(())
 }
 

@@ -183,6 +183,29 @@ async fn a_subscription_is_held_against_its_own_contract() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_the_url_has_cannot_be_added() {
+    let world = World::with_tenant().await;
+    world.contract("adds", "url: { query: { data.id: \"${event.id}\" } }").await;
+    let at = |url: &str| v1::Subscription { url: url.into(), ..under("adds") };
+    let answer = ask!(
+        world.subscriptions,
+        create_subscription,
+        create("erp", at("https://example.com/hook?a=1&data%2Eid=2"))
+    );
+    assert_wrong(answer, &[("subscription.url", "URL_REFUSED")]);
+    let there = create("erp", at("https://example.com/hook?a=1"));
+    ask!(world.subscriptions, create_subscription, there).unwrap();
+    // Nor by a contract that is in use.
+    let other = "url: { query: { a: \"${event.id}\" } }";
+    assert_refused(
+        rewrite(&world, "adds", other).await,
+        Code::FailedPrecondition,
+        "CONTRACT_IN_USE",
+    );
+    rewrite(&world, "adds", &other.replace("a:", "b:")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_subscription_that_moves_takes_fitting_keys_along() {
     let world = World::with_subscription().await;
     world.contract("signed", SIGNED).await;

@@ -2,12 +2,15 @@
 //! here is a pure function; nothing knows how a document is written.
 
 pub mod accessor;
+mod append;
 mod body;
 mod callback;
 mod challenge;
 mod condition;
 mod contract;
 mod error;
+mod gzip;
+mod query;
 mod render;
 pub mod retry;
 mod setting;
@@ -26,16 +29,19 @@ pub use challenge::{ChallengeError, ChallengeRequest, answers_challenge, challen
 pub use condition::Condition;
 pub use contract::{Contract, Judged};
 pub use error::{BODY_LEN, RenderError};
-pub use render::{HEADER_LEN, HeaderLine, Rendered, render, render_check, render_redacted};
+pub use query::{PARAMETERS, Parameter, QUERY_LEN};
+pub use render::{
+    HEADER_LEN, HeaderLine, Rendered, redacted_url, render, render_check, render_redacted,
+};
 pub use retry::{Failure, Retry};
 pub use setting::{
-    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, HEADERS, SecretRule, TIMEOUT,
-    TIMEOUT_DEFAULT, TIMEOUTS,
+    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, HEADERS, SecretRule,
+    TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS,
 };
 pub use sign::{MadeSignature, Signed, sign, sign_check, signatures};
 pub use signature::{
-    KeyChoice, Signature, SignatureAlgorithm, SignatureBytes, SignatureEncoding, SignaturePlace,
-    Signer, SigningKey, SigningKeys,
+    KeyChoice, Signature, SignatureAlgorithm, SignatureBytes, SignatureEncoding, SignatureHeader,
+    SignaturePlace, Signer, SigningKey, SigningKeys,
 };
 pub use template::{JsonLiteral, Member, Template};
 pub use text::TextTemplate;
@@ -47,6 +53,7 @@ pub use verification::{
 };
 
 pub(super) use body::BodyTemplate;
-pub(super) use contract::Names;
+pub(super) use contract::{Fixed, Names};
+pub(super) use gzip::decompress;
 pub(super) use signature::header_names;
-pub(super) use text::{Place, TextPiece};
+pub(super) use text::{Piece, Place, TextPiece, split};

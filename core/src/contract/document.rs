@@ -17,6 +17,7 @@ mod retry;
 mod signature;
 mod spec;
 mod template;
+mod url;
 mod verification;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};

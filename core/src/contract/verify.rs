@@ -18,10 +18,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::compiled::{
-    Accessor, Contract, Signature, SignatureAlgorithm, SignaturePlace, TextPiece, Value,
+    Accessor, Contract, Gzip, Signature, SignatureAlgorithm, SignaturePlace, TextPiece, Value,
+    decompress,
 };
 use crate::clock::Timestamp;
 use crate::error::Wrong;
+use crate::expr::SecretView;
 use crate::secret::{ED25519_PUBLIC_LEN, SecretBytes, ed25519_public_parse};
 
 mod body;
@@ -29,6 +31,7 @@ mod found;
 mod key;
 mod pattern;
 mod recover;
+mod url;
 
 use found::{Found, Token};
 use pattern::Captured;
@@ -72,7 +75,9 @@ impl VerifyingKey {
 /// A request as it came. Its bounds are whoever's that received it.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
-    /// Header lines in order, names in lower case.
+    /// The URL that was asked for, as far as the receiver can tell; empty: it cannot.
+    pub url: &'a str,
+    /// Header lines in order; names are compared without regard to case.
     pub headers: &'a [(&'a str, &'a [u8])],
     /// The body.
     pub body: &'a Bytes,
@@ -149,24 +154,48 @@ pub fn verify(
     if contract.signatures.is_empty() {
         return Verification { signatures: Vec::new(), overall: Overall::SignsNothing };
     }
-    let unsigned = body::take_out(contract, request.body);
-    let known = Known::of(contract, request);
+    // What is no gzip stays as it is, and fits no signature.
+    let plain = contract.gzip.and_then(|_| decompress(request.body));
+    let plain = plain.unwrap_or_else(|| request.body.clone());
+    let unsigned = body::take_out(contract, &plain);
+    let signed = match contract.gzip {
+        Some(Gzip::BeforeSigning) => request.body,
+        Some(Gzip::AfterSigning) | None => &unsigned.body,
+    };
+    let url = url::take_out(contract, request.url);
+    let known = Known::of(contract, request, &plain, &url.url);
+    let is_text = contract.secret.form.is_text();
     let mut times = Times { read: Vec::new(), now };
     let entries = contract.signatures.iter().enumerate();
     let signatures: Vec<_> = entries
         .map(|(index, signature)| {
             let found = match &signature.place {
-                SignaturePlace::Header { name, .. } => {
-                    found::in_header(contract, index, name, request)
+                SignaturePlace::Header { header, .. } => {
+                    found::in_header(contract, index, header, request)
                 }
-                SignaturePlace::Body(_) => unsigned.found(index),
+                SignaturePlace::Body { each, .. } => {
+                    unsigned.found(index, each, signature.encoding)
+                }
+                SignaturePlace::Query { each, .. } => match url.text(index) {
+                    Some(text) => found::single(each, text, signature.encoding),
+                    None => Found::Nothing,
+                },
             };
-            let finding = judge(signature, &found, keys, &known, &unsigned.body, &mut times);
+            let keys = Keys { trusted: keys, is_text };
+            let finding = judge(signature, &found, keys, &known, signed, &mut times);
             (signature.name.clone(), finding)
         })
         .collect();
     let overall = overall(&signatures, &times);
     Verification { signatures, overall }
+}
+
+/// The keys that are trusted.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    trusted: &'a [VerifyingKey],
+    /// Whether the contract's secrets are text.
+    is_text: bool,
 }
 
 /// When the requests that are rightly signed say that they were made.
@@ -208,7 +237,7 @@ fn overall(signatures: &[(Box<str>, Finding)], times: &Times) -> Overall {
 fn judge(
     signature: &Signature,
     found: &Found<'_>,
-    keys: &[VerifyingKey],
+    keys: Keys<'_>,
     known: &Known<'_>,
     body: &Bytes,
     times: &mut Times,
@@ -218,7 +247,11 @@ fn judge(
         Found::Unreadable => return Finding::Wrong,
         Found::Tokens(tokens) => tokens,
     };
-    let keys: Vec<_> = keys.iter().filter(|key| key.is_for(signature.algorithm)).collect();
+    let Keys { trusted, is_text } = keys;
+    let keys: Vec<_> = trusted.iter().filter(|key| key.is_for(signature.algorithm)).collect();
+    if signature.payload.speaks_of_secret() {
+        return judge_each(signature, tokens, (&keys, is_text), known, body, times);
+    }
     if keys.is_empty() {
         return Finding::Unverifiable(Obstacle::NoKey);
     }
@@ -243,6 +276,35 @@ fn judge(
         made = Some((around, payload));
     }
     Finding::Wrong
+}
+
+/// The same where what is signed holds the key: there is a payload for each.
+fn judge_each(
+    signature: &Signature,
+    tokens: &[Token<'_>],
+    (keys, is_text): (&[&VerifyingKey], bool),
+    known: &Known<'_>,
+    body: &Bytes,
+    times: &mut Times,
+) -> Finding {
+    let mut finding = Finding::Unverifiable(Obstacle::NoKey);
+    for (key, Token { text, around }) in
+        keys.iter().flat_map(|key| tokens.iter().map(move |token| (*key, token)))
+    {
+        let VerifyingKey::Hmac(secret) = key else { continue };
+        let view = SecretView { key: secret.expose(), is_text };
+        let payload = match payload(signature, &known.with(around).signed_with(view), body) {
+            Ok(payload) => payload,
+            Err(obstacle) => return Finding::Unverifiable(obstacle),
+        };
+        let bytes = signature.encoding.decode_strictly(text);
+        if bytes.is_some_and(|bytes| key.fits(signature.algorithm, &payload, &bytes)) {
+            times.read.extend(known.with(around).attempt_time());
+            return Finding::Verified;
+        }
+        finding = Finding::Wrong;
+    }
+    finding
 }
 
 /// What the signature was made over.

@@ -12,6 +12,7 @@ use super::encode::MAX_DIGITS;
 use super::functions::Pattern;
 use super::hash::ALGORITHMS;
 use super::kinds;
+use super::lets::{MAX_NODES, Names};
 use super::names::{self, HASHES, METERED, OPTIONAL, RAW, TYPES};
 use super::path::{self, Trail};
 use super::slot::{Field, Slot};
@@ -46,19 +47,24 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Whether the source names `request.body`.
-    pub(super) fn speaks_of_body(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Field(Field::RequestBody)))
+    /// Whether the source names this field.
+    pub(super) fn speaks_of(&self, field: Field) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Field(named) if *named == field))
     }
 }
 
 /// Parses and rewrites `source`.
-pub(super) fn compile(source: &str, site: Site, env: &Arc<Env>) -> Result<Program, Wrong> {
+pub(super) fn compile(source: &str, names: Names<'_>, env: &Arc<Env>) -> Result<Program, Wrong> {
     let (mut root, info) =
         env.parser().parse_with_source_info(source).map_err(|errors| syntax(&errors))?;
+    let mut budget = MAX_NODES;
+    if let Err((id, text)) = names.write_out(&mut root, &mut Vec::new(), &mut budget) {
+        let (line, column) = position(source, &info, id);
+        return Err(invalid(line, column, &text));
+    }
     let mut compiler = Compiler {
         env,
-        site,
+        site: names.site,
         slots: Vec::new(),
         roots: Vec::new(),
         scope: Vec::new(),

@@ -3,7 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "the engine's signature of an overload")]
 
 use super::constant::constant;
-use super::output;
+use super::output::{self, Output};
 use super::overload::{Args, Entry, Outcome, int, octets, text, wrong_types};
 use super::work::{charge, charge_growth, failed};
 use crate::clock::Timestamp;
@@ -28,7 +28,7 @@ const TIME: usize = 512;
 const PARSE: usize = 4096;
 
 /// The functions, as the rewriting names them.
-pub(super) const FUNCTIONS: [Entry; 9] = [
+pub(super) const FUNCTIONS: [Entry; 10] = [
     ("@base64", 1..=1, base64),
     ("@base64url", 1..=1, base64url),
     ("@format", 3..=3, format),
@@ -37,6 +37,7 @@ pub(super) const FUNCTIONS: [Entry; 9] = [
     ("@json", 1..=1, json),
     ("@percentEncode", 1..=1, percent_encode),
     ("@rfc3339", 2..=2, rfc3339),
+    ("@text", 1..=1, as_text),
     ("@unixMillis", 1..=1, unix_millis),
 ];
 
@@ -91,6 +92,29 @@ fn json<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     output::write(value.as_ref(), 0, &mut out).map_err(|_| wrong_types("json", &args))?;
     let out = String::from_utf8(out).map_err(|_| failed("json"))?;
     Ok(CowVal::owned(CelString::from(out)))
+}
+
+/// `text(x)`: a string as it is, a number or a truth value as JSON writes it.
+fn as_text<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    if let Some(text) = text(&args, 0) {
+        charge_growth(text.len())?;
+        return Ok(CowVal::owned(CelString::from(text.to_owned())));
+    }
+    let value = args.first().ok_or_else(|| failed("text"))?;
+    let written = match output::output(value.as_ref()) {
+        Ok(Output::Text(text)) => text,
+        Ok(Output::Bool(value)) => value.to_string(),
+        Ok(Output::Int(value)) => value.to_string(),
+        Ok(Output::Double(value)) => {
+            let mut out = Vec::new();
+            crate::json::write_number(&mut out, value);
+            String::from_utf8(out).map_err(|_| failed("text"))?
+        }
+        Ok(Output::Absent | Output::Null | Output::Json(_)) | Err(_) => {
+            return Err(wrong_types("text", &args));
+        }
+    };
+    Ok(CowVal::owned(CelString::from(written)))
 }
 
 /// `time.unixMillis()`: milliseconds since the Unix epoch.

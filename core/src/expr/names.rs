@@ -70,6 +70,7 @@ const FUNCTIONS: &[(&str, &[usize], &[usize])] = &[
     ("sha1", &[1], &[]),
     ("sha256", &[1], &[]),
     ("sha512", &[1], &[]),
+    ("text", &[1], &[]),
     ("unixMillis", &[], &[0]),
 ];
 
@@ -100,6 +101,7 @@ pub(super) const METERED: &[&str] = &[
     "sha256",
     "sha512",
     "split",
+    "text",
     "unixMillis",
 ];
 
@@ -124,6 +126,16 @@ pub(super) fn is_taken(name: &str) -> bool {
     Root::named(name).is_some_and(|root| !of_signatures.contains(&root))
         || name == OPTIONAL
         || TYPES.contains(&name)
+}
+
+/// Whether this is the name of something that every expression knows.
+pub(super) fn is_known(name: &str) -> bool {
+    let reserved = ["true", "false", "null", "in", "has"];
+    Root::named(name).is_some()
+        || name == OPTIONAL
+        || TYPES.contains(&name)
+        || reserved.contains(&name)
+        || FUNCTIONS.iter().any(|(known, ..)| *known == name)
 }
 
 /// Operators, by the names that the parser gives them. No source can call one by its name.

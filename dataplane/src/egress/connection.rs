@@ -104,12 +104,14 @@ impl Connection {
         &self.meter
     }
 
-    /// Sends one request and waits for the response's head.
+    /// Sends one request and waits for the response's head. `spelled` are the names of headers that
+    /// go out with capitals.
     pub async fn send(
         &mut self,
         message: Request<Full<Bytes>>,
+        spelled: &[Arc<str>],
     ) -> Result<Response<Incoming>, hyper::Error> {
-        self.meter.reset();
+        self.meter.reset(spelled);
         let answer = self.sender.send_request(message);
         drive(&mut self.driver, answer).await
     }

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::Full;
 use pregon_core::attempt::{ResponseHead, Timing};
 use pregon_core::outcome::ErrorClass;
@@ -41,9 +42,13 @@ pub struct OutboundRequest {
     pub method: Method,
     /// Where to.
     pub target: Target,
+    /// Path and query, where they are not those of the target's URL.
+    pub uri: Option<Uri>,
     /// The headers, in order. Those that frame the message or belong to the connection (`host`,
     /// `content-length`, `accept-encoding`, …) are egress's own and are left out here.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Names of headers that go out with capitals, as they are written then.
+    pub spelled: Vec<Arc<str>>,
     /// The body, sent as it is.
     pub body: Bytes,
     /// How much of the response's body the caller wants to see: [`pregon_core::limits::RESPONSE_KEPT`] for a
@@ -61,7 +66,7 @@ impl OutboundRequest {
     pub(super) fn message(&self, plan: &Plan) -> Request<Full<Bytes>> {
         let mut message = Request::new(Full::new(self.body.clone()));
         *message.method_mut() = self.method.clone();
-        *message.uri_mut() = plan.uri.clone();
+        *message.uri_mut() = self.uri.as_ref().unwrap_or(&plan.uri).clone();
         *message.version_mut() = Version::HTTP_11;
         let headers = message.headers_mut();
         headers.reserve(self.headers.len() + 3);

@@ -112,6 +112,8 @@ fn post(target: Target) -> OutboundRequest {
     OutboundRequest {
         method: http::Method::POST,
         target,
+        uri: None,
+        spelled: Vec::new(),
         headers: vec![(HeaderName::from_static("webhook-id"), HeaderValue::from_static("evt_1"))],
         body: Bytes::from_static(b"{\"a\":1}"),
         keep: limits::RESPONSE_KEPT,

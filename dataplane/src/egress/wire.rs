@@ -6,9 +6,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use pregon_core::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::interim::InterimCount;
+use super::spelled::SpelledHead;
 
 /// Interim responses (1xx) that a receiver may send before its answer: nobody needs more, and
 /// each costs a parse.
@@ -39,6 +40,10 @@ pub(super) struct Meter {
     flooded: AtomicBool,
     /// Bytes that came, below TLS.
     came: AtomicUsize,
+    /// Names of headers of the request that is to go out, as they are to be written.
+    spelled: Mutex<Vec<Arc<str>>>,
+    /// Whether there are any.
+    spells: AtomicBool,
 }
 
 impl Meter {
@@ -59,12 +64,26 @@ impl Meter {
         Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0)
     }
 
-    /// Another exchange begins.
-    pub fn reset(&self) {
+    /// Another exchange begins, with these names of headers that go out with capitals.
+    pub fn reset(&self, spelled: &[Arc<str>]) {
+        if !spelled.is_empty() {
+            *self.spelled.lock().unwrap_or_else(PoisonError::into_inner) = spelled.to_vec();
+            self.spells.store(true, Ordering::Relaxed);
+        }
         self.heard.store(false, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
         self.status.store(0, Ordering::Relaxed);
         self.came.store(0, Ordering::Relaxed);
+    }
+
+    /// The names of the request that begins to go out; once.
+    fn take_spelled(&self) -> Option<Vec<Arc<str>>> {
+        if !self.spells.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.spells.store(false, Ordering::Relaxed);
+        let mut spelled = self.spelled.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut *spelled))
     }
 
     /// Notes what a write came to. What TLS took to encrypt counts as gone.
@@ -145,16 +164,67 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Counted>>),
 }
 
+impl Stream {
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
 /// The stream, with what it carries looked at.
 pub(super) struct Wire {
     stream: Stream,
     meter: Arc<Meter>,
     interim: InterimCount,
+    /// What is left of a head whose names have capitals.
+    spelled: Option<SpelledHead>,
 }
 
 impl Wire {
     pub fn new(stream: Stream, meter: Arc<Meter>) -> Self {
-        Self { stream, meter, interim: InterimCount::default() }
+        Self { stream, meter, interim: InterimCount::default(), spelled: None }
+    }
+
+    /// The head that begins here, if its names have capitals, or what is left of one.
+    fn spelled(&mut self, bytes: &[u8]) -> Option<&mut SpelledHead> {
+        if let Some(names) = self.meter.take_spelled() {
+            self.spelled = SpelledHead::new(bytes, &names);
+        }
+        self.spelled.as_mut()
+    }
+
+    /// Writes a head with its own names, and what follows it.
+    fn poll_spelled(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        rest: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(spelled) = &mut self.spelled else { return Poll::Ready(Ok(0)) };
+        let own = spelled.left(head.len());
+        let mut parts = vec![io::IoSlice::new(own)];
+        if own.len() == spelled.remaining() {
+            parts.push(io::IoSlice::new(&head[own.len()..]));
+            parts.extend(rest.iter().map(|part| io::IoSlice::new(part)));
+        }
+        let written = ready!(self.stream.poll_write_vectored(cx, &parts))?;
+        if spelled.advance(written) {
+            self.spelled = None;
+        }
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -193,9 +263,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        let written = match self.spelled(buf) {
+            Some(_) => self.poll_spelled(cx, buf, &[]),
+            None => self.stream.poll_write(cx, buf),
         };
         self.meter.wrote(written)
     }
@@ -205,9 +275,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+        let (head, rest) =
+            bufs.split_first().map_or((&[][..], &[][..]), |(head, rest)| (&**head, rest));
+        let written = match self.spelled(head) {
+            Some(_) => self.poll_spelled(cx, head, rest),
+            None => self.stream.poll_write_vectored(cx, bufs),
         };
         self.meter.wrote(written)
     }

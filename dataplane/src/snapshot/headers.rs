@@ -5,6 +5,7 @@
 //! sensitive: it is in no `Debug`, no log and no answer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::header::AUTHORIZATION;
@@ -24,6 +25,8 @@ pub struct FixedHeaders {
     lines: Box<[Line]>,
     /// The same as attempts keep them.
     kept: ShownHeaders,
+    /// Names that are not in lower case, as they are written.
+    spelled: Box<[Arc<str>]>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +64,13 @@ impl FixedHeaders {
             let credential = sealed || is_credential(name.as_str());
             Ok(Line { header: (name, value), credential })
         };
+        let capital = |name: &&str| name.bytes().any(|byte| byte.is_ascii_uppercase());
+        let api_key = match auth {
+            Auth::ApiKey { header, .. } => Some(header.as_str()),
+            Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => None,
+        };
+        let names = api_key.into_iter().chain(own.iter().map(|(name, _)| name.as_str()));
+        let spelled: Box<[Arc<str>]> = names.filter(capital).map(Arc::from).collect();
         let own = own.iter().enumerate().map(parse);
         let lines: Box<[Line]> =
             identity.into_iter().map(Ok).chain(own).collect::<Result<_, String>>()?;
@@ -69,14 +79,20 @@ impl FixedHeaders {
                 true => MASKED.into(),
                 false => String::from_utf8_lossy(value.as_bytes()).into(),
             };
-            (name.as_str().into(), text)
+            let written = spelled.iter().find(|other| other.eq_ignore_ascii_case(name.as_str()));
+            (written.map_or(name.as_str(), |written| written).into(), text)
         });
-        Ok(Self { kept: kept.collect(), lines })
+        Ok(Self { kept: kept.collect(), lines, spelled })
     }
 
     /// The headers.
     pub fn lines(&self) -> impl ExactSizeIterator<Item = &(HeaderName, HeaderValue)> {
         self.lines.iter().map(|line| &line.header)
+    }
+
+    /// Names of headers that are not in lower case, as they are written.
+    pub fn spelled(&self) -> &[Arc<str>] {
+        &self.spelled
     }
 
     /// Credentials that go out with the headers: values as they are, and what is told by a scheme
@@ -107,7 +123,7 @@ impl FixedHeaders {
         secrets
     }
 
-    /// The headers as attempts keep them: names as they go out, what may be a credential masked.
+    /// The headers as attempts keep them: names as they are written, what may be a credential masked.
     pub fn kept(&self) -> &ShownHeaders {
         &self.kept
     }

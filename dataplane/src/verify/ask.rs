@@ -162,6 +162,7 @@ async fn one(
             ChallengeMethod::Head => Method::HEAD,
             ChallengeMethod::Options => Method::OPTIONS,
         },
+        uri: None,
         target: Target::new(lane.name.tenant.clone(), &made.url),
         headers: headers.map_err(|it| unmade(it.to_string()))?,
         body: made.body,

@@ -141,6 +141,7 @@ impl From<RenderError> for Unmade {
             | RenderError::Value { .. }
             | RenderError::NameTwice { .. }
             | RenderError::NoPlace { .. }
+            | RenderError::QueryTooLong
             | RenderError::TooLarge
             | RenderError::Form(_) => Unmade::Never(reason),
         }
@@ -224,7 +225,9 @@ fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), Re
     sent.request = Some(OutboundRequest {
         method: Method::POST,
         target: lane.target.clone(),
+        uri: outbound::uri(&lane.url, signed.url.as_deref())?,
         headers: outbound::headers(&signed.headers, trace.as_ref(), lane.headers.lines())?,
+        spelled: outbound::spelled(&signed.headers, lane.headers.spelled()),
         body: signed.body,
         keep: match shot.test || contract.reads_answer() {
             true => limits::RESPONSE_READ,

@@ -1,6 +1,11 @@
 //! A platform's own contract: made, used, changed, and not deleted under anybody.
 
+use std::io::Read as _;
+
+use data_encoding::{BASE64, HEXLOWER};
+use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{publish, story, subscribe};
 use crate::harness::receiver::{Answer, Receiver};
@@ -9,6 +14,7 @@ use crate::harness::{Request, World};
 use crate::on_both;
 
 on_both!(
+    every_form_of_a_request_arrives_and_is_shown,
     a_contract_of_ones_own_from_its_creation_to_its_end,
     a_wrong_document_is_told_all_at_once,
     built_in_contracts_are_there_to_stay,
@@ -99,6 +105,84 @@ async fn a_contract_of_ones_own_from_its_creation_to_its_end<W: World>() {
     });
     let refused = shop.grpc.refused("SubscriptionService/CreateSubscription", request).await;
     assert_eq!((refused.code, refused.reason()), ("NOT_FOUND", "RESOURCE_NOT_FOUND"));
+}
+
+/// Forms of requests that none of the built-in contracts has.
+const FORMS: &str = r#"
+contract: mine
+body_format: multipart
+body: { json: "${json(event.data)}" }
+gzip: after_signing
+headers: { X-Shop-Event: "${event.type}", X-Called: "${request.url}" }
+url: { query: { data.id: "${event.data.id}", type: "${event.type}" } }
+secret: { required: true, form: text, bytes: [16, 64], generate: 16 }
+signatures:
+  - { name: of, algorithm: hmac_sha256, payload: "${request.url}|${request.body}", header: "X-Shop-Sign-${key.number}" }
+  - { name: hash, algorithm: sha256, payload: "${event.id}${secret}", query: sum }
+sensitive: ["event.data.card"]
+examples:
+  - event: { type: order.captured, data: '{"id":"o1"}' }
+"#;
+
+async fn every_form_of_a_request_arrives_and_is_shown<W: World>() {
+    let pregon = W::in_memory().await;
+    let receiver = Receiver::friendly().await;
+    let mut shop = Shop::open(pregon.grpcurl()).await;
+    create(&mut shop, FORMS).await;
+    let own = json!({"headers": [{"name": "X-Own-Header", "value": "seven"}]});
+    subscribe(&mut shop, "erp", "mine", &receiver.url("/hook?a=1"), own).await;
+    let secret = shop.secret("erp").await;
+    let data = r#"{"id": "o/1", "card": "4242"}"#;
+    publish(&shop, json!({"id": "e1", "type": "order.captured", "json": data})).await;
+    let (_, attempts) = story(&shop, "e1", "erp", "SUCCEEDED").await;
+
+    let sent = receiver.expect("/hook", 1).await.remove(0);
+    let base = receiver.url("/hook?a=1");
+    let url = format!("{base}&data.id=o%2F1&type=order.captured");
+    let sum = HEXLOWER.encode(&Sha256::digest(format!("e1{secret}")));
+    let whole = format!("{url}&sum={sum}");
+    assert!(whole.ends_with(&sent.target), "{}", sent.target);
+    let named: Vec<_> = sent.headers.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["X-Shop-Event", "X-Called", "X-Shop-Sign-1", "X-Own-Header", "host"] {
+        assert!(named.contains(&name), "no {name} among {named:?}");
+    }
+    assert_eq!(sent.header("x-called"), whole);
+    assert_eq!(sent.header("content-encoding"), "gzip");
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&sent.body[..]).read_to_end(&mut plain).unwrap();
+    let plain = String::from_utf8(plain).unwrap();
+    assert!(plain.contains(&format!("name=\"json\"\r\n\r\n{data}\r\n")), "{plain}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{url}|{plain}").as_bytes());
+    let mac = HEXLOWER.encode(&mac.finalize().into_bytes());
+    assert_eq!(sent.header("x-shop-sign-1"), mac);
+
+    // The attempt shows it with what is sensitive, and the signatures, left out.
+    let request = &attempts[0]["request"];
+    assert_eq!(request["url"], format!("{url}&sum=%5Bredacted%5D"));
+    assert!(!request.to_string().contains("4242"), "{request}");
+    let names: Vec<_> =
+        request["headers"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    let expected = [
+        "content-type",
+        "user-agent",
+        "content-encoding",
+        "X-Shop-Event",
+        "X-Called",
+        "X-Shop-Sign-1",
+        "X-Own-Header",
+    ];
+    assert_eq!(names, expected);
+    let preview = json!({
+        "name": subscription("erp"),
+        "event": {"id": "e1", "type": "order.captured", "json": data},
+    });
+    let preview = shop.grpc.ok("SubscriptionService/PreviewDelivery", preview).await;
+    assert_eq!((&preview["url"], &preview["bodyText"]), (&json!(whole), &json!(plain)));
+    let signed: Vec<_> = preview["signatures"].as_array().unwrap().iter().collect();
+    assert_eq!(signed[0]["value"], mac);
+    let shown = BASE64.decode(signed[1]["signedPayload"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(shown, b"e1[redacted]");
 }
 
 async fn a_wrong_document_is_told_all_at_once<W: World>() {

@@ -35,8 +35,10 @@ pub enum Accessor {
     EventData,
     /// `subscription.id`
     SubscriptionId,
-    /// `subscription.url` and `request.url`
-    Url,
+    /// `subscription.url`; of a callback's question, the callback's.
+    SubscriptionUrl,
+    /// `request.url`: as it is sent, with the contract's parameters.
+    RequestUrl,
     /// `delivery.id`: of the delivery that the publish made, over retries and replays alike.
     DeliveryId,
     /// `delivery.replay`
@@ -135,7 +137,8 @@ impl Accessor {
             ("event.tenant" | "tenant.id", None) => Accessor::TenantId,
             ("event.data", None) => Accessor::EventData,
             ("subscription.id", None) => Accessor::SubscriptionId,
-            ("subscription.url" | "request.url", None) => Accessor::Url,
+            ("subscription.url", None) => Accessor::SubscriptionUrl,
+            ("request.url", None) => Accessor::RequestUrl,
             ("delivery.id", None) => Accessor::DeliveryId,
             ("delivery.replay", None) => Accessor::DeliveryReplay,
             ("delivery.test", None) => Accessor::DeliveryTest,
@@ -168,7 +171,8 @@ impl Accessor {
             | Accessor::EventEnvironment
             | Accessor::TenantId
             | Accessor::SubscriptionId
-            | Accessor::Url
+            | Accessor::SubscriptionUrl
+            | Accessor::RequestUrl
             | Accessor::DeliveryId
             | Accessor::RequestMethod
             | Accessor::CheckId
@@ -207,7 +211,8 @@ impl Accessor {
             // The body is as shared as what it is made of, which is counted there.
             Accessor::RequestBody => Sharing::Event,
             Accessor::SubscriptionId
-            | Accessor::Url
+            | Accessor::SubscriptionUrl
+            | Accessor::RequestUrl
             | Accessor::DeliveryId
             | Accessor::DeliveryReplay
             | Accessor::DeliveryTest
@@ -228,7 +233,8 @@ impl Accessor {
             | Accessor::AttemptNumber
             | Accessor::AttemptTime(_)
             | Accessor::TenantId
-            | Accessor::Url
+            | Accessor::SubscriptionUrl
+            | Accessor::RequestUrl
             | Accessor::RequestMethod
             | Accessor::RequestBody
             | Accessor::Signature
@@ -255,11 +261,11 @@ impl Accessor {
             (Accessor::RequestMethod, subject) => {
                 out.extend_from_slice(subject.method().as_bytes());
             }
+            (Accessor::RequestUrl, _) => out.extend_from_slice(view.url.as_bytes()),
             (Accessor::RequestBody, _) => out.extend_from_slice(view.body),
             (Accessor::Signature, _) => out.extend_from_slice(view.signature.as_bytes()),
             (accessor, Subject::Delivery(input)) => accessor.write_delivery(input, out),
             (accessor, Subject::Check(input)) => accessor.write_check(input, out),
-            (Accessor::Url, Subject::Challenge(it)) => out.extend_from_slice(it.url.as_bytes()),
             (accessor, Subject::Challenge(it)) => accessor.write_challenge(it.input, out),
         }
     }
@@ -286,13 +292,14 @@ impl Accessor {
             Accessor::SubscriptionId => {
                 out.extend_from_slice(input.subscription.as_str().as_bytes());
             }
-            Accessor::Url => out.extend_from_slice(input.url.as_str().as_bytes()),
+            Accessor::SubscriptionUrl => out.extend_from_slice(input.url.as_str().as_bytes()),
             Accessor::DeliveryId => put(out, input.delivery.original()),
             Accessor::DeliveryReplay => put(out, input.delivery.replay.is_some()),
             Accessor::DeliveryTest => put(out, input.test),
             Accessor::AttemptNumber => put(out, input.attempt),
             Accessor::AttemptTime(form) => form.write(input.attempt_time, out),
             Accessor::RequestMethod
+            | Accessor::RequestUrl
             | Accessor::RequestBody
             | Accessor::Signature
             | Accessor::CheckId
@@ -312,7 +319,7 @@ impl Accessor {
             }
             Accessor::AttemptNumber => out.push(b'1'),
             Accessor::TenantId => out.extend_from_slice(input.tenant.as_str().as_bytes()),
-            Accessor::Url => out.extend_from_slice(input.url.as_str().as_bytes()),
+            Accessor::SubscriptionUrl => out.extend_from_slice(input.url.as_str().as_bytes()),
             Accessor::CheckData => out.extend_from_slice(input.data),
             Accessor::CallbackId => out.extend_from_slice(input.callback.as_str().as_bytes()),
             Accessor::EventVersion
@@ -325,6 +332,7 @@ impl Accessor {
             | Accessor::DeliveryReplay
             | Accessor::DeliveryTest
             | Accessor::RequestMethod
+            | Accessor::RequestUrl
             | Accessor::RequestBody
             | Accessor::Signature => {}
         }
@@ -343,6 +351,7 @@ impl Accessor {
             }
             Accessor::AttemptNumber => out.push(b'1'),
             Accessor::TenantId => out.extend_from_slice(input.tenant.as_str().as_bytes()),
+            Accessor::SubscriptionUrl => out.extend_from_slice(input.url.as_str().as_bytes()),
             Accessor::SubscriptionId => {
                 out.extend_from_slice(input.subscription.as_str().as_bytes());
             }
@@ -358,7 +367,7 @@ impl Accessor {
             | Accessor::DeliveryTest
             | Accessor::CheckData
             | Accessor::CallbackId
-            | Accessor::Url
+            | Accessor::RequestUrl
             | Accessor::RequestMethod
             | Accessor::RequestBody
             | Accessor::Signature => {}
@@ -380,7 +389,8 @@ impl fmt::Display for Accessor {
             Accessor::TenantId => "tenant.id",
             Accessor::EventData => "event.data",
             Accessor::SubscriptionId => "subscription.id",
-            Accessor::Url => "request.url",
+            Accessor::SubscriptionUrl => "subscription.url",
+            Accessor::RequestUrl => "request.url",
             Accessor::DeliveryId => "delivery.id",
             Accessor::DeliveryReplay => "delivery.replay",
             Accessor::DeliveryTest => "delivery.test",

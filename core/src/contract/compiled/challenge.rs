@@ -2,22 +2,18 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
-
 use super::contract::Contract;
 use super::error::RenderError;
-use super::render::{HeaderLine, Rendered, checked, finished, header};
+use super::render::{HeaderLine, Rendered, header, request};
+use super::setting::Gzip;
 use super::sign::{Signing, finish};
 use super::signature::SigningKeys;
-use super::value::Written;
 use super::verification::{ChallengeMethod, ChallengeSign, Step, has_parameter};
+use super::{gzip, query};
 use crate::contract::subject::{Answer, Challenge, ChallengeInput, Subject, View, with_answer};
 use crate::expr::Verdict;
 use crate::url::EndpointUrl;
-
-/// Characters that stand for themselves in a query (RFC 3986 section 2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use bytes::Bytes;
 
 /// A challenge as it goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,30 +62,26 @@ pub fn challenge(
     let about = |url| Subject::Challenge(Challenge { input, key, method, url });
     let url = url(step, input, &View::bodiless(about(input.url.as_str())))?;
     let subject = about(url.as_str());
-    let rendered = rendered(step, contract, subject)?;
+    let rendered = request(contract, step.body.as_ref(), &step.headers, subject)?;
     let signing = match step.sign {
         ChallengeSign::None => None,
         ChallengeSign::Right => Some(Signing::Right),
         ChallengeSign::Wrong => Some(Signing::Wrong),
     };
-    let (headers, body) = match signing {
-        Some(signing) => {
-            let signed = finish(contract, &rendered, subject, &step.headers, keys, signing)?;
-            if signed.keys.is_empty() {
-                return Err(RenderError::NoActiveSecret.into());
-            }
-            (signed.headers, signed.body)
-        }
-        None => {
-            let Rendered { body, mut headers } = rendered;
-            let view = View::of(subject, &body);
-            for (name, template) in step.headers.iter().filter(|(_, it)| it.speaks_of_body()) {
-                headers.extend(header(name, template, &view)?);
-            }
-            (headers, body)
-        }
+    let Some(signing) = signing else {
+        let (headers, body) = unsigned(contract, step, rendered, subject)?;
+        return Ok(ChallengeRequest { method: step.method, url, headers, body });
     };
-    Ok(ChallengeRequest { method: step.method, url, headers, body })
+    let signed = finish(contract, &rendered, subject, &step.headers, keys, signing)?;
+    if signed.keys.is_empty() {
+        return Err(RenderError::NoActiveSecret.into());
+    }
+    let body = if step.body.is_some() { signed.body } else { Bytes::new() };
+    let url = match signed.url {
+        Some(signed) => endpoint(&signed)?,
+        None => url,
+    };
+    Ok(ChallengeRequest { method: step.method, url, headers: signed.headers, body })
 }
 
 /// Whether an answer is the one that a step, counted from 0, must get.
@@ -124,6 +116,24 @@ fn step_of(contract: &Contract, step: usize) -> Option<&Step> {
     contract.verification()?.step(step)
 }
 
+/// What is left to do of a request without signatures.
+fn unsigned(
+    contract: &Contract,
+    step: &Step,
+    rendered: Rendered,
+    subject: Subject<'_>,
+) -> Result<(Vec<HeaderLine>, Bytes), RenderError> {
+    let Rendered { body, mut headers, .. } = rendered;
+    let view = View::of(subject, &body);
+    for (name, template) in step.headers.iter().filter(|(_, it)| contract.is_late(it)) {
+        headers.extend(header(name, template, &view)?);
+    }
+    match contract.gzip {
+        Some(Gzip::AfterSigning) if step.body.is_some() => Ok((headers, gzip::compress(&body))),
+        Some(Gzip::AfterSigning | Gzip::BeforeSigning) | None => Ok((headers, body)),
+    }
+}
+
 /// The subscription's URL with the step's parameters behind it.
 fn url(
     step: &Step,
@@ -131,52 +141,15 @@ fn url(
     view: &View<'_>,
 ) -> Result<EndpointUrl, ChallengeError> {
     let base = input.url.as_str();
-    let mut text = base.to_owned();
-    for (name, template) in &step.query {
-        if has_parameter(base, name) {
-            return Err(ChallengeError::QueryTwice(name.clone()));
-        }
-        let mut value = Vec::new();
-        match template.write(view, &mut value)? {
-            Written::Whole => {}
-            Written::Absent => continue,
-        }
-        text.push(match text.contains('?') {
-            false => '?',
-            true => '&',
-        });
-        text.extend(utf8_percent_encode(name, ESCAPED));
-        text.push('=');
-        text.extend(percent_encode(&value, ESCAPED));
+    if let Some((name, _)) = step.query.iter().find(|(name, _)| has_parameter(base, name)) {
+        return Err(ChallengeError::QueryTwice(name.clone()));
     }
-    EndpointUrl::parse_stored(&text)
-        .map_err(|wrong| ChallengeError::Url(wrong.description.to_string().into()))
+    let mut text = base.to_owned();
+    query::extend(&mut text, &step.query, view)?;
+    endpoint(&text)
 }
 
-/// Body and headers, but for signatures and for headers that speak of the body.
-fn rendered(
-    step: &Step,
-    contract: &Contract,
-    subject: Subject<'_>,
-) -> Result<Rendered, RenderError> {
-    let view = View::bodiless(subject);
-    let names = &contract.names;
-    let mut headers = Vec::with_capacity(2 + step.headers.len());
-    let body = match &step.body {
-        None => Bytes::new(),
-        Some(body) => {
-            let value = contract.content_type.clone();
-            headers.push(HeaderLine { name: names.content_type.clone(), value });
-            finished(contract, body.render(&view)?)?
-        }
-    };
-    let agent = match &contract.user_agent {
-        Some(own) => own.clone(),
-        None => Bytes::copy_from_slice(subject.user_agent().as_bytes()),
-    };
-    headers.push(checked(&names.user_agent, agent)?);
-    for (name, template) in step.headers.iter().filter(|(_, it)| !it.speaks_of_body()) {
-        headers.extend(header(name, template, &view)?);
-    }
-    Ok(Rendered { body, headers })
+fn endpoint(text: &str) -> Result<EndpointUrl, ChallengeError> {
+    EndpointUrl::parse_stored(text)
+        .map_err(|wrong| ChallengeError::Url(wrong.description.to_string().into()))
 }

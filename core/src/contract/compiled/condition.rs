@@ -5,7 +5,7 @@
 
 use crate::contract::subject::{Answer, Subject, with_answer};
 use crate::error::{Rule, Wrong};
-use crate::expr::{Expression, Root, Site, Verdict};
+use crate::expr::{Expression, Lets, Root, Site, Verdict};
 use bytes::Bytes;
 
 /// Statuses that an answer can have (RFC 9110 section 15 has three digits).
@@ -40,7 +40,16 @@ impl Condition {
     /// As [`Expression::compile`]; and [`Rule::ExpressionInvalid`] for a condition on the status alone
     /// that has no answer to any.
     pub fn parse(source: &str) -> Result<Self, Wrong> {
-        let expression = Expression::compile(source, Site::Answer)?;
+        Self::with(source, &Lets::default())
+    }
+
+    /// The same with the names of a document.
+    ///
+    /// # Errors
+    ///
+    /// As [`Condition::parse`].
+    pub fn with(source: &str, lets: &Lets) -> Result<Self, Wrong> {
+        let expression = Expression::compile(source, lets.at(Site::Answer))?;
         let test = match table(&expression)? {
             Some(table) => Test::Statuses(Box::new(table)),
             None => Test::Expression(expression),

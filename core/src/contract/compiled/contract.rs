@@ -10,13 +10,17 @@ use super::accessor::Sharing;
 use super::body::BodyTemplate;
 use super::callback::CallbackRule;
 use super::condition::Condition;
+use super::error::RenderError;
+use super::query::{self, Parameter};
 use super::retry::Retry;
-use super::setting::{AuthKind, BodyFormat, Canonical, ContractType, SecretRule, TIMEOUT_DEFAULT};
-use super::signature::{Signature, header_names};
+use super::setting::{
+    AuthKind, BodyFormat, Canonical, ContractType, Gzip, SecretRule, TIMEOUT_DEFAULT,
+};
+use super::signature::{Signature, SignaturePlace, header_names};
 use super::template::Template;
 use super::text::TextTemplate;
 use super::verification::VerificationRule;
-use crate::contract::subject::{Answer, RenderInput, Subject};
+use crate::contract::subject::{Answer, RenderInput, Subject, View};
 use crate::id::{ContractId, EventTypeId};
 use crate::pattern::Pattern;
 use crate::redact::SensitivePath;
@@ -34,8 +38,10 @@ pub struct Contract {
     pub(in crate::contract) body: BodyTemplate,
     pub(in crate::contract) body_format: BodyFormat,
     pub(in crate::contract) canonical: Canonical,
-    pub(in crate::contract) content_type: Bytes,
-    pub(in crate::contract) user_agent: Option<Bytes>,
+    pub(in crate::contract) content_type: Fixed,
+    pub(in crate::contract) user_agent: Option<Fixed>,
+    pub(in crate::contract) gzip: Option<Gzip>,
+    pub(in crate::contract) query: Vec<Parameter>,
     pub(in crate::contract) headers: Vec<(Arc<str>, TextTemplate)>,
     pub(in crate::contract) traceparent: bool,
     pub(in crate::contract) secret: SecretRule,
@@ -62,11 +68,31 @@ impl fmt::Debug for Contract {
     }
 }
 
-/// Header names that every request has, allocated once.
+/// A header's value that most contracts write out.
+#[derive(Clone, Debug)]
+pub(in crate::contract) enum Fixed {
+    /// The same for every request.
+    Same(Bytes),
+    /// Made for each.
+    Made(TextTemplate),
+}
+
+impl Fixed {
+    /// What may share the value.
+    pub(in crate::contract) fn sharing(&self) -> Sharing {
+        match self {
+            Fixed::Same(_) => Sharing::Event,
+            Fixed::Made(template) => template.sharing(),
+        }
+    }
+}
+
+/// Header names that requests have, allocated once.
 #[derive(Clone, Debug)]
 pub(in crate::contract) struct Names {
     pub(in crate::contract) content_type: Arc<str>,
     pub(in crate::contract) user_agent: Arc<str>,
+    pub(in crate::contract) content_encoding: Arc<str>,
 }
 
 /// What a contract makes of an answer; see [`Contract::judge`].
@@ -122,7 +148,40 @@ impl Contract {
         self.sharing
     }
 
-    /// Names of the headers it sets, which a subscription or callback may not: in lower case.
+    /// Names of the parameters it adds to the URL of a delivery, which that may not have already.
+    pub fn query_names(&self) -> impl Iterator<Item = &str> {
+        let signed = self.signatures.iter().filter_map(|signature| match &signature.place {
+            SignaturePlace::Query { name, .. } => Some(&**name),
+            SignaturePlace::Header { .. } | SignaturePlace::Body { .. } => None,
+        });
+        self.query.iter().map(|(name, _)| &**name).chain(signed)
+    }
+
+    /// The URL of a delivery with the contract's parameters, but for signatures; none where it has
+    /// none. A question to a callback goes to the URL as it is.
+    pub(super) fn extended(
+        &self,
+        subject: Subject<'_>,
+        body: &Bytes,
+    ) -> Result<Option<String>, RenderError> {
+        match subject {
+            Subject::Delivery(_) if !self.query.is_empty() => {
+                let mut url = subject.url().to_owned();
+                query::extend(&mut url, &self.query, &View::of(subject, body))?;
+                Ok(Some(url))
+            }
+            Subject::Delivery(_) | Subject::Check(_) | Subject::Challenge(_) => Ok(None),
+        }
+    }
+
+    /// Whether a header is made when the body and the URL are as they are sent.
+    pub(in crate::contract) fn is_late(&self, template: &TextTemplate) -> bool {
+        template.speaks_of_body()
+            || (template.speaks_of_url() && self.query_names().next().is_some())
+    }
+
+    /// Names of the headers it sets, which a subscription or callback may not: as it writes them, to
+    /// be compared without regard to case.
     pub fn header_names(&self) -> Vec<&str> {
         let asked = self.callback.headers.iter().map(|(name, _)| &**name);
         let challenged = self.verification.iter().flat_map(VerificationRule::header_names);

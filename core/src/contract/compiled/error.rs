@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::query::QUERY_LEN;
 use crate::{form, limits};
 
 /// Largest body, in bytes: twice the largest event data. A template can repeat the data.
@@ -44,6 +45,9 @@ pub enum RenderError {
     /// The body is larger than [`BODY_LEN`].
     #[error("the body is larger than {BODY_LEN} bytes")]
     TooLarge,
+    /// The parameters of the URL are longer than [`QUERY_LEN`].
+    #[error("the URL's parameters are longer than {QUERY_LEN} bytes")]
+    QueryTooLong,
     /// The body cannot be sent as a form.
     #[error("the body cannot be sent as a form: {0}")]
     Form(#[from] form::FormError),

@@ -6,25 +6,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::body::BodyTemplate;
-use super::contract::Contract;
+use super::contract::{Contract, Fixed};
 use super::error::{BODY_LEN, RenderError};
-use super::setting::{BodyFormat, Canonical};
-use super::signature::header_names;
+use super::setting::{BodyFormat, Canonical, Gzip};
+use super::signature::SignaturePlace;
 use super::text::TextTemplate;
 use super::value::Written;
+use super::{gzip, query};
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::event::Event;
-use crate::form;
 use crate::header::is_value;
-use crate::json;
 use crate::redact::{SensitivePath, SensitiveRoot, redact};
+use crate::{form, json, multipart};
 
 /// Largest value of a header, in bytes: what common HTTP servers take.
 pub const HEADER_LEN: usize = 8 * 1024;
 /// What is shown for a whole body that cannot be redacted in parts.
 const REDACTED: &[u8] = b"\"[redacted]\"";
 
-/// A header as it goes out: name in lower case, value of visible ASCII, spaces and tabs.
+/// A header as it goes out: the name as the contract writes it, the value of visible ASCII, spaces
+/// and tabs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HeaderLine {
     /// The name.
@@ -44,6 +45,8 @@ impl fmt::Debug for HeaderLine {
 pub struct Rendered {
     /// The bytes that are signed; a signature of the body is still to be added.
     pub body: Bytes,
+    /// The same before it was compressed; none where it is not, or is only later.
+    pub(super) plain: Option<Bytes>,
     /// `content-type`, `user-agent`, then the contract's headers in their order, but for those that
     /// speak of the body.
     pub(super) headers: Vec<HeaderLine>,
@@ -59,13 +62,16 @@ impl Rendered {
 
 impl Contract {
     /// Names of the headers of a delivery that are made last: those that speak of the body, and if
-    /// a key signed those that hold signatures. Each once, in lower case.
-    pub fn late_headers(&self, signed: bool) -> Vec<&str> {
-        let late = self.headers.iter().filter(|(_, template)| template.speaks_of_body());
+    /// so many keys signed those that hold signatures. Each once, as the contract writes it.
+    pub fn late_headers(&self, keys: usize) -> Vec<&str> {
+        let late = self.headers.iter().filter(|(_, template)| self.is_late(template));
         let mut names: Vec<_> = late.map(|(name, _)| &**name).collect();
-        for name in header_names(&[], &self.signatures) {
-            if signed && !names.contains(&name) {
-                names.push(name);
+        for signature in &self.signatures {
+            let SignaturePlace::Header { header, .. } = &signature.place else { continue };
+            for name in header.names().take(keys) {
+                if !names.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+                    names.push(name);
+                }
             }
         }
         names
@@ -79,7 +85,7 @@ impl Contract {
 /// contract that sends this event in an attempt of the same number and time, unless a template
 /// speaks of the subscription or the delivery.
 pub fn render(contract: &Contract, input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
-    request(contract, &contract.body, &contract.headers, Subject::Delivery(input))
+    request(contract, Some(&contract.body), &contract.headers, Subject::Delivery(input))
 }
 
 /// Renders a question to a callback.
@@ -90,32 +96,65 @@ pub fn render(contract: &Contract, input: &RenderInput<'_>) -> Result<Rendered, 
 /// ([`Contract::callback`]).
 pub fn render_check(contract: &Contract, input: &CheckInput<'_>) -> Result<Rendered, RenderError> {
     let rule = &contract.callback;
-    request(contract, &rule.body, &rule.headers, Subject::Check(input))
+    request(contract, Some(&rule.body), &rule.headers, Subject::Check(input))
 }
 
-fn request(
+/// A request, but for its signatures; without a body it has no headers that speak of one.
+pub(super) fn request(
     contract: &Contract,
-    body: &BodyTemplate,
+    body: Option<&BodyTemplate>,
     templates: &[(Arc<str>, TextTemplate)],
     subject: Subject<'_>,
 ) -> Result<Rendered, RenderError> {
     let view = View::bodiless(subject);
-    let body = finished(contract, body.render(&view)?)?;
+    let gzip = contract.gzip.filter(|_| body.is_some());
     let names = &contract.names;
-    let mut headers = Vec::with_capacity(2 + templates.len());
-    headers.push(HeaderLine {
-        name: names.content_type.clone(),
-        value: contract.content_type.clone(),
-    });
+    let mut headers = Vec::with_capacity(3 + templates.len());
+    let mut body = match body {
+        None => Bytes::new(),
+        Some(body) => {
+            let Finished { body, boundary } = finished(contract, body.render(&view)?)?;
+            let mut content_type = contract.content_type.value(&view)?;
+            if let Some(boundary) = boundary {
+                content_type =
+                    [&content_type[..], b"; boundary=", boundary.as_bytes()].concat().into();
+            }
+            headers.push(checked(&names.content_type, content_type)?);
+            body
+        }
+    };
     let agent = match &contract.user_agent {
-        Some(own) => own.clone(),
+        Some(own) => own.value(&view)?,
         None => Bytes::copy_from_slice(subject.user_agent().as_bytes()),
     };
     headers.push(checked(&names.user_agent, agent)?);
-    for (name, template) in templates.iter().filter(|(_, template)| !template.speaks_of_body()) {
+    if gzip.is_some() {
+        let (name, value) = (names.content_encoding.clone(), Bytes::from_static(b"gzip"));
+        headers.push(HeaderLine { name, value });
+    }
+    let mut plain = None;
+    if gzip == Some(Gzip::BeforeSigning) {
+        let compressed = gzip::compress(&body);
+        plain = Some(std::mem::replace(&mut body, compressed));
+    }
+    for (name, template) in templates.iter().filter(|(_, template)| !contract.is_late(template)) {
         headers.extend(header(name, template, &view)?);
     }
-    Ok(Rendered { body, headers })
+    Ok(Rendered { body, plain, headers })
+}
+
+impl Fixed {
+    fn value(&self, view: &View<'_>) -> Result<Bytes, RenderError> {
+        match self {
+            Fixed::Same(value) => Ok(value.clone()),
+            Fixed::Made(template) => {
+                let mut value = Vec::with_capacity(64);
+                match template.write(view, &mut value)? {
+                    Written::Whole | Written::Absent => Ok(value.into()),
+                }
+            }
+        }
+    }
 }
 
 /// The header that a template makes; none where it is absent.
@@ -138,17 +177,29 @@ pub(super) fn checked(name: &Arc<str>, value: Bytes) -> Result<HeaderLine, Rende
     }
 }
 
-/// The body in the form in which it is sent.
-pub(super) fn finished(contract: &Contract, body: Bytes) -> Result<Bytes, RenderError> {
+/// A body in the form in which it is sent.
+struct Finished {
+    body: Bytes,
+    /// What stands between the parts of a multipart body.
+    boundary: Option<String>,
+}
+
+fn finished(contract: &Contract, body: Bytes) -> Result<Finished, RenderError> {
+    let mut boundary = None;
     let body: Bytes = match (contract.body_format, contract.canonical) {
         (BodyFormat::Form, _) => form::urlencode(&body)?.into(),
+        (BodyFormat::Multipart, _) => {
+            let (parts, between) = multipart::encode(&body)?;
+            boundary = Some(between);
+            parts.into()
+        }
         (BodyFormat::Json, Canonical::Verbatim) => body,
         (BodyFormat::Json, Canonical::JsonStringify) => json::stringify(&body).into(),
         (BodyFormat::Json, Canonical::Rfc8785) => json::rfc8785(&body).into(),
     };
     // Numbers and escapes can come out longer than they went in.
     match body.len() <= BODY_LEN {
-        true => Ok(body),
+        true => Ok(Finished { body, boundary }),
         false => Err(RenderError::TooLarge),
     }
 }
@@ -166,5 +217,27 @@ pub fn render_redacted(
     let subject = RenderInput { event: &event, ..*input };
     let view = View::bodiless(Subject::Delivery(&subject));
     let body = contract.body.render(&view).and_then(|body| finished(contract, body));
-    body.unwrap_or(Bytes::from_static(REDACTED))
+    body.map_or(Bytes::from_static(REDACTED), |finished| finished.body)
+}
+
+/// The URL of a delivery as it is shown: with parameters over data that is shown, which `input` has.
+/// Those that speak of the body, and signatures, are `[redacted]`.
+pub fn redacted_url(contract: &Contract, input: &RenderInput<'_>) -> String {
+    const REDACTED: &str = "[redacted]";
+    let subject = Subject::Delivery(input);
+    let (mut url, view) = (subject.url().to_owned(), View::bodiless(subject));
+    for (name, template) in &contract.query {
+        let mut value = Vec::new();
+        let made =
+            if template.speaks_of_body() { None } else { template.write(&view, &mut value).ok() };
+        match made {
+            Some(Written::Whole) => query::add(&mut url, name, &String::from_utf8_lossy(&value)),
+            Some(Written::Absent) => {}
+            None => query::add(&mut url, name, REDACTED),
+        }
+    }
+    for name in contract.query_names().skip(contract.query.len()) {
+        query::add(&mut url, name, REDACTED);
+    }
+    url
 }

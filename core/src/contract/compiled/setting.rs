@@ -27,6 +27,28 @@ pub enum BodyFormat {
     Json,
     /// `application/x-www-form-urlencoded`, of a flat object of scalars.
     Form,
+    /// `multipart/form-data`, of the same.
+    Multipart,
+}
+
+impl BodyFormat {
+    /// `content-type` of such a body; of parts, without the boundary.
+    pub fn content_type(self) -> &'static [u8] {
+        match self {
+            BodyFormat::Json => b"application/json",
+            BodyFormat::Form => b"application/x-www-form-urlencoded",
+            BodyFormat::Multipart => b"multipart/form-data",
+        }
+    }
+}
+
+/// When a body is compressed with gzip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gzip {
+    /// Signatures are over what was compressed.
+    BeforeSigning,
+    /// Signatures are over the body before.
+    AfterSigning,
 }
 
 /// In which form the body is sent and signed.

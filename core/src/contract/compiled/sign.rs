@@ -9,17 +9,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::append::appended;
 use super::contract::Contract;
-use super::error::{RenderError, shown};
+use super::error::RenderError;
 use super::render::{HeaderLine, Rendered, checked, header};
+use super::setting::Gzip;
 use super::signature::{SignaturePlace, SigningKey, SigningKeys};
 use super::text::TextTemplate;
 use super::value::Written;
+use super::{gzip, query};
 use crate::clock::Timestamp;
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::expr::{KeyView, SecretView};
 use crate::id::SecretId;
-use crate::json::{self, Node, Step};
 
 /// What is shown in the place of a secret.
 const HIDDEN: SecretView<'_> = SecretView { key: b"[redacted]", is_text: true };
@@ -29,6 +31,10 @@ const HIDDEN: SecretView<'_> = SecretView { key: b"[redacted]", is_text: true };
 pub struct Signed {
     /// The bytes that are sent.
     pub body: Bytes,
+    /// The same before it was compressed; none where it is not.
+    pub plain: Option<Bytes>,
+    /// Where it goes, with the contract's parameters; none: the URL as it was given.
+    pub url: Option<Box<str>>,
     /// Every header of the contract: `content-type`, `user-agent`, its `headers` and signatures in
     /// their order.
     pub headers: Vec<HeaderLine>,
@@ -90,7 +96,10 @@ pub fn signatures(
     input: &RenderInput<'_>,
     keys: &SigningKeys,
 ) -> Result<Vec<MadeSignature>, RenderError> {
-    let view = View::of(Subject::Delivery(input), &rendered.body);
+    let subject = Subject::Delivery(input);
+    let extended = contract.extended(subject, &rendered.body)?;
+    let url = extended.as_deref().unwrap_or(subject.url());
+    let view = View { url, ..View::of(subject, &rendered.body) };
     let mut made = Vec::new();
     for signature in &contract.signatures {
         for (number, (key, signer)) in (1..).zip(signature.signers(keys, input.attempt_time)) {
@@ -152,9 +161,11 @@ pub(super) fn finish(
     keys: &SigningKeys,
     signing: Signing,
 ) -> Result<Signed, RenderError> {
-    let unsigned = View::of(subject, &rendered.body);
+    let extended = contract.extended(subject, &rendered.body)?;
+    let url = extended.as_deref().unwrap_or(subject.url());
+    let unsigned = View { url, ..View::of(subject, &rendered.body) };
     let (mut lines, mut used) = (Lines::default(), Vec::new());
-    let mut body = rendered.body.clone();
+    let (mut body, mut signed_url) = (rendered.body.clone(), None);
     let mut scratch = Vec::with_capacity(128);
     for signature in &contract.signatures {
         for (number, (key, mut signer)) in (1..).zip(signature.signers(keys, subject.time())) {
@@ -164,11 +175,17 @@ pub(super) fn finish(
             }
             let view = View { key: Some(contract.key_view(key, number)), ..unsigned };
             let value = signature.value(signer, &view, &mut scratch)?;
+            let view = View { signature: &value, ..view };
             match &signature.place {
-                SignaturePlace::Header { .. } => {
-                    lines.add(&signature.place, &View { signature: &value, ..view })?;
+                SignaturePlace::Header { .. } => lines.add(&signature.place, number, &view)?,
+                SignaturePlace::Body { path, each } => {
+                    let text = written(each, &view)?;
+                    body = appended(&body, contract.body_format, path, &text)?;
                 }
-                SignaturePlace::Body(path) => body = appended(&body, path, &value)?,
+                SignaturePlace::Query { name, each } => {
+                    let text = written(each, &view)?;
+                    query::add(signed_url.get_or_insert_with(|| url.to_owned()), name, &text);
+                }
             }
             if !used.contains(key.id()) {
                 used.push(key.id().clone());
@@ -178,44 +195,33 @@ pub(super) fn finish(
     if contract.secret.required && used.is_empty() {
         return Err(RenderError::NoActiveSecret);
     }
+    let url = signed_url.or(extended);
+    if let Some(url) = &url {
+        query::bounded(url, subject.url().len())?;
+    }
+    let mut plain = rendered.plain.clone();
+    if contract.gzip == Some(Gzip::AfterSigning) {
+        let compressed = gzip::compress(&body);
+        plain = Some(std::mem::replace(&mut body, compressed));
+    }
     let mut headers = Vec::with_capacity(rendered.headers.len() + lines.0.len());
     headers.extend_from_slice(&rendered.headers);
-    let signed = View::of(subject, &body);
-    for (name, template) in templates.iter().filter(|(_, template)| template.speaks_of_body()) {
+    let signed = View { url: url.as_deref().unwrap_or(subject.url()), ..View::of(subject, &body) };
+    for (name, template) in templates.iter().filter(|(_, template)| contract.is_late(template)) {
         headers.extend(header(name, template, &signed)?);
     }
     for (name, value) in lines.0 {
         headers.push(checked(name, value.into())?);
     }
-    Ok(Signed { body, headers, keys: used })
+    Ok(Signed { body, plain, url: url.map(String::into_boxed_str), headers, keys: used })
 }
 
-/// The body with one more member at the end of an object in it.
-fn appended(body: &Bytes, path: &[Box<str>], value: &str) -> Result<Bytes, RenderError> {
-    let name = path.last().map_or("", |name| &**name);
-    let no_place = || RenderError::NoPlace { name: shown(name) };
-    let outer = path.split_last().map_or(&[][..], |(_, outer)| outer);
-    let steps: Vec<Step> = outer.iter().map(|name| Step::Member(name.clone())).collect();
-    let object = Node::of(body).follow(&steps).ok_or_else(no_place)?;
-    if object.kind() != json::Kind::Object {
-        return Err(no_place());
+/// What is written of a signature in the body or the URL.
+fn written(each: &TextTemplate, view: &View<'_>) -> Result<String, RenderError> {
+    let mut text = Vec::with_capacity(view.signature.len());
+    match each.write(view, &mut text)? {
+        Written::Whole | Written::Absent => Ok(String::from_utf8_lossy(&text).into_owned()),
     }
-    if object.member(name).is_some() {
-        return Err(RenderError::NameTwice { name: shown(name) });
-    }
-    // The closing brace is the last byte of the object, which lies within the body.
-    let end = body.slice_ref(object.source());
-    let close = end.as_ptr() as usize - body.as_ptr() as usize + end.len() - 1;
-    let mut out = Vec::with_capacity(body.len() + name.len() + value.len() + 8);
-    out.extend_from_slice(&body[..close]);
-    if object.members().next().is_some() {
-        out.push(b',');
-    }
-    json::write_string(&mut out, name);
-    out.push(b':');
-    json::write_string(&mut out, value);
-    out.extend_from_slice(&body[close..]);
-    Ok(out.into())
 }
 
 /// Header lines under construction; few, so that a walk finds one.
@@ -223,9 +229,18 @@ fn appended(body: &Bytes, path: &[Box<str>], value: &str) -> Result<Bytes, Rende
 struct Lines<'a>(Vec<(&'a Arc<str>, Vec<u8>)>);
 
 impl<'a> Lines<'a> {
-    fn add(&mut self, place: &'a SignaturePlace, view: &View<'_>) -> Result<(), RenderError> {
-        let SignaturePlace::Header { name, each, prefix, separator } = place else { return Ok(()) };
-        let value = match self.0.iter().position(|(other, _)| *other == name) {
+    /// Adds the signature of the key with this number.
+    fn add(
+        &mut self,
+        place: &'a SignaturePlace,
+        number: u32,
+        view: &View<'_>,
+    ) -> Result<(), RenderError> {
+        let SignaturePlace::Header { header, each, prefix, separator } = place else {
+            return Ok(());
+        };
+        let Some(name) = header.of_key(number) else { return Ok(()) };
+        let value = match self.0.iter().position(|(other, _)| other.eq_ignore_ascii_case(name)) {
             Some(at) => {
                 let value = &mut self.0[at].1;
                 value.extend_from_slice(separator.as_bytes());

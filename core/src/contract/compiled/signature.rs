@@ -12,6 +12,8 @@ use super::text::{TextPiece, TextTemplate};
 use super::value::Value;
 use crate::clock::Timestamp;
 use crate::contract::subject::View;
+use crate::json::Step;
+use crate::limits;
 
 mod key;
 
@@ -50,6 +52,8 @@ pub enum SignatureEncoding {
 pub enum KeyChoice {
     /// Every one, newest first.
     All,
+    /// Every one, oldest first.
+    OldestFirst,
     /// The newest.
     Newest,
 }
@@ -59,8 +63,8 @@ pub enum KeyChoice {
 pub enum SignaturePlace {
     /// Into a header. Entries with the same header follow each other in order.
     Header {
-        /// The header's name, in lower case.
-        name: Arc<str>,
+        /// The header, or one for each key.
+        header: SignatureHeader,
         /// What is written for each key, around `${signature}`.
         each: TextTemplate,
         /// What stands once in front.
@@ -68,15 +72,79 @@ pub enum SignaturePlace {
         /// What stands between two.
         separator: Box<str>,
     },
-    /// Into the body, as the last member of an object in it: the path of its name. Of the newest
-    /// key, whatever [`Signature::keys`] says.
-    Body(Box<[Box<str>]>),
+    /// Into the body, of the newest key, whatever [`Signature::keys`] says.
+    Body {
+        /// Of JSON, the path of its name: the last member of an object. Of a form, its name: the
+        /// last field.
+        path: Box<[Step]>,
+        /// What is written, around `${signature}`.
+        each: TextTemplate,
+    },
+    /// Into the URL, as its last parameter, of the newest key.
+    Query {
+        /// The parameter's name, not yet percent-encoded.
+        name: Box<str>,
+        /// What is written, around `${signature}`.
+        each: TextTemplate,
+    },
+}
+
+/// The header of a signature: one, or one for each key with the key's number at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureHeader {
+    /// One name; or one for each of the keys that may be active at once.
+    names: Box<[Arc<str>]>,
+    numbered: bool,
+}
+
+impl SignatureHeader {
+    /// The header of this name, as it is written.
+    pub fn named(name: Arc<str>) -> Self {
+        Self { names: [name].into(), numbered: false }
+    }
+
+    /// A header for each key: the name with the key's number behind it, from 1.
+    pub fn numbered(name: &str) -> Self {
+        let names = (1..=limits::LIVE_SECRETS).map(|number| format!("{name}{number}").into());
+        Self { names: names.collect(), numbered: true }
+    }
+
+    /// The name of every one.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
+    }
+
+    /// Whether each key has a header of its own.
+    pub fn is_numbered(&self) -> bool {
+        self.numbered
+    }
+
+    /// The header of the key with this number; none beyond those that may be active at once.
+    pub(super) fn of_key(&self, number: u32) -> Option<&Arc<str>> {
+        match self.numbered {
+            true => self.names.get(usize::try_from(number).ok()?.checked_sub(1)?),
+            false => self.names.first(),
+        }
+    }
+
+    /// Whether both are the same header: names are compared without regard to case.
+    pub fn is(&self, other: &Self) -> bool {
+        self.names().any(|name| other.has(name))
+    }
+
+    /// Whether this is the name of one of them.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().any(|own| own.eq_ignore_ascii_case(name))
+    }
 }
 
 impl Signature {
     /// Whether it has room for one key's value only.
     pub(super) fn is_of_newest(&self) -> bool {
-        self.keys == KeyChoice::Newest || matches!(self.place, SignaturePlace::Body(_))
+        match self.place {
+            SignaturePlace::Header { .. } => self.keys == KeyChoice::Newest,
+            SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => true,
+        }
     }
 
     /// Whether a callback's question has all that it speaks of.
@@ -86,7 +154,9 @@ impl Signature {
                 SignaturePlace::Header { each, prefix, .. } => {
                     each.fits_check() && prefix.fits_check()
                 }
-                SignaturePlace::Body(_) => true,
+                SignaturePlace::Body { each, .. } | SignaturePlace::Query { each, .. } => {
+                    each.fits_check()
+                }
             }
     }
 }
@@ -97,8 +167,26 @@ impl SignatureAlgorithm {
         match self {
             SignatureAlgorithm::HmacSha1
             | SignatureAlgorithm::HmacSha256
-            | SignatureAlgorithm::HmacSha512 => true,
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Md5
+            | SignatureAlgorithm::Sha1
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Sha512 => true,
             SignatureAlgorithm::Ed25519 => false,
+        }
+    }
+
+    /// Whether it is a hash of a payload that holds the key.
+    pub(in crate::contract) fn is_digest(self) -> bool {
+        match self {
+            SignatureAlgorithm::Md5
+            | SignatureAlgorithm::Sha1
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Sha512 => true,
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Ed25519 => false,
         }
     }
 }
@@ -121,7 +209,7 @@ impl SigningKeys {
     }
 
     /// The keys that sign at this moment, newest first.
-    pub fn live_at(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
+    pub fn live_at(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &SigningKey> {
         self.0.iter().filter(move |key| key.live_at(now))
     }
 }
@@ -132,14 +220,15 @@ pub(in crate::contract) fn header_names<'a>(
     signatures: &'a [Signature],
 ) -> impl Iterator<Item = &'a str> {
     let own = headers.iter().map(|(name, _)| &**name);
-    own.chain(signatures.iter().filter_map(|signature| match &signature.place {
-        SignaturePlace::Header { name, .. } => Some(&**name),
-        SignaturePlace::Body(_) => None,
-    }))
+    let headers = signatures.iter().filter_map(|signature| match &signature.place {
+        SignaturePlace::Header { header, .. } => Some(header),
+        SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => None,
+    });
+    own.chain(headers.flat_map(SignatureHeader::names).map(|name| &**name))
 }
 
 impl Signature {
-    /// The keys that sign, newest first, each with a signature begun.
+    /// The keys that sign, in the order that the contract wants, each with a signature begun.
     pub(super) fn signers<'a>(
         &self,
         keys: &'a SigningKeys,
@@ -147,8 +236,12 @@ impl Signature {
     ) -> impl Iterator<Item = (&'a SigningKey, Signer<'a>)> {
         let most = if self.is_of_newest() { 1 } else { usize::MAX };
         let algorithm = self.algorithm;
-        let fitting = keys.live_at(now).filter_map(move |key| Some((key, key.signer(algorithm)?)));
-        fitting.take(most)
+        let (newest, oldest) = match self.keys {
+            KeyChoice::All | KeyChoice::Newest => (Some(keys.live_at(now)), None),
+            KeyChoice::OldestFirst => (None, Some(keys.live_at(now).rev())),
+        };
+        let keys = newest.into_iter().flatten().chain(oldest.into_iter().flatten());
+        keys.filter_map(move |key| Some((key, key.signer(algorithm)?))).take(most)
     }
 
     /// Signs: the payload goes in piece by piece, the body from where it lies.

@@ -3,7 +3,7 @@
 use super::text::TextTemplate;
 use super::value::Value;
 use crate::error::{Rule, Wrong};
-use crate::expr::Site;
+use crate::expr::Names;
 
 /// A body as a document states it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +40,8 @@ impl JsonLiteral {
 
 impl Template {
     /// A string with `${expression}` in it, or the value of its one expression.
-    pub fn text(text: &str, site: Site) -> Result<Self, Wrong> {
-        TextTemplate::parse(text, site).map(Template::Text)
+    pub fn text<'n>(text: &str, names: impl Into<Names<'n>>) -> Result<Self, Wrong> {
+        TextTemplate::parse(text, names).map(Template::Text)
     }
 
     /// A number, `true`, `false` or `null`, as JSON writes it.
@@ -52,6 +52,19 @@ impl Template {
             Ok(Template::Literal(JsonLiteral(text.into())))
         } else {
             Err(Wrong::new(Rule::ContractInvalid, "must be a number, true, false or null"))
+        }
+    }
+
+    /// Whether it speaks of the URL that is sent.
+    pub(in crate::contract) fn speaks_of_url(&self) -> bool {
+        match self {
+            Template::Object(members) => members.iter().any(|member| match member {
+                Member::Named(_, template) => template.speaks_of_url(),
+                Member::Splice(value) => value.speaks_of_url(),
+            }),
+            Template::List(items) => items.iter().any(Template::speaks_of_url),
+            Template::Text(text) => text.speaks_of_url(),
+            Template::Literal(_) => false,
         }
     }
 
@@ -66,8 +79,8 @@ impl Template {
 
 impl Member {
     /// The value whose members are spliced in.
-    pub fn splice(text: &str, site: Site) -> Result<Self, Wrong> {
-        match TextTemplate::parse(text, site)?.single() {
+    pub fn splice<'n>(text: &str, names: impl Into<Names<'n>>) -> Result<Self, Wrong> {
+        match TextTemplate::parse(text, names)?.single() {
             Some(value) => Ok(Member::Splice(value.clone())),
             None => {
                 let rule = "the value of \"...\" must be one ${expression}";

@@ -5,16 +5,20 @@ use super::error::RenderError;
 use super::value::{Value, Written};
 use crate::contract::subject::View;
 use crate::error::{Rule, Wrong};
-use crate::expr::{Expression, Root, Site};
+use crate::expr::{Expression, Names, Root};
 
 /// Where a text template stands; decides what it may speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::contract) enum Place {
     /// In the body: everything that is known before the body.
     Body,
-    /// A header's value: the body, too.
+    /// A header's value that is made with the body: the same, as text.
+    Early,
+    /// A parameter of the URL: the body, too.
+    Query,
+    /// Any other header's value: and the URL.
     Header,
-    /// What is signed: the same.
+    /// What is signed: and the key.
     Payload,
     /// Around a signature: all of that, and the signature.
     Each,
@@ -25,8 +29,8 @@ pub(in crate::contract) enum Place {
 }
 
 impl Place {
-    /// Whether the body is not known there yet.
-    fn is_early(self) -> bool {
+    /// Whether JSON can stand there.
+    fn is_body(self) -> bool {
         matches!(self, Place::Body | Place::Challenge)
     }
 }
@@ -43,29 +47,14 @@ pub(in crate::contract) enum TextPiece {
 
 impl TextTemplate {
     /// Reads text with `${expression}` in it; `$${` stands for a literal `${`.
-    pub fn parse(text: &str, site: Site) -> Result<Self, Wrong> {
-        let (mut pieces, mut literal, mut rest) = (Vec::new(), String::new(), text);
-        while let Some(at) = rest.find("${") {
-            if let Some(before) = rest[..at].strip_suffix('$') {
-                literal.push_str(before);
-                literal.push_str("${");
-                rest = &rest[at + 2..];
-                continue;
-            }
-            literal.push_str(&rest[..at]);
-            let inner = &rest[at + 2..];
-            let end = end_of(inner)
-                .ok_or_else(|| Wrong::new(Rule::ContractInvalid, "${ without its }"))?;
-            let value = Value::parse(&inner[..end], site)?;
-            if !literal.is_empty() {
-                pieces.push(TextPiece::Literal(std::mem::take(&mut literal).into()));
-            }
-            pieces.push(TextPiece::Value(value));
-            rest = &inner[end + 1..];
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            pieces.push(TextPiece::Literal(literal.into()));
+    pub fn parse<'n>(text: &str, names: impl Into<Names<'n>>) -> Result<Self, Wrong> {
+        let names = names.into();
+        let mut pieces = Vec::new();
+        for piece in split(text)? {
+            pieces.push(match piece {
+                Piece::Literal(text) => TextPiece::Literal(text.into()),
+                Piece::Expression(source) => TextPiece::Value(Value::parse(source, names)?),
+            });
         }
         Ok(Self(pieces.into()))
     }
@@ -96,12 +85,34 @@ impl TextTemplate {
         self.values().any(Value::speaks_of_body)
     }
 
+    /// Whether it speaks of the secret.
+    pub(in crate::contract) fn speaks_of_secret(&self) -> bool {
+        self.values().any(|value| match value {
+            Value::Accessor(_) => false,
+            Value::Expression(expression) => expression.speaks_of(Root::Secret),
+        })
+    }
+
     /// Whether the secret stands in it outside of a hash.
     pub(super) fn bares_secret(&self) -> bool {
         self.values().any(|value| match value {
             Value::Accessor(_) => false,
             Value::Expression(expression) => expression.bares_secret(),
         })
+    }
+
+    /// Whether it speaks of the URL that is sent.
+    pub(in crate::contract) fn speaks_of_url(&self) -> bool {
+        self.values().any(Value::speaks_of_url)
+    }
+
+    /// The text, if it is the same for every request.
+    pub(in crate::contract) fn fixed(&self) -> Option<&str> {
+        match &*self.0 {
+            [] => Some(""),
+            [TextPiece::Literal(text)] => Some(text),
+            [TextPiece::Literal(_) | TextPiece::Value(_), ..] => None,
+        }
     }
 
     /// Whether a callback's question has all that it speaks of.
@@ -159,18 +170,23 @@ impl TextPiece {
 
 /// Why a value cannot stand in a place; `whole`: it is all there is.
 fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
-    const BODY: &str = "the body is known in headers and signatures only";
-    const SIGNATURE: &str = "the signature is known in each only";
+    let early = matches!(place, Place::Body | Place::Early | Place::Challenge);
+    if early && value.speaks_of_body() {
+        return Some("the body is known in headers and signatures only");
+    }
+    if place == Place::Query && value.speaks_of_url() {
+        return Some("the URL is known when its parameters are");
+    }
     let accessor = match value {
         Value::Accessor(accessor) => accessor,
         Value::Expression(expression) => return misplaced_expression(expression, place),
     };
     if *accessor == Accessor::Signature {
-        return (place != Place::Each).then_some(SIGNATURE);
+        return (place != Place::Each).then_some("the signature is known in each only");
     }
     match accessor.kind() {
-        Kind::Body => place.is_early().then_some(BODY),
-        Kind::Json => (!place.is_early() || !whole)
+        Kind::Body => None,
+        Kind::Json => (!place.is_body() || !whole)
             .then_some("it is JSON, which is a whole value of the body; json(…) makes text of it"),
         Kind::Text | Kind::Scalar => None,
     }
@@ -179,11 +195,9 @@ fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
 /// The same for an expression. What is signed may hold the secret: nobody sees it there.
 fn misplaced_expression(expression: &Expression, place: Place) -> Option<&'static str> {
     let speaks = |root| expression.speaks_of(root);
-    let keyed = !matches!(place, Place::Body | Place::Header);
+    let keyed = !matches!(place, Place::Body | Place::Early | Place::Query | Place::Header);
     let bare = matches!(place, Place::Payload | Place::ChallengeHeader);
-    if place.is_early() && expression.speaks_of_body() {
-        Some("the body is known in headers and signatures only")
-    } else if speaks(Root::Signature) && place != Place::Each {
+    if speaks(Root::Signature) && place != Place::Each {
         Some("the signature is known in each only")
     } else if (speaks(Root::Key) || speaks(Root::Secret)) && !keyed {
         Some("keys are known in payload and each only")
@@ -194,6 +208,45 @@ fn misplaced_expression(expression: &Expression, place: Place) -> Option<&'stati
     } else {
         None
     }
+}
+
+/// A part of a text.
+pub(in crate::contract) enum Piece<'t> {
+    /// What stands there, with `$${` as `${`.
+    Literal(String),
+    /// What stands between `${` and `}`.
+    Expression(&'t str),
+}
+
+/// The parts of a text with `${expression}` in it; `$${` stands for a literal `${`.
+///
+/// # Errors
+///
+/// An expression without its end.
+pub(in crate::contract) fn split(text: &str) -> Result<Vec<Piece<'_>>, Wrong> {
+    let (mut pieces, mut literal, mut rest) = (Vec::new(), String::new(), text);
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            literal.push_str(before);
+            literal.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        literal.push_str(&rest[..at]);
+        let inner = &rest[at + 2..];
+        let end =
+            end_of(inner).ok_or_else(|| Wrong::new(Rule::ContractInvalid, "${ without its }"))?;
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+        }
+        pieces.push(Piece::Expression(&inner[..end]));
+        rest = &inner[end + 1..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        pieces.push(Piece::Literal(literal));
+    }
+    Ok(pieces)
 }
 
 /// Where the expression ends: at the first `}` outside of its string literals and braces.

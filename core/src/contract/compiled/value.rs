@@ -10,7 +10,7 @@ use super::accessor::{Accessor, Kind, Sharing};
 use super::error::RenderError;
 use crate::contract::subject::{Subject, View};
 use crate::error::Wrong;
-use crate::expr::{Expression, Output, Root, Site};
+use crate::expr::{Expression, Names, Output, Root};
 use crate::json::{write_number, write_string};
 
 /// What stands between `${` and `}`.
@@ -54,11 +54,13 @@ pub(super) enum Written {
 
 impl Value {
     /// Reads an expression.
-    pub(super) fn parse(expression: &str, site: Site) -> Result<Self, Wrong> {
-        if let Some(accessor) = Accessor::parse(expression, site)? {
+    pub(super) fn parse(expression: &str, names: Names<'_>) -> Result<Self, Wrong> {
+        // A name for one lookup is that lookup.
+        let written = names.single(expression.trim()).unwrap_or(expression);
+        if let Some(accessor) = Accessor::parse(written, names.site)? {
             return Ok(Value::Accessor(accessor));
         }
-        Expression::compile(expression, site).map(Value::Expression)
+        Expression::compile(expression, names).map(Value::Expression)
     }
 
     /// Whether it may turn out to be absent.
@@ -71,6 +73,14 @@ impl Value {
         match self {
             Value::Accessor(accessor) => accessor.kind() == Kind::Body,
             Value::Expression(expression) => expression.speaks_of_body(),
+        }
+    }
+
+    /// Whether it speaks of the URL that is sent.
+    pub(super) fn speaks_of_url(&self) -> bool {
+        match self {
+            Value::Accessor(accessor) => *accessor == Accessor::RequestUrl,
+            Value::Expression(expression) => expression.speaks_of_url(),
         }
     }
 

@@ -11,7 +11,7 @@
 
 use crate::contract::subject::{Answer, CheckInput, Subject, with_answer};
 use crate::error::Wrong;
-use crate::expr::{self, Expression, Site};
+use crate::expr::{self, Expression, Lets, Site};
 use crate::json::{self, Kind, Node};
 use crate::limits::JSON_DEPTH;
 
@@ -49,7 +49,16 @@ impl Verdict {
     ///
     /// As [`Expression::compile`].
     pub fn compile(source: &str) -> Result<Self, Wrong> {
-        Expression::compile(source, Site::Verdict).map(Verdict::Expression)
+        Self::with(source, &Lets::default())
+    }
+
+    /// The same with the names of a document.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::compile`].
+    pub fn with(source: &str, lets: &Lets) -> Result<Self, Wrong> {
+        Expression::compile(source, lets.at(Site::Verdict)).map(Verdict::Expression)
     }
 
     /// Whether an answer allows, and why in words that hold nothing of it.

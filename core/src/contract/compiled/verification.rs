@@ -17,7 +17,7 @@ use super::retry::Retry;
 use super::template::Template;
 use super::text::{Place, TextTemplate};
 use crate::error::{Rule, Wrong, words};
-use crate::expr::{Expression, Site};
+use crate::expr::{Expression, Names};
 
 /// Requests of one asking: a right and a wrong one, and some to spare.
 pub const STEPS: RangeInclusive<usize> = 1..=4;
@@ -134,8 +134,8 @@ impl Expected {
     /// # Errors
     ///
     /// As [`Expression::compile`].
-    pub fn parse(source: &str) -> Result<Self, Wrong> {
-        Expression::compile(source, Site::ChallengeAnswer).map(Self)
+    pub fn parse(source: &str, names: Names<'_>) -> Result<Self, Wrong> {
+        Expression::compile(source, names).map(Self)
     }
 }
 

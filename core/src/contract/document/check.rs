@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::spec::ContractSpec;
 use crate::contract::compiled::{
-    BodyFormat, Canonical, HEADERS, Place, Signature, SignaturePlace, TIMEOUT, TIMEOUTS,
-    header_names,
+    BodyFormat, Canonical, HEADERS, PARAMETERS, Place, Signature, SignaturePlace, TIMEOUT,
+    TIMEOUTS, TextTemplate, header_names,
 };
 use crate::error::{Rule, Wrong};
 use crate::header::is_for_contracts;
@@ -26,7 +26,8 @@ pub(super) fn check(spec: &ContractSpec) -> Result<(), Wrong> {
     if spec.secret.required && spec.signatures.is_empty() {
         return Err(invalid("secret.required needs one of signatures to use it"));
     }
-    if spec.body_format == BodyFormat::Form && spec.canonical != Canonical::Verbatim {
+    check_url(spec)?;
+    if spec.body_format != BodyFormat::Json && spec.canonical != Canonical::Verbatim {
         return Err(invalid("canonical is for body_format json"));
     }
     if spec.sensitive.len() > limits::SENSITIVE_PATHS {
@@ -42,11 +43,33 @@ fn check_signature(spec: &ContractSpec, signature: &Signature) -> Result<(), Wro
             prefix.check(Place::Header)?;
             each.check(Place::Each)
         }
-        SignaturePlace::Body(_) if spec.body_format == BodyFormat::Form => {
-            Err(invalid("a form has no place for a signature in the body"))
+        SignaturePlace::Body { path, each } => {
+            if spec.body_format != BodyFormat::Json && path.len() != 1 {
+                return Err(invalid("a signature of a form is one of its fields"));
+            }
+            each.check(Place::Each)
         }
-        SignaturePlace::Body(_) => Ok(()),
+        SignaturePlace::Query { each, .. } => each.check(Place::Each),
     }
+}
+
+/// The URL is known after the body, since its parameters may speak of that.
+fn check_url(spec: &ContractSpec) -> Result<(), Wrong> {
+    let parameters =
+        spec.signatures.iter().filter(|it| matches!(it.place, SignaturePlace::Query { .. }));
+    let count = spec.query.len() + parameters.count();
+    if count > PARAMETERS {
+        return Err(invalid(format!("url.query and signatures must add {PARAMETERS} at most")));
+    }
+    spec.query.iter().try_for_each(|(_, template)| template.check(Place::Query))?;
+    let fixed = [&spec.content_type, &spec.user_agent].into_iter().flatten();
+    let early = fixed.clone().any(TextTemplate::speaks_of_url) || spec.body.speaks_of_url();
+    if count > 0 && early {
+        let text =
+            "with parameters in the URL, request.url is known in headers and signatures only";
+        return Err(invalid(text));
+    }
+    fixed.into_iter().try_for_each(|template| template.check(Place::Early))
 }
 
 fn check_timeouts(timeouts: &[Duration]) -> Result<(), Wrong> {
@@ -61,17 +84,18 @@ fn check_headers(spec: &ContractSpec) -> Result<(), Wrong> {
         return Err(invalid("headers and signatures must be 20 each at most"));
     }
     for name in header_names(&spec.headers, &spec.signatures) {
-        if !is_for_contracts(name) || name.bytes().any(|b| b.is_ascii_uppercase()) {
-            let text =
-                format!("header {name:?} must be a lower-case name that is not the sender's");
-            return Err(invalid(text));
+        if !is_for_contracts(name) {
+            return Err(invalid(format!(
+                "header {name:?} must be a name that is not the sender's"
+            )));
         }
         if is_set_twice(spec, name) {
             return Err(invalid(format!("header {name} is set twice")));
         }
     }
     for (name, _) in &spec.callback.headers {
-        let signed = header_names(&[], &spec.signatures).any(|other| *other == **name);
+        let signed =
+            header_names(&[], &spec.signatures).any(|other| other.eq_ignore_ascii_case(name));
         if !is_for_contracts(name) || signed {
             return Err(invalid(format!(
                 "callback.headers: {name:?} is not the contract's to set"
@@ -83,8 +107,9 @@ fn check_headers(spec: &ContractSpec) -> Result<(), Wrong> {
 
 /// Signatures may share a header with each other; nothing else may stand twice.
 fn is_set_twice(spec: &ContractSpec, name: &str) -> bool {
-    let headers = header_names(&spec.headers, &[]).filter(|other| *other == name).count();
-    let signed = header_names(&[], &spec.signatures).any(|other| other == name);
+    let same = |other: &&str| other.eq_ignore_ascii_case(name);
+    let headers = header_names(&spec.headers, &[]).filter(same).count();
+    let signed = header_names(&[], &spec.signatures).any(|other| same(&other));
     headers + usize::from(signed) > 1
 }
 

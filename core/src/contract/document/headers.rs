@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::fault::{noted, parsed};
+use super::fault::parsed;
 use crate::contract::compiled::{HEADERS, Place, Signature, SignaturePlace, TextTemplate};
 use crate::error::{Rule, Wrong};
-use crate::expr::Site;
+use crate::expr::{Names, Site};
 use crate::header::{is_for_contracts, is_value};
 use crate::yaml::{At, Map, Reader};
 
 /// What a name must be.
 const NAME: &str = "must be a header's name, and not one that the sender sets";
 
-/// A header's name, in lower case, as it goes out.
+/// A header's name, as it goes out.
 pub(super) fn name(text: &str) -> Result<Arc<str>, Wrong> {
     match is_for_contracts(text) {
-        true => Ok(text.to_ascii_lowercase().into()),
+        true => Ok(text.into()),
         false => Err(Wrong::new(Rule::ContractInvalid, NAME)),
     }
 }
@@ -24,7 +24,7 @@ pub(super) fn name(text: &str) -> Result<Arc<str>, Wrong> {
 pub(super) fn read<'a>(
     reader: &mut Reader,
     at: &At<'a>,
-    site: Site,
+    names: Names<'_>,
     taken: &[Signature],
 ) -> Option<Vec<(Arc<str>, TextTemplate)>> {
     let members = reader.check(at.members())?;
@@ -32,7 +32,7 @@ pub(super) fn read<'a>(
         reader.add(at.fault(format_args!("at most {HEADERS} headers")));
         return None;
     }
-    let place = match site {
+    let place = match names.site {
         Site::Challenge => Place::ChallengeHeader,
         Site::Filter
         | Site::Template
@@ -44,7 +44,7 @@ pub(super) fn read<'a>(
     let mut read: Vec<(Arc<str>, TextTemplate)> = Vec::with_capacity(members.len());
     for member in &members {
         let text = parsed(reader, &member.value, |text| {
-            let text = TextTemplate::parse(text, site)?;
+            let text = TextTemplate::parse(text, names)?;
             text.check(place).map(|()| text)
         });
         let name = match name(&member.key.text) {
@@ -54,7 +54,7 @@ pub(super) fn read<'a>(
                 continue;
             }
         };
-        let own = read.iter().any(|(other, _)| *other == name);
+        let own = read.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name));
         if own || taken.iter().any(|signature| goes_into(signature, &name)) {
             let rule = format_args!("header {name} is set twice");
             reader.add(member.value.key_fault(member.key, rule));
@@ -66,17 +66,26 @@ pub(super) fn read<'a>(
 
 fn goes_into(signature: &Signature, header: &str) -> bool {
     match &signature.place {
-        SignaturePlace::Header { name, .. } => **name == *header,
-        SignaturePlace::Body(_) => false,
+        SignaturePlace::Header { header: own, .. } => own.has(header),
+        SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => false,
     }
 }
 
-/// The value of a header that is the same for every request.
-pub(super) fn fixed(reader: &mut Reader, map: &Map<'_>, key: &str) -> Option<Box<str>> {
+/// The value of a header that most contracts write out.
+pub(super) fn fixed(
+    reader: &mut Reader,
+    map: &Map<'_>,
+    key: &str,
+    names: Names<'_>,
+) -> Option<TextTemplate> {
     let at = map.get(key)?;
-    let text = reader.check(at.text())?;
     let rule = "must be visible ASCII with spaces and tabs inside only: it is a header's value";
-    let valid = !text.is_empty() && is_value(text.as_bytes());
-    let wrong = Wrong::new(Rule::ContractInvalid, rule);
-    noted(reader, at, valid.then(|| text.into()).ok_or(wrong))
+    parsed(reader, at, |text| {
+        let template = TextTemplate::parse(text, names)?;
+        template.check(Place::Early)?;
+        match template.fixed().is_none_or(|text| !text.is_empty() && is_value(text.as_bytes())) {
+            true => Ok(template),
+            false => Err(Wrong::new(Rule::ContractInvalid, rule)),
+        }
+    })
 }

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
-use super::{example, headers, retry, signature, template, verification};
+use super::{example, headers, retry, signature, template, url, verification};
 use crate::contract::compiled::{
-    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, SecretRule,
-    Signature, TIMEOUT, TIMEOUTS, Template, Verdict,
+    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip, Piece,
+    SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template, Verdict, split,
 };
-use crate::expr::Site;
+use crate::expr::{LetPiece, Lets, Names, Site};
 use crate::id::{ContractId, EventTypeId};
 use crate::limits;
 use crate::pattern::Pattern;
 use crate::redact::SensitivePath;
 use crate::secret::{KEY_BYTES, SecretEncoding, SecretForm};
-use crate::url::{Scheme, UrlRules};
 use crate::yaml::{self, At, Map, Reader};
 
 /// Event types that a contract may bring along.
@@ -30,11 +29,13 @@ const KEYS: &[&str] = &[
     "description",
     "event_types",
     "types",
+    "let",
     "body",
     "body_format",
     "canonical",
     "content_type",
     "user_agent",
+    "gzip",
     "headers",
     "traceparent",
     "secret",
@@ -94,15 +95,16 @@ fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<exa
     let id = id.and_then(|at| parsed(reader, &at, ContractId::parse));
     let mut spec = noted(reader, root, ContractSpec::new(id.clone().unwrap_or_else(stand_in)))?;
 
+    let lets = map.get("let").map(|at| lets(reader, at)).unwrap_or_default();
     identity(reader, &map, &mut spec);
-    request(reader, &map, &mut spec);
-    answers(reader, &map, &mut spec);
-    rules(reader, &map, &mut spec);
+    request(reader, &map, &mut spec, lets.at(Site::Template));
+    answers(reader, &map, &mut spec, &lets);
+    rules(reader, &map, &mut spec, lets.at(Site::Template));
     if let Some(at) = map.get("callback") {
-        spec.callback = callback(reader, at, &spec.signatures).unwrap_or(spec.callback);
+        spec.callback = callback(reader, at, &spec.signatures, &lets).unwrap_or(spec.callback);
     }
     if let Some(at) = map.get("verification") {
-        spec.verification = verification::read(reader, at, &spec.signatures);
+        spec.verification = verification::read(reader, at, &spec.signatures, &lets);
     }
     let examples = optional(reader, &map, "examples", |reader, at| {
         reader.list_of(at, 1..=EXAMPLES, example::read)
@@ -112,6 +114,28 @@ fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<exa
         reader.add(root.fault("needs at least one of examples, or a type with an example"));
     }
     id.map(|_| (spec, examples))
+}
+
+/// The values that the document names.
+fn lets(reader: &mut Reader, at: &At<'_>) -> Lets {
+    let mut lets = Lets::default();
+    for member in reader.check(at.members()).unwrap_or_default() {
+        let Some(text) = reader.check(member.value.text()) else { continue };
+        let added = split(text).and_then(|pieces| {
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Literal(text) => LetPiece::Text(text),
+                    Piece::Expression(source) => LetPiece::Expression(source),
+                })
+                .collect();
+            lets.add(&member.key.text, &pieces)
+        });
+        if let Err(wrong) = added {
+            reader.add(member.value.fault(reason(&wrong)));
+        }
+    }
+    lets
 }
 
 /// An id for a document whose own cannot be read; such a document is refused.
@@ -160,13 +184,16 @@ fn event_type<'a>(reader: &mut Reader, at: &At<'a>) -> Option<ContractType> {
     Some(ContractType { id: id?, description: description?, schema: schema?, example: example? })
 }
 
-fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, names: Names<'_>) {
     if let Some(at) = map.get("body") {
-        spec.body =
-            template::body(reader, at, Site::Template).unwrap_or(Template::List(Vec::new()));
+        spec.body = template::body(reader, at, names).unwrap_or(Template::List(Vec::new()));
     }
     if let Some(at) = map.get("body_format") {
-        let formats = [("json", BodyFormat::Json), ("form", BodyFormat::Form)];
+        let formats = [
+            ("json", BodyFormat::Json),
+            ("form", BodyFormat::Form),
+            ("multipart", BodyFormat::Multipart),
+        ];
         spec.body_format = reader.check(at.choice(&formats)).unwrap_or(BodyFormat::Json);
     }
     if let Some(at) = map.get("canonical") {
@@ -176,12 +203,22 @@ fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
             ("rfc8785", Canonical::Rfc8785),
         ];
         spec.canonical = reader.check(at.choice(&forms)).unwrap_or(Canonical::Verbatim);
-        if spec.body_format == BodyFormat::Form && spec.canonical != Canonical::Verbatim {
+        if spec.body_format != BodyFormat::Json && spec.canonical != Canonical::Verbatim {
             reader.add(at.fault("is for body_format json"));
         }
     }
-    spec.content_type = headers::fixed(reader, map, "content_type");
-    spec.user_agent = headers::fixed(reader, map, "user_agent");
+    spec.content_type = headers::fixed(reader, map, "content_type", names);
+    if let Some(at) = map.get("content_type")
+        && spec.body_format == BodyFormat::Multipart
+    {
+        reader.add(at.fault("is made by body_format multipart, with its boundary"));
+    }
+    spec.user_agent = headers::fixed(reader, map, "user_agent", names);
+    if let Some(at) = map.get("gzip") {
+        let choices =
+            [("before_signing", Gzip::BeforeSigning), ("after_signing", Gzip::AfterSigning)];
+        spec.gzip = reader.check(at.choice(&choices));
+    }
     if let Some(at) = map.get("traceparent") {
         spec.traceparent = reader.check(at.boolean()).unwrap_or(true);
     }
@@ -189,14 +226,20 @@ fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
         spec.secret = secret(reader, at).unwrap_or(spec.secret.clone());
     }
     if let Some(at) = map.get("signatures") {
-        spec.signatures = signature::list(reader, at, spec.body_format).unwrap_or_default();
+        spec.signatures = signature::list(reader, at, spec.body_format, names).unwrap_or_default();
     } else if spec.secret.required
         && let Some(at) = map.get("secret")
     {
         reader.add(at.fault("required needs one of signatures to use it"));
     }
+    if let Some(at) = map.get("gzip")
+        && spec.gzip == Some(Gzip::BeforeSigning)
+        && spec.signatures.iter().any(|it| matches!(it.place, SignaturePlace::Body { .. }))
+    {
+        reader.add(at.fault("before_signing leaves no place for a signature in the body"));
+    }
     if let Some(at) = map.get("headers") {
-        let headers = headers::read(reader, at, Site::Template, &spec.signatures);
+        let headers = headers::read(reader, at, names, &spec.signatures);
         spec.headers = headers.unwrap_or_default();
     }
 }
@@ -234,10 +277,10 @@ fn bytes<'a>(reader: &mut Reader, at: &At<'a>) -> Option<RangeInclusive<usize>> 
     Some(from..=to)
 }
 
-fn answers<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+fn answers<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, lets: &Lets) {
     let mut condition = |key: &str| {
         let at = map.get(key)?;
-        parsed(reader, at, Condition::parse)
+        parsed(reader, at, |source| Condition::with(source, lets))
     };
     if let Some(acknowledge) = condition("acknowledge") {
         spec.acknowledge = acknowledge;
@@ -260,9 +303,9 @@ fn answers<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
     }
 }
 
-fn rules<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
+fn rules<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, names: Names<'_>) {
     if let Some(at) = map.get("url") {
-        spec.url = url(reader, at);
+        url::read(reader, at, spec, names);
     }
     if let Some(at) = map.get("auth") {
         let kinds: Vec<_> = AuthKind::ALL.iter().map(|kind| (kind.word(), *kind)).collect();
@@ -290,40 +333,23 @@ fn rules<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec) {
     }
 }
 
-fn url<'a>(reader: &mut Reader, at: &At<'a>) -> Option<UrlRules> {
-    let map = reader.map(at, &["schemes", "ports"])?;
-    if map.get("schemes").is_none() && map.get("ports").is_none() {
-        reader.add(at.fault("must have schemes, ports, or both"));
-    }
-    let schemes = [("http", Scheme::Http), ("https", Scheme::Https)];
-    let schemes = optional(reader, &map, "schemes", |reader, at| {
-        reader.list_of(at, 1..=2, |reader, at| reader.check(at.choice(&schemes)))
-    });
-    let ports = optional(reader, &map, "ports", |reader, at| {
-        reader.list_of(at, 1..=32, |reader, at| {
-            let port = reader.check(at.integer(1..=65_535))?;
-            let port = u16::try_from(port).ok()?;
-            Some(port..=port)
-        })
-    });
-    Some(UrlRules { schemes: schemes?.unwrap_or_default(), ports: ports?.unwrap_or_default() })
-}
-
 fn callback<'a>(
     reader: &mut Reader,
     at: &At<'a>,
     signatures: &[Signature],
+    lets: &Lets,
 ) -> Option<CallbackSpec> {
     let map = reader.map(at, &["body", "headers", "verdict"])?;
-    let site = Site::CheckTemplate;
+    let names = lets.at(Site::CheckTemplate);
     let mut spec = noted(reader, at, CallbackSpec::new())?;
-    let body = optional(reader, &map, "body", |reader, at| template::body(reader, at, site));
-    let headers =
-        optional(reader, &map, "headers", |reader, at| headers::read(reader, at, site, signatures));
+    let body = optional(reader, &map, "body", |reader, at| template::body(reader, at, names));
+    let headers = optional(reader, &map, "headers", |reader, at| {
+        headers::read(reader, at, names, signatures)
+    });
     let verdict = optional(reader, &map, "verdict", |reader, at| {
         parsed(reader, at, |text| match text {
             "default" => Ok(Verdict::Default),
-            source => Verdict::compile(source),
+            source => Verdict::with(source, lets),
         })
     });
     spec.body = body?.unwrap_or(spec.body);

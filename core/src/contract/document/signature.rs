@@ -4,10 +4,11 @@ use super::fault::{optional, parsed};
 use super::headers;
 use crate::contract::compiled::{
     BodyFormat, HEADERS, KeyChoice, Place, Signature, SignatureAlgorithm, SignatureEncoding,
-    SignaturePlace, TextTemplate,
+    SignatureHeader, SignaturePlace, TextTemplate,
 };
 use crate::error::{Rule, Wrong};
-use crate::expr::Site;
+use crate::expr::Names;
+use crate::json::Step;
 use crate::yaml::{At, Map, Reader};
 
 /// What is signed where nothing else is said.
@@ -18,17 +19,23 @@ const EACH: &str = "${signature}";
 const LEN: usize = 64;
 /// Steps of a place in the body.
 const STEPS: usize = 16;
+/// What a place in the body must be.
+const PATH: &str = "must be names of A-Z a-z 0-9 _ -, none of digits only, joined by full stops; \
+    an element of a list is name[0]";
+/// At the end of a header's name: one for each key.
+const NUMBER: &str = "${key.number}";
 
 /// Reads all, and holds each against those before it.
 pub(super) fn list<'a>(
     reader: &mut Reader,
     at: &At<'a>,
     format: BodyFormat,
+    names: Names<'_>,
 ) -> Option<Vec<Signature>> {
     let mut before: Vec<Signature> = Vec::new();
     let whole = reader.list_of(at, 0..=HEADERS, |reader, at| {
-        let signature = read(reader, at)?;
-        if let Some(rule) = contradiction(&signature, format, &before) {
+        let signature = read(reader, at, format, names)?;
+        if let Some(rule) = contradiction(&signature, &before) {
             reader.add(at.fault(rule));
         }
         before.push(signature);
@@ -37,41 +44,55 @@ pub(super) fn list<'a>(
     whole.map(|_| before)
 }
 
-/// Why a signature does not go with the body's format or with those before it.
-fn contradiction(
-    signature: &Signature,
-    format: BodyFormat,
-    before: &[Signature],
-) -> Option<&'static str> {
+/// Why a signature does not go with those before it.
+fn contradiction(signature: &Signature, before: &[Signature]) -> Option<&'static str> {
     if before.iter().any(|other| other.name == signature.name) {
         return Some("another has the same name; give each its own");
     }
-    let SignaturePlace::Header { name, prefix, separator, .. } = &signature.place else {
-        return (format == BodyFormat::Form).then_some("a form has no place for a signature");
+    if signature.algorithm.is_digest() && !signature.payload.speaks_of_secret() {
+        return Some("a hash without the secret signs nothing: payload must name secret");
+    }
+    if let SignaturePlace::Query { name, .. } = &signature.place {
+        let same = |other: &Signature| match &other.place {
+            SignaturePlace::Query { name: other, .. } => other == name,
+            SignaturePlace::Header { .. } | SignaturePlace::Body { .. } => false,
+        };
+        return before.iter().any(same).then_some("another goes into the same parameter");
+    }
+    let SignaturePlace::Header { header, prefix, separator, .. } = &signature.place else {
+        return None;
     };
     let differs = |other: &Signature| match &other.place {
-        SignaturePlace::Header { name: same, prefix: front, separator: between, .. } => {
-            same == name && (front != prefix || between != separator)
+        SignaturePlace::Header { header: same, prefix: front, separator: between, .. } => {
+            let alike = same.is_numbered() == header.is_numbered();
+            same.is(header) && !(alike && front == prefix && between == separator)
         }
-        SignaturePlace::Body(_) => false,
+        SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => false,
     };
     let differs = before.iter().any(differs);
     differs.then_some("must have the prefix and separator of the others in this header")
 }
 
 /// Reads one.
-fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Signature> {
+fn read<'a>(
+    reader: &mut Reader,
+    at: &At<'a>,
+    format: BodyFormat,
+    names: Names<'_>,
+) -> Option<Signature> {
     let known = [
         "name",
         "algorithm",
         "payload",
         "encoding",
         "keys",
+        "order",
         "header",
         "each",
         "prefix",
         "separator",
         "body",
+        "query",
     ];
     let map = reader.map(at, &known)?;
     let algorithms = [
@@ -79,6 +100,10 @@ fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Signature> {
         ("hmac_sha256", SignatureAlgorithm::HmacSha256),
         ("hmac_sha512", SignatureAlgorithm::HmacSha512),
         ("ed25519", SignatureAlgorithm::Ed25519),
+        ("md5", SignatureAlgorithm::Md5),
+        ("sha1", SignatureAlgorithm::Sha1),
+        ("sha256", SignatureAlgorithm::Sha256),
+        ("sha512", SignatureAlgorithm::Sha512),
     ];
     let algorithm = reader.check(map.required("algorithm")).cloned();
     let algorithm = algorithm.and_then(|at| reader.check(at.choice(&algorithms)));
@@ -91,18 +116,25 @@ fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Signature> {
         optional(reader, &map, "encoding", |reader, at| reader.check(at.choice(&encodings)));
     let choices = [("all", KeyChoice::All), ("newest", KeyChoice::Newest)];
     let keys = optional(reader, &map, "keys", |reader, at| reader.check(at.choice(&choices)));
-    let payload = template(reader, &map, "payload", PAYLOAD, Place::Payload);
+    let payload = template(reader, &map, "payload", PAYLOAD, (Place::Payload, names));
     let name = optional(reader, &map, "name", short);
-    let place = place(reader, &map);
-    let (place, keys) = (place?, keys?.unwrap_or(KeyChoice::All));
-    // A member of the body holds one value.
+    let orders = [("newest_first", KeyChoice::All), ("oldest_first", KeyChoice::OldestFirst)];
+    let order = optional(reader, &map, "order", |reader, at| reader.check(at.choice(&orders)));
+    if let (Some(at), Some(Some(KeyChoice::Newest))) = (map.get("order"), keys) {
+        reader.add(at.fault("is for keys all"));
+    }
+    let place = place(reader, &map, format, names);
+    let (place, keys) = (place?, keys?.or(order?).unwrap_or(KeyChoice::All));
+    // One place holds one value.
     let keys = match &place {
-        SignaturePlace::Body(_) => KeyChoice::Newest,
+        SignaturePlace::Body { .. } | SignaturePlace::Query { .. } => KeyChoice::Newest,
         SignaturePlace::Header { .. } => keys,
     };
+    let written = |key| map.get(key).and_then(|at| at.text().ok()).unwrap_or_default();
     let name = name?.unwrap_or_else(|| match &place {
-        SignaturePlace::Header { name, .. } => Box::from(&**name),
-        SignaturePlace::Body(path) => path.join(".").into(),
+        SignaturePlace::Header { .. } => written("header").to_ascii_lowercase().into(),
+        SignaturePlace::Body { .. } => written("body").into(),
+        SignaturePlace::Query { name, .. } => name.clone(),
     });
     Some(Signature {
         name,
@@ -114,50 +146,103 @@ fn read<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Signature> {
     })
 }
 
-fn place<'a>(reader: &mut Reader, map: &Map<'a>) -> Option<SignaturePlace> {
-    match (map.get("header"), map.get("body")) {
-        (Some(at), None) => {
-            let name = parsed(reader, at, headers::name);
-            let each = template(reader, map, "each", EACH, Place::Each);
-            let prefix = template(reader, map, "prefix", "", Place::Header);
+fn place<'a>(
+    reader: &mut Reader,
+    map: &Map<'a>,
+    format: BodyFormat,
+    names: Names<'_>,
+) -> Option<SignaturePlace> {
+    let each = template(reader, map, "each", EACH, (Place::Each, names));
+    match (map.get("header"), map.get("body"), map.get("query")) {
+        (Some(at), None, None) => {
+            let header = parsed(reader, at, header);
+            let prefix = template(reader, map, "prefix", "", (Place::Header, names));
             let separator = optional(reader, map, "separator", short);
             Some(SignaturePlace::Header {
-                name: name?,
+                header: header?,
                 each: each?,
                 prefix: prefix?,
                 separator: separator?.unwrap_or_else(|| ",".into()),
             })
         }
-        (None, Some(at)) => {
-            for key in ["each", "prefix", "separator"] {
-                if let Some(at) = map.get(key) {
-                    reader.add(at.fault("is for a signature in a header"));
-                }
-            }
-            parsed(reader, at, body_path).map(SignaturePlace::Body)
+        (None, Some(at), None) => {
+            alone(reader, map);
+            let path = parsed(reader, at, |text| match format {
+                BodyFormat::Json => body_path(text),
+                BodyFormat::Form | BodyFormat::Multipart => field(text),
+            });
+            Some(SignaturePlace::Body { path: path?, each: each? })
         }
-        (Some(_), Some(_)) | (None, None) => {
-            reader.add(map.at().fault("must have header or body, and not both"));
+        (None, None, Some(at)) => {
+            alone(reader, map);
+            Some(SignaturePlace::Query { name: short(reader, at)?, each: each? })
+        }
+        (Some(_) | None, Some(_) | None, Some(_) | None) => {
+            reader.add(map.at().fault("must have one of header, body and query"));
             None
         }
     }
 }
 
-/// A member's path such as `signature` or `meta.signature`.
-fn body_path(text: &str) -> Result<Box<[Box<str>]>, Wrong> {
-    let word = |name: &&str| {
-        !name.is_empty()
-            && name.len() <= LEN
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-            // Canonical forms would move a name that looks like an index to the front.
-            && !name.bytes().all(|b| b.is_ascii_digit())
-    };
-    let names: Vec<&str> = text.split('.').collect();
-    if names.len() <= STEPS && names.iter().all(word) {
-        return Ok(names.into_iter().map(Box::from).collect());
+/// Refuses what only a header with several values has.
+fn alone(reader: &mut Reader, map: &Map<'_>) {
+    for key in ["order", "prefix", "separator"] {
+        if let Some(at) = map.get(key) {
+            reader.add(at.fault("is for a signature in a header"));
+        }
     }
-    let rule = "must be names of A-Z a-z 0-9 _ - joined by full stops, none of digits only";
-    Err(Wrong::new(Rule::ContractInvalid, rule))
+}
+
+/// A header's name; with `${key.number}` at its end, one for each key.
+fn header(text: &str) -> Result<SignatureHeader, Wrong> {
+    match text.strip_suffix(NUMBER) {
+        Some(name) => headers::name(name).map(|name| SignatureHeader::numbered(&name)),
+        None => headers::name(text).map(SignatureHeader::named),
+    }
+}
+
+/// A member's path such as `signature`, `meta.signature` or `items[0].signature`.
+fn body_path(text: &str) -> Result<Box<[Step]>, Wrong> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
+        // Canonical forms would move a name that looks like an index to the front.
+        if !is_word(name) || name.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Wrong::new(Rule::ContractInvalid, PATH));
+        }
+        steps.push(Step::Member(name.into()));
+        while !rest.is_empty() {
+            let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+            let (index, after) = index.ok_or_else(|| Wrong::new(Rule::ContractInvalid, PATH))?;
+            let number = index.parse().ok().filter(|_| index.bytes().all(|b| b.is_ascii_digit()));
+            steps.push(Step::Element(
+                number.ok_or_else(|| Wrong::new(Rule::ContractInvalid, PATH))?,
+            ));
+            rest = after;
+        }
+    }
+    match steps.last() {
+        Some(Step::Member(_)) if steps.len() <= STEPS => Ok(steps.into()),
+        Some(Step::Member(_) | Step::Element(_)) | None => {
+            Err(Wrong::new(Rule::ContractInvalid, PATH))
+        }
+    }
+}
+
+/// A field of a form.
+fn field(text: &str) -> Result<Box<[Step]>, Wrong> {
+    match is_word(text) {
+        true => Ok([Step::Member(text.into())].into()),
+        false => {
+            let rule = "must be the name of a field: 1 to 64 of A-Z a-z 0-9 _ -";
+            Err(Wrong::new(Rule::ContractInvalid, rule))
+        }
+    }
+}
+
+fn is_word(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    !name.is_empty() && name.len() <= LEN && name.bytes().all(word)
 }
 
 fn template<'a>(
@@ -165,14 +250,14 @@ fn template<'a>(
     map: &Map<'a>,
     key: &str,
     default: &str,
-    place: Place,
+    (place, names): (Place, Names<'_>),
 ) -> Option<TextTemplate> {
     match map.get(key) {
         Some(at) => parsed(reader, at, |text| {
-            let text = TextTemplate::parse(text, Site::Template)?;
+            let text = TextTemplate::parse(text, names)?;
             text.check(place).map(|()| text)
         }),
-        None => TextTemplate::parse(default, Site::Template).ok(),
+        None => TextTemplate::parse(default, names).ok(),
     }
 }
 

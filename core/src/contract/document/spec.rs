@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::compiled::{
-    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Retry,
-    SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate, VerificationSpec,
+    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Gzip,
+    Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
+    VerificationSpec,
 };
 use crate::error::Wrong;
 use crate::expr::Site;
@@ -33,10 +34,14 @@ pub struct ContractSpec {
     /// In which form it is sent and signed.
     pub canonical: Canonical,
     /// `content-type`; none: by the body's format.
-    pub content_type: Option<Box<str>>,
+    pub content_type: Option<TextTemplate>,
     /// `user-agent`; none: the deployment's.
-    pub user_agent: Option<Box<str>>,
-    /// Headers in order; names in lower case.
+    pub user_agent: Option<TextTemplate>,
+    /// Whether and when the body is compressed.
+    pub gzip: Option<Gzip>,
+    /// Parameters that are added to the URL, in order.
+    pub query: Vec<Parameter>,
+    /// Headers in order; names as they are written.
     pub headers: Vec<(Arc<str>, TextTemplate)>,
     /// Whether W3C trace context goes to the receiver.
     pub traceparent: bool,
@@ -83,6 +88,8 @@ impl ContractSpec {
             canonical: Canonical::Verbatim,
             content_type: None,
             user_agent: None,
+            gzip: None,
+            query: Vec::new(),
             headers: Vec::new(),
             traceparent: true,
             secret: SecretRule {

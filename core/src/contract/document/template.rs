@@ -2,7 +2,7 @@
 
 use super::fault::{noted, parsed};
 use crate::contract::compiled::{Member, Place, Template, TextTemplate};
-use crate::expr::Site;
+use crate::expr::{Names, Site};
 use crate::yaml::{At, Reader, Typed, Value};
 
 /// Elements of one list, and members of one object, of a template.
@@ -11,7 +11,7 @@ const WIDTH: usize = 1000;
 const SPLICE: &str = "...";
 
 /// Reads a template. Its depth is bounded by the document's.
-pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Template> {
+pub(super) fn body(reader: &mut Reader, at: &At<'_>, names: Names<'_>) -> Option<Template> {
     match &at.node().value {
         Value::Map(_) => {
             let members = reader.check(at.members())?;
@@ -23,22 +23,22 @@ pub(super) fn body(reader: &mut Reader, at: &At<'_>, site: Site) -> Option<Templ
             let read: Vec<_> = members
                 .iter()
                 .map(|member| match member.key.text.as_str() {
-                    SPLICE => parsed(reader, &member.value, |text| Member::splice(text, site)),
-                    name => body(reader, &member.value, site)
+                    SPLICE => parsed(reader, &member.value, |text| Member::splice(text, names)),
+                    name => body(reader, &member.value, names)
                         .map(|template| Member::Named(name.into(), template)),
                 })
                 .collect();
             read.into_iter().collect::<Option<_>>().map(Template::Object)
         }
         Value::List(_) => {
-            let read = |reader: &mut Reader, at: &At<'_>| body(reader, at, site);
+            let read = |reader: &mut Reader, at: &At<'_>| body(reader, at, names);
             reader.list_of(at, 0..=WIDTH, read).map(Template::List)
         }
         Value::Scalar { text, .. } => {
             let template = match at.node().typed() {
                 Some(Typed::Null | Typed::Bool(_) | Typed::Number(_)) => Template::literal(text),
-                Some(Typed::Text(_)) | None => TextTemplate::parse(text, site)
-                    .and_then(|text| text.check(place(site)).map(|()| Template::Text(text))),
+                Some(Typed::Text(_)) | None => TextTemplate::parse(text, names)
+                    .and_then(|text| text.check(place(names.site)).map(|()| Template::Text(text))),
             };
             noted(reader, at, template)
         }

@@ -2,6 +2,8 @@
 
 mod accepted;
 mod answers;
+mod lets;
+mod places;
 mod refused;
 mod sends;
 

@@ -10,7 +10,7 @@ use crate::contract::compiled::{
     QUERY_NAME_LEN, REPEAT, STEPS, Signature, StepSpec, TEXT_LEN, TextTemplate, VerificationSpec,
 };
 use crate::error::Wrong;
-use crate::expr::Site;
+use crate::expr::{Lets, Names, Site};
 use crate::yaml::{At, Reader};
 
 /// Reads it. `signatures` are the contract's.
@@ -18,11 +18,12 @@ pub(super) fn read<'a>(
     reader: &mut Reader,
     at: &At<'a>,
     signatures: &[Signature],
+    lets: &Lets,
 ) -> Option<VerificationSpec> {
     let map = reader.map(at, &["steps", "challenge", "retry", "repeat"])?;
     let steps = reader.check(map.required("steps")).cloned();
-    let steps =
-        steps.and_then(|at| reader.list_of(&at, STEPS, |reader, at| step(reader, at, signatures)));
+    let steps = steps
+        .and_then(|at| reader.list_of(&at, STEPS, |reader, at| step(reader, at, signatures, lets)));
     let challenge = optional(reader, &map, "challenge", form);
     let retry = optional(reader, &map, "retry", retry::read);
     let repeat = optional(reader, &map, "repeat", |reader, at| {
@@ -65,7 +66,13 @@ fn form<'a>(reader: &mut Reader, at: &At<'a>) -> Option<ChallengeForm> {
     })
 }
 
-fn step<'a>(reader: &mut Reader, at: &At<'a>, signatures: &[Signature]) -> Option<StepSpec> {
+fn step<'a>(
+    reader: &mut Reader,
+    at: &At<'a>,
+    signatures: &[Signature],
+    lets: &Lets,
+) -> Option<StepSpec> {
+    let names = lets.at(Site::Challenge);
     let map = reader.map(at, &["method", "query", "headers", "body", "sign", "expect"])?;
     let methods: Vec<_> = ChallengeMethod::ALL.iter().map(|it| (it.word(), *it)).collect();
     let method = optional(reader, &map, "method", |reader, at| reader.check(at.choice(&methods)));
@@ -81,20 +88,20 @@ fn step<'a>(reader: &mut Reader, at: &At<'a>, signatures: &[Signature]) -> Optio
         Some(Some(ChallengeSign::Right | ChallengeSign::Wrong)) => signatures,
         Some(Some(ChallengeSign::None) | None) | None => &[],
     };
-    let query = optional(reader, &map, "query", query);
-    let headers = optional(reader, &map, "headers", |reader, at| {
-        headers::read(reader, at, Site::Challenge, taken)
-    });
+    let query = optional(reader, &map, "query", |reader, at| query(reader, at, names));
+    let headers =
+        optional(reader, &map, "headers", |reader, at| headers::read(reader, at, names, taken));
     let method = method.map(|method| method.unwrap_or(ChallengeMethod::Get));
     if let Some(at) = map.get("body")
         && method.is_some_and(|method| method != ChallengeMethod::Post)
     {
         reader.add(at.fault("is for method POST"));
     }
-    let body =
-        optional(reader, &map, "body", |reader, at| template::body(reader, at, Site::Challenge));
+    let body = optional(reader, &map, "body", |reader, at| template::body(reader, at, names));
     let expect = reader.check(map.required("expect")).cloned();
-    let expect = expect.and_then(|at| parsed(reader, &at, Expected::parse));
+    let expect = expect.and_then(|at| {
+        parsed(reader, &at, |text| Expected::parse(text, lets.at(Site::ChallengeAnswer)))
+    });
     Some(StepSpec {
         method: method?,
         query: query?.unwrap_or_default(),
@@ -119,7 +126,11 @@ fn unsignable(sign: ChallengeSign, signatures: &[Signature]) -> Option<&'static 
     }
 }
 
-fn query<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Vec<(Box<str>, TextTemplate)>> {
+fn query<'a>(
+    reader: &mut Reader,
+    at: &At<'a>,
+    names: Names<'_>,
+) -> Option<Vec<(Box<str>, TextTemplate)>> {
     let members = reader.check(at.members())?;
     if members.len() > QUERY {
         reader.add(at.fault(format_args!("at most {QUERY} parameters")));
@@ -133,7 +144,7 @@ fn query<'a>(reader: &mut Reader, at: &At<'a>) -> Option<Vec<(Box<str>, TextTemp
             reader.add(member.value.key_fault(member.key, rule));
         }
         let value = parsed(reader, &member.value, |text| {
-            let text = TextTemplate::parse(text, Site::Challenge)?;
+            let text = TextTemplate::parse(text, names)?;
             text.check(Place::Challenge).map(|()| text)
         });
         read.extend(value.map(|value| (name.as_str().into(), value)));

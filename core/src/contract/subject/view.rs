@@ -70,7 +70,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn url(self) -> &'a str {
+    /// The URL of the subscription or callback.
+    pub(in crate::contract) fn url(self) -> &'a str {
         match self {
             Subject::Delivery(input) => input.url.as_str(),
             Subject::Check(input) => input.url.as_str(),
@@ -87,6 +88,8 @@ pub(in crate::contract) struct View<'a> {
     pub body: &'a Bytes,
     /// The encoded signature; empty outside `each`.
     pub signature: &'a str,
+    /// The URL as far as it is known: with the contract's parameters once they are.
+    pub url: &'a str,
     /// What a signature is made with; none outside of one.
     pub key: Option<KeyView<'a>>,
 }
@@ -97,12 +100,12 @@ static NOTHING: Bytes = Bytes::new();
 impl<'a> View<'a> {
     /// Before there is a body.
     pub(in crate::contract) fn bodiless(subject: Subject<'a>) -> Self {
-        Self { subject, body: &NOTHING, signature: "", key: None }
+        Self::of(subject, &NOTHING)
     }
 
     /// With the body that is sent.
     pub(in crate::contract) fn of(subject: Subject<'a>, body: &'a Bytes) -> Self {
-        Self { subject, body, signature: "", key: None }
+        Self { subject, body, url: subject.url(), signature: "", key: None }
     }
 
     /// Evaluates an expression over what it may speak of.
@@ -111,11 +114,8 @@ impl<'a> View<'a> {
         expression: &Expression,
         evaluate: impl FnOnce(&Scope<'_>) -> T,
     ) -> T {
-        let request = Some(RequestView {
-            method: self.subject.method(),
-            url: self.subject.url(),
-            body: self.body,
-        });
+        let request =
+            Some(RequestView { method: self.subject.method(), url: self.url, body: self.body });
         let signature = Some(self.signature);
         with_scope(self.subject, expression, |scope| {
             let key = self.key.or(scope.key);

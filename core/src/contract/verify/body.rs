@@ -5,10 +5,13 @@
 
 use bytes::Bytes;
 
-use super::found::{Found, Token};
-use crate::contract::compiled::{Canonical, Contract, DEPTH, SignaturePlace};
+use super::found::{Found, single};
+use crate::contract::compiled::{
+    BodyFormat, Canonical, Contract, DEPTH, SignatureEncoding, SignaturePlace, TextTemplate,
+};
 use crate::json::{self, Kind, Node, Step};
 use crate::limits::JSON_DEPTH;
+use crate::multipart;
 
 /// A body without its signatures.
 pub(super) struct Unsigned {
@@ -23,19 +26,22 @@ enum Taken {
     Nothing,
     /// There, but not as the contract puts it.
     Misplaced,
-    /// Its text.
+    /// What is written of it.
     Text(String),
 }
 
 impl Unsigned {
-    /// What was found of the signature with this index.
-    pub(super) fn found<'c>(&self, index: usize) -> Found<'c> {
+    /// What was found of the signature with this index, written as `each` says.
+    pub(super) fn found<'c>(
+        &self,
+        index: usize,
+        each: &'c TextTemplate,
+        encoding: SignatureEncoding,
+    ) -> Found<'c> {
         match self.taken.get(index) {
             None | Some(Taken::Nothing) => Found::Nothing,
             Some(Taken::Misplaced) => Found::Unreadable,
-            Some(Taken::Text(text)) => {
-                Found::Tokens(vec![Token { text: text.clone(), around: Vec::new() }])
-            }
+            Some(Taken::Text(text)) => single(each, text, encoding),
         }
     }
 }
@@ -46,11 +52,17 @@ pub(super) fn take_out(contract: &Contract, body: &Bytes) -> Unsigned {
     let mut taken = Vec::new();
     let is_json = json::check(&body, JSON_DEPTH + DEPTH).is_ok();
     for signature in contract.signatures.iter().rev() {
-        let SignaturePlace::Body(path) = &signature.place else {
+        let SignaturePlace::Body { path, .. } = &signature.place else {
             taken.push(Taken::Nothing);
             continue;
         };
-        let found = if is_json { member(&body, path) } else { broken(&body, path) };
+        let found = match (contract.body_format, path.last()) {
+            (BodyFormat::Json, _) if is_json => member(&body, path),
+            (BodyFormat::Json, _) => broken(&body, path),
+            (BodyFormat::Form, Some(Step::Member(name))) => field(&body, name),
+            (BodyFormat::Multipart, Some(Step::Member(name))) => part(&body, name),
+            (BodyFormat::Form | BodyFormat::Multipart, _) => Member::None,
+        };
         taken.push(match found {
             Member::None => Taken::Nothing,
             Member::Elsewhere => Taken::Misplaced,
@@ -85,10 +97,9 @@ enum Member {
 }
 
 /// The text at the end of an object, and the body without that member.
-fn member(body: &Bytes, path: &[Box<str>]) -> Member {
-    let Some((name, outer)) = path.split_last() else { return Member::None };
-    let steps: Vec<Step> = outer.iter().map(|name| Step::Member(name.clone())).collect();
-    let object = Node::of(body).follow(&steps).filter(|node| node.kind() == Kind::Object);
+fn member(body: &Bytes, path: &[Step]) -> Member {
+    let Some((Step::Member(name), outer)) = path.split_last() else { return Member::None };
+    let object = Node::of(body).follow(outer).filter(|node| node.kind() == Kind::Object);
     let Some(object) = object else { return Member::None };
     let Some(value) = object.member(name) else { return Member::None };
     let Some(text) = value.as_str() else { return Member::Elsewhere };
@@ -111,9 +122,45 @@ fn member(body: &Bytes, path: &[Box<str>]) -> Member {
     Member::Last { text: text.into_owned(), rest: rest.into() }
 }
 
+/// The text of a form's last field, and the form without it.
+fn field(body: &Bytes, name: &str) -> Member {
+    let start = body.iter().rposition(|byte| *byte == b'&').map_or(0, |at| at + 1);
+    let (before, last) = body.split_at(start);
+    let mut fields = url::form_urlencoded::parse(last);
+    if let Some((own, text)) = fields.next()
+        && own == name
+    {
+        let rest = Bytes::copy_from_slice(before.strip_suffix(b"&").unwrap_or(before));
+        return Member::Last { text: text.into_owned(), rest };
+    }
+    match url::form_urlencoded::parse(body).any(|(other, _)| other == name) {
+        true => Member::Elsewhere,
+        false => Member::None,
+    }
+}
+
+/// The text of the last part, and the body without it.
+fn part(body: &Bytes, name: &str) -> Member {
+    let Some((mut fields, boundary)) = multipart::decode(body) else { return Member::None };
+    match fields.pop() {
+        Some((own, text)) if own == name => {
+            let text = String::from_utf8_lossy(text).into_owned();
+            let mut end = Vec::new();
+            multipart::end(&mut end, &boundary);
+            let mut whole = end.clone();
+            let last = multipart::append(&whole, name, &text).unwrap_or_default();
+            let kept = body.len().checked_sub(last.len()).and_then(|at| body.get(..at));
+            whole = [kept.unwrap_or_default(), &end].concat();
+            Member::Last { text, rest: whole.into() }
+        }
+        Some(_) if fields.iter().any(|(own, _)| own == name) => Member::Elsewhere,
+        Some(_) | None => Member::None,
+    }
+}
+
 /// Of a body that is no JSON it can only be said whether the name is in it.
-fn broken(body: &[u8], path: &[Box<str>]) -> Member {
-    let Some(name) = path.last() else { return Member::None };
+fn broken(body: &[u8], path: &[Step]) -> Member {
+    let Some(Step::Member(name)) = path.last() else { return Member::None };
     let mut quoted = Vec::new();
     json::write_string(&mut quoted, name);
     match body.windows(quoted.len()).any(|window| window == quoted) {

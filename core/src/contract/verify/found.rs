@@ -7,7 +7,8 @@
 use super::Received;
 use super::pattern::{Captured, leading};
 use crate::contract::compiled::{
-    Accessor, Contract, Signature, SignaturePlace, TextTemplate, Value,
+    Accessor, Contract, Signature, SignatureEncoding, SignatureHeader, SignaturePlace,
+    TextTemplate, Value,
 };
 
 /// Texts of one signature that are looked at: more than a sender has keys. Each costs a MAC.
@@ -43,11 +44,11 @@ struct Form<'c> {
 pub(super) fn in_header<'c>(
     contract: &'c Contract,
     index: usize,
-    name: &str,
+    header: &SignatureHeader,
     request: &Received<'_>,
 ) -> Found<'c> {
-    let forms: Vec<_> = contract.signatures.iter().map(|entry| form(entry, name)).collect();
-    let mut lines = request.headers.iter().filter(|(line, _)| *line == name).peekable();
+    let forms: Vec<_> = contract.signatures.iter().map(|entry| form(entry, header)).collect();
+    let mut lines = request.headers.iter().filter(|(line, _)| header.has(line)).peekable();
     if lines.peek().is_none() {
         return Found::Nothing;
     }
@@ -63,12 +64,28 @@ pub(super) fn in_header<'c>(
     }
 }
 
-fn form<'c>(signature: &'c Signature, header: &str) -> Option<Form<'c>> {
+fn form<'c>(signature: &'c Signature, wanted: &SignatureHeader) -> Option<Form<'c>> {
     match &signature.place {
-        SignaturePlace::Header { name, each, prefix, separator } if **name == *header => {
+        SignaturePlace::Header { header, each, prefix, separator } if header.is(wanted) => {
             Some(Form { each, prefix, separator, signature })
         }
-        SignaturePlace::Header { .. } | SignaturePlace::Body(_) => None,
+        SignaturePlace::Header { .. }
+        | SignaturePlace::Body { .. }
+        | SignaturePlace::Query { .. } => None,
+    }
+}
+
+/// A signature that is written alone, as a member, a field or a parameter.
+pub(super) fn single<'c>(
+    each: &'c TextTemplate,
+    text: &str,
+    encoding: SignatureEncoding,
+) -> Found<'c> {
+    let mut around = Vec::new();
+    let rest = leading(each, text, Some(encoding), &[], &mut around);
+    match rest.filter(|rest| rest.is_empty()).and_then(|_| token(around, &Vec::new())) {
+        Some(token) => Found::Tokens(vec![token]),
+        None => Found::Unreadable,
     }
 }
 

@@ -3,9 +3,11 @@
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
+use md5::Md5;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sha1::Sha1;
-use sha2::{Sha256, Sha512};
+use sha2::{Digest, Sha256, Sha512};
+use subtle::ConstantTimeEq;
 
 use super::VerifyingKey;
 use crate::contract::compiled::{SignatureAlgorithm, SignatureEncoding};
@@ -32,15 +34,36 @@ impl VerifyingKey {
             (VerifyingKey::Ed25519(key), SignatureAlgorithm::Ed25519) => {
                 UnparsedPublicKey::new(&ED25519, key).verify(payload, signature).is_ok()
             }
+            (VerifyingKey::Hmac(_), SignatureAlgorithm::Md5) => {
+                hash_fits::<Md5>(payload, signature)
+            }
+            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha1) => {
+                hash_fits::<Sha1>(payload, signature)
+            }
+            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha256) => {
+                hash_fits::<Sha256>(payload, signature)
+            }
+            (VerifyingKey::Hmac(_), SignatureAlgorithm::Sha512) => {
+                hash_fits::<Sha512>(payload, signature)
+            }
             (VerifyingKey::Hmac(_), SignatureAlgorithm::Ed25519)
             | (
                 VerifyingKey::Ed25519(_),
                 SignatureAlgorithm::HmacSha1
                 | SignatureAlgorithm::HmacSha256
-                | SignatureAlgorithm::HmacSha512,
+                | SignatureAlgorithm::HmacSha512
+                | SignatureAlgorithm::Md5
+                | SignatureAlgorithm::Sha1
+                | SignatureAlgorithm::Sha256
+                | SignatureAlgorithm::Sha512,
             ) => false,
         }
     }
+}
+
+/// Of a payload that holds the key.
+fn hash_fits<D: Digest>(payload: &[u8], signature: &[u8]) -> bool {
+    D::digest(payload).as_slice().ct_eq(signature).into()
 }
 
 fn hmac_fits<M: Mac + KeyInit>(key: &[u8], payload: &[u8], signature: &[u8]) -> bool {

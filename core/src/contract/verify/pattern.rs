@@ -75,7 +75,8 @@ fn may_have(value: &Value, c: char, signature: Option<SignatureEncoding>) -> boo
         | Accessor::TenantId
         | Accessor::EventData
         | Accessor::SubscriptionId
-        | Accessor::Url
+        | Accessor::SubscriptionUrl
+        | Accessor::RequestUrl
         | Accessor::DeliveryId
         | Accessor::DeliveryReplay
         | Accessor::DeliveryTest

@@ -13,6 +13,8 @@ use crate::model::SecretAlgorithm;
 use crate::secret::ed25519_public;
 use crate::url::EndpointUrl;
 
+/// Where the requests of these tests go.
+const URL: &str = "https://example.com/hook?a=1";
 /// When the requests of these tests are made, in seconds.
 const SENT: i64 = 1_614_265_330;
 
@@ -41,7 +43,8 @@ fn sent(contract: &Contract, event: &Event, keys: &[&SigningKey]) -> Signed {
 fn at(contract: &Contract, keys: &[VerifyingKey], signed: &Signed, seconds: i64) -> Verification {
     let headers: Vec<_> =
         signed.headers.iter().map(|line| (&*line.name, line.value.as_ref())).collect();
-    let request = Received { headers: &headers, body: &signed.body };
+    let url = signed.url.as_deref().unwrap_or(URL);
+    let request = Received { url, headers: &headers, body: &signed.body };
     verify(contract, keys, &request, Timestamp::from_millis(seconds * 1000))
 }
 
@@ -201,12 +204,12 @@ fn what_the_request_does_not_tell_is_named() {
     assert_ne!(check(&contract, std::slice::from_ref(&trusted), &yesterday), Overall::Verified);
 
     let contract = signing(
-        r#"{ algorithm: hmac_sha256, header: x-sign, payload: "${request.url}|${request.body}" }"#,
+        r#"{ algorithm: hmac_sha256, header: x-sign, payload: "${subscription.url}|${request.body}" }"#,
     );
     let signed = sent(&contract, &event("e", "{}"), &[&key]);
     let found = at(&contract, &[trusted], &signed, SENT);
-    let unknown = Obstacle::Unknown("request.url".into());
-    assert_eq!(unknown.to_string(), "the request does not tell request.url");
+    let unknown = Obstacle::Unknown("subscription.url".into());
+    assert_eq!(unknown.to_string(), "the request does not tell subscription.url");
     assert_eq!(found.signatures[0].1, Finding::Unverifiable(unknown));
 }
 
@@ -365,7 +368,7 @@ proptest! {
         let headers = ["webhook-signature", "webhook-id", "x-sign"];
         let value = format!("{signature}{end}");
         let headers = headers.map(|name| (name, value.as_bytes()));
-        let request = Received { headers: &headers, body: &body };
+        let request = Received { url: URL, headers: &headers, body: &body };
         let (_, trusted) = hmac(1);
         for built_in in builtins() {
             let found = verify(&built_in.contract, std::slice::from_ref(&trusted), &request, Timestamp::MIN);

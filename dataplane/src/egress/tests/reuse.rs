@@ -43,6 +43,50 @@ async fn request_is_sent_as_given_and_the_answer_reported() {
 }
 
 #[tokio::test]
+async fn names_go_out_with_the_capitals_that_the_request_has_and_no_other_does() {
+    let (tell, mut reported) = tokio::sync::mpsc::channel(1);
+    let receiver = Receiver::start(move |mut stream, _| {
+        let tell = tell.clone();
+        async move {
+            while let Some(request) = read_request(&mut stream).await {
+                tell.send(request).await.unwrap();
+                stream.write_all(OK).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let egress = egress();
+    // Larger than what one write takes.
+    for (body, spelled) in [(10, true), (4 << 20, true), (10, false), (0, true)] {
+        let mut request = post(receiver.target("/"));
+        request.headers.push((HeaderName::from_static("x-sign"), HeaderValue::from_static("a")));
+        request.body = vec![b'x'; body].into();
+        if spelled {
+            request.spelled = vec!["Webhook-ID".into(), "X-Sign".into(), "X-Absent".into()];
+        }
+        request.uri = Some(http::Uri::from_static("/other?webhook-id:=1"));
+        let exchange = tokio::spawn({
+            let egress = egress.clone();
+            async move { egress.send(&request, AMPLE).await }
+        });
+        let sent = reported.recv().await.unwrap();
+        assert!(response(&exchange.await.unwrap()).status.is_success());
+        let (head, rest) = sent.split_once("\r\n\r\n").unwrap();
+        assert_eq!(rest.len(), body);
+        let mut lines: Vec<&str> = head.lines().collect();
+        assert_eq!(lines.remove(0), "POST /other?webhook-id:=1 HTTP/1.1");
+        let wanted = match spelled {
+            true => ["Webhook-ID: evt_1", "X-Sign: a"],
+            false => ["webhook-id: evt_1", "x-sign: a"],
+        };
+        assert!(wanted.iter().all(|line| lines.contains(line)), "{head}");
+        let length = format!("content-length: {body}");
+        assert!(body == 0 || lines.contains(&&*length), "{head}");
+    }
+    assert_eq!(receiver.accepted(), 1);
+}
+
+#[tokio::test]
 async fn connection_is_kept_for_the_next_request() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let empty = "HTTP/1.1 204 No Content\r\n\r\n";

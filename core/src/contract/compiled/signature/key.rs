@@ -10,9 +10,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, Mac};
+use md5::Md5;
 use ring::signature::Ed25519KeyPair;
 use sha1::Sha1;
-use sha2::{Sha256, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::clock::Timestamp;
 use crate::error::{Rule, Wrong, words};
@@ -34,6 +35,14 @@ words! {
         HmacSha512 = "hmac_sha512",
         /// Ed25519 of RFC 8032, which is deterministic: 64 bytes.
         Ed25519 = "ed25519",
+        /// MD5 of a payload that holds the key: 16 bytes.
+        Md5 = "md5",
+        /// SHA-1 of the same: 20 bytes.
+        Sha1 = "sha1",
+        /// SHA-256 of the same: 32 bytes.
+        Sha256 = "sha256",
+        /// SHA-512 of the same: 64 bytes.
+        Sha512 = "sha512",
     }
 }
 
@@ -160,12 +169,20 @@ impl SigningKey {
                 let pair = pair.get_or_init(made).as_deref()?;
                 State::Ed25519 { pair, message: Vec::new() }
             }
+            (KeyState::Hmac { .. }, SignatureAlgorithm::Md5) => State::Md5(Md5::new()),
+            (KeyState::Hmac { .. }, SignatureAlgorithm::Sha1) => State::Sha1(Sha1::new()),
+            (KeyState::Hmac { .. }, SignatureAlgorithm::Sha256) => State::Sha256(Sha256::new()),
+            (KeyState::Hmac { .. }, SignatureAlgorithm::Sha512) => State::Sha512(Sha512::new()),
             (KeyState::Hmac { .. }, SignatureAlgorithm::Ed25519)
             | (
                 KeyState::Ed25519 { .. },
                 SignatureAlgorithm::HmacSha1
                 | SignatureAlgorithm::HmacSha256
-                | SignatureAlgorithm::HmacSha512,
+                | SignatureAlgorithm::HmacSha512
+                | SignatureAlgorithm::Md5
+                | SignatureAlgorithm::Sha1
+                | SignatureAlgorithm::Sha256
+                | SignatureAlgorithm::Sha512,
             ) => return None,
         };
         Some(Signer(state))
@@ -185,6 +202,10 @@ enum State<'a> {
     HmacSha1(Hmac<Sha1>),
     HmacSha256(Hmac<Sha256>),
     HmacSha512(Hmac<Sha512>),
+    Md5(Md5),
+    Sha1(Sha1),
+    Sha256(Sha256),
+    Sha512(Sha512),
     /// Ed25519 reads its message twice, so the pieces are collected.
     Ed25519 {
         pair: &'a Ed25519KeyPair,
@@ -199,6 +220,10 @@ impl Signer<'_> {
             State::HmacSha1(mac) => mac.update(piece),
             State::HmacSha256(mac) => mac.update(piece),
             State::HmacSha512(mac) => mac.update(piece),
+            State::Md5(hash) => Digest::update(hash, piece),
+            State::Sha1(hash) => Digest::update(hash, piece),
+            State::Sha256(hash) => Digest::update(hash, piece),
+            State::Sha512(hash) => Digest::update(hash, piece),
             State::Ed25519 { message, .. } => message.extend_from_slice(piece),
         }
     }
@@ -209,6 +234,10 @@ impl Signer<'_> {
             State::HmacSha1(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
             State::HmacSha256(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
             State::HmacSha512(mac) => SignatureBytes::new(&mac.finalize().into_bytes()),
+            State::Md5(hash) => SignatureBytes::new(&hash.finalize()),
+            State::Sha1(hash) => SignatureBytes::new(&hash.finalize()),
+            State::Sha256(hash) => SignatureBytes::new(&hash.finalize()),
+            State::Sha512(hash) => SignatureBytes::new(&hash.finalize()),
             State::Ed25519 { pair, message } => SignatureBytes::new(pair.sign(&message).as_ref()),
         }
     }
@@ -220,7 +249,7 @@ impl fmt::Debug for Signer<'_> {
     }
 }
 
-/// The bytes of one signature: 20, 32 or 64.
+/// The bytes of one signature: 16, 20, 32 or 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignatureBytes {
     bytes: [u8; SIGNATURE_LEN],

@@ -1,5 +1,6 @@
 use super::*;
 use crate::contract::compiled::TimeForm;
+use crate::expr::Site;
 
 fn pieces(text: &str) -> Vec<TextPiece> {
     TextTemplate::parse(text, Site::Template).unwrap().0.into_vec()

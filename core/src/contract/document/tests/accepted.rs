@@ -19,7 +19,8 @@ use crate::url::{EndpointUrl, Scheme};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-const EXAMPLES: &str = "examples: [{ event: { type: a, data: '{\"n\":1,\"s\":\"x\"}' } }]\n";
+const EXAMPLES: &str =
+    "examples: [{ event: { type: a, data: '{\"n\":1,\"s\":\"x\",\"id\":1}' } }]\n";
 /// 2023-11-14T22:13:20Z, when attempts are made here.
 const NOW: i64 = 1_700_000_000;
 
@@ -151,7 +152,7 @@ fn a_header_may_be_absent() {
     let mut event = event("e", "1");
     event.attributes.insert("subject".into(), "orders/1".into());
     let (_, headers) = sent(&read(keys), &event, &SigningKeys::default());
-    assert_eq!(headers, [("x-subject".to_owned(), "orders/1".to_owned()), always]);
+    assert_eq!(headers, [("X-Subject".to_owned(), "orders/1".to_owned()), always]);
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn two_signatures_in_one_header() {
     let mut mac = Hmac::<Sha512>::new_from_slice(b"new").unwrap();
     mac.update(b"e|1");
     let other = BASE64URL_NOPAD.encode(&mac.finalize().into_bytes());
-    assert_eq!((&*name, value), ("x-sign", format!("t={NOW};v1={new};v1={old};v2={other}")));
+    assert_eq!((&*name, value), ("X-Sign", format!("t={NOW};v1={new};v1={old};v2={other}")));
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn a_callback_asks_with_headers_and_judges_by_its_verdict() {
     let question = r#"{"who":"a@b.c","tier":"gold"}"#;
     assert_eq!(signed.body, question);
     let mac = HEXLOWER.encode(&sha256_mac(b"new", question));
-    let expected = [("x-check", "chk_1"), ("x-s", &*mac)];
+    let expected = [("X-Check", "chk_1"), ("x-s", &*mac)];
     assert_eq!(lines(&signed.headers)[2..], expected);
 
     let verdict = contract.callback().unwrap().verdict();

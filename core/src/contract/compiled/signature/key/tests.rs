@@ -2,6 +2,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use proptest::prelude::*;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
+use super::SignatureAlgorithm as Of;
 use super::SignatureAlgorithm::{Ed25519, HmacSha1, HmacSha256, HmacSha512};
 use super::*;
 use crate::secret::ed25519_public;
@@ -143,6 +144,9 @@ proptest! {
         for &algorithm in SignatureAlgorithm::ALL {
             let kind = match algorithm {
                 HmacSha1 | HmacSha256 | HmacSha512 => SecretAlgorithm::Hmac,
+                Of::Md5 | Of::Sha1 | Of::Sha256 | Of::Sha512 => {
+                    SecretAlgorithm::Hmac
+                }
                 Ed25519 => SecretAlgorithm::Ed25519,
             };
             let key = key(kind, &bytes);

@@ -27,7 +27,7 @@ fn values_of_another_type() {
             "description: 12",
             &["2:14: description: must be text; put it in quotes (it is a number)"],
         ),
-        ("body_format: xml", &["2:14: body_format: must be one of json, form"]),
+        ("body_format: xml", &["2:14: body_format: must be one of json, form, multipart"]),
         ("canonical: jcs", &["2:12: canonical: must be one of verbatim, json_stringify, rfc8785"]),
         ("headers: [x-a]", &["2:10: headers: must be a mapping (it is a list)"]),
         (
@@ -132,7 +132,7 @@ fn retries_and_urls_and_paths() {
             &["2:18: url.schemes[0]: must be one of http, https; did you mean https?"],
         ),
         ("url: { schemes: [] }", &["2:17: url.schemes: must have 1 to 2 elements, not 0"]),
-        ("url: {}", &["2:6: url: must have schemes, ports, or both"]),
+        ("url: {}", &["2:6: url: must have at least one of schemes, ports and query"]),
         (
             "url: { ports: [0, 70000] }",
             &[
