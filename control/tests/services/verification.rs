@@ -167,7 +167,7 @@ async fn a_contract_without_it_asks_for_nothing() {
     assert_refused(answer, Code::FailedPrecondition, "STATE_CONFLICT");
     let unnamed = v1::VerifySubscriptionRequest::default();
     let answer = ask!(world.subscriptions, verify_subscription, unnamed);
-    assert_wrong(answer, &[("name", "MALFORMED")]);
+    assert_wrong(answer, &[("name", "REQUIRED")]);
 }
 
 #[tokio::test]

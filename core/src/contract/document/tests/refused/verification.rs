@@ -51,8 +51,8 @@ fn verifications() {
                 "{SIGNED}\nverification: {{ steps: [{{ sign: right, headers: {{ X-S: a, host: b }}, expect: \"true\" }}] }}"
             ),
             &[
-                "3:51: verification.steps[0].headers: header x-s is set twice",
-                "3:59: verification.steps[0].headers: must be a header's name, and not one that the sender sets",
+                "3:51: verification.steps[0].headers.X-S: header x-s is set twice",
+                "3:59: verification.steps[0].headers.host: must be a header's name, and not one that the sender sets",
             ],
         ),
     ]);
@@ -64,8 +64,8 @@ fn what_a_challenge_may_speak_of() {
         (
             "verification: { steps: [{ query: { t: \"${event.id}\", \"\": a }, expect: response.status == 200 }] }",
             &[
-                "2:39: verification.steps[0].query.t: expression: 1:1: unknown name event; known here: challenge, tenant, subscription, request, secret",
-                "2:54: verification.steps[0].query: a parameter's name must have 1 to 128 bytes",
+                "2:39: verification.steps[0].query.t: expression: 1:6: unknown name event; known here: challenge, tenant, subscription, request, secret",
+                "2:54: verification.steps[0].query[\"\"]: a parameter's name must have 1 to 128 bytes",
             ],
         ),
         (
