@@ -84,7 +84,7 @@ fn what_a_challenge_may_speak_of() {
             "verification: { steps: [{ query: { t: \"${hex(sha256(request.body))}\" }, expect: attempt.number == 1 }] }",
             &[
                 "2:39: verification.steps[0].query.t: ${hex(sha256(request.body))} cannot stand here: the body is known in headers and signatures only",
-                "2:82: verification.steps[0].expect: expression: 1:8: unknown name attempt; known here: challenge, tenant, subscription, response, secret",
+                "2:81: verification.steps[0].expect: expression: 1:8: unknown name attempt; known here: challenge, tenant, subscription, response, secret",
             ],
         ),
         (
