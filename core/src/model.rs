@@ -296,13 +296,13 @@ pub struct Subscription {
     /// How it stands with the verification of its receiver; none: its contract asks for none, or
     /// asked for none when the URL was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verification: Option<Verification>,
+    pub verification: Option<Box<Verification>>,
 }
 
 impl Subscription {
     /// When a node is to ask its receiver; none: it is left alone.
     pub fn asked_at(&self) -> Option<Timestamp> {
-        self.verification.as_ref().filter(|_| self.state.is_asked()).and_then(Verification::due)
+        self.verification.as_deref().filter(|_| self.state.is_asked()).and_then(Verification::due)
     }
 
     /// The resource name.

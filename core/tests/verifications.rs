@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, Mac};
@@ -19,7 +20,6 @@ use pregon_core::id::{SecretId, SubscriptionId, TenantId};
 use pregon_core::model::SecretAlgorithm;
 use pregon_core::secret::{SecretBytes, ed25519_public};
 use pregon_core::url::EndpointUrl;
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use serde_json::Value;
 use sha2::Sha256;
 

@@ -243,11 +243,7 @@ pub(crate) trait Receiver: Shared {
     /// # Errors
     ///
     /// Where it would wait for something else under its contract: `state` is out of range.
-    fn pause_from_the_start(
-        &mut self,
-        contract: &Contract,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
+    fn pause_from_the_start(&mut self, contract: &Contract, now: Timestamp) -> Result<(), Refusal> {
         match self.target(Move::Pause) {
             Some(paused) => {
                 self.put_state(paused, "", now);

@@ -97,7 +97,7 @@ impl Receiver for Subscription {
         wire.ordered = Some(false);
         wire.state = map::subscription_state(self.state).into();
         wire.state_reason.clone_from(&self.state_reason);
-        wire.verification = self.verification.as_ref().map(verification::shown);
+        wire.verification = self.verification.as_deref().map(verification::shown);
     }
 
     fn blank(name: &SubscriptionName, contract: &Contract, lane: LaneNo, now: Timestamp) -> Self {
@@ -119,7 +119,7 @@ impl Receiver for Subscription {
             state: SubscriptionState::PendingApproval,
             state_reason: String::new(),
             state_change: None,
-            verification: verification::begun(contract, now),
+            verification: verification::begun(contract, now).map(Box::new),
         };
         if !contract.approval() {
             it.put_state(verification::open(&it), "", now);
@@ -221,7 +221,7 @@ impl Receiver for Subscription {
         .collect();
         let moved = before.url != self.url || before.contract != self.contract;
         if moved {
-            self.verification = verification::begun_anew(before, contract, now);
+            self.verification = verification::begun_anew(before, contract, now).map(Box::new);
         }
         let (actor, note) =
             (caller.actor().to_string(), format!("changed: {}", changed.join(", ")));

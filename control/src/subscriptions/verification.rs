@@ -113,7 +113,7 @@ impl Control {
         let now = self.clock.now();
         match &mut subscription.verification {
             Some(verification) => verification.ask_again(now),
-            none => *none = Some(Verification::begin(now)),
+            none => *none = Some(Box::new(Verification::begin(now))),
         }
         subscription.common.update_time = now;
         let plan = Plan::new().put(&subscription.clone().wrap(), read);

@@ -24,7 +24,7 @@ fn pending(url: &str) -> Subscription {
         url: url.to_owned(),
         contract: ContractId::parse("echo").unwrap(),
         state: SubscriptionState::PendingVerification,
-        verification: Some(Verification::begin(Timestamp::from_millis(0))),
+        verification: Some(Box::new(Verification::begin(Timestamp::from_millis(0)))),
         ..subscription("acme", 1, &["*"])
     }
 }
@@ -40,10 +40,9 @@ async fn commit(config: &dyn ConfigStore, resources: &[Resource]) {
 async fn stored(config: &dyn ConfigStore) -> Subscription {
     let key = ResourceName::Subscription(subscription("acme", 1, &["*"]).name());
     let found = config.get(&[key.to_string()]).await.unwrap().remove(0).unwrap();
-    match Resource::decode(&key, &found.bytes).unwrap() {
-        Resource::Subscription(subscription) => subscription,
-        other => panic!("{other:?}"),
-    }
+    let decoded = Resource::decode(&key, &found.bytes).unwrap();
+    let Resource::Subscription(subscription) = decoded else { panic!("{decoded:?}") };
+    subscription
 }
 
 /// What two nodes of one store would ask with.

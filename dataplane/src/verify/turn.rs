@@ -101,7 +101,7 @@ async fn try_settle(
 ) -> Result<bool, StoreError> {
     let Some((mut subscription, read)) = fetch(of, &taken.name()).await? else { return Ok(true) };
     let own = |it: &Verification| it.turn.as_ref().is_some_and(|turn| turn.id == taken.id);
-    if !subscription.verification.as_ref().is_some_and(own) {
+    if !subscription.verification.as_deref().is_some_and(own) {
         return Ok(true); // it has another URL or contract now, or the turn is over
     }
     let now = of.clock.now();

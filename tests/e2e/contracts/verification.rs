@@ -173,7 +173,11 @@ async fn what_goes_wrong_is_told_until_the_schedule_ends<W: World>() {
             Answer::Body(status, body) => {
                 Answer::BodyAfter(Duration::from_millis(500), status, body)
             }
-            other => other,
+            other @ (Answer::Status(_)
+            | Answer::With(..)
+            | Answer::After(_)
+            | Answer::BodyAfter(..)
+            | Answer::Never) => other,
         },
         _ => Answer::Body(403, format!("no: {}", request.header("authorization"))),
     })

@@ -150,6 +150,5 @@ fn url(
 }
 
 fn endpoint(text: &str) -> Result<EndpointUrl, ChallengeError> {
-    EndpointUrl::parse_stored(text)
-        .map_err(|wrong| ChallengeError::Url(wrong.description.to_string().into()))
+    EndpointUrl::parse_stored(text).map_err(|wrong| ChallengeError::Url(wrong.description.into()))
 }
