@@ -95,6 +95,7 @@ answers! {
     DisableSubscriptionResponse: subscription;
     ApproveSubscriptionResponse: subscription;
     RejectSubscriptionResponse: subscription;
+    VerifySubscriptionResponse: subscription;
     CreateContractResponse: contract;
     UpdateContractResponse: contract;
     DeleteContractResponse: ;

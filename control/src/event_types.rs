@@ -182,9 +182,9 @@ impl Control {
         let id = wrong.check("event_type_id", EventTypeId::parse(&request.event_type_id));
         let options = (request.validate_only, request.request_id.as_str());
         let how = How::parse(caller, "CreateEventType", &request, options, &mut wrong);
-        let given = parse::required("event_type", request.event_type.as_ref(), &mut wrong);
-        let edit = given.map(|given| self.whole_event_type(given, &mut wrong));
-        let (id, edit) = parse::done(wrong, id.zip(edit))?;
+        let given = request.event_type.clone().unwrap_or_default();
+        let edit = self.whole_event_type(&given, &mut wrong);
+        let (id, edit) = parse::done(wrong, id.map(|id| (id, edit)))?;
         until_settled(|| self.try_create_event_type(&id, &edit, &how)).await
     }
 

@@ -6,6 +6,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::Environment;
 use pregon_core::model::{
     CallbackState, FailurePolicy, SecretAlgorithm, SecretState, SubscriptionState,
+    VerificationState,
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
@@ -53,7 +54,10 @@ macro_rules! words {
 words! {
     environment, from_environment: Environment as Environment { Live Test }
     subscription_state, from_subscription_state: SubscriptionState as SubscriptionState {
-        PendingApproval Active Rejected Paused Disabled
+        PendingApproval Active Rejected Paused Disabled PendingVerification
+    }
+    verification_state, from_verification_state: VerificationState as VerificationState {
+        Pending Passed Failed
     }
     secret_state, from_secret_state: SecretState as SecretState {
         Scheduled Active Expired Revoked

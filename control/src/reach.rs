@@ -83,7 +83,8 @@ named! {
         GetTenantRequest DeleteTenantRequest
         GetSubscriptionRequest DeleteSubscriptionRequest PauseSubscriptionRequest
         ResumeSubscriptionRequest DisableSubscriptionRequest
-        ApproveSubscriptionRequest RejectSubscriptionRequest TestSubscriptionRequest
+        ApproveSubscriptionRequest RejectSubscriptionRequest VerifySubscriptionRequest
+        TestSubscriptionRequest
         GetCallbackRequest DeleteCallbackRequest PauseCallbackRequest ResumeCallbackRequest
         GetSecretRequest DeleteSecretRequest RevokeSecretRequest RevealSecretRequest
         GetSubscriptionHealthRequest ExplainEventRequest

@@ -20,6 +20,7 @@ mod health;
 mod kind;
 pub(crate) mod preview;
 mod test;
+mod verification;
 
 service! {
     /// The service of subscriptions.
@@ -34,6 +35,7 @@ service! {
         disable_subscription(DisableSubscriptionRequest by caller) -> DisableSubscriptionResponse;
         approve_subscription(ApproveSubscriptionRequest by caller) -> ApproveSubscriptionResponse;
         reject_subscription(RejectSubscriptionRequest by caller) -> RejectSubscriptionResponse;
+        verify_subscription(VerifySubscriptionRequest) -> VerifySubscriptionResponse;
         test_subscription(TestSubscriptionRequest by caller) -> TestSubscriptionResponse;
         preview_delivery(PreviewDeliveryRequest) -> PreviewDeliveryResponse;
         get_subscription_health(GetSubscriptionHealthRequest)

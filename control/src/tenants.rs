@@ -144,9 +144,9 @@ impl Control {
         let id = wrong.check("tenant_id", parse::tenant_id(&request.tenant_id));
         let options = (request.validate_only, request.request_id.as_str());
         let how = How::parse(caller, "CreateTenant", &request, options, &mut wrong);
-        let given = parse::required("tenant", request.tenant.as_ref(), &mut wrong);
-        let edit = given.map(|given| Edit::parse(given, &Mask::all(&fields(given)), &mut wrong));
-        let (id, edit) = parse::done(wrong, id.zip(edit))?;
+        let given = request.tenant.clone().unwrap_or_default();
+        let edit = Edit::parse(&given, &Mask::all(&fields(&given)), &mut wrong);
+        let (id, edit) = parse::done(wrong, id.map(|id| (id, edit)))?;
         let _turn = self.turns.take(&id).await;
         let since = Mutex::default();
         until_settled(|| self.try_create_tenant(&id, &edit, &how, &since)).await

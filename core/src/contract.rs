@@ -11,7 +11,9 @@
 //!   attempt;
 //! - [`render_check`] and [`sign_check`] do the same for a question to a callback, whose answer
 //!   [`Verdict::allows`] reads;
-//! - [`Trial::make`] does all of that for an event at hand, without a store;
+//! - [`challenge()`] makes what a subscription's receiver has to answer before events go to it, and
+//!   [`answers_challenge`] says whether it did;
+//! - [`Trial::make`] renders and signs for an event at hand, without a store;
 //! - [`verify`](verify::verify) is the other side: what a receiver makes of a request.
 //!
 //! Its files lie in three layers, each of which knows only those before it: [`subject`] is what a
@@ -24,18 +26,19 @@ pub mod subject;
 pub mod verify;
 
 pub use compiled::{
-    AuthKind, BodyFormat, CallbackRule, CallbackSpec, Canonical, Condition, Contract, ContractType,
-    EGRESS_DEFAULT, EcdsaForm, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError,
-    Rendered, Retry, SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed,
-    Signer, SigningKey, SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate,
-    Unsigned, Verdict, redacted_url, render, render_check, render_redacted, sign, sign_check,
-    signatures,
+    AuthKind, BodyFormat, CallbackRule, CallbackSpec, Canonical, ChallengeError, ChallengeForm,
+    ChallengeMethod, ChallengeRequest, Condition, Contract, ContractType, EGRESS_DEFAULT,
+    EcdsaForm, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError, Rendered, Retry,
+    SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey,
+    SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate, Unsigned, Verdict,
+    VerificationRule, answers_challenge, challenge, redacted_url, render, render_check,
+    render_redacted, sign, sign_check, signatures,
 };
 pub use document::{
     BuiltIn, CatalogEntry, ContractSpec, DocumentFault, Trial, TrialError, Tried, builtins,
     catalog, catalogued, standard_webhooks,
 };
-pub use subject::{Answer, CheckInput, RenderInput};
+pub use subject::{Answer, ChallengeInput, CheckInput, RenderInput};
 
 #[cfg(test)]
 mod tests;

@@ -41,8 +41,8 @@ mod tests;
 pub use lets::{LetPiece, Lets, MAX_LETS, Names};
 pub use output::Output;
 pub use scope::{
-    AttemptView, CheckView, DeliveryView, EventView, KeyView, Labelled, RequestView, ResponseView,
-    Scope, SecretView, SubscriptionView,
+    AttemptView, ChallengeView, CheckView, DeliveryView, EventView, KeyView, Labelled, RequestView,
+    ResponseView, Scope, SecretView, SubscriptionView,
 };
 pub use work::{give_way, offer_core};
 
@@ -76,6 +76,10 @@ pub enum Site {
     Verdict,
     /// A body or header of a question to a callback.
     CheckTemplate,
+    /// A query, header or body of a challenge to a subscription's receiver.
+    Challenge,
+    /// What the answer to a challenge must be.
+    ChallengeAnswer,
 }
 
 impl Site {
@@ -104,6 +108,12 @@ impl Site {
             ],
             Site::Verdict => &[Root::Check, Root::Tenant, Root::Callback, Root::Response],
             Site::CheckTemplate => &[Root::Check, Root::Tenant, Root::Callback],
+            Site::Challenge => {
+                &[Root::Challenge, Root::Tenant, Root::Subscription, Root::Request, Root::Secret]
+            }
+            Site::ChallengeAnswer => {
+                &[Root::Challenge, Root::Tenant, Root::Subscription, Root::Response, Root::Secret]
+            }
         }
     }
 
@@ -111,7 +121,12 @@ impl Site {
     fn noun(self) -> &'static str {
         match self {
             Site::Filter => "filter",
-            Site::Template | Site::Answer | Site::Verdict | Site::CheckTemplate => "expression",
+            Site::Template
+            | Site::Answer
+            | Site::Verdict
+            | Site::CheckTemplate
+            | Site::Challenge
+            | Site::ChallengeAnswer => "expression",
         }
     }
 }
@@ -143,11 +158,13 @@ pub enum Root {
     Secret,
     /// `signature`: the encoded signature, a value.
     Signature,
+    /// `challenge`.
+    Challenge,
 }
 
 impl Root {
     /// Every root.
-    pub const ALL: [Root; 12] = [
+    pub const ALL: [Root; 13] = [
         Root::Event,
         Root::Tenant,
         Root::Subscription,
@@ -160,6 +177,7 @@ impl Root {
         Root::Key,
         Root::Secret,
         Root::Signature,
+        Root::Challenge,
     ];
 
     /// Its name in a source.
@@ -177,6 +195,7 @@ impl Root {
             Root::Key => "key",
             Root::Secret => "secret",
             Root::Signature => "signature",
+            Root::Challenge => "challenge",
         }
     }
 

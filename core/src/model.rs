@@ -23,9 +23,11 @@ use crate::limits;
 
 mod headers;
 mod resource;
+mod verification;
 
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
+pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};
 
 /// What every resource carries besides its own fields. Revision and update time are the store's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,15 +184,18 @@ words! {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
     SubscriptionState {
-        /// Waits for the platform's approval: matches nothing.
+        /// Waits for the platform's approval: matches nothing; deliveries wait.
         PendingApproval = "PENDING_APPROVAL",
+        /// Waits for its receiver to pass the contract's verification: matches nothing; deliveries
+        /// wait.
+        PendingVerification = "PENDING_VERIFICATION",
         /// Matches and delivers.
         Active = "ACTIVE",
         /// Matches; deliveries wait.
         Paused = "PAUSED",
         /// Matches nothing; what waited was cancelled.
         Disabled = "DISABLED",
-        /// Refused by the platform: matches nothing.
+        /// Refused by the platform: matches nothing; deliveries wait.
         Rejected = "REJECTED",
     }
 }
@@ -200,6 +205,30 @@ impl SubscriptionState {
     pub fn matches(self) -> bool {
         match self {
             SubscriptionState::Active | SubscriptionState::Paused => true,
+            SubscriptionState::PendingApproval
+            | SubscriptionState::PendingVerification
+            | SubscriptionState::Disabled
+            | SubscriptionState::Rejected => false,
+        }
+    }
+
+    /// Whether deliveries wait in this state.
+    pub fn holds(self) -> bool {
+        match self {
+            SubscriptionState::Paused
+            | SubscriptionState::PendingApproval
+            | SubscriptionState::PendingVerification
+            | SubscriptionState::Rejected => true,
+            SubscriptionState::Active | SubscriptionState::Disabled => false,
+        }
+    }
+
+    /// Whether a receiver is asked for its verification in this state, and may be.
+    pub fn is_asked(self) -> bool {
+        match self {
+            SubscriptionState::PendingVerification
+            | SubscriptionState::Active
+            | SubscriptionState::Paused => true,
             SubscriptionState::PendingApproval
             | SubscriptionState::Disabled
             | SubscriptionState::Rejected => false,
@@ -264,9 +293,18 @@ pub struct Subscription {
     /// Who moved it there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_change: Option<StateChange>,
+    /// How it stands with the verification of its receiver; none: its contract asks for none, or
+    /// asked for none when the URL was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Box<Verification>>,
 }
 
 impl Subscription {
+    /// When a node is to ask its receiver; none: it is left alone.
+    pub fn asked_at(&self) -> Option<Timestamp> {
+        self.verification.as_deref().filter(|_| self.state.is_asked()).and_then(Verification::due)
+    }
+
     /// The resource name.
     pub fn name(&self) -> SubscriptionName {
         SubscriptionName { tenant: self.tenant.clone(), subscription: self.id.clone() }

@@ -199,6 +199,7 @@ async fn egress_sender(egress: Egress, address: SocketAddr, run: Run) -> Result<
     while !run.is_over() {
         // As a delivery makes it: the headers and the body are new each time.
         let request = OutboundRequest {
+            method: http::Method::POST,
             target: target.clone(),
             uri: None,
             spelled: Vec::new(),

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use pregon_core::clock::SharedClock;
 use pregon_core::contract::{CheckInput, RenderError, render_check, sign_check};
 use pregon_core::error::{Reason, Refusal, Rule};
@@ -274,6 +275,7 @@ fn request(
     let rendered = render_check(contract, input)?;
     let signed = sign_check(contract, &rendered, input, &callback.keys)?;
     Ok(OutboundRequest {
+        method: Method::POST,
         target: callback.target.clone(),
         uri: outbound::uri(&callback.url, signed.url.as_deref())?,
         headers: outbound::headers(&signed.headers, trace, callback.headers.lines())?,

@@ -2,7 +2,8 @@
 //!
 //! A node is stateless. It reads its configuration into a [`snapshot`], takes events in by
 //! [`publish`], and its [`worker`] claims them under leases and delivers them through [`egress`],
-//! the one way out, which is also that of questions to callbacks ([`check`]). [`plane`] puts one together. All nodes are alike; any may be killed at any
+//! the one way out, which is also that of questions to callbacks ([`check`]) and of what receivers
+//! are asked before events go to them (`verify`). [`plane`] puts one together. All nodes are alike; any may be killed at any
 //! moment.
 
 pub mod check;
@@ -15,4 +16,5 @@ pub mod publish;
 pub mod snapshot;
 #[cfg(test)]
 mod testing;
+mod verify;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! A node put together: configuration, publish, workers, heartbeat.
+//! A node put together: configuration, publish, workers, verification, heartbeat.
 //!
 //! Going down has an order. First nothing new is accepted and the node says so; then attempts
 //! under way finish, are settled, and the rest is given back; only then does the node leave the
@@ -23,6 +23,7 @@ use crate::gauges::Gauges;
 use crate::node::Heartbeat;
 use crate::publish::{EventServiceImpl, PublishOptions};
 use crate::snapshot::{Configuration, Follower, FollowerOptions};
+use crate::verify::Verifier;
 use crate::worker::{Load, WorkerLimits, WorkerOptions, Workers};
 
 /// What a node is made of.
@@ -106,10 +107,20 @@ impl Dataplane {
             limits: options.limits,
             lease: options.lease,
             drain_limit: options.drain_limit,
-            user_agent: options.user_agent,
+            user_agent: options.user_agent.clone(),
             seed: options.seed,
             telemetry: options.telemetry.clone(),
         });
+        let verifier = Verifier {
+            configuration: configuration.clone(),
+            config: Arc::clone(&options.store.config),
+            egress: options.egress.clone(),
+            clock: Arc::clone(&options.clock),
+            node: options.node.clone(),
+            user_agent: options.user_agent,
+            seed: options.seed.rotate_left(16), // not the workers' chances again
+            telemetry: options.telemetry.clone(),
+        };
         let gauges = Gauges {
             telemetry: options.telemetry,
             configuration: configuration.clone(),
@@ -128,6 +139,7 @@ impl Dataplane {
         };
         let background = vec![
             tokio::spawn(follower.run(stop.clone())),
+            tokio::spawn(verifier.run(draining.clone())),
             tokio::spawn(heartbeat.run(draining.clone(), stop.clone())),
             tokio::spawn(gauges.run(stop.clone())),
         ];

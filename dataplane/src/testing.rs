@@ -296,6 +296,7 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         state: SubscriptionState::Active,
         state_reason: String::new(),
         state_change: None,
+        verification: None,
     }
 }
 

@@ -43,7 +43,7 @@ mod lifecycle;
 mod matcher;
 mod record;
 mod runners;
-mod scrub;
+pub(crate) mod scrub;
 mod test_send;
 mod traced;
 

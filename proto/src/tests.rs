@@ -100,6 +100,7 @@ const SERVICES: [(&str, &[&str]); 10] = [
             "DisableSubscription",
             "ApproveSubscription",
             "RejectSubscription",
+            "VerifySubscription",
             "TestSubscription",
             "PreviewDelivery",
             "GetSubscriptionHealth",

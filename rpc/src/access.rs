@@ -122,6 +122,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SubscriptionService/DisableSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/ApproveSubscription", OPERATE),
     ("/pregon.v1.SubscriptionService/RejectSubscription", OPERATE),
+    ("/pregon.v1.SubscriptionService/VerifySubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/TestSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/PreviewDelivery", MANAGE),
     ("/pregon.v1.SubscriptionService/GetSubscriptionHealth", VIEW),

@@ -180,6 +180,8 @@ metrics! {
         "Calls of the store that failed.";
     test_sends: counter "pregon.test_sends" "{attempt}" ["outcome"]
         "Test sends made.";
+    verifications: counter "pregon.verifications" "{verification}" ["outcome", "error_class"]
+        "Receivers asked for their verification.";
     rpc_duration: seconds "rpc.server.call.duration" "s" ["rpc.method", "rpc.response.status_code"]
         "How long calls of the API took.";
 }
@@ -284,6 +286,13 @@ impl Metrics {
         let decision = if allowed { "ALLOWED" } else { "DENIED" };
         self.checks.add(1, &[label("decision", decision), label("why", why)]);
         self.check_duration.record(took.as_secs_f64(), &[]);
+    }
+
+    /// A receiver was asked for its verification.
+    pub fn verified(&self, passed: bool, class: Option<ErrorClass>) {
+        let outcome = label("outcome", if passed { "PASSED" } else { "FAILED" });
+        let labels = [outcome, label("error_class", class.map_or("NONE", ErrorClass::word))];
+        self.verifications.add(1, &labels);
     }
 
     /// A call of the API ended.

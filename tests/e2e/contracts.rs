@@ -17,6 +17,7 @@ mod own;
 mod pairs;
 mod samples;
 mod tryout;
+mod verification;
 
 /// A shop on a Pregón that also trusts an authority of the test's own, and a receiver under it.
 struct Secured {

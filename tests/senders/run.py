@@ -14,6 +14,8 @@ says:
 import argparse
 import base64
 import functools
+import hashlib
+import hmac
 import http.server
 import json
 import os
@@ -21,8 +23,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 import threading
+import time
 import tomllib
+import urllib.parse
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -37,11 +42,16 @@ class Failure(Exception):
 
 
 class Recorder(http.server.ThreadingHTTPServer):
-    """Records requests by the first step of their path, and answers each with 200."""
+    """Records requests by the first step of their path, and answers each with 200.
+
+    What is a question whether the receiver wants the events is answered as `challenged` says, and
+    not recorded.
+    """
 
     def __init__(self, answers):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers, self.requests, self.arrived = answers, {}, threading.Condition()
+        self.challenged = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, path):
@@ -58,23 +68,33 @@ class Recorder(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self):
+    def handle_one(self):
         name = re.split(r"[/?]", self.path)[1]
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
         request = {
-            "method": "POST",
+            "method": self.command,
             "url": f"http://{self.headers['host']}{self.path}",
             "headers": [[one, value] for one, value in self.headers.items()],
             "body": base64.b64encode(body).decode(),
         }
-        with self.server.arrived:
-            self.server.requests.setdefault(name, []).append(request)
-            self.server.arrived.notify_all()
-        answer = self.server.answers.get(name, "ok").encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
+        answer = None
+        if name in self.server.challenged:
+            answer = self.server.challenged[name](request, body)
+        if answer is None:
+            with self.server.arrived:
+                self.server.requests.setdefault(name, []).append(request)
+                self.server.arrived.notify_all()
+            answer = 200, {}, self.server.answers.get(name, "ok")
+        status, headers, text = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(text.encode())))
         self.end_headers()
-        self.wfile.write(answer)
+        if self.command != "HEAD":
+            self.wfile.write(text.encode())
+
+    do_GET = do_POST = do_HEAD = handle_one
 
     def log_message(self, *_):
         pass
@@ -193,36 +213,34 @@ KEYS = {
 }
 
 
+# A key pair of Ed25519, RFC 8032, 7.1, test 1: its private and its public key.
+ED25519 = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+ED25519_PUBLIC = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
 def keys(sender):
     return [sender.get("secret_prefix", "") + key for key in KEYS[sender.get("secret", "text")]]
 
 
 def public_key(secret):
     """As a receiver has it: Ed25519's is the base64 of its bytes, all others are PEM."""
-    return secret.get("publicKeyPem") or secret["publicKey"].removeprefix("whpk_")
+    return secret.get("publicKey", "").removeprefix("whpk_") or secret["publicKeyPem"]
 
 
 def other_key(pregon, tenant, sender, contract):
-    """A key that nobody signs with: of a key pair, the public key of a subscription that gets nothing."""
+    """A key that nobody signs with: of a pair, that of a subscription that gets nothing."""
     if "kind" not in sender:
         return keys(sender)[2]
-    parent = f"tenants/{tenant}"
-    subscription = {
-        "url": "http://127.0.0.1:1/",
-        "event_types": ["never.published"],
-        "contract": contract,
-    }
+    subscription = {"url": "http://127.0.0.1:1/", "event_types": ["never.published"]}
     pregon(
         "Subscription.CreateSubscription",
-        parent=parent,
+        parent=f"tenants/{tenant}",
         subscription_id="other",
-        subscription=subscription,
+        subscription=subscription | {"contract": contract},
+        secrets=[new_secret(sender)],
     )
-    secret = {"algorithm": f"SECRET_ALGORITHM_{sender['kind']}"}
-    done = pregon(
-        "Secret.CreateSecret", parent=f"{parent}/subscriptions/other", secret_id="k", secret=secret
-    )
-    return public_key(done["secret"])
+    name = f"tenants/{tenant}/subscriptions/other/secrets/first"
+    return public_key(pregon("Secret.GetSecret", name=name)["secret"])
 
 
 def first_example(document):
@@ -286,6 +304,22 @@ def with_other_parameter(request, name):
     return request | {"url": url}
 
 
+def challenged(sender, verifies):
+    """What a receiver answers when it is asked whether it wants the events; None to an event."""
+    scope = {"base64": base64, "hashlib": hashlib, "hmac": hmac, "json": json}
+    code = "def answer(method, query, h, body, key, verified):\n"
+    exec(code + textwrap.indent(sender["challenged"], "    "), scope)
+    key = ED25519_PUBLIC if sender.get("kind") else keys(sender)[0]
+
+    def answer(request, body):
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request["url"]).query))
+        headers = {one.lower(): value for one, value in request["headers"]}
+        verified = functools.partial(verifies, request, key)
+        return scope["answer"](request["method"], query, headers, body, key, verified)
+
+    return answer
+
+
 def prepare(pregon, recorder, name, tenant, sender):
     """Contract, event type, tenant and subscription. → the event to publish."""
     document = (ROOT / "contracts" / sender.get("file", f"catalog/{name}.yaml")).read_text()
@@ -312,19 +346,48 @@ def prepare(pregon, recorder, name, tenant, sender):
         parent=f"tenants/{tenant}",
         subscription_id="sut",
         subscription=subscription,
+        secrets=[] if sender.get("unsigned") else [new_secret(sender)],
     )
     return event, int(created["revision"]), created["subscription"]["contract"]
 
 
-def set_key(pregon, tenant, sender, number, overlap):
-    """→ the revision with this key, and the key as a receiver has it: a secret, or a public key."""
-    parent = f"tenants/{tenant}/subscriptions/sut"
+def new_secret(sender):
+    """The secret that a subscription is created with."""
     if kind := sender.get("kind"):
-        secret = {"algorithm": f"SECRET_ALGORITHM_{kind}"}
-        done = pregon("Secret.CreateSecret", parent=parent, secret_id=f"k{number}", secret=secret)
+        # A receiver that is asked at once has to know the key before: it is given.
+        material = ED25519 if "challenged" in sender else ""
+        return {"secret_id": "first", "algorithm": f"SECRET_ALGORITHM_{kind}", "material": material}
+    return {"secret_id": "first", "material": keys(sender)[0]}
+
+
+def active(pregon, tenant):
+    """Waits until the receiver's answer has made the subscription active. → the revision since."""
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        name = f"tenants/{tenant}/subscriptions/sut"
+        subscription = pregon("Subscription.GetSubscription", name=name)["subscription"]
+        if subscription["state"] == "SUBSCRIPTION_STATE_ACTIVE":
+            return int(subscription["revision"])
+        time.sleep(0.1)
+    raise Failure(f"not verified within {WAIT} s: {subscription.get('verification')}")
+
+
+def first_key(pregon, tenant, sender):
+    """The key of the subscription as a receiver has it: a secret, or a public key."""
+    if "kind" not in sender:
+        return keys(sender)[0]
+    name = f"tenants/{tenant}/subscriptions/sut/secrets/first"
+    return public_key(pregon("Secret.GetSecret", name=name)["secret"])
+
+
+def rotate(pregon, tenant, sender):
+    """Makes a second key, beside the first. → the revision with it, and the key as a receiver has it."""
+    request = {"parent": f"tenants/{tenant}/subscriptions/sut", "overlap": "3600s"}
+    if kind := sender.get("kind"):
+        done = pregon("Secret.RotateSecret", algorithm=f"SECRET_ALGORITHM_{kind}", **request)
         return int(done["revision"]), public_key(done["secret"])
-    key = keys(sender)[number]
-    done = pregon("Secret.RotateSecret", parent=parent, material=key, overlap=overlap)
+    key = keys(sender)[1]
+    done = pregon("Secret.RotateSecret", material=key, **request)
     return int(done["revision"]), key
 
 
@@ -397,16 +460,18 @@ def judge(ask, sender, event, first, second, known):
 def try_sender(pregon, recorder, asks, name, sender):
     """→ a line for each library."""
     tenant = sender.get("tenant", name)
+    if "challenged" in sender:
+        language, libraries = next(iter(sender["verifiers"].items()))
+        ask = functools.partial(asks[language].ask, next(iter(libraries.values())))
+        recorder.challenged[name] = challenged(sender, lambda request, key: ask(request, key)[0])
     event, revision, contract = prepare(pregon, recorder, name, tenant, sender)
-    known, first, second = (None, None, None), None, None
-    if sender.get("unsigned"):
-        publish(pregon, tenant, event, 1, revision)
-        first = recorder.take(name, 1)
-    else:
-        revision, one = set_key(pregon, tenant, sender, 0, "0s")
-        publish(pregon, tenant, event, 1, revision)
-        first = recorder.take(name, 1)
-        revision, two = set_key(pregon, tenant, sender, 1, "3600s")
+    if "challenged" in sender:
+        revision = active(pregon, tenant)
+    publish(pregon, tenant, event, 1, revision)
+    known, first, second = (None, None, None), recorder.take(name, 1), None
+    if not sender.get("unsigned"):
+        one = first_key(pregon, tenant, sender)
+        revision, two = rotate(pregon, tenant, sender)
         publish(pregon, tenant, event, 2, revision)
         second = recorder.take(name, 2)
         known = (one, two, other_key(pregon, tenant, sender, contract))

@@ -193,3 +193,44 @@ def wipay(e):
 @contract
 def efi(e):
     return obj(("pix", f"[{e.data}]")), {}, {}
+
+
+@contract
+def woovi(e):
+    body = members_behind(obj(("event", text(e.attributes["event"]))), e.inner())
+    return (
+        body,
+        {
+            "x-webhook-signature": b64(e.rsa(body)),
+            "X-OpenPix-Signature": b64mac(e.key, body, "sha1"),
+        },
+        {"rsa": body, "hmac": body},
+    )
+
+
+@contract
+def conekta(e):
+    body = obj(
+        ("data", obj(("object", e.data), ("previous_attributes", "{}"))),
+        ("livemode", "true"),
+        ("webhook_status", '"pending"'),
+        ("id", text(e.id)),
+        ("object", '"event"'),
+        ("type", text(e.type)),
+        ("created_at", str(e.s)),
+    )
+    return body, {"DIGEST": b64(e.rsa(body))}, {"rsa": body}
+
+
+@contract
+def starkbank(e):
+    event = obj(
+        ("created", text(rfc3339(e.when, 6)[:-1] + "+00:00")),
+        ("id", text(e.id)),
+        ("isDelivered", "false"),
+        ("log", e.data),
+        ("subscription", text(e.parts[0])),
+        ("workspaceId", text(e.tenant)),
+    )
+    body = obj(("event", event))
+    return body, {}, {"ecdsa": body}

@@ -140,6 +140,13 @@ def mailgun(e):
 
 
 @contract
+def sendgrid(e):
+    event = obj(("event", text(e.type)), ("sg_event_id", text(e.id)), ("timestamp", str(e.s)))
+    body = f"[{members_behind(event, e.inner())}]"
+    return body, {"X-Twilio-Email-Event-Webhook-Timestamp": str(e.at)}, {"ecdsa": f"{e.at}{body}"}
+
+
+@contract
 def resend(e):
     return standard(
         e,

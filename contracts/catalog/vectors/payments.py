@@ -5,12 +5,16 @@ among the headers if it is not JSON's.
 """
 
 import hashlib
+import urllib.parse
+import zlib
 
 from .pieces import (
     DELIVERY,
+    KEY,
     SUBSCRIPTION,
     b64,
     b64mac,
+    b64url,
     contract,
     form,
     hexmac,
@@ -134,6 +138,31 @@ def braintree(e):
         ("bt_payload", b64(xml)), ("bt_signature", f"{e.tenant}|{hexmac(key, b64(xml), 'sha1')}")
     )
     return body, {"content-type": "application/x-www-form-urlencoded"}, {"bt": b64(xml)}
+
+
+@contract
+def paypal(e):
+    body = obj(
+        ("id", text(e.id)),
+        ("event_version", '"1.0"'),
+        ("create_time", text(rfc3339(e.when))),
+        ("resource_type", text(e.parts[0].lower())),
+        ("event_type", text(e.type)),
+        ("resource", e.data),
+    )
+    at = rfc3339(e.sent, 0)
+    signed = f"{e.id}|{at}|{SUBSCRIPTION}|{zlib.crc32(body.encode())}"
+    return (
+        body,
+        {
+            "PAYPAL-TRANSMISSION-ID": e.id,
+            "PAYPAL-TRANSMISSION-TIME": at,
+            "PAYPAL-CERT-URL": "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-1d93a270",
+            "PAYPAL-AUTH-ALGO": "SHA256withRSA",
+            "PAYPAL-TRANSMISSION-SIG": b64(e.rsa(signed)),
+        },
+        {"rsa": signed},
+    )
 
 
 @contract
@@ -300,6 +329,32 @@ def btcpay(e):
     )
     body = members_behind(body, e.inner())
     return body, {"BTCPay-Sig": "sha256=" + hexmac(e.key, body)}, {"sha256": body}
+
+
+@contract
+def plaid(e):
+    body = members_behind(
+        obj(("webhook_type", text(e.parts[0])), ("webhook_code", text(e.parts[1]))), e.inner()
+    )
+    header = obj(("alg", '"ES256"'), ("kid", text(KEY)), ("typ", '"JWT"'))
+    claims = obj(("iat", str(e.at)), ("request_body_sha256", text(sha256(body).hexdigest())))
+    return body, {}, {"jwt": f"{b64url(header)}.{b64url(claims)}"}
+
+
+@contract
+def truelayer(e):
+    body = members_behind(
+        obj(("type", text(e.type)), ("event_id", text(e.id)), ("event_version", "1")), e.inner()
+    )
+    at = rfc3339(e.sent, 0)
+    header = obj(
+        ("alg", '"ES512"'),
+        ("kid", text(KEY)),
+        ("tl_version", '"2"'),
+        ("tl_headers", '"X-TL-Webhook-Timestamp"'),
+    )
+    signed = f"POST {urllib.parse.urlsplit(e.url).path}\nX-TL-Webhook-Timestamp: {at}\n{body}"
+    return body, {"X-TL-Webhook-Timestamp": at}, {"jws": f"{b64url(header)}.{b64url(signed)}"}
 
 
 @contract

@@ -52,3 +52,40 @@ def event_grid(e):
         },
         {},
     )
+
+
+@contract
+def sns(e):
+    topic, when = f"arn:aws:sns:us-east-1:{e.tenant}:{SUBSCRIPTION}", rfc3339(e.when)
+    pairs = [
+        ("Message", e.data),
+        ("MessageId", e.id),
+        ("Timestamp", when),
+        ("TopicArn", topic),
+        ("Type", "Notification"),
+    ]
+    signed = "".join(f"{name}\n{value}\n" for name, value in pairs)
+    body = obj(
+        ("Type", '"Notification"'),
+        ("MessageId", text(e.id)),
+        ("TopicArn", text(topic)),
+        ("Message", text(e.data)),
+        ("Timestamp", text(when)),
+        ("SignatureVersion", '"2"'),
+        (
+            "SigningCertURL",
+            '"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0000.pem"',
+        ),
+        ("UnsubscribeURL", '"https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe"'),
+        ("Signature", text(b64(e.rsa(signed)))),
+    )
+    return (
+        body,
+        {
+            "content-type": "text/plain; charset=UTF-8",
+            "x-amz-sns-message-type": "Notification",
+            "x-amz-sns-message-id": e.id,
+            "x-amz-sns-topic-arn": topic,
+        },
+        {},
+    )

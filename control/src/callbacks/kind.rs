@@ -138,7 +138,7 @@ impl Receiver for Callback {
         }
     }
 
-    fn put_state(&mut self, state: CallbackState, _: &str) {
+    fn put_state(&mut self, state: CallbackState, _: &str, _: Timestamp) {
         self.state = state;
     }
 }

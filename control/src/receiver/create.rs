@@ -144,7 +144,7 @@ impl Control {
         };
         let mut receiver: R = self.new_receiver(name, edit, contract, lane)?;
         if with.paused {
-            receiver.pause_from_the_start(contract)?;
+            receiver.pause_from_the_start(contract, self.clock.now())?;
         }
         let mut plan = Plan::new().put(&receiver.clone().wrap(), 0);
         let secrets = self.first_keys(name, with, contract).await?;
@@ -192,6 +192,7 @@ impl Control {
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(contract));
         receiver.endpoint().check(R::WORD, contract, &policy, &mut wrong);
         check_contract::<R>(contract, &mut wrong);
+        receiver.check_own(contract, &mut wrong);
         wrong.finish()?;
         Ok(receiver)
     }

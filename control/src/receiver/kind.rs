@@ -242,15 +242,16 @@ pub(crate) trait Receiver: Shared {
     ///
     /// # Errors
     ///
-    /// Where it would wait for approval under its contract: `state` is out of range.
-    fn pause_from_the_start(&mut self, contract: &Contract) -> Result<(), Refusal> {
+    /// Where it would wait for something else under its contract: `state` is out of range.
+    fn pause_from_the_start(&mut self, contract: &Contract, now: Timestamp) -> Result<(), Refusal> {
         match self.target(Move::Pause) {
             Some(paused) => {
-                self.put_state(paused, "");
+                self.put_state(paused, "", now);
                 Ok(())
             }
             None => {
-                let text = format!("{} asks for approval first", contract.id().name());
+                let what = if contract.approval() { "approval" } else { "verification" };
+                let text = format!("{} asks for {what} first", contract.id().name());
                 Err(Refusal::field(format!("{}.state", Self::WORD), Rule::OutOfRange, text))
             }
         }
@@ -271,6 +272,9 @@ pub(crate) trait Receiver: Shared {
         None
     }
 
+    /// Notes what else of its kind does not go with its contract.
+    fn check_own(&self, _contract: &Contract, _wrong: &mut Violations) {}
+
     /// Patterns of the event types that it wants.
     fn patterns(&self) -> &[String] {
         &[]
@@ -281,7 +285,7 @@ pub(crate) trait Receiver: Shared {
     /// The state that a move leads to; none where it may not be made.
     fn target(&self, to: Move) -> Option<Self::State>;
     /// Puts it into a state, for a reason.
-    fn put_state(&mut self, state: Self::State, reason: &str);
+    fn put_state(&mut self, state: Self::State, reason: &str, now: Timestamp);
 
     /// Why it is in that state.
     fn state_reason(&self) -> &str {

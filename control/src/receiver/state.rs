@@ -86,7 +86,7 @@ impl Control {
             return Ok(Some(answer));
         }
         let (mut receiver, time) = (stored.value, self.clock.now());
-        receiver.put_state(target, reason);
+        receiver.put_state(target, reason, time);
         let parts = receiver.parts();
         parts.common.update_time = time;
         if from != target {

@@ -93,6 +93,9 @@ impl Control {
         if moved {
             check_contract::<R>(contract, &mut wrong);
         }
+        if moved || edit.endpoint().url.is_some() {
+            now.check_own(contract, &mut wrong);
+        }
         wrong.finish()?;
         let time = self.clock.now();
         now.parts().common.update_time = time;

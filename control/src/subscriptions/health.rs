@@ -98,6 +98,10 @@ fn lane_state(
         (SubscriptionState::Paused, _) => {
             (v1::LaneState::Paused, "the subscription is PAUSED".to_owned())
         }
+        (state @ SubscriptionState::PendingVerification, _) => {
+            let reason = &subscription.state_reason;
+            (v1::LaneState::Paused, format!("the subscription is {state}: {reason}"))
+        }
         (
             SubscriptionState::PendingApproval
             | SubscriptionState::Rejected

@@ -6,6 +6,9 @@
 //! rejected. One that waits and moves under a contract that does not ask still waits, for what it
 //! was waiting for was never given. Where callers are not authenticated everybody is everything, an
 //! operator too.
+//!
+//! Under a contract with `verification` it is ACTIVE only after its receiver has passed
+//! ([`verification`]).
 
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::Contract;
@@ -22,6 +25,7 @@ use pregon_core::redact::SensitiveRoot;
 use pregon_proto::v1;
 use pregon_rpc::caller::{Caller, Role};
 
+use super::verification;
 use crate::catalog::SUBSCRIPTION_SECRETS;
 use crate::commit::Plan;
 use crate::family::Children;
@@ -42,7 +46,7 @@ impl Receiver for Subscription {
     const COLLECTION: &'static str = "subscriptions";
     const SECRETS: &'static str = SUBSCRIPTION_SECRETS;
     const LANE: bool = true;
-    const OUTPUT_ONLY: &'static [&'static str] = &["state_reason"];
+    const OUTPUT_ONLY: &'static [&'static str] = &["state_reason", "verification"];
 
     type Own = Own;
     type State = SubscriptionState;
@@ -93,14 +97,11 @@ impl Receiver for Subscription {
         wire.ordered = Some(false);
         wire.state = map::subscription_state(self.state).into();
         wire.state_reason.clone_from(&self.state_reason);
+        wire.verification = self.verification.as_deref().map(verification::shown);
     }
 
     fn blank(name: &SubscriptionName, contract: &Contract, lane: LaneNo, now: Timestamp) -> Self {
-        let state = match contract.approval() {
-            true => SubscriptionState::PendingApproval,
-            false => SubscriptionState::Active,
-        };
-        Self {
+        let mut it = Self {
             tenant: name.tenant.clone(),
             id: name.subscription.clone(),
             common: Common { create_time: now, update_time: now, ..Common::default() },
@@ -115,19 +116,26 @@ impl Receiver for Subscription {
             sensitive_paths: Vec::new(),
             max_concurrency: limits::CONCURRENCY_DEFAULT,
             max_pending: 0,
-            state,
+            state: SubscriptionState::PendingApproval,
             state_reason: String::new(),
             state_change: None,
+            verification: verification::begun(contract, now).map(Box::new),
+        };
+        if !contract.approval() {
+            it.put_state(verification::open(&it), "", now);
         }
+        it
     }
 
     fn created_paused(given: &v1::Subscription, wrong: &mut Violations) -> Option<bool> {
-        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        use SubscriptionState::{
+            Active, Disabled, Paused, PendingApproval, PendingVerification, Rejected,
+        };
         const FIELD: &str = "subscription.state";
         match map::from_subscription_state(parse::known(FIELD, given.state, wrong)?) {
             None | Some(Active) => Some(false),
             Some(Paused) => Some(true),
-            Some(other @ (PendingApproval | Rejected | Disabled)) => {
+            Some(other @ (PendingApproval | PendingVerification | Rejected | Disabled)) => {
                 let text = format!("must be ACTIVE or PAUSED at creation, not {other}");
                 wrong.add(FIELD, Rule::OutOfRange, text);
                 None
@@ -160,28 +168,48 @@ impl Receiver for Subscription {
     }
 
     fn target(&self, to: Move) -> Option<SubscriptionState> {
-        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        use SubscriptionState::{
+            Active, Disabled, Paused, PendingApproval, PendingVerification, Rejected,
+        };
         match (to, self.state) {
-            (Move::Approve, PendingApproval | Rejected) => Some(Active),
-            (Move::Approve, approved @ (Active | Paused | Disabled)) => Some(approved),
+            (Move::Approve, PendingApproval | Rejected) => Some(verification::open(self)),
+            (Move::Approve, approved @ (Active | Paused | Disabled | PendingVerification)) => {
+                Some(approved)
+            }
             (Move::Reject, PendingApproval | Rejected) => Some(Rejected),
-            (Move::Reject, Active | Paused | Disabled)
+            (Move::Reject, Active | Paused | Disabled | PendingVerification)
             | (_, PendingApproval | Rejected)
-            | (Move::Pause, Disabled) => None,
+            | (Move::Pause, Disabled | PendingVerification)
+            | (Move::Resume, PendingVerification) => None,
             (Move::Pause, Active | Paused) => Some(Paused),
-            (Move::Resume, Active | Paused | Disabled) => Some(Active),
-            (Move::Disable, Active | Paused | Disabled) => Some(Disabled),
+            (Move::Resume, Active) => Some(Active),
+            (Move::Resume, Paused | Disabled) => Some(verification::open(self)),
+            (Move::Disable, Active | Paused | Disabled | PendingVerification) => Some(Disabled),
         }
     }
 
-    fn put_state(&mut self, state: SubscriptionState, reason: &str) {
+    fn put_state(&mut self, state: SubscriptionState, reason: &str, now: Timestamp) {
+        let waits = state == SubscriptionState::PendingVerification;
+        if waits
+            && self.state != state
+            && let Some(verification) = &mut self.verification
+        {
+            verification.ask_again(now);
+        }
         self.state = state;
+        let reason = if waits && reason.is_empty() { verification::NOT_ASKED } else { reason };
         reason.clone_into(&mut self.state_reason);
     }
 
-    /// Puts it back to PENDING_APPROVAL where it must be.
+    fn check_own(&self, contract: &Contract, wrong: &mut Violations) {
+        verification::check_url(self, contract, wrong);
+    }
+
+    /// Puts it back to PENDING_APPROVAL or PENDING_VERIFICATION where it must be.
     fn on_update(&mut self, before: &Self, contract: &Contract, caller: &Caller, now: Timestamp) {
-        use SubscriptionState::{Active, Disabled, Paused, PendingApproval, Rejected};
+        use SubscriptionState::{
+            Active, Disabled, Paused, PendingApproval, PendingVerification, Rejected,
+        };
         let operator = caller.role().is_none_or(|role| role.covers(Role::Operator));
         let changed: Vec<_> = [
             ("url", before.url != self.url),
@@ -191,17 +219,25 @@ impl Receiver for Subscription {
         .into_iter()
         .filter_map(|(what, changed)| changed.then_some(what))
         .collect();
-        match self.state {
-            Active | Paused | Disabled => {}
-            PendingApproval | Rejected => return,
-        }
-        if !contract.approval() || operator || changed.is_empty() {
-            return;
+        let moved = before.url != self.url || before.contract != self.contract;
+        if moved {
+            self.verification = verification::begun_anew(before, contract, now).map(Box::new);
         }
         let (actor, note) =
             (caller.actor().to_string(), format!("changed: {}", changed.join(", ")));
-        self.put_state(PendingApproval, &note);
-        self.state_change = Some(StateChange { time: now, actor, note });
+        let asks = contract.approval() && !operator && !changed.is_empty();
+        let state = match self.state {
+            PendingApproval | Rejected => return,
+            Active | Paused | Disabled | PendingVerification if asks => PendingApproval,
+            Active | PendingVerification if moved => verification::open(self),
+            Active | Paused | Disabled | PendingVerification => return,
+        };
+        let reason = if state == PendingApproval { note.as_str() } else { "" };
+        if state != self.state {
+            self.state_change = Some(StateChange { time: now, actor, note: note.clone() });
+        }
+        self.state = state; // a round has begun, where one must
+        self.put_state(state, reason, now);
     }
 }
 

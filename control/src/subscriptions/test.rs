@@ -128,7 +128,9 @@ impl Control {
             }
         };
         match subscription.state {
-            SubscriptionState::PendingApproval | SubscriptionState::Rejected => {
+            SubscriptionState::PendingApproval
+            | SubscriptionState::PendingVerification
+            | SubscriptionState::Rejected => {
                 let message = format!("{name} is {} and not to be called", subscription.state);
                 return Err(
                     Refusal::new(Reason::StateConflict, message).about(Subscription::WORD, name)

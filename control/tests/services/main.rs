@@ -32,5 +32,6 @@ mod server;
 mod subscriptions;
 mod tenants;
 mod test_sends;
+mod verification;
 mod watch;
 mod world;

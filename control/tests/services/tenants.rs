@@ -95,7 +95,10 @@ async fn every_wrong_field_is_reported() {
     ];
     assert_wrong(ask!(world.tenants, create_tenant, request), &wrong);
     let empty = ask!(world.tenants, create_tenant, v1::CreateTenantRequest::default());
-    assert_wrong(empty, &[("tenant", "REQUIRED"), ("tenant_id", "REQUIRED")]);
+    assert_wrong(empty, &[("tenant_id", "REQUIRED")]);
+    let bare = v1::CreateTenantRequest { tenant_id: "bare".into(), ..Default::default() };
+    let made = ask!(world.tenants, create_tenant, bare).unwrap().tenant.unwrap();
+    assert_eq!((made.name.as_str(), made.suspended), ("tenants/bare", Some(false)));
     let all = v1::CreateTenantRequest {
         tenant_id: "-".into(),
         tenant: Some(v1::Tenant::default()),

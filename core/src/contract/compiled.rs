@@ -5,6 +5,7 @@ pub mod accessor;
 mod append;
 mod body;
 mod callback;
+mod challenge;
 mod condition;
 mod contract;
 mod error;
@@ -19,10 +20,12 @@ mod template;
 mod text;
 mod value;
 mod verdict;
+mod verification;
 
 pub use accessor::{Accessor, Sharing, TimeForm};
 pub use body::DEPTH;
 pub use callback::{CallbackRule, CallbackSpec};
+pub use challenge::{ChallengeError, ChallengeRequest, answers_challenge, challenge};
 pub use condition::Condition;
 pub use contract::{Contract, Judged};
 pub use error::{BODY_LEN, RenderError};
@@ -44,6 +47,10 @@ pub use template::{JsonLiteral, Member, Template};
 pub use text::TextTemplate;
 pub use value::Value;
 pub use verdict::{MEMBERS, POSITIVE, Verdict};
+pub use verification::{
+    Alphabet, ChallengeForm, ChallengeMethod, ChallengeSign, Expected, QUERY, QUERY_NAME_LEN,
+    REPEAT, STEPS, StepSpec, TEXT_LEN, VerificationRule, VerificationSpec,
+};
 
 pub(super) use body::BodyTemplate;
 pub(super) use contract::{Fixed, Names};

@@ -19,6 +19,7 @@ mod signature;
 mod spec;
 mod template;
 mod url;
+mod verification;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
 pub use catalog::{CatalogEntry, catalog, catalogued};

@@ -6,5 +6,5 @@ mod input;
 mod view;
 
 pub use answer::Answer;
-pub use input::{CheckInput, RenderInput};
-pub(super) use view::{Subject, View, with_answer};
+pub use input::{ChallengeInput, CheckInput, RenderInput};
+pub(super) use view::{Challenge, Subject, View, with_answer};

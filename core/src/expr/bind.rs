@@ -249,6 +249,9 @@ impl<'a> Bound<'a> {
             Field::KeyNumber => int(scope.key?.number),
             Field::Secret => secret(scope.key?.secret?),
             Field::Signature => text(scope.signature?),
+            Field::ChallengeId => text(scope.challenge?.id),
+            Field::ChallengeTime => time(scope.challenge?.time),
+            Field::ChallengeText => text(scope.challenge?.text),
         }
     }
 }

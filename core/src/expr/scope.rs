@@ -33,6 +33,8 @@ pub struct Scope<'a> {
     pub key: Option<KeyView<'a>>,
     /// `signature`: the encoded signature.
     pub signature: Option<&'a str>,
+    /// `challenge`.
+    pub challenge: Option<ChallengeView<'a>>,
 }
 
 /// `event`.
@@ -170,4 +172,15 @@ pub struct SecretView<'a> {
     pub key: &'a [u8],
     /// Whether it is a string; else it is bytes.
     pub is_text: bool,
+}
+
+/// `challenge`: what a subscription's receiver is asked to answer.
+#[derive(Clone, Copy)]
+pub struct ChallengeView<'a> {
+    /// `challenge.id`.
+    pub id: &'a str,
+    /// `challenge.time`.
+    pub time: Timestamp,
+    /// `challenge.text`.
+    pub text: &'a str,
 }

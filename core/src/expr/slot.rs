@@ -124,6 +124,9 @@ pub(super) enum Field {
     KeyNumber,
     Secret,
     Signature,
+    ChallengeId,
+    ChallengeTime,
+    ChallengeText,
 }
 
 /// A JSON text.
@@ -158,7 +161,7 @@ pub(super) enum What {
 }
 
 /// Everything that the roots have to offer.
-const OFFERS: [(Root, &str, What); 36] = [
+const OFFERS: [(Root, &str, What); 39] = [
     (Root::Event, "id", What::Field(Field::EventId)),
     (Root::Event, "version", What::Field(Field::EventVersion)),
     (Root::Event, "unique_id", What::Field(Field::EventUniqueId)),
@@ -195,6 +198,9 @@ const OFFERS: [(Root, &str, What); 36] = [
     (Root::Callback, "labels", What::Map(Map::CallbackLabels)),
     (Root::Key, "id", What::Field(Field::KeyId)),
     (Root::Key, "number", What::Field(Field::KeyNumber)),
+    (Root::Challenge, "id", What::Field(Field::ChallengeId)),
+    (Root::Challenge, "time", What::Field(Field::ChallengeTime)),
+    (Root::Challenge, "text", What::Field(Field::ChallengeText)),
 ];
 
 /// What a root stands for that is a value itself.
@@ -211,7 +217,8 @@ pub(super) fn value(root: Root) -> Option<Field> {
         | Root::Response
         | Root::Check
         | Root::Callback
-        | Root::Key => None,
+        | Root::Key
+        | Root::Challenge => None,
     }
 }
 

@@ -95,6 +95,7 @@ impl World {
                 time: Timestamp::from_millis(1_666_823_900_000),
                 data: &self.check,
             }),
+            challenge: None,
             callback: Some(Labelled { id: "kyc", labels }),
             key: Some(KeyView {
                 id: "k1",

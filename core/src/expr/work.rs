@@ -36,9 +36,12 @@ pub(super) const VALUE: usize = 16;
 pub(super) fn too_much(site: Site) -> &'static str {
     match site {
         Site::Filter => "the filter does more work than it may",
-        Site::Template | Site::Answer | Site::Verdict | Site::CheckTemplate => {
-            "the expression does more work than it may"
-        }
+        Site::Template
+        | Site::Answer
+        | Site::Verdict
+        | Site::CheckTemplate
+        | Site::Challenge
+        | Site::ChallengeAnswer => "the expression does more work than it may",
     }
 }
 

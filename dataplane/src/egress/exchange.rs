@@ -35,9 +35,11 @@ pub enum Asks {
     Whole,
 }
 
-/// One POST.
+/// One request.
 #[derive(Clone)]
 pub struct OutboundRequest {
+    /// How.
+    pub method: Method,
     /// Where to.
     pub target: Target,
     /// Path and query, where they are not those of the target's URL.
@@ -63,7 +65,7 @@ impl OutboundRequest {
     /// pays for one header map only.
     pub(super) fn message(&self, plan: &Plan) -> Request<Full<Bytes>> {
         let mut message = Request::new(Full::new(self.body.clone()));
-        *message.method_mut() = Method::POST;
+        *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.uri.as_ref().unwrap_or(&plan.uri).clone();
         *message.version_mut() = Version::HTTP_11;
         let headers = message.headers_mut();

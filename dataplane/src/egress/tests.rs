@@ -110,6 +110,7 @@ fn target(url: &str) -> Target {
 
 fn post(target: Target) -> OutboundRequest {
     OutboundRequest {
+        method: http::Method::POST,
         target,
         uri: None,
         spelled: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::contract::{Contract, SigningKeys};
 use pregon_core::event::{Environment, Event};
 use pregon_core::expr::{Labelled, Scope, SubscriptionView};
@@ -29,6 +30,8 @@ pub struct Lane {
     pub environment: Environment,
     /// What it does at present.
     pub state: SubscriptionState,
+    /// When a node is to ask its receiver for the contract's verification; none: it is left alone.
+    pub asked_at: Option<Timestamp>,
     /// Where attempts go.
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
@@ -95,6 +98,7 @@ impl Lane {
             lane: subscription.lane,
             environment: subscription.environment,
             state: subscription.state,
+            asked_at: subscription.asked_at(),
             patterns: patterns.into(),
             filter,
             contract,
@@ -105,9 +109,9 @@ impl Lane {
         })
     }
 
-    /// Whether its deliveries wait: it is paused, or its tenant is suspended.
+    /// Whether its deliveries wait: it is paused, not approved or not verified, or its tenant is suspended.
     pub fn holds(&self) -> bool {
-        self.state == SubscriptionState::Paused || self.tenant_suspended
+        self.state.holds() || self.tenant_suspended
     }
 
     /// Whether the subscription wants an event of its tenant.

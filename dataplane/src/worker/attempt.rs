@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use http::Method;
 use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::contract::{self, RenderError, RenderInput, Sharing};
@@ -222,6 +223,7 @@ fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), Re
         false => None,
     };
     sent.request = Some(OutboundRequest {
+        method: Method::POST,
         target: lane.target.clone(),
         uri: outbound::uri(&lane.url, signed.url.as_deref())?,
         headers: outbound::headers(&signed.headers, trace.as_ref(), lane.headers.lines())?,

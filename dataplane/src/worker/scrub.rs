@@ -8,7 +8,7 @@ use pregon_core::redact::Scrub;
 use crate::snapshot::{Lane, TypeEntry};
 
 /// The answer as it may be kept. `data`: the event's; `kind`: its type.
-pub(super) fn clean(
+pub(crate) fn clean(
     lane: &Lane,
     data: &Bytes,
     kind: Option<&TypeEntry>,

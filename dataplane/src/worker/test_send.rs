@@ -101,10 +101,10 @@ impl Tester {
             SubscriptionState::Active | SubscriptionState::Paused | SubscriptionState::Disabled => {
                 Ok((snapshot, lane))
             }
-            // Its URL is not approved: nothing goes there.
-            state @ (SubscriptionState::PendingApproval | SubscriptionState::Rejected) => {
-                Err(format!("the subscription is {state}"))
-            }
+            // Its URL is not approved or not verified: nothing goes there.
+            state @ (SubscriptionState::PendingApproval
+            | SubscriptionState::PendingVerification
+            | SubscriptionState::Rejected) => Err(format!("the subscription is {state}")),
         }
     }
 

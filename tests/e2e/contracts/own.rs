@@ -142,10 +142,6 @@ async fn every_form_of_a_request_arrives_and_is_shown<W: World>() {
     let sum = HEXLOWER.encode(&Sha256::digest(format!("e1{secret}")));
     let whole = format!("{url}&sum={sum}");
     assert!(whole.ends_with(&sent.target), "{}", sent.target);
-    let named: Vec<_> = sent.headers.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["X-Shop-Event", "X-Called", "X-Shop-Sign-1", "X-Own-Header", "host"] {
-        assert!(named.contains(&name), "no {name} among {named:?}");
-    }
     assert_eq!(sent.header("x-called"), whole);
     assert_eq!(sent.header("content-encoding"), "gzip");
     let mut plain = Vec::new();

@@ -27,6 +27,8 @@ const BODY_LEN: usize = 2 * 1024 * 1024;
 /// A request as received.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Its method.
+    pub method: String,
     /// Path and query, as sent.
     pub target: String,
     /// Headers in the order sent, names as sent.
@@ -50,6 +52,8 @@ pub enum Answer {
     Body(u16, String),
     /// 204, after a while.
     After(Duration),
+    /// This status with a body, after a while.
+    BodyAfter(Duration, u16, String),
     /// Nothing, for ever.
     Never,
 }
@@ -254,8 +258,14 @@ async fn serve(
     let text =
         |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
-    let mut received =
-        Request { target: head.uri.to_string(), headers: headers.collect(), body, earlier: 0, at };
+    let mut received = Request {
+        method: head.method.to_string(),
+        target: head.uri.to_string(),
+        headers: headers.collect(),
+        body,
+        earlier: 0,
+        at,
+    };
     let path = received.path().to_owned();
     {
         let mut state = shared.lock();
@@ -289,6 +299,11 @@ async fn answer(answer: Answer) -> hyper::Response<Full<Bytes>> {
             // A slow receiver is the story.
             tokio::time::sleep(wait).await;
             204
+        }
+        Answer::BodyAfter(wait, status, text) => {
+            tokio::time::sleep(wait).await; // the same
+            body = text.into();
+            status
         }
         Answer::Never => std::future::pending().await,
     };

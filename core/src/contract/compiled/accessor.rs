@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
+use crate::contract::subject::{ChallengeInput, CheckInput, RenderInput, Subject, View};
 use crate::error::Wrong;
 use crate::expr::Site;
 use crate::time_pattern::{TimePattern, Zone};
@@ -115,6 +115,8 @@ impl Accessor {
         };
         Ok(match site {
             Site::CheckTemplate => Self::of_check(path, form),
+            // They are seldom asked: the engine is quick enough.
+            Site::Challenge | Site::ChallengeAnswer => None,
             Site::Template | Site::Filter | Site::Answer | Site::Verdict => {
                 Self::of_event(path, form)
             }
@@ -256,12 +258,15 @@ impl Accessor {
     /// the subject does not have writes nothing: contracts are checked for that when they are read.
     pub(super) fn write(&self, view: &View<'_>, out: &mut Vec<u8>) {
         match (self, view.subject) {
-            (Accessor::RequestMethod, _) => out.extend_from_slice(b"POST"),
+            (Accessor::RequestMethod, subject) => {
+                out.extend_from_slice(subject.method().as_bytes());
+            }
             (Accessor::RequestUrl, _) => out.extend_from_slice(view.url.as_bytes()),
             (Accessor::RequestBody, _) => out.extend_from_slice(view.body),
             (Accessor::Signature, _) => out.extend_from_slice(view.signature.as_bytes()),
             (accessor, Subject::Delivery(input)) => accessor.write_delivery(input, out),
             (accessor, Subject::Check(input)) => accessor.write_check(input, out),
+            (accessor, Subject::Challenge(it)) => accessor.write_challenge(it.input, out),
         }
     }
 
@@ -328,6 +333,42 @@ impl Accessor {
             | Accessor::DeliveryTest
             | Accessor::RequestMethod
             | Accessor::RequestUrl
+            | Accessor::RequestBody
+            | Accessor::Signature => {}
+        }
+    }
+}
+
+impl Accessor {
+    /// Of a challenge, what signatures may speak of ([`Accessor::fits_check`]).
+    fn write_challenge(&self, input: &ChallengeInput<'_>, out: &mut Vec<u8>) {
+        match self {
+            Accessor::EventId | Accessor::EventUniqueId | Accessor::CheckId => {
+                out.extend_from_slice(input.id.as_bytes());
+            }
+            Accessor::EventTime(form) | Accessor::AttemptTime(form) | Accessor::CheckTime(form) => {
+                form.write(input.time, out)
+            }
+            Accessor::AttemptNumber => out.push(b'1'),
+            Accessor::TenantId => out.extend_from_slice(input.tenant.as_str().as_bytes()),
+            Accessor::SubscriptionUrl => out.extend_from_slice(input.url.as_str().as_bytes()),
+            Accessor::SubscriptionId => {
+                out.extend_from_slice(input.subscription.as_str().as_bytes());
+            }
+            Accessor::EventEnvironment => {
+                out.extend_from_slice(input.environment.word().as_bytes());
+            }
+            Accessor::EventVersion
+            | Accessor::EventType
+            | Accessor::EventAcceptTime(_)
+            | Accessor::EventData
+            | Accessor::DeliveryId
+            | Accessor::DeliveryReplay
+            | Accessor::DeliveryTest
+            | Accessor::CheckData
+            | Accessor::CallbackId
+            | Accessor::RequestUrl
+            | Accessor::RequestMethod
             | Accessor::RequestBody
             | Accessor::Signature => {}
         }

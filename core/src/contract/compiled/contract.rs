@@ -20,6 +20,7 @@ use super::setting::{
 use super::signature::{Signature, SignatureAlgorithm, SignaturePlace, header_names};
 use super::template::Template;
 use super::text::TextTemplate;
+use super::verification::VerificationRule;
 use crate::contract::subject::{Answer, RenderInput, Subject, View};
 use crate::error::{Rule, Wrong};
 use crate::id::{ContractId, EventTypeId};
@@ -60,6 +61,7 @@ pub struct Contract {
     pub(in crate::contract) approval: bool,
     pub(in crate::contract) sensitive: Vec<SensitivePath>,
     pub(in crate::contract) callback: CallbackRule,
+    pub(in crate::contract) verification: Option<VerificationRule>,
     pub(in crate::contract) sharing: Sharing,
     pub(in crate::contract) names: Names,
 }
@@ -172,7 +174,7 @@ impl Contract {
                 query::extend(&mut url, &self.query, &View::of(subject, body))?;
                 Ok(Some(url))
             }
-            Subject::Delivery(_) | Subject::Check(_) => Ok(None),
+            Subject::Delivery(_) | Subject::Check(_) | Subject::Challenge(_) => Ok(None),
         }
     }
 
@@ -186,7 +188,8 @@ impl Contract {
     /// be compared without regard to case.
     pub fn header_names(&self) -> Vec<&str> {
         let asked = self.callback.headers.iter().map(|(name, _)| &**name);
-        header_names(&self.headers, &self.signatures).chain(asked).collect()
+        let challenged = self.verification.iter().flat_map(VerificationRule::header_names);
+        header_names(&self.headers, &self.signatures).chain(asked).chain(challenged).collect()
     }
 
     /// Whether W3C trace context goes to the receiver.
@@ -269,6 +272,11 @@ impl Contract {
     pub fn callback(&self) -> Option<&CallbackRule> {
         let fits = self.signatures.iter().all(Signature::fits_check);
         fits.then_some(&self.callback)
+    }
+
+    /// What a subscription's receiver has to answer before events go to it; none: nothing.
+    pub fn verification(&self) -> Option<&VerificationRule> {
+        self.verification.as_ref()
     }
 
     /// Whether more of an answer than its status has to be seen to judge it: its headers, and its

@@ -85,7 +85,7 @@ impl Contract {
 /// contract that sends this event in an attempt of the same number and time, unless a template
 /// speaks of the subscription or the delivery.
 pub fn render(contract: &Contract, input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
-    request(contract, &contract.body, &contract.headers, Subject::Delivery(input))
+    request(contract, Some(&contract.body), &contract.headers, Subject::Delivery(input))
 }
 
 /// Renders a question to a callback.
@@ -96,35 +96,44 @@ pub fn render(contract: &Contract, input: &RenderInput<'_>) -> Result<Rendered, 
 /// ([`Contract::callback`]).
 pub fn render_check(contract: &Contract, input: &CheckInput<'_>) -> Result<Rendered, RenderError> {
     let rule = &contract.callback;
-    request(contract, &rule.body, &rule.headers, Subject::Check(input))
+    request(contract, Some(&rule.body), &rule.headers, Subject::Check(input))
 }
 
-fn request(
+/// A request, but for its signatures; without a body it has no headers that speak of one.
+pub(super) fn request(
     contract: &Contract,
-    body: &BodyTemplate,
+    body: Option<&BodyTemplate>,
     templates: &[(Arc<str>, TextTemplate)],
     subject: Subject<'_>,
 ) -> Result<Rendered, RenderError> {
     let view = View::bodiless(subject);
-    let Finished { mut body, boundary } = finished(contract, body.render(&view)?)?;
+    let gzip = contract.gzip.filter(|_| body.is_some());
     let names = &contract.names;
     let mut headers = Vec::with_capacity(3 + templates.len());
-    let mut content_type = contract.content_type.value(&view)?;
-    if let Some(boundary) = boundary {
-        content_type = [&content_type[..], b"; boundary=", boundary.as_bytes()].concat().into();
-    }
-    headers.push(checked(&names.content_type, content_type)?);
+    let mut body = match body {
+        None => Bytes::new(),
+        Some(body) => {
+            let Finished { body, boundary } = finished(contract, body.render(&view)?)?;
+            let mut content_type = contract.content_type.value(&view)?;
+            if let Some(boundary) = boundary {
+                content_type =
+                    [&content_type[..], b"; boundary=", boundary.as_bytes()].concat().into();
+            }
+            headers.push(checked(&names.content_type, content_type)?);
+            body
+        }
+    };
     let agent = match &contract.user_agent {
         Some(own) => own.value(&view)?,
         None => Bytes::copy_from_slice(subject.user_agent().as_bytes()),
     };
     headers.push(checked(&names.user_agent, agent)?);
-    if contract.gzip.is_some() {
+    if gzip.is_some() {
         let (name, value) = (names.content_encoding.clone(), Bytes::from_static(b"gzip"));
         headers.push(HeaderLine { name, value });
     }
     let mut plain = None;
-    if contract.gzip == Some(Gzip::BeforeSigning) {
+    if gzip == Some(Gzip::BeforeSigning) {
         let compressed = gzip::compress(&body);
         plain = Some(std::mem::replace(&mut body, compressed));
     }

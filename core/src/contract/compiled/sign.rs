@@ -18,6 +18,7 @@ use super::signature::{SignaturePlace, SigningKey, SigningKeys};
 use super::text::TextTemplate;
 use super::value::Written;
 use super::{gzip, query};
+use crate::clock::Timestamp;
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
 use crate::expr::{KeyView, SecretView};
 use crate::id::SecretId;
@@ -65,7 +66,8 @@ pub fn sign(
     input: &RenderInput<'_>,
     keys: &SigningKeys,
 ) -> Result<Signed, RenderError> {
-    finish(contract, rendered, Subject::Delivery(input), &contract.headers, keys)
+    let subject = Subject::Delivery(input);
+    finish(contract, rendered, subject, &contract.headers, keys, Signing::Right)
 }
 
 /// The same for a question to a callback.
@@ -79,7 +81,8 @@ pub fn sign_check(
     input: &CheckInput<'_>,
     keys: &SigningKeys,
 ) -> Result<Signed, RenderError> {
-    finish(contract, rendered, Subject::Check(input), &contract.callback.headers, keys)
+    let subject = Subject::Check(input);
+    finish(contract, rendered, subject, &contract.callback.headers, keys, Signing::Right)
 }
 
 /// Every signature of a delivery, with the exact bytes that are signed.
@@ -126,14 +129,37 @@ impl Contract {
         let secret = key.shared().map(|key| SecretView { key, is_text });
         KeyView { id: key.id().as_str(), number, secret }
     }
+
+    /// What challenges see of the newest key that both sides have.
+    pub(super) fn newest_key<'a>(
+        &self,
+        keys: &'a SigningKeys,
+        now: Timestamp,
+    ) -> Option<KeyView<'a>> {
+        let mut shared = keys.live_at(now).filter(|key| key.shared().is_some());
+        shared.next().map(|key| self.key_view(key, 1))
+    }
 }
 
-fn finish(
+/// Whether a signature is to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signing {
+    /// It does.
+    Right,
+    /// It is one of the same form over other bytes.
+    Wrong,
+}
+
+/// What a signature that must not fit is made over, in front of its payload.
+const AMISS: &[u8] = b"not this: ";
+
+pub(super) fn finish(
     contract: &Contract,
     rendered: &Rendered,
     subject: Subject<'_>,
     templates: &[(Arc<str>, TextTemplate)],
     keys: &SigningKeys,
+    signing: Signing,
 ) -> Result<Signed, RenderError> {
     let extended = contract.extended(subject, &rendered.body)?;
     let url = extended.as_deref().unwrap_or(subject.url());
@@ -142,7 +168,11 @@ fn finish(
     let (mut body, mut signed_url) = (rendered.body.clone(), None);
     let mut scratch = Vec::with_capacity(128);
     for signature in &contract.signatures {
-        for (number, (key, signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+        for (number, (key, mut signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+            match signing {
+                Signing::Right => {}
+                Signing::Wrong => signer.update(AMISS),
+            }
             let view = View { key: Some(contract.key_view(key, number)), ..unsigned };
             let value = signature.value(signer, &view, &mut scratch)?;
             let view = View { signature: &value, ..view };

@@ -150,7 +150,7 @@ impl Signature {
     }
 
     /// Whether a callback's question has all that it speaks of.
-    pub(super) fn fits_check(&self) -> bool {
+    pub(in crate::contract) fn fits_check(&self) -> bool {
         self.payload.fits_check()
             && match &self.place {
                 SignaturePlace::Header { each, prefix, .. } => {

@@ -22,6 +22,17 @@ pub(in crate::contract) enum Place {
     Payload,
     /// Around a signature: all of that, and the signature.
     Each,
+    /// In a challenge's query or body: the secret within a hash.
+    Challenge,
+    /// A challenge's header: the secret, too, where it is handed over.
+    ChallengeHeader,
+}
+
+impl Place {
+    /// Whether JSON can stand there.
+    fn is_body(self) -> bool {
+        matches!(self, Place::Body | Place::Challenge)
+    }
 }
 
 /// Text with values in it. A text that is one value may turn out to be absent.
@@ -159,7 +170,7 @@ impl TextPiece {
 
 /// Why a value cannot stand in a place; `whole`: it is all there is.
 fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
-    let early = matches!(place, Place::Body | Place::Early);
+    let early = matches!(place, Place::Body | Place::Early | Place::Challenge);
     if early && value.speaks_of_body() {
         return Some("the body is known in headers and signatures only");
     }
@@ -175,7 +186,7 @@ fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
     }
     match accessor.kind() {
         Kind::Body => None,
-        Kind::Json => (place != Place::Body || !whole)
+        Kind::Json => (!place.is_body() || !whole)
             .then_some("it is JSON, which is a whole value of the body; json(…) makes text of it"),
         Kind::Text | Kind::Scalar => None,
     }
@@ -184,12 +195,15 @@ fn misplaced(value: &Value, place: Place, whole: bool) -> Option<&'static str> {
 /// The same for an expression. What is signed may hold the secret: nobody sees it there.
 fn misplaced_expression(expression: &Expression, place: Place) -> Option<&'static str> {
     let speaks = |root| expression.speaks_of(root);
-    let of_signatures = matches!(place, Place::Payload | Place::Each);
+    let keyed = !matches!(place, Place::Body | Place::Early | Place::Query | Place::Header);
+    let bare = matches!(place, Place::Payload | Place::ChallengeHeader);
     if speaks(Root::Signature) && place != Place::Each {
         Some("the signature is known in each only")
-    } else if (speaks(Root::Key) || speaks(Root::Secret)) && !of_signatures {
+    } else if (speaks(Root::Key) || speaks(Root::Secret)) && !keyed {
         Some("keys are known in payload and each only")
-    } else if expression.bares_secret() && place != Place::Payload {
+    } else if expression.bares_secret() && place == Place::Challenge {
+        Some("the secret can stand in a header, and elsewhere within a hash or hmac(…) only")
+    } else if expression.bares_secret() && !bare {
         Some("the secret can stand in payload, and elsewhere within a hash or hmac(…) only")
     } else {
         None

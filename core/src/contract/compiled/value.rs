@@ -91,7 +91,14 @@ impl Value {
             Value::Expression(expression) => expression,
         };
         let of = |roots: &[Root]| roots.iter().any(|root| expression.speaks_of(*root));
-        if of(&[Root::Subscription, Root::Delivery, Root::Request, Root::Check, Root::Callback]) {
+        if of(&[
+            Root::Subscription,
+            Root::Delivery,
+            Root::Request,
+            Root::Check,
+            Root::Callback,
+            Root::Challenge,
+        ]) {
             Sharing::Subscription
         } else if of(&[Root::Attempt]) {
             Sharing::Attempt

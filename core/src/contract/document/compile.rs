@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::check::{check, invalid};
 use super::spec::ContractSpec;
 use crate::contract::compiled::{
-    BodyTemplate, CallbackRule, Contract, Fixed, Names, Sharing, TextTemplate,
+    BodyTemplate, CallbackRule, Contract, Fixed, Names, Sharing, TextTemplate, VerificationRule,
 };
 use crate::error::Wrong;
 use crate::header::is_value;
@@ -51,6 +51,7 @@ impl Contract {
             approval: spec.approval,
             sensitive: spec.sensitive,
             callback: CallbackRule::compile(spec.callback)?,
+            verification: spec.verification.map(VerificationRule::compile).transpose()?,
             names: Names {
                 content_type: "content-type".into(),
                 user_agent: "user-agent".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fault::parsed;
 use crate::contract::compiled::{HEADERS, Place, Signature, SignaturePlace, TextTemplate};
 use crate::error::{Rule, Wrong};
-use crate::expr::Names;
+use crate::expr::{Names, Site};
 use crate::header::{is_for_contracts, is_value};
 use crate::yaml::{At, Map, Reader};
 
@@ -32,11 +32,20 @@ pub(super) fn read<'a>(
         reader.add(at.fault(format_args!("at most {HEADERS} headers")));
         return None;
     }
+    let place = match names.site {
+        Site::Challenge => Place::ChallengeHeader,
+        Site::Filter
+        | Site::Template
+        | Site::Answer
+        | Site::Verdict
+        | Site::CheckTemplate
+        | Site::ChallengeAnswer => Place::Header,
+    };
     let mut read: Vec<(Arc<str>, TextTemplate)> = Vec::with_capacity(members.len());
     for member in &members {
         let text = parsed(reader, &member.value, |text| {
             let text = TextTemplate::parse(text, names)?;
-            text.check(Place::Header).map(|()| text)
+            text.check(place).map(|()| text)
         });
         let name = match name(&member.key.text) {
             Ok(name) => name,

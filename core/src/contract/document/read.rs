@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
-use super::{example, headers, retry, signature, template, url};
+use super::{example, headers, retry, signature, template, url, verification};
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip, Piece,
     SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template, Verdict, split,
@@ -51,6 +51,7 @@ const KEYS: &[&str] = &[
     "provisioning",
     "sensitive",
     "callback",
+    "verification",
     "examples",
 ];
 
@@ -113,6 +114,9 @@ fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<exa
     rules(reader, &map, &mut spec, lets.at(Site::Template));
     if let Some(at) = map.get("callback") {
         spec.callback = callback(reader, at, &spec.signatures, &lets).unwrap_or(spec.callback);
+    }
+    if let Some(at) = map.get("verification") {
+        spec.verification = verification::read(reader, at, &spec.signatures, &lets);
     }
     let examples = optional(reader, &map, "examples", |reader, at| {
         reader.list_of(at, 1..=EXAMPLES, example::read)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Gzip,
     Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
+    VerificationSpec,
 };
 use crate::error::Wrong;
 use crate::expr::Site;
@@ -70,6 +71,8 @@ pub struct ContractSpec {
     pub sensitive: Vec<SensitivePath>,
     /// Questions to callbacks.
     pub callback: CallbackSpec,
+    /// What a subscription's receiver has to answer before events go to it.
+    pub verification: Option<VerificationSpec>,
 }
 
 impl ContractSpec {
@@ -105,6 +108,7 @@ impl ContractSpec {
             approval: false,
             sensitive: Vec::new(),
             callback: CallbackSpec::new()?,
+            verification: None,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::fault::{noted, parsed};
 use crate::contract::compiled::{Member, Place, Template, TextTemplate};
-use crate::expr::Names;
+use crate::expr::{Names, Site};
 use crate::yaml::{At, Reader, Typed, Value};
 
 /// Elements of one list, and members of one object, of a template.
@@ -38,9 +38,22 @@ pub(super) fn body(reader: &mut Reader, at: &At<'_>, names: Names<'_>) -> Option
             let template = match at.node().typed() {
                 Some(Typed::Null | Typed::Bool(_) | Typed::Number(_)) => Template::literal(text),
                 Some(Typed::Text(_)) | None => TextTemplate::parse(text, names)
-                    .and_then(|text| text.check(Place::Body).map(|()| Template::Text(text))),
+                    .and_then(|text| text.check(place(names.site)).map(|()| Template::Text(text))),
             };
             noted(reader, at, template)
         }
+    }
+}
+
+/// What a body of a site may speak of.
+fn place(site: Site) -> Place {
+    match site {
+        Site::Challenge => Place::Challenge,
+        Site::Filter
+        | Site::Template
+        | Site::Answer
+        | Site::Verdict
+        | Site::CheckTemplate
+        | Site::ChallengeAnswer => Place::Body,
     }
 }

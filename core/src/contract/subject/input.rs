@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::event::Event;
+use crate::event::{Environment, Event};
 use crate::id::{CallbackId, DeliveryKey, SubscriptionId, TenantId};
 use crate::url::EndpointUrl;
 
@@ -55,6 +55,32 @@ pub struct CheckInput<'a> {
     /// The callback's labels.
     pub callback_labels: &'a BTreeMap<String, String>,
     /// Where to.
+    pub url: &'a EndpointUrl,
+    /// The deployment's `user-agent`, for contracts that name none.
+    pub user_agent: &'a str,
+}
+
+/// Everything that a challenge to a subscription's receiver is made of, besides the contract and its
+/// keys.
+#[derive(Clone, Copy, Debug)]
+pub struct ChallengeInput<'a> {
+    /// Names the asking: of all its steps, and of no other.
+    pub id: &'a str,
+    /// When it is asked.
+    pub time: Timestamp,
+    /// What the receiver is to answer with.
+    pub text: &'a str,
+    /// Whose subscription it is.
+    pub tenant: &'a TenantId,
+    /// Labels of that tenant.
+    pub tenant_labels: &'a BTreeMap<String, String>,
+    /// Which subscription.
+    pub subscription: &'a SubscriptionId,
+    /// The subscription's labels.
+    pub subscription_labels: &'a BTreeMap<String, String>,
+    /// The subscription's environment.
+    pub environment: Environment,
+    /// The subscription's URL.
     pub url: &'a EndpointUrl,
     /// The deployment's `user-agent`, for contracts that name none.
     pub user_agent: &'a str,

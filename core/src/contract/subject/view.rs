@@ -4,20 +4,34 @@
 use bytes::Bytes;
 
 use super::answer::Answer;
-use super::input::{CheckInput, RenderInput};
+use super::input::{ChallengeInput, CheckInput, RenderInput};
 use crate::clock::Timestamp;
 use crate::expr::{
-    AttemptView, CheckView, DeliveryView, Expression, KeyView, Labelled, RequestView, ResponseView,
-    Root, Scope, SubscriptionView,
+    AttemptView, ChallengeView, CheckView, DeliveryView, Expression, KeyView, Labelled,
+    RequestView, ResponseView, Root, Scope, SubscriptionView,
 };
 
 /// What a request is about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(in crate::contract) enum Subject<'a> {
     /// A delivery of an event.
     Delivery(&'a RenderInput<'a>),
     /// A question to a callback.
     Check(&'a CheckInput<'a>),
+    /// A challenge to a subscription's receiver.
+    Challenge(Challenge<'a>),
+}
+
+/// A challenge, and the request that carries it.
+#[derive(Clone, Copy)]
+pub(in crate::contract) struct Challenge<'a> {
+    pub input: &'a ChallengeInput<'a>,
+    /// The newest key that both sides have, if there is one.
+    pub key: Option<KeyView<'a>>,
+    /// The request's method.
+    pub method: &'static str,
+    /// The request's URL: the subscription's, and what the step adds.
+    pub url: &'a str,
 }
 
 impl<'a> Subject<'a> {
@@ -26,6 +40,7 @@ impl<'a> Subject<'a> {
         match self {
             Subject::Delivery(input) => input.user_agent,
             Subject::Check(input) => input.user_agent,
+            Subject::Challenge(it) => it.input.user_agent,
         }
     }
 
@@ -34,6 +49,7 @@ impl<'a> Subject<'a> {
         match self {
             Subject::Delivery(input) => input.attempt_time,
             Subject::Check(input) => input.time,
+            Subject::Challenge(it) => it.input.time,
         }
     }
 
@@ -42,6 +58,15 @@ impl<'a> Subject<'a> {
         match self {
             Subject::Delivery(input) => &input.event.data,
             Subject::Check(input) => input.data,
+            Subject::Challenge(_) => &NOTHING,
+        }
+    }
+
+    /// The method of the request.
+    pub(in crate::contract) fn method(self) -> &'static str {
+        match self {
+            Subject::Delivery(_) | Subject::Check(_) => "POST",
+            Subject::Challenge(it) => it.method,
         }
     }
 
@@ -50,6 +75,7 @@ impl<'a> Subject<'a> {
         match self {
             Subject::Delivery(input) => input.url.as_str(),
             Subject::Check(input) => input.url.as_str(),
+            Subject::Challenge(it) => it.url,
         }
     }
 }
@@ -68,13 +94,13 @@ pub(in crate::contract) struct View<'a> {
     pub key: Option<KeyView<'a>>,
 }
 
-/// No body yet.
-static NO_BODY: Bytes = Bytes::new();
+/// No body yet, or no data.
+static NOTHING: Bytes = Bytes::new();
 
 impl<'a> View<'a> {
     /// Before there is a body.
     pub(in crate::contract) fn bodiless(subject: Subject<'a>) -> Self {
-        Self::of(subject, &NO_BODY)
+        Self::of(subject, &NOTHING)
     }
 
     /// With the body that is sent.
@@ -88,9 +114,11 @@ impl<'a> View<'a> {
         expression: &Expression,
         evaluate: impl FnOnce(&Scope<'_>) -> T,
     ) -> T {
-        let request = Some(RequestView { method: "POST", url: self.url, body: self.body });
-        let (key, signature) = (self.key, Some(self.signature));
+        let request =
+            Some(RequestView { method: self.subject.method(), url: self.url, body: self.body });
+        let signature = Some(self.signature);
         with_scope(self.subject, expression, |scope| {
+            let key = self.key.or(scope.key);
             evaluate(&Scope { request, key, signature, ..*scope })
         })
     }
@@ -127,6 +155,7 @@ fn with_scope<T>(
             callback: Some(Labelled { id: input.callback.as_str(), labels: input.callback_labels }),
             ..Scope::default()
         }),
+        Subject::Challenge(challenge) => evaluate(&challenge_scope(challenge)),
     }
 }
 
@@ -148,6 +177,22 @@ fn delivery_scope<'a>(input: &RenderInput<'a>, delivery_id: &'a str) -> Scope<'a
             test: input.test,
         }),
         attempt: Some(AttemptView { number: input.attempt, time: input.attempt_time }),
+        ..Scope::default()
+    }
+}
+
+fn challenge_scope(challenge: Challenge<'_>) -> Scope<'_> {
+    let input = challenge.input;
+    Scope {
+        key: challenge.key,
+        challenge: Some(ChallengeView { id: input.id, time: input.time, text: input.text }),
+        tenant: Some(Labelled { id: input.tenant.as_str(), labels: input.tenant_labels }),
+        subscription: Some(SubscriptionView {
+            id: input.subscription.as_str(),
+            labels: input.subscription_labels,
+            url: input.url.as_str(),
+            environment: input.environment.word(),
+        }),
         ..Scope::default()
     }
 }

@@ -77,6 +77,7 @@ impl Dispatcher {
                 SubscriptionState::Active
                 | SubscriptionState::Paused
                 | SubscriptionState::PendingApproval
+                | SubscriptionState::PendingVerification
                 | SubscriptionState::Rejected,
             ) => again,
         }
