@@ -28,6 +28,7 @@ use crate::{etag, map, parse};
 mod count;
 mod find;
 mod registry;
+mod start;
 mod users;
 mod uses;
 
@@ -192,8 +193,8 @@ impl Control {
         if let Some(id) = &id {
             check_own(id)?;
         }
-        let given = parse::required("contract", request.contract.as_ref(), &mut wrong);
-        let edit = given.map(|given| whole(given, id.as_ref(), &mut wrong));
+        let given = start::begun(&request, id.as_ref(), &mut wrong)?;
+        let edit = given.map(|given| whole(&given, id.as_ref(), &mut wrong));
         let (id, edit) = parse::done(wrong, id.zip(edit))?;
         let _turn = self.contract_turn.lock().await;
         until_settled(|| self.try_create_contract(&id, &edit, &how)).await
@@ -240,6 +241,9 @@ impl Control {
         &self,
         request: v1::GetContractRequest,
     ) -> Result<v1::GetContractResponse, Refusal> {
+        if let Some(entry) = start::shown_entry(&request.name)? {
+            return Ok(v1::GetContractResponse { contract: Some(entry) });
+        }
         let id = parse::only("name", ContractId::parse_name(&request.name))?;
         let contract = match built_in(&id) {
             Some(it) => shown_built_in(it),
@@ -261,6 +265,9 @@ impl Control {
         let mut wrong = Violations::new();
         let paging = self.paging(&mut request, &mut wrong);
         wrong.finish()?;
+        if request.catalog {
+            return Ok(self.list_catalog(&paging).await);
+        }
         let mut after = paging.from.clone().unwrap_or_default();
         let (mut contracts, mut bytes) = (Vec::new(), 0);
         loop {
@@ -310,6 +317,7 @@ impl Control {
         request: v1::UpdateContractRequest,
     ) -> Result<v1::UpdateContractResponse, Refusal> {
         let given = parse::needed("contract", request.contract.as_ref())?;
+        start::check_not_of_catalog(&given.name)?;
         let mut wrong = Violations::new();
         let id = wrong.check("contract.name", ContractId::parse_name(&given.name));
         if let Some(id) = &id {
@@ -372,6 +380,7 @@ impl Control {
         &self,
         request: v1::DeleteContractRequest,
     ) -> Result<v1::DeleteContractResponse, Refusal> {
+        start::check_not_of_catalog(&request.name)?;
         let id = parse::only("name", ContractId::parse_name(&request.name))?;
         check_own(&id)?;
         let _turn = self.contract_turn.lock().await;

@@ -29,7 +29,7 @@ async fn get(world: &World, name: &str) -> v1::Contract {
 async fn names(world: &World, page_size: i32) -> Vec<String> {
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListContractsRequest { page_size, page_token };
+        let request = v1::ListContractsRequest { page_size, page_token, catalog: false };
         let page = ask!(world.contracts, list_contracts, request).unwrap();
         assert!(page.contracts.len() <= usize::try_from(page_size).unwrap());
         names.extend(page.contracts.into_iter().map(|it| it.name));

@@ -6,6 +6,7 @@ mod approval;
 mod auth;
 mod callbacks;
 mod callers;
+mod catalogue;
 mod contract_users;
 mod contracts;
 mod creation;
