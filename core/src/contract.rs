@@ -33,7 +33,9 @@ pub use compiled::{
     VerificationRule, answers_challenge, challenge, redacted_url, render, render_check,
     render_redacted, sign, sign_check, signatures,
 };
-pub use document::{BuiltIn, ContractSpec, DocumentFault, builtins, standard_webhooks};
+pub use document::{
+    BuiltIn, ContractSpec, DocumentFault, OVERRIDES_LEN, Overrides, builtins, standard_webhooks,
+};
 pub use subject::{Answer, ChallengeInput, CheckInput, RenderInput};
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod compile;
 mod example;
 mod fault;
 mod headers;
+mod overrides;
 mod read;
 mod retry;
 mod signature;
@@ -22,6 +23,7 @@ mod verification;
 
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
 pub use fault::DocumentFault;
+pub use overrides::{OVERRIDES_LEN, Overrides};
 pub use read::{EXAMPLES, TYPES};
 pub use spec::ContractSpec;
 
