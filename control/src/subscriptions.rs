@@ -14,6 +14,7 @@ use pregon_rpc::caller::Caller;
 use crate::receiver::{Filter, handlers};
 use crate::service::service;
 use crate::{Control, map, parse};
+pub(crate) use kind::contract_of;
 pub(crate) use test::Tests;
 
 mod health;

@@ -280,6 +280,10 @@ pub struct Subscription {
     /// Paths into the data that are shown redacted, as `pregon_core::redact::SensitivePath` reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive_paths: Vec<String>,
+    /// What it says in place of its contract, as [`Overrides`](crate::contract::Overrides) reads it;
+    /// empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub overrides: String,
     /// Attempts in flight at most, of one node.
     pub max_concurrency: u32,
     /// Deliveries that may wait; 0: what the tenant's limit says.

@@ -291,6 +291,7 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         headers: Vec::new(),
         auth: Auth::None,
         sensitive_paths: Vec::new(),
+        overrides: String::new(),
         max_concurrency: 64,
         max_pending: 0,
         state: SubscriptionState::Active,

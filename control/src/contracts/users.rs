@@ -116,6 +116,7 @@ impl Control {
         });
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(change.after));
         endpoint.check("", change.after, &policy, &mut wrong);
+        user.check_own(change.after, &mut wrong);
         if let Some(first) = wrong.as_slice().first() {
             let field = first.field.trim_start_matches('.');
             return Ok(Some(format!("{field} {}", first.description)));

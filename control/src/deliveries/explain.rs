@@ -34,7 +34,7 @@ use prost::Message as _;
 use super::attempt::{self, is_attempt};
 use super::show;
 use crate::listing::PAGE_BYTES;
-use crate::subscriptions::preview;
+use crate::subscriptions::{contract_of, preview};
 use crate::{Control, map, parse};
 
 /// Subscriptions that an event did not go to, of which each check is shown.
@@ -66,6 +66,12 @@ struct Today {
 impl Today {
     fn by_lane(&self, lane: LaneNo) -> Option<&Subscription> {
         self.lanes.get(&lane).and_then(|at| self.subscriptions.get(*at))
+    }
+
+    /// The contract of a subscription, with what it says in its place.
+    fn contract_of(&self, subscription: &Subscription) -> Option<Arc<Contract>> {
+        let contract = self.contracts.get(&subscription.contract)?;
+        Some(contract_of(subscription, contract))
     }
 
     fn contract(&self, subscription: &Subscription) -> Option<&Contract> {
@@ -230,8 +236,8 @@ impl Control {
         let subscription = today.by_lane(record.key.lane);
         it.waits_for = waits_for(record, closed, subscription, &today.tenant);
         it.lane_closed_until = closed.and_then(|(until, _)| map::moment(until));
-        let contract = subscription.and_then(|it| today.contract(it));
-        let Some(contract) = contract else {
+        let contract = subscription.and_then(|it| today.contract_of(it));
+        let Some(contract) = contract.as_deref() else {
             it.ends = "its subscription is gone: it will be CANCELLED".to_owned();
             return;
         };

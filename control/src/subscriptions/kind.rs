@@ -10,8 +10,10 @@
 //! Under a contract with `verification` it is ACTIVE only after its receiver has passed
 //! ([`verification`]).
 
+use std::sync::Arc;
+
 use pregon_core::clock::Timestamp;
-use pregon_core::contract::Contract;
+use pregon_core::contract::{Contract, OVERRIDES_LEN, Overrides};
 use pregon_core::error::{Rule, Violations};
 use pregon_core::event::Environment;
 use pregon_core::filter::Filter;
@@ -39,6 +41,7 @@ pub(crate) struct Own {
     event_types: Option<Vec<String>>,
     filter: Option<String>,
     sensitive_paths: Option<Vec<String>>,
+    overrides: Option<String>,
 }
 
 impl Receiver for Subscription {
@@ -60,6 +63,7 @@ impl Receiver for Subscription {
             ("ordered", given.ordered.is_some()),
             ("egress", !given.egress.is_empty()),
             ("sensitive_paths", !given.sensitive_paths.is_empty()),
+            ("overrides", !given.overrides.is_empty()),
         ]
     }
 
@@ -80,6 +84,9 @@ impl Receiver for Subscription {
             own.sensitive_paths =
                 parse::sensitive_paths(field, &given.sensitive_paths, root, wrong);
         }
+        if mask.has("overrides") {
+            own.overrides = overrides(&given.overrides, wrong);
+        }
         refuse_unsupported(given, mask, wrong);
         own
     }
@@ -88,12 +95,14 @@ impl Receiver for Subscription {
         put(&mut self.event_types, own.event_types.as_ref());
         put(&mut self.filter, own.filter.as_ref());
         put(&mut self.sensitive_paths, own.sensitive_paths.as_ref());
+        put(&mut self.overrides, own.overrides.as_ref());
     }
 
     fn show_own(&self, wire: &mut v1::Subscription) {
         wire.event_types.clone_from(&self.event_types);
         wire.filter.clone_from(&self.filter);
         wire.sensitive_paths.clone_from(&self.sensitive_paths);
+        wire.overrides.clone_from(&self.overrides);
         wire.ordered = Some(false);
         wire.state = map::subscription_state(self.state).into();
         wire.state_reason.clone_from(&self.state_reason);
@@ -114,6 +123,7 @@ impl Receiver for Subscription {
             headers: Vec::new(),
             auth: Auth::None,
             sensitive_paths: Vec::new(),
+            overrides: String::new(),
             max_concurrency: limits::CONCURRENCY_DEFAULT,
             max_pending: 0,
             state: SubscriptionState::PendingApproval,
@@ -203,6 +213,10 @@ impl Receiver for Subscription {
 
     fn check_own(&self, contract: &Contract, wrong: &mut Violations) {
         verification::check_url(self, contract, wrong);
+        // A stored document was read when it was given.
+        if let Ok(overrides) = Overrides::read(&self.overrides) {
+            wrong.check(OVERRIDES, overrides.check(contract));
+        }
     }
 
     /// Puts it back to PENDING_APPROVAL or PENDING_VERIFICATION where it must be.
@@ -238,6 +252,35 @@ impl Receiver for Subscription {
         }
         self.state = state; // a round has begun, where one must
         self.put_state(state, reason, now);
+    }
+}
+
+/// The field of what stands in place of the contract.
+const OVERRIDES: &str = "subscription.overrides";
+
+/// The document as it was given; every fault in it is told.
+fn overrides(given: &str, wrong: &mut Violations) -> Option<String> {
+    if given.len() > OVERRIDES_LEN {
+        wrong.add(OVERRIDES, Rule::TooLong, format!("must be {OVERRIDES_LEN} bytes at most"));
+        return None;
+    }
+    if given.is_empty() {
+        return Some(String::new());
+    }
+    match Overrides::read(given) {
+        Ok(_) => Some(given.to_owned()),
+        Err(faults) => {
+            faults.iter().for_each(|fault| wrong.add(OVERRIDES, fault.rule, fault));
+            None
+        }
+    }
+}
+
+/// The contract of a subscription, with what it says in its place.
+pub(crate) fn contract_of(subscription: &Subscription, contract: &Arc<Contract>) -> Arc<Contract> {
+    match Overrides::read(&subscription.overrides) {
+        Ok(overrides) => overrides.over(contract),
+        Err(_) => Arc::clone(contract),
     }
 }
 

@@ -21,6 +21,7 @@ use pregon_proto::v1;
 use pregon_proto::v1::preview_delivery_request::Source;
 use pregon_rpc::time;
 
+use super::kind::contract_of;
 use crate::filters::Filters;
 use crate::given::Given;
 use crate::receiver::{Identity, shown_headers};
@@ -83,6 +84,7 @@ impl Control {
         let subscription = self.fetch::<Subscription>(&name.to_string()).await?.value;
         let tenant = self.fetch::<Tenant>(&name.tenant.name()).await?.value;
         let contract = self.contract(&subscription.contract).await?;
+        let contract = contract_of(&subscription, &contract);
         // What is matched, and what is shown of it.
         let (event, shown) = match event {
             Shown::Stored(event) => {

@@ -35,8 +35,8 @@ pub use render::{
 };
 pub use retry::{Failure, Retry};
 pub use setting::{
-    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, HEADERS, SecretRule,
-    TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS,
+    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, HEADERS, Overridable,
+    SecretRule, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS,
 };
 pub use sign::{MadeSignature, Signed, sign, sign_check, signatures};
 pub use signature::{

@@ -13,6 +13,7 @@ mod compile;
 mod example;
 mod fault;
 mod headers;
+mod overrides;
 mod read;
 mod retry;
 mod signature;
@@ -25,6 +26,7 @@ pub use builtin::{BuiltIn, builtins, standard_webhooks};
 pub use catalog::{CatalogEntry, catalog, catalogued};
 pub use example::{Trial, TrialError, Tried};
 pub use fault::DocumentFault;
+pub use overrides::{OVERRIDES_LEN, Overrides};
 pub use read::{EXAMPLES, TYPES};
 pub use spec::ContractSpec;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pregon_core::clock::Timestamp;
-use pregon_core::contract::{Contract, SigningKeys};
+use pregon_core::contract::{Contract, Overrides, SigningKeys};
 use pregon_core::event::{Environment, Event};
 use pregon_core::expr::{Labelled, Scope, SubscriptionView};
 use pregon_core::filter::{Filter, Verdict};
@@ -40,8 +40,10 @@ pub struct Lane {
     pub patterns: Box<[Pattern]>,
     /// A condition on the event.
     pub filter: Option<Filter>,
-    /// The wire contract its receiver speaks.
+    /// The wire contract its receiver speaks, with what the subscription says in its place.
     pub contract: Arc<Contract>,
+    /// What that is; none: nothing.
+    pub overrides: Option<Arc<Overrides>>,
     /// What Pregón identifies itself with, and the subscription's own headers.
     pub headers: FixedHeaders,
     /// Paths to values of the data that must not be kept, beside the contract's.
@@ -87,7 +89,14 @@ impl Lane {
         };
         let url = EndpointUrl::parse_stored(&subscription.url)
             .map_err(|wrong| format!("url: {wrong}"))?;
-        Ok(Self {
+        let overrides = match subscription.overrides.as_str() {
+            "" => None,
+            text => Some(Arc::new(Overrides::read(text).map_err(|faults| {
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                format!("overrides: {first}")
+            })?)),
+        };
+        let mut lane = Self {
             headers: FixedHeaders::compile(&subscription.auth, &subscription.headers, &name, ring)?,
             sensitive: paths_of(&subscription.sensitive_paths),
             labels: labels_of(&subscription.common),
@@ -101,12 +110,23 @@ impl Lane {
             asked_at: subscription.asked_at(),
             patterns: patterns.into(),
             filter,
-            contract,
+            contract: Arc::clone(&contract),
+            overrides,
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
             revision,
             tenant_suspended: false,
-        })
+        };
+        lane.put_under(&contract);
+        Ok(lane)
+    }
+
+    /// Puts it under a contract, or under another revision of its own.
+    pub(super) fn put_under(&mut self, contract: &Arc<Contract>) {
+        self.contract = match &self.overrides {
+            Some(overrides) => overrides.over(contract),
+            None => Arc::clone(contract),
+        };
     }
 
     /// Whether its deliveries wait: it is paused, not approved or not verified, or its tenant is suspended.

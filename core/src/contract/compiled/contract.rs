@@ -14,7 +14,7 @@ use super::error::RenderError;
 use super::query::{self, Parameter};
 use super::retry::Retry;
 use super::setting::{
-    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, SecretRule,
+    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, Overridable, SecretRule,
     TIMEOUT_DEFAULT,
 };
 use super::signature::{Signature, SignatureAlgorithm, SignaturePlace, header_names};
@@ -55,6 +55,7 @@ pub struct Contract {
     pub(in crate::contract) disable: Condition,
     pub(in crate::contract) timeouts: Vec<Duration>,
     pub(in crate::contract) retry: Retry,
+    pub(in crate::contract) overridable: Vec<Overridable>,
     pub(in crate::contract) url: Option<UrlRules>,
     pub(in crate::contract) auth: Option<Vec<AuthKind>>,
     pub(in crate::contract) egress: Box<str>,
@@ -312,6 +313,11 @@ impl Contract {
     /// When a failed attempt is repeated.
     pub fn retry(&self) -> &Retry {
         &self.retry
+    }
+
+    /// What a subscription may say anew.
+    pub fn overridable(&self) -> &[Overridable] {
+        &self.overridable
     }
 
     /// Which URLs a subscription may have; none: as the deployment allows.

@@ -76,6 +76,18 @@ words! {
     }
 }
 
+words! {
+    /// A key of a contract that a subscription may say anew, where the contract lists it.
+    Overridable {
+        /// When a failed attempt is repeated.
+        Retry = "retry",
+        /// How long attempts may take.
+        Timeouts = "timeouts",
+        /// Which answers acknowledge.
+        Acknowledge = "acknowledge",
+    }
+}
+
 impl Auth {
     /// Which kind it is.
     pub fn kind(&self) -> AuthKind {

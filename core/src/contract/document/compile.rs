@@ -45,6 +45,7 @@ impl Contract {
             disable: spec.disable,
             timeouts: spec.timeouts,
             retry: spec.retry,
+            overridable: spec.overridable,
             url: spec.url,
             auth: spec.auth,
             egress: spec.egress,

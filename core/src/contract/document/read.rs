@@ -7,8 +7,9 @@ use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
 use super::{example, headers, retry, signature, template, url, verification};
 use crate::contract::compiled::{
-    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip, Piece,
-    SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template, Verdict, split,
+    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip,
+    Overridable, Piece, SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template,
+    Verdict, split,
 };
 use crate::expr::{LetPiece, Lets, Names, Site};
 use crate::id::{ContractId, EventTypeId};
@@ -45,6 +46,7 @@ const KEYS: &[&str] = &[
     "disable",
     "timeouts",
     "retry",
+    "overridable",
     "url",
     "auth",
     "egress",
@@ -312,6 +314,11 @@ fn answers<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, lets
         && let Some(retry) = retry::read(reader, at)
     {
         spec.retry = retry;
+    }
+    if let Some(at) = map.get("overridable") {
+        let keys: Vec<_> = Overridable::ALL.iter().map(|key| (key.word(), *key)).collect();
+        let read = |reader: &mut Reader, at: &At<'_>| reader.check(at.choice(&keys));
+        spec.overridable = reader.list_of(at, 1..=keys.len(), read).unwrap_or_default();
     }
 }
 

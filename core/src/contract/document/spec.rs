@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Gzip,
-    Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
+    Overridable, Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
     VerificationSpec,
 };
 use crate::error::Wrong;
@@ -59,6 +59,8 @@ pub struct ContractSpec {
     pub timeouts: Vec<Duration>,
     /// When a failed attempt is repeated.
     pub retry: Retry,
+    /// What a subscription may say anew.
+    pub overridable: Vec<Overridable>,
     /// Which URLs a subscription may have; none: as the deployment allows.
     pub url: Option<UrlRules>,
     /// Ways of identification that a subscription may choose; none: all.
@@ -102,6 +104,7 @@ impl ContractSpec {
             disable: Condition::never(),
             timeouts: vec![TIMEOUT_DEFAULT],
             retry: Retry::standard(),
+            overridable: Vec::new(),
             url: None,
             auth: None,
             egress: EGRESS_DEFAULT.into(),

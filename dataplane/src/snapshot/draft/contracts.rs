@@ -143,7 +143,7 @@ impl Draft {
             lanes.filter_map(|lane| self.snapshot.lanes.get(lane).cloned()).collect();
         for lane in lanes {
             let mut lane = Lane::clone(&lane);
-            lane.contract = Arc::clone(&contract);
+            lane.put_under(&contract);
             self.put_lane(lane);
         }
         let callbacks = self.under.callbacks.get(id).into_iter().flatten();
