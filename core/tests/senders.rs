@@ -150,7 +150,7 @@ fn node(program: &str) -> Command {
 #[test]
 fn every_contract_of_the_page_is_one() {
     let documents = documents();
-    assert_eq!(documents.len(), 9, "the page has been read whole");
+    assert_eq!(documents.len(), 10, "the page has been read whole");
     for document in documents {
         if let Err(faults) = Contract::read(&document, 1) {
             panic!("{faults:#?} in\n{document}");

@@ -183,6 +183,41 @@ async fn a_subscription_is_held_against_its_own_contract() {
 }
 
 #[tokio::test]
+async fn a_subscription_says_anew_what_its_contract_lists() {
+    let world = World::with_tenant().await;
+    world.contract("lists", "overridable: [timeouts, retry]\ntimeouts: [20s]").await;
+    let saying = |text: &str| v1::Subscription { overrides: text.into(), ..under("lists") };
+    let answer = ask!(
+        world.subscriptions,
+        create_subscription,
+        create("erp", saying("timeouts: [40s]\nrefuse: \"true\""))
+    );
+    let refused = ("subscription.overrides", "CONTRACT_INVALID");
+    assert_wrong(answer, &[refused, refused]);
+    let there = create("erp", saying("acknowledge: response.status == 200"));
+    let answer = ask!(world.subscriptions, create_subscription, there);
+    assert_wrong(answer, &[("subscription.overrides", "OUT_OF_RANGE")]);
+    let long = create("erp", saying(&format!("timeouts: [5s] #{}", "x".repeat(5000))));
+    let answer = ask!(world.subscriptions, create_subscription, long);
+    assert_wrong(answer, &[("subscription.overrides", "TOO_LONG")]);
+
+    let text = "timeouts: [5s, 6s]\nretry: { delays: [1m] }";
+    let made = ask!(world.subscriptions, create_subscription, create("erp", saying(text))).unwrap();
+    assert_eq!(made.subscription.unwrap().overrides, text);
+    // The contract cannot take back what is said, and changes the rest.
+    assert_refused(
+        rewrite(&world, "lists", "overridable: [retry]").await,
+        Code::FailedPrecondition,
+        "CONTRACT_IN_USE",
+    );
+    rewrite(&world, "lists", "overridable: [retry, timeouts]\ntimeouts: [3s]").await.unwrap();
+    let none =
+        change(v1::Subscription { contract: "contracts/preauth".into(), ..Default::default() });
+    let answer = ask!(world.subscriptions, update_subscription, none);
+    assert_wrong(answer, &[("subscription.overrides", "OUT_OF_RANGE")]);
+}
+
+#[tokio::test]
 async fn a_parameter_that_the_url_has_cannot_be_added() {
     let world = World::with_tenant().await;
     world.contract("adds", "url: { query: { data.id: \"${event.id}\" } }").await;

@@ -143,8 +143,8 @@ mod tests {
                 "1:12: timeouts[0]: must be a duration from 1s to 30s with its units, as in 30s or 1h30m (it is text)",
             ),
             (
-                "refuse: \"true\"",
-                "1:1: unknown key \"refuse\"; known are retry, timeouts, acknowledge",
+                "retry: none\nrefuse: \"true\"",
+                "2:1: unknown key \"refuse\"; known are retry, timeouts, acknowledge",
             ),
             ("{}", "1:1: must have at least one of retry, timeouts and acknowledge"),
             (

@@ -72,6 +72,25 @@ async fn a_changed_contract_reaches_every_lane_under_it_and_no_other() {
 }
 
 #[tokio::test]
+async fn what_a_subscription_says_anew_stands_over_every_revision_of_its_contract() {
+    let running = Running::start(Arc::default());
+    let mut resources = base();
+    resources.push(contract("mine", "overridable: [timeouts]\ntimeouts: [20s]"));
+    let own = Subscription { overrides: "timeouts: [5s]".into(), ..under(1, "mine") };
+    resources.extend([Resource::Subscription(own), written(2, "mine")]);
+    let timeouts = |at: &Snapshot| {
+        [1, 2].map(|lane| at.lane(LaneNo(lane)).unwrap().contract.timeout(1).as_secs())
+    };
+    assert_eq!(timeouts(&running.write(&resources).await), [5, 20]);
+    let after = running.write(&[contract("mine", "overridable: [timeouts]\ntimeouts: [9s]")]).await;
+    assert_eq!(timeouts(&after), [5, 9]);
+    assert_eq!([1, 2].map(|lane| revision(&after, lane)), [after.revision(); 2]);
+    let without = Subscription { overrides: String::new(), ..under(1, "mine") };
+    let last = running.write(&[Resource::Subscription(without)]).await;
+    assert_eq!(timeouts(&last), [9, 9]);
+}
+
+#[tokio::test]
 async fn a_refused_contract_leaves_the_last_good_one() {
     let running = Running::start(Arc::default());
     let mut resources = base();

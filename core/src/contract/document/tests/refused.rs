@@ -406,7 +406,7 @@ examples: [{ event: { type: order.paid } }]
 ";
     let known = "known are contract, description, event_types, types, let, body, body_format, canonical, \
         content_type, user_agent, gzip, headers, traceparent, secret, signatures, acknowledge, refuse, disable, \
-        timeouts, retry, url, auth, egress, provisioning, sensitive, callback, verification, examples";
+        timeouts, retry, overridable, url, auth, egress, provisioning, sensitive, callback, verification, examples";
     let retries = format!("10:1: unknown key \"retries\"; {known}");
     let expected = [
         "1:11: contract: must be 1 to 64 of A-Z a-z 0-9 _ -",

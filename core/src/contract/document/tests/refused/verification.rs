@@ -51,7 +51,7 @@ fn verifications() {
                 "{SIGNED}\nverification: {{ steps: [{{ sign: right, headers: {{ X-S: a, host: b }}, expect: \"true\" }}] }}"
             ),
             &[
-                "3:51: verification.steps[0].headers.X-S: header x-s is set twice",
+                "3:51: verification.steps[0].headers.X-S: header X-S is set twice",
                 "3:59: verification.steps[0].headers.host: must be a header's name, and not one that the sender sets",
             ],
         ),
