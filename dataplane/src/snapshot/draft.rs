@@ -214,7 +214,7 @@ impl Draft {
             self.aside.insert(name.into(), Aside::subscription(wire, revision));
             return Ok(Placed::Aside);
         };
-        let mut lane = Lane::compile(&wire, contract, revision, &self.ring)?;
+        let mut lane = Lane::compile(&wire, &contract, revision, &self.ring)?;
         match self.lane(&name) {
             Some(old) if old.lane == lane.lane => lane.keys = old.keys.clone(),
             // A new subscription of an old name: nothing of the old one holds.

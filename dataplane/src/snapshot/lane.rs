@@ -75,7 +75,7 @@ impl Lane {
     /// says are added by whoever knows them.
     pub(super) fn compile(
         subscription: &Subscription,
-        contract: Arc<Contract>,
+        contract: &Arc<Contract>,
         revision: i64,
         ring: &KeyRing,
     ) -> Result<Self, String> {
@@ -110,14 +110,14 @@ impl Lane {
             asked_at: subscription.asked_at(),
             patterns: patterns.into(),
             filter,
-            contract: Arc::clone(&contract),
+            contract: Arc::clone(contract),
             overrides,
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
             revision,
             tenant_suspended: false,
         };
-        lane.put_under(&contract);
+        lane.put_under(contract);
         Ok(lane)
     }
 

@@ -78,7 +78,7 @@ async fn what_a_subscription_says_anew_stands_over_every_revision_of_its_contrac
     resources.push(contract("mine", "overridable: [timeouts]\ntimeouts: [20s]"));
     let own = Subscription { overrides: "timeouts: [5s]".into(), ..under(1, "mine") };
     resources.extend([Resource::Subscription(own), written(2, "mine")]);
-    let timeouts = |at: &Snapshot| {
+    let timeouts = |at: &Arc<Snapshot>| {
         [1, 2].map(|lane| at.lane(LaneNo(lane)).unwrap().contract.timeout(1).as_secs())
     };
     assert_eq!(timeouts(&running.write(&resources).await), [5, 20]);
