@@ -11,6 +11,7 @@ use crate::harness::tls::Authority;
 mod approval;
 mod auth;
 mod callbacks;
+mod catalogue;
 mod environments;
 mod hostile;
 mod own;
