@@ -24,12 +24,13 @@ use crate::service::service;
 use crate::{etag, parse};
 pub(crate) use draft::Draft;
 pub(crate) use keys::{is_live, lacks_one};
-pub(crate) use make::Making;
+pub(crate) use making::Making;
 
 mod draft;
 mod jwks;
 mod keys;
 mod make;
+mod making;
 mod rotate;
 mod signer;
 

@@ -111,7 +111,7 @@ async fn what_a_receiver_echoes_is_not_kept<W: World>() {
     // What was sent is shown as it went out.
     let headers = attempt["request"]["headers"].as_array().unwrap();
     let header = |name: &str| headers.iter().find(|it| it["name"] == name).map(|it| &it["value"]);
-    assert_eq!(header("x-api-version"), Some(&json!("7")), "{attempt}");
+    assert_eq!(header("X-Api-Version"), Some(&json!("7")), "{attempt}");
     assert_eq!(header("authorization"), Some(&json!("[masked]")), "{attempt}");
     assert_eq!(header("webhook-signature"), Some(&json!("[masked]")), "{attempt}");
 }

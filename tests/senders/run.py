@@ -237,7 +237,7 @@ def other_key(pregon, tenant, sender, contract):
         parent=f"tenants/{tenant}",
         subscription_id="other",
         subscription=subscription | {"contract": contract},
-        secrets=[new_secret(sender)],
+        secrets=[new_secret(sender) | {"material": ""}],
     )
     name = f"tenants/{tenant}/subscriptions/other/secrets/first"
     return public_key(pregon("Secret.GetSecret", name=name)["secret"])

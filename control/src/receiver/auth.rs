@@ -181,7 +181,9 @@ impl Control {
             }
             AuthEdit::ApiKey(header, given) => {
                 let kept = match stored {
-                    Auth::ApiKey { header: old, value } if old == header => Some(value),
+                    Auth::ApiKey { header: old, value } if old.eq_ignore_ascii_case(header) => {
+                        Some(value)
+                    }
                     Auth::ApiKey { .. } | Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => {
                         None
                     }

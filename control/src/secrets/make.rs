@@ -3,14 +3,11 @@
 //! An RSA key is a search for primes, some 100 ms of a core. It is made beside the threads that
 //! answer calls, and few at a time, so that whoever makes many keys holds up nobody else.
 
-use std::sync::Arc;
-
 use pregon_core::clock::Timestamp;
 use pregon_core::model::Common;
 use pregon_core::secret::{
     PublicKey, SecretBytes, ed25519_public_text, key_generate, key_public, pair_generate,
 };
-use tokio::sync::Semaphore;
 
 use super::draft::{Draft, own_algorithm};
 use super::{
@@ -18,19 +15,6 @@ use super::{
     Stored, etag, v1,
 };
 use crate::map;
-
-/// RSA keys in the making at once: half of a small machine.
-const RSA_AT_ONCE: usize = 1;
-
-/// Turns of those who make RSA keys.
-#[derive(Clone, Debug)]
-pub(crate) struct Making(Arc<Semaphore>);
-
-impl Default for Making {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(RSA_AT_ONCE)))
-    }
-}
 
 impl Control {
     /// A secret under this name, its key generated if there is none, sealed.

@@ -94,10 +94,10 @@ async fn the_request_is_shown_with_its_signatures() {
     assert_eq!(signature.signed_payload, format!("o1.{time}.{body}").into_bytes());
     assert_eq!(header(&it, "webhook-signature"), Some(format!("v1,{}", signature.value).as_str()));
     assert_eq!(
-        (header(&it, "authorization"), header(&it, "x-shop")),
+        (header(&it, "authorization"), header(&it, "X-Shop")),
         (Some("[masked]"), Some("7"))
     );
-    assert_eq!(header(&it, "x-token"), Some("[masked]"));
+    assert_eq!(header(&it, "X-Token"), Some("[masked]"));
     assert!(!format!("{it:?}").contains("hush"));
     // The key is not live yet at an earlier time.
     let early = v1::PreviewDeliveryRequest { time: at(-60), ..of(event("order.captured", "{}")) };

@@ -28,8 +28,8 @@ pub use callback::{CallbackRule, CallbackSpec};
 pub use challenge::{ChallengeError, ChallengeRequest, answers_challenge, challenge};
 pub use condition::Condition;
 pub use contract::{Contract, Judged};
-pub use error::{BODY_LEN, RenderError};
-pub use query::{PARAMETERS, Parameter, QUERY_LEN};
+pub use error::{BODY_LEN, QUERY_LEN, RenderError};
+pub use query::{PARAMETERS, Parameter};
 pub use render::{
     HEADER_LEN, HeaderLine, Rendered, redacted_url, render, render_check, render_redacted,
 };

@@ -3,7 +3,6 @@
 //! A name stands for its expression, wherever it is written: compiling puts the one in the place of
 //! the other, so a value is what it would be if it were written out, and is bounded as that is.
 
-use super::compile::invalid;
 use super::functions;
 use super::names;
 use super::{MAX_SOURCE, Site};
@@ -115,7 +114,8 @@ impl Lets {
         }
         let env = functions::environment()?;
         let parsed = env.parser().parse_with_source_info(source);
-        let (mut tree, _) = parsed.map_err(|_| invalid(1, 1, "cannot be parsed"))?;
+        let (mut tree, _) =
+            parsed.map_err(|_| Wrong::new(Rule::ExpressionInvalid, "1:1: cannot be parsed"))?;
         let mut budget = MAX_NODES;
         let mut scope = Vec::new();
         // What is named before is written out now.

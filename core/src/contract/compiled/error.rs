@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::query::QUERY_LEN;
 use crate::{form, limits};
 
 /// Largest body, in bytes: twice the largest event data. A template can repeat the data.
 pub const BODY_LEN: usize = 2 * limits::EVENT_DATA_MAX;
+
+/// Longest text of the parameters of one request, percent-encoded, in bytes: with the longest path
+/// it stays within what common HTTP servers take as a request's line, 8 KiB.
+pub const QUERY_LEN: usize = 4 * 1024;
 
 /// Why a request could not be made; the delivery fails as RENDER_FAILED. Names and sources are the
 /// contract's; no event data is in it.

@@ -2,16 +2,13 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::error::RenderError;
+use super::error::{QUERY_LEN, RenderError};
 use super::text::TextTemplate;
 use super::value::Written;
 use crate::contract::subject::View;
 
 /// Parameters that a contract may add, signatures included.
 pub const PARAMETERS: usize = 20;
-/// Longest text of the parameters of one request, percent-encoded, in bytes: with the longest path
-/// it stays within what common HTTP servers take as a request's line, 8 KiB.
-pub const QUERY_LEN: usize = 4 * 1024;
 
 /// What stands in a parameter as it is: RFC 3986, 2.3.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
