@@ -247,7 +247,7 @@ mod tests {
             v1::auth::Kind::ApiKey(v1::ApiKeyAuth { header: "X-Key".into(), ..Default::default() });
         let given = v1::Auth { kind: Some(kind), ..Default::default() };
         let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
-        assert_eq!(edit.identity(), Identity { kind: AuthKind::ApiKey, header: Some("x-key") });
+        assert_eq!(edit.identity(), Identity { kind: AuthKind::ApiKey, header: Some("X-Key") });
         assert!(matches!(AuthEdit::parse("callback", None, &mut wrong), Some(AuthEdit::None)));
         assert!(wrong.is_empty());
     }

@@ -3,6 +3,8 @@
 //! An RSA key is a search for primes, some 100 ms of a core. It is made beside the threads that
 //! answer calls, and few at a time, so that whoever makes many keys holds up nobody else.
 
+use std::sync::Arc;
+
 use pregon_core::clock::Timestamp;
 use pregon_core::model::Common;
 use pregon_core::secret::{
