@@ -101,7 +101,7 @@ async fn what_a_receiver_echoes_is_not_kept<W: World>() {
     .await;
     let body = attempt["response"]["body"].as_str().unwrap();
     for shown in
-        ["authorization: [redacted]", "x-shop-key: [redacted]", "\"[redacted]\"", "\"total\":5"]
+        ["authorization: [redacted]", "X-Shop-Key: [redacted]", "\"[redacted]\"", "\"total\":5"]
     {
         assert!(body.contains(shown), "{shown}: {body}");
     }
