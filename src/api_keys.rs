@@ -170,6 +170,7 @@ pub async fn first(
         secrets: vec![ApiKeySecret { sha256: made.sha256, create_time: now, expire_time: None }],
         expire_time: None,
         revoke_time: None,
+        revoked: false,
         creator: "pregon standalone".to_owned(),
     });
     let name = key.name().to_string();

@@ -260,6 +260,7 @@ impl Control {
         let now = self.clock.now();
         let at = at.map_or(now, |at| at.max(now));
         key.revoke_time = Some(key.revoke_time.map_or(at, |own| own.min(at)));
+        key.revoked |= key.revoke_time.is_some_and(|at| at <= now);
         key.common.update_time = now;
         let plan = Plan::new().put(&Resource::ApiKey(key.clone()), revision);
         let api_key = Some(to_wire(&Stored::new(key), now));

@@ -64,7 +64,8 @@ pub(crate) struct Key {
     /// Each with the moment from which it is not valid.
     secrets: Vec<(Hash, Option<Timestamp>)>,
     expires: Option<Timestamp>,
-    revoked: Option<Timestamp>,
+    revoke_time: Option<Timestamp>,
+    revoked: bool,
 }
 
 impl Key {
@@ -80,7 +81,13 @@ impl Key {
         let rates = before.and_then(|it| it.caller.rates().cloned()).unwrap_or_default();
         let held = KeyUse { event_types, limits: key.limits, rates };
         let caller = Caller::with_key(&key.id.name(), role, key.tenants.clone(), held);
-        Ok(Self { caller, secrets, expires: key.expire_time, revoked: key.revoke_time })
+        Ok(Self {
+            caller,
+            secrets,
+            expires: key.expire_time,
+            revoke_time: key.revoke_time,
+            revoked: key.revoked,
+        })
     }
 
     /// Until when the secret of a hash is valid; none: without end.
@@ -94,14 +101,14 @@ impl Key {
         }
         let end = found.ok_or_else(unknown)?;
         let past = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
-        if past(self.revoked) {
+        if self.revoked || past(self.revoke_time) {
             return Err(Refusal::new(Reason::CredentialRevoked, "the credential was revoked"));
         }
         if past(self.expires) || past(end) {
             let text = "the credential's time has passed";
             return Err(Refusal::new(Reason::CredentialExpired, text));
         }
-        Ok([self.revoked, self.expires, end].into_iter().flatten().min())
+        Ok([self.revoke_time, self.expires, end].into_iter().flatten().min())
     }
 }
 

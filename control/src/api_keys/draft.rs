@@ -95,6 +95,7 @@ impl Draft {
             secrets: vec![secret],
             expire_time: self.expire_time,
             revoke_time: None,
+            revoked: false,
             creator,
         }
     }

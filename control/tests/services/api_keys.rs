@@ -214,9 +214,11 @@ async fn a_rotation_overlaps_and_a_revocation_is_only_moved_forward() {
         let key = revoked.api_key.unwrap();
         assert_eq!(key.state(), v1::ApiKeyState::Active);
         assert_eq!(key.revoke_time, Some(timestamp(now.plus(end))));
+        assert!(!stored(&world, &name).await.revoked);
     }
     let revoked = ask!(world.api_keys, revoke_api_key, revoke(None)).unwrap();
     assert_eq!(revoked.api_key.unwrap().state(), v1::ApiKeyState::Revoked);
+    assert!(stored(&world, &name).await.revoked, "for readers whose clocks are behind");
     let ended = ask!(world.api_keys, rotate_api_key, rotate(None));
     assert_refused(ended, Code::FailedPrecondition, "STATE_CONFLICT");
 }

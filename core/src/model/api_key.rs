@@ -39,6 +39,9 @@ pub struct ApiKey {
     /// From when it is revoked; none: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_time: Option<Timestamp>,
+    /// It was revoked, whatever a reader's clock says of `revoke_time`.
+    #[serde(default)]
+    pub revoked: bool,
     /// Who made it.
     #[serde(default)]
     pub creator: String,
@@ -86,7 +89,7 @@ impl ApiKey {
     /// Whether it is valid.
     pub fn state(&self, now: Timestamp) -> ApiKeyState {
         let past = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
-        match (past(self.revoke_time), past(self.expire_time)) {
+        match (self.revoked || past(self.revoke_time), past(self.expire_time)) {
             (true, _) => ApiKeyState::Revoked,
             (false, true) => ApiKeyState::Expired,
             (false, false) => ApiKeyState::Active,

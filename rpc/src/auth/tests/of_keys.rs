@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pregon_core::clock::Clock as _;
 use pregon_core::id::{EventTypeId, TenantId};
-use pregon_core::model::{ApiKey, ApiKeyLimits, ApiKeySecret, Common};
+use pregon_core::model::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState, Common};
 
 use super::*;
 use crate::keys::{NewSecret, new_secret};
@@ -31,6 +31,7 @@ fn key(id: &str, role: Role, bound: bool) -> (ApiKey, NewSecret) {
         secrets: vec![secret],
         expire_time: None,
         revoke_time: None,
+        revoked: false,
         creator: String::new(),
     };
     (key, made)
@@ -144,6 +145,19 @@ async fn an_old_secret_is_valid_until_its_end_and_the_lapse_is_told() {
     document.revoke_time = Some(world.clock.now());
     world.book.change(vec![(document.id.clone(), Some(document))]);
     assert_eq!(lapse.await.reason, Reason::CredentialRevoked);
+}
+
+#[test]
+fn what_was_revoked_is_so_for_a_clock_that_is_behind() {
+    let world = World::new();
+    let (mut document, secret) = key("revoked", Role::Viewer, false);
+    document.revoke_time = Some(at("2026-01-01T00:01:00Z"));
+    world.book.replace([&document]);
+    assert_eq!(reason(world.call(GET, &secret.key)), None, "it is to be, later");
+    document.revoked = true;
+    world.book.replace([&document]);
+    assert_eq!(reason(world.call(GET, &secret.key)), Some(Reason::CredentialRevoked));
+    assert_eq!(document.state(world.clock.now()), ApiKeyState::Revoked);
 }
 
 #[tokio::test(start_paused = true)]
