@@ -172,6 +172,7 @@ pub async fn first(
         revoke_time: None,
         revoked: false,
         creator: "pregon standalone".to_owned(),
+        share: String::new(),
     });
     let name = key.name().to_string();
     let commit = Commit {

@@ -109,7 +109,7 @@ impl Control {
         let made = keys::new_secret(&id, self.random);
         let secret =
             ApiKeySecret { sha256: made.sha256.clone(), create_time: now, expire_time: None };
-        let key = draft.key(id, secret, caller.actor().to_string(), now);
+        let key = draft.key(id, secret, caller, now);
         let mut answer = until_settled(|| self.try_create_api_key(&key, &how)).await?;
         if let Some(shown) = &mut answer.api_key {
             if how.validate_only {

@@ -60,14 +60,17 @@ impl Credentials {
         if let Some((id, hash)) = keys::read(given) {
             let keys = self.keys.as_ref().ok_or_else(invalid)?.borrow();
             let key = keys.get(&id)?;
-            key.check(&hash, now)?;
-            return Ok((key.caller.clone(), Credential::Key(id, hash)));
+            let end = key.check(&hash, now)?;
+            return Ok((key.caller.clone().until(end), Credential::Key(id, hash)));
         }
         let tokens = self.tokens.as_ref().ok_or_else(invalid)?.borrow();
         let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
         match entry.expires {
             Some(end) if end <= now => Err(expired()),
-            Some(_) | None => Ok((entry.caller.clone(), Credential::Token(hash, entry.clone()))),
+            Some(_) | None => {
+                let caller = entry.caller.clone().until(entry.expires);
+                Ok((caller, Credential::Token(hash, entry.clone())))
+            }
         }
     }
 }

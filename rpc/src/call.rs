@@ -294,8 +294,8 @@ impl Call {
         }
         if let Some(share) = &self.share {
             let full = |most| {
-                let actor = self.actor.as_deref().unwrap_or(ANONYMOUS);
-                shed(&format!("{actor} has {most} calls under way, all that one caller may"))
+                let name = &share.name;
+                shed(&format!("{name} has {most} calls under way, all that one caller may"))
             };
             self.counted.push(share.call().map_err(full)?);
         }
@@ -339,7 +339,7 @@ impl Call {
         }
         self.share = self.shared.shares.of(&admitted.caller);
         if let (Some(peer), Some(share)) = (&self.peer, &self.share) {
-            peer.know(admitted.caller.actor(), share.part);
+            peer.know(&share.name, share.part);
         }
         request.extensions_mut().insert(admitted.caller);
         Ok(())

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::{EventTypeId, TenantId};
 use pregon_core::model::ApiKeyLimits;
@@ -95,11 +96,12 @@ impl fmt::Display for Role {
 
 /// Whoever made a call, as far as a handler needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller(Arc<Inner>);
+pub struct Caller(Arc<Inner>, Option<Timestamp>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Inner {
     actor: Arc<str>,
+    share: Arc<str>,
     role: Option<Role>,
     /// None: all of them.
     tenants: Option<BTreeSet<TenantId>>,
@@ -136,17 +138,21 @@ impl Eq for Rates {}
 impl Caller {
     /// A caller with a credential; `tenants` are those that it may touch, all if `None`.
     pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
-        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants, key: None }))
+        let actor: Arc<str> = actor.into();
+        let share = Arc::clone(&actor);
+        Self(Arc::new(Inner { actor, share, role: Some(role), tenants, key: None }), None)
     }
 
-    /// A caller with an API key.
+    /// A caller with an API key, with the name of its share; empty: its own.
     pub(crate) fn with_key(
-        actor: &str,
+        (actor, share): (&str, &str),
         role: Role,
         tenants: Option<BTreeSet<TenantId>>,
         key: KeyUse,
     ) -> Self {
-        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants, key: Some(key) }))
+        let actor: Arc<str> = actor.into();
+        let share = if share.is_empty() { Arc::clone(&actor) } else { share.into() };
+        Self(Arc::new(Inner { actor, share, role: Some(role), tenants, key: Some(key) }), None)
     }
 
     /// What its API key used of its limits.
@@ -156,21 +162,35 @@ impl Caller {
 
     /// Whoever calls where nobody is authenticated: may do everything.
     pub fn anyone() -> Self {
-        static ANYONE: LazyLock<Caller> = LazyLock::new(|| {
-            Caller(Arc::new(Inner {
-                actor: ANONYMOUS.into(),
-                role: None,
-                tenants: None,
-                key: None,
-            }))
-        });
+        static ANYONE: LazyLock<Caller> = LazyLock::new(|| Caller::unknown(None));
         ANYONE.clone()
     }
 
     /// Whoever calls a method that is open to strangers: touches no tenant.
     pub fn stranger() -> Self {
-        let tenants = Some(BTreeSet::new());
-        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants, key: None }))
+        Self::unknown(Some(BTreeSet::new()))
+    }
+
+    fn unknown(tenants: Option<BTreeSet<TenantId>>) -> Self {
+        let actor: Arc<str> = ANONYMOUS.into();
+        let share = Arc::clone(&actor);
+        Self(Arc::new(Inner { actor, share, role: None, tenants, key: None }), None)
+    }
+
+    /// The same caller with a credential that is valid until then; none: without end.
+    #[must_use]
+    pub fn until(self, end: Option<Timestamp>) -> Self {
+        Self(self.0, end)
+    }
+
+    /// When its credential stops being valid; none: never.
+    pub fn end(&self) -> Option<Timestamp> {
+        self.1
+    }
+
+    /// What its API key may use; without one, there are no limits.
+    pub fn limits(&self) -> ApiKeyLimits {
+        self.0.key.as_ref().map(|key| key.limits).unwrap_or_default()
     }
 
     /// The caller of a request.
@@ -188,6 +208,12 @@ impl Caller {
     /// The name that the change log and the log know the caller by.
     pub fn actor(&self) -> &Arc<str> {
         &self.0.actor
+    }
+
+    /// The name under which it uses what callers share out. API keys that a caller makes for itself
+    /// have the caller's, so that more keys are no larger share.
+    pub fn share(&self) -> &Arc<str> {
+        &self.0.share
     }
 
     /// The role; none where nobody is authenticated.

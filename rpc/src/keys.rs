@@ -80,7 +80,8 @@ impl Key {
         let secrets = secrets.collect::<Result<Vec<_>, String>>()?;
         let rates = before.and_then(|it| it.caller.rates().cloned()).unwrap_or_default();
         let held = KeyUse { event_types, limits: key.limits, rates };
-        let caller = Caller::with_key(&key.id.name(), role, key.tenants.clone(), held);
+        let caller =
+            Caller::with_key((&key.id.name(), &key.share), role, key.tenants.clone(), held);
         Ok(Self {
             caller,
             secrets,
@@ -110,6 +111,15 @@ impl Key {
         }
         Ok([self.revoke_time, self.expires, end].into_iter().flatten().min())
     }
+}
+
+/// Whom a key stands for, valid or not, or why it is of no use.
+///
+/// # Errors
+///
+/// What cannot be read of it.
+pub fn caller(key: &ApiKey) -> Result<Caller, String> {
+    Key::read(key, None).map(|read| read.caller)
 }
 
 /// All keys, by id; none before they were read.

@@ -16,8 +16,8 @@ use crate::unsent::{Room, Rooms};
 const PART: usize = 4;
 /// The part that one publisher's name may have: many processes may publish under one.
 const PART_PUBLISHING: usize = 2;
-/// Names, with their roles, that are remembered at once: twice as many as a tokens file has. Those
-/// that have nothing under way are forgotten first.
+/// Names, each with the part it has, that are remembered at once: twice as many as a tokens file
+/// has. Those that have nothing under way are forgotten first.
 const NAMES: usize = 8192;
 
 /// Who has how much.
@@ -26,12 +26,14 @@ pub(crate) struct Shares {
     calls: usize,
     unsent: usize,
     arriving: usize,
-    names: Mutex<HashMap<(Arc<str>, Role), Share>>,
+    names: Mutex<HashMap<(Arc<str>, usize), Share>>,
 }
 
 /// What one name has.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
+    /// Whose it is.
+    pub(crate) name: Arc<str>,
     calls: Arc<Semaphore>,
     calls_max: usize,
     /// Of everything it may have one part in so many.
@@ -58,7 +60,7 @@ impl Shares {
             }
         };
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (Arc::clone(caller.actor()), role);
+        let key = (Arc::clone(caller.share()), part);
         if let Some(share) = names.get(&key) {
             return Some(share.clone());
         }
@@ -67,6 +69,7 @@ impl Shares {
         }
         let calls_max = self.calls.div_ceil(part);
         let share = Share {
+            name: Arc::clone(caller.share()),
             calls: Arc::new(Semaphore::new(calls_max)),
             calls_max,
             part,
@@ -105,6 +108,17 @@ mod tests {
         drop(held);
         assert!(viewer.call().is_ok());
         assert!(shares.of(&Caller::anyone()).is_none());
+    }
+
+    #[test]
+    fn the_roles_of_one_name_leave_a_part_to_others() {
+        let shares = Shares::new(16, 1 << 20, 1 << 20);
+        let mut held = Vec::new();
+        for role in Role::ALL {
+            let own = shares.of(&Caller::new("maker", role, None)).unwrap();
+            held.extend(std::iter::from_fn(|| own.call().ok()));
+        }
+        assert_eq!(held.len(), 8 + 4);
     }
 
     #[test]

@@ -79,10 +79,14 @@ impl Draft {
         self,
         id: ApiKeyId,
         secret: ApiKeySecret,
-        creator: String,
+        maker: &Caller,
         now: Timestamp,
     ) -> ApiKey {
         let display_name = self.display_name;
+        // Whoever may make keys for everybody makes them for others; anyone else for itself.
+        let is_free =
+            !maker.is_bound() && maker.role().is_none_or(|role| role.covers(Role::Operator));
+        let share = if is_free { String::new() } else { maker.share().to_string() };
         let common =
             Common { display_name, create_time: now, update_time: now, ..Common::default() };
         ApiKey {
@@ -96,7 +100,8 @@ impl Draft {
             expire_time: self.expire_time,
             revoke_time: None,
             revoked: false,
-            creator,
+            creator: maker.actor().to_string(),
+            share,
         }
     }
 }

@@ -33,7 +33,7 @@ impl Watchers {
     /// LOAD_SHED, where all are taken, or the caller's share of them.
     pub(crate) fn enter(&self, caller: &Caller) -> Result<Watcher, Refusal> {
         let mut taken = self.taken();
-        let actor = caller.actor();
+        let actor = caller.share();
         let (all, own) = (taken.values().sum::<usize>(), taken.get(actor).copied().unwrap_or(0));
         let refused = |text: String| {
             let refusal = Refusal::new(Reason::LoadShed, text);

@@ -9,6 +9,7 @@ use pregon_core::model::{ApiKey, Resource};
 use pregon_proto::v1;
 use pregon_proto::v1::api_key_service_server::ApiKeyService as _;
 use pregon_rpc::caller::{Caller, Role};
+use pregon_rpc::keys;
 use pregon_rpc::time::timestamp;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -221,6 +222,26 @@ async fn a_rotation_overlaps_and_a_revocation_is_only_moved_forward() {
     assert!(stored(&world, &name).await.revoked, "for readers whose clocks are behind");
     let ended = ask!(world.api_keys, rotate_api_key, rotate(None));
     assert_refused(ended, Code::FailedPrecondition, "STATE_CONFLICT");
+}
+
+#[tokio::test]
+async fn keys_that_a_bound_caller_makes_have_no_share_of_their_own() {
+    let world = World::new();
+    let wanted = || of(v1::ApiKeyRole::TenantManager, &["acme"]);
+    let make = async |by: Caller| {
+        let made = create(&world, by, wanted()).await.unwrap();
+        stored(&world, &made.api_key.unwrap().name).await
+    };
+    for role in [Role::Admin, Role::Operator] {
+        let key = make(caller(role, &[])).await;
+        assert_eq!(key.share, "");
+        let first = make(keys::caller(&key).unwrap()).await;
+        assert_eq!(first.share, key.id.name());
+        let second = make(keys::caller(&first).unwrap()).await;
+        assert_eq!((second.creator, second.share), (first.id.name(), key.id.name()));
+    }
+    assert_eq!(make(caller(Role::TenantManager, &["acme"])).await.share, "somebody");
+    assert_eq!(make(caller(Role::TenantManager, &[])).await.share, "somebody");
 }
 
 /// Writes so many copies of a key into the store.

@@ -45,6 +45,9 @@ pub struct ApiKey {
     /// Who made it.
     #[serde(default)]
     pub creator: String,
+    /// Under whose name it uses calls and connections, which callers share out; empty: its own.
+    #[serde(default)]
+    pub share: String,
 }
 
 /// What an API key may use, in each process. 0: no limit.

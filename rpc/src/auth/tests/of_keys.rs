@@ -7,7 +7,7 @@ use pregon_core::id::{EventTypeId, TenantId};
 use pregon_core::model::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState, Common};
 
 use super::*;
-use crate::keys::{NewSecret, new_secret};
+use crate::keys::{NewSecret, caller, new_secret};
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -33,6 +33,7 @@ fn key(id: &str, role: Role, bound: bool) -> (ApiKey, NewSecret) {
         revoke_time: None,
         revoked: false,
         creator: String::new(),
+        share: String::new(),
     };
     (key, made)
 }
@@ -158,6 +159,37 @@ fn what_was_revoked_is_so_for_a_clock_that_is_behind() {
     world.book.replace([&document]);
     assert_eq!(reason(world.call(GET, &secret.key)), Some(Reason::CredentialRevoked));
     assert_eq!(document.state(world.clock.now()), ApiKeyState::Revoked);
+}
+
+#[test]
+fn a_caller_knows_the_end_and_the_limits_of_its_credential() {
+    let world = World::new();
+    let (mut document, secret) = key("ends", Role::Viewer, false);
+    let end = |world: &World| world.call(GET, &secret.key).unwrap().caller.end();
+    world.book.replace([&document]);
+    assert_eq!(end(&world), None);
+    let (early, late) = (at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z"));
+    document.expire_time = Some(late);
+    document.secrets[0].expire_time = Some(early);
+    document.limits.calls_per_second = 9;
+    world.book.replace([&document]);
+    assert_eq!(end(&world), Some(early));
+    let caller = world.call(GET, &secret.key).unwrap().caller;
+    assert_eq!(caller.limits(), document.limits);
+
+    let token = issue(Role::Viewer, None, Some("2026-01-03T00:00:00Z"), 99);
+    world.reload(std::slice::from_ref(&token.line));
+    assert_eq!(world.call(GET, &token.token).unwrap().caller.end(), Some(late));
+}
+
+#[test]
+fn keys_have_the_share_that_they_say() {
+    let (mut first, _) = key("first", Role::Viewer, true);
+    let own = caller(&first).unwrap();
+    assert_eq!((&**own.share(), own.share()), ("apiKeys/first", own.actor()));
+    first.share = "apiKeys/maker".into();
+    let made = caller(&first).unwrap();
+    assert_eq!((&**made.actor(), &**made.share()), ("apiKeys/first", "apiKeys/maker"));
 }
 
 #[tokio::test(start_paused = true)]
