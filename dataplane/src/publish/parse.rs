@@ -36,7 +36,8 @@ pub(super) struct Origin<'a> {
     pub(super) trace: Option<&'a TraceContext>,
 }
 
-/// Parses a request. A caller who may not touch its tenant is told that and nothing else. Only where fields are wrong, the data is checked against its type's schema as
+/// Parses a request. A caller who may not touch its tenant, or not publish its type, is told that and
+/// nothing else. Only where fields are wrong, the data is checked against its type's schema as
 /// `snapshot` has it, so that the answer is complete; else that is for whoever admits the event.
 pub(super) fn parse(
     request: v1::PublishRequest,
@@ -63,6 +64,9 @@ pub(super) fn parse(
         .map_err(|_| Wrong::new(Rule::OutOfRange, "must not be negative"));
     let version = wrong.check("event.version", version);
     let event_type = wrong.check("event.type", EventTypeId::parse(&event.r#type));
+    if let Some(event_type) = &event_type {
+        from.caller.may_publish(event_type)?;
+    }
     let environment = wrong.check("event.environment", parse_environment(event.environment));
     let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
     let occur_time = wrong.check("event.occur_time", occur_time).flatten();
@@ -90,7 +94,6 @@ pub(super) fn parse(
     else {
         return Err(refusal(wrong)); // each of them was noted above
     };
-    from.caller.may_publish(&event_type)?;
     if !request.validate_only {
         from.caller.count_event(data.len())?;
     }

@@ -1,5 +1,7 @@
 //! Who may publish for whom.
 
+use pregon_core::model::ApiKey;
+use pregon_rpc::keys;
 use tonic::Code;
 
 use super::streams::Publishing;
@@ -65,4 +67,29 @@ async fn a_call_past_the_layer_is_not_taken() {
     let node = Node::start().await;
     let status = node.service.publish(Request::new(request("e"))).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal);
+}
+
+#[tokio::test]
+async fn a_caller_for_some_types_learns_nothing_of_others() {
+    let node = Node::start().await;
+    let key: ApiKey = serde_json::from_value(serde_json::json!({
+        "id": "orders",
+        "role": "publisher",
+        "event_types": ["any"],
+        "secrets": [],
+        "create_time": Timestamp::from_millis(0),
+        "update_time": Timestamp::from_millis(0),
+    }))
+    .unwrap();
+    let caller = keys::caller(&key).unwrap();
+    for kind in ["order.captured", "nowhere"] {
+        let mut request = request("e");
+        request.min_revision = -1; // wrong, so that all that is wrong would be told
+        let event = request.event.as_mut().unwrap();
+        event.r#type = kind.into();
+        event.data = Some(Data::Json(r#"{"amount":"much"}"#.into()));
+        let status = node.service.publish(from(caller.clone(), request)).await.unwrap_err();
+        assert_eq!(reason(&status), "EVENT_TYPE_DENIED", "{kind}");
+        assert!(!status.message().contains("amount"), "{}", status.message());
+    }
 }
