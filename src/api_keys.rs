@@ -121,16 +121,15 @@ fn read(name: &str, bytes: &[u8]) -> Option<ApiKey> {
     }
 }
 
+/// Documents of keys behind a name.
+fn range(after: String, limit: usize) -> ListRange {
+    ListRange { collections: "apiKeys", prefix: "apiKeys/".to_owned(), after, limit }
+}
+
 async fn all(store: &dyn ConfigStore) -> Result<Vec<ApiKey>, StoreError> {
     let (mut keys, mut after) = (Vec::new(), String::new());
     loop {
-        let range = ListRange {
-            collections: "apiKeys",
-            prefix: "apiKeys/".to_owned(),
-            after: after.clone(),
-            limit: PAGE,
-        };
-        let page = store.list(range).await?;
+        let page = store.list(range(after.clone(), PAGE)).await?;
         keys.extend(page.iter().filter_map(|it| read(&it.name, &it.bytes)));
         match page.last() {
             Some(last) if page.len() == PAGE => after.clone_from(&last.name),
@@ -145,7 +144,9 @@ pub async fn first(
     store: &dyn ConfigStore,
     clock: &dyn Clock,
 ) -> anyhow::Result<Option<Zeroizing<String>>> {
-    if !all(store).await.context("cannot read the store")?.is_empty() {
+    // One that this release cannot read is a key all the same.
+    let any = store.list(range(String::new(), 1)).await.context("cannot read the store")?;
+    if !any.is_empty() {
         return Ok(None);
     }
     let now = clock.now();
@@ -185,5 +186,34 @@ pub async fn first(
         Committed::Conflict { .. } | Committed::Repeated { .. } | Committed::RequestReused => {
             bail!("the first API key could not be made")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pregon_core::clock::SystemClock;
+    use pregon_store::embedded::{self, EmbeddedOptions, Location};
+    use pregon_store::steady::SteadyClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_read_is_not_followed_by_a_first_one() {
+        let clock = SteadyClock::over(Arc::new(SystemClock));
+        let store = embedded::open(EmbeddedOptions::new(Location::Memory, clock)).unwrap();
+        let config = store.store().config;
+        let name = "apiKeys/later".to_owned();
+        let commit = Commit { write: vec![(name, Some("?".into()))], ..Commit::default() };
+        config.commit(commit).await.unwrap();
+        assert!(all(&*config).await.unwrap().is_empty());
+        assert!(first(&*config, &SystemClock).await.unwrap().is_none());
+
+        let clock = SteadyClock::over(Arc::new(SystemClock));
+        let empty = embedded::open(EmbeddedOptions::new(Location::Memory, clock)).unwrap();
+        let empty = empty.store().config;
+        assert!(first(&*empty, &SystemClock).await.unwrap().is_some());
+        assert!(first(&*empty, &SystemClock).await.unwrap().is_none());
     }
 }
