@@ -209,6 +209,7 @@ impl Control {
     ) -> Result<Option<v1::RotateApiKeyResponse>, Refusal> {
         let Stored { value: mut key, revision, .. } = self.api_key(id, caller).await?;
         draft::may_manage(caller, &key)?;
+        draft::may_rotate(caller, &key)?;
         let now = self.clock.now();
         if key.state(now) != ApiKeyState::Active {
             let text = format!("{} has ended: create another", id.name());

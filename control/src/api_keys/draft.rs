@@ -67,11 +67,13 @@ impl Draft {
     pub(super) fn may_be_made_by(&self, caller: &Caller) -> Result<(), Refusal> {
         may_grant(caller, Some(self.role))
             .map_err(|text| at("api_key.role", Refusal::new(Reason::RoleMissing, text)))?;
-        if caller.reaches(self.tenants.as_ref()) {
-            return Ok(());
+        if !caller.reaches(self.tenants.as_ref()) {
+            let text = "must be tenants that the caller's own credential is for, one at least";
+            return Err(at("api_key.tenants", Refusal::new(Reason::TenantDenied, text)));
         }
-        let text = "must be tenants that the caller's own credential is for, one at least";
-        Err(at("api_key.tenants", Refusal::new(Reason::TenantDenied, text)))
+        may_have(caller, self.expire_time, self.limits).map_err(|(field, rule)| {
+            at(&format!("api_key.{field}"), Refusal::new(Reason::RoleMissing, rule))
+        })
     }
 
     /// The key.
@@ -138,6 +140,46 @@ fn may_grant(caller: &Caller, role: Option<Role>) -> Result<(), &'static str> {
         true => Ok(()),
         false => Err("must be TENANT_MANAGER, PUBLISHER, VIEWER or AUDITOR: others are an admin's"),
     }
+}
+
+/// Whether a key may last so long and use so much: no more than the caller's own credential. If
+/// not, answers with the field and its rule.
+fn may_have(
+    caller: &Caller,
+    end: Option<Timestamp>,
+    limits: ApiKeyLimits,
+) -> Result<(), (&'static str, String)> {
+    if let Some(own) = caller.end()
+        && end.is_none_or(|end| end > own)
+    {
+        let rule = format!("must be set, to {own} at most: the caller's own credential ends then");
+        return Err(("expire_time", rule));
+    }
+    let own = caller.limits();
+    for (field, own, limit) in [
+        ("limits.calls_per_second", own.calls_per_second, limits.calls_per_second),
+        ("limits.events_per_second", own.events_per_second, limits.events_per_second),
+        ("limits.bytes_per_second", own.bytes_per_second, limits.bytes_per_second),
+    ] {
+        if own != 0 && !(1..=own).contains(&limit) {
+            let rule = format!("must be set, to {own} at most: the caller's own limit");
+            return Err((field, rule));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a new secret for a key that lasts longer, or may use more, than the caller's own
+/// credential.
+///
+/// # Errors
+///
+/// ROLE_MISSING.
+pub(super) fn may_rotate(caller: &Caller, key: &ApiKey) -> Result<(), Refusal> {
+    may_have(caller, key.end(), key.limits).map_err(|(field, rule)| {
+        let text = format!("{field} of {} {rule}", key.id.name());
+        Refusal::new(Reason::RoleMissing, text)
+    })
 }
 
 /// Refuses to change a key that the caller could not have made.

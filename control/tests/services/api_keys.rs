@@ -244,6 +244,49 @@ async fn keys_that_a_bound_caller_makes_have_no_share_of_their_own() {
     assert_eq!(make(caller(Role::TenantManager, &[])).await.share, "somebody");
 }
 
+#[tokio::test]
+async fn no_key_outlasts_or_outruns_the_one_that_makes_it() {
+    let world = World::new();
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+    let within = |at: Duration| Some(timestamp(world.clock.now().plus(at)));
+    let wanted = |end: Option<Duration>, calls: i32| {
+        let mut request = of(v1::ApiKeyRole::Viewer, &[]);
+        let key = request.api_key.as_mut().unwrap();
+        key.expire_time = end.and_then(within);
+        key.limits = Some(v1::ApiKeyLimits { calls_per_second: calls, ..Default::default() });
+        request
+    };
+    let admin = || caller(Role::Admin, &[]);
+    let endless = create(&world, admin(), wanted(None, 0)).await.unwrap();
+    let endless = endless.api_key.unwrap().name;
+
+    let brief = || admin().until(Some(world.clock.now().plus(hour)));
+    for end in [None, Some(day)] {
+        let refused = create(&world, brief(), wanted(end, 0)).await;
+        assert_refused_at(refused, "ROLE_MISSING", "api_key.expire_time");
+    }
+    let made = create(&world, brief(), wanted(Some(hour), 0)).await.unwrap();
+    let made = made.api_key.unwrap().name;
+
+    let mut slow = stored(&world, &made).await;
+    slow.role = Role::Admin.word().to_owned();
+    slow.limits.calls_per_second = 10;
+    let slow = || keys::caller(&slow).unwrap();
+    for calls in [0, 11] {
+        let refused = create(&world, slow(), wanted(None, calls)).await;
+        assert_refused_at(refused, "ROLE_MISSING", "api_key.limits.calls_per_second");
+    }
+    create(&world, slow(), wanted(None, 10)).await.unwrap();
+
+    let rotate =
+        |name: &str| v1::RotateApiKeyRequest { name: name.to_owned(), ..Default::default() };
+    for by in [brief(), slow()] {
+        let refused = world.api_keys.rotate_api_key(from(by, rotate(&endless))).await;
+        assert_refused(refused, Code::PermissionDenied, "ROLE_MISSING");
+    }
+    world.api_keys.rotate_api_key(from(brief(), rotate(&made))).await.unwrap();
+}
+
 /// Writes so many copies of a key into the store.
 async fn fill(world: &World, of: &ApiKey, count: usize) {
     for n in 0..count {
