@@ -10,6 +10,7 @@ use crate::harness::tls::Authority;
 
 mod approval;
 mod auth;
+mod batches;
 mod callbacks;
 mod catalogue;
 mod environments;

@@ -6,6 +6,7 @@
 //! is noted at its place; the contract that comes of it renders its own examples, and one that fails
 //! on them is refused.
 
+mod batch;
 pub mod builtin;
 pub mod catalog;
 mod check;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
-use super::{example, headers, retry, signature, template, url, verification};
+use super::{batch, example, headers, retry, signature, template, url, verification};
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip,
     Overridable, Piece, SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template,
@@ -37,6 +37,7 @@ const KEYS: &[&str] = &[
     "content_type",
     "user_agent",
     "gzip",
+    "batch",
     "headers",
     "traceparent",
     "secret",
@@ -232,6 +233,9 @@ fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, name
         let choices =
             [("before_signing", Gzip::BeforeSigning), ("after_signing", Gzip::AfterSigning)];
         spec.gzip = reader.check(at.choice(&choices));
+    }
+    if let Some(at) = map.get("batch") {
+        spec.batch = batch::read(reader, at, spec);
     }
     if let Some(at) = map.get("traceparent") {
         spec.traceparent = reader.check(at.boolean()).unwrap_or(true);

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod answers;
+mod batches;
 mod lets;
 mod pairs;
 mod places;

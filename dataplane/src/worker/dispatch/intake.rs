@@ -214,15 +214,19 @@ impl Dispatcher {
         now: Instant,
     ) -> Admission {
         let (means, lane) = (self.means(), Arc::clone(&job.lane));
-        let partition = job.key.position.partition;
+        let (partition, mut ripe) = (job.key.position.partition, false);
         let (admission, job) = self.lanes.change(&lane, now, |flow| {
             let admission = decide(flow, means, partition);
             if admission != Admission::Queue {
                 return (admission, Some(job));
             }
-            flow.enqueue(job);
+            flow.enqueue(job, now);
+            ripe = flow.is_ripe(now, means);
             (admission, None)
         });
+        if ripe {
+            self.ripe.insert(lane.lane);
+        }
         if let (Admission::Start, Some(job)) = (admission, job) {
             self.start(job);
         }
@@ -377,6 +381,7 @@ impl Dispatcher {
             revision: self.snapshot.revision(),
             chance: self.chance.random(),
             share,
+            company: Vec::new(),
         }
     }
 
