@@ -13,14 +13,16 @@ const PACKAGE_DIR: &str = "pregon/v1";
 
 /// Messages with keys or passwords in them: their `Debug` is written by hand, in
 /// `proto/src/hidden.rs`, so that no log line shows one.
-const KEY_BEARERS: [&str; 9] = [
+const KEY_BEARERS: [&str; 11] = [
     "ApiKeyAuth",
     "BasicAuth",
     "BearerAuth",
+    "CreateApiKeyResponse",
     "MtlsAuth",
     "NewSecret",
     "Oauth2Auth",
     "RevealSecretResponse",
+    "RotateApiKeyResponse",
     "RotateSecretRequest",
     "Secret",
 ];

@@ -11,6 +11,7 @@ use pregon_store::redis::{self, Redis};
 use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_keys;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts};
@@ -50,6 +51,7 @@ impl ControlPlane {
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
             .with_elsewhere("nodes serve it, call a `pregon dataplane`")
             .with_telemetry(telemetry);
+        let server = api_keys::guard(server, &listener, &store.config, &shutdown);
         let ready = control.services().add_to(server)?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         serving.follow(store.config, std::future::ready(()), Vec::new());

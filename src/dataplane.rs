@@ -12,6 +12,7 @@ use pregon_store::redis::{self, Redis};
 use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_keys;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, NodeParts};
@@ -51,6 +52,7 @@ impl DataplaneNode {
         let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?
             .with_elsewhere("control planes serve it, call a `pregon control`")
             .with_telemetry(telemetry);
+        let server = api_keys::guard(server, &listener, &store.config, &shutdown);
         let ready = server.with(node.events())?.with(node.checks())?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         let configuration = node.configuration().clone();

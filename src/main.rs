@@ -1,5 +1,6 @@
 //! Pregón: sends signed webhooks for a platform.
 
+mod api_keys;
 mod contract;
 mod control;
 mod dataplane;
@@ -138,7 +139,7 @@ async fn until_interrupted(addr: std::net::SocketAddr, guarded: &Listen) {
 
 /// Says what keeps strangers from the port.
 fn say_guards(listen: &Listen) {
-    if listen.tokens.is_none() {
+    if listen.tokens.is_none() && !listen.keys {
         tracing::info!("callers are not authenticated: only this machine can reach the port");
     }
     if listen.tls.is_none() && !listen.is_loopback() {

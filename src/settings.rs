@@ -170,7 +170,7 @@ impl StandaloneArgs {
     pub fn read(self) -> Result<Settings, Vec<WrongSetting>> {
         let mut wrong = Wrongs::default();
         let settings = Settings {
-            listen: self.listen.read(LISTEN, &mut wrong),
+            listen: self.listen.read(LISTEN, true, &mut wrong),
             data_dir: (!self.in_memory).then_some(self.data_dir),
             durability: match self.durability.as_str() {
                 "fsync" => Level::Fsync,

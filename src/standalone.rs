@@ -9,11 +9,13 @@ use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
+use pregon_store::ConfigStore;
 use pregon_store::embedded::{self, Embedded, EmbeddedOptions, History, Location, SyncMode};
 use pregon_store::steady::SteadyClock;
 use pregon_telemetry::{Running, Telemetry};
 use tokio_util::sync::CancellationToken;
 
+use crate::api_keys;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
@@ -43,6 +45,12 @@ impl Standalone {
             configured,
         )?);
         keys::fit(&keys, &*config).await?;
+        if settings.listen.keys
+            && let Some(key) = api_keys::first(&*config, &*clock).await?
+        {
+            // To whoever started it, and not into the log.
+            eprintln!("The first API key, an admin's, shown this once:\n{}", key.as_str());
+        }
 
         let shutdown = CancellationToken::new();
         let latest = Revision::none();
@@ -69,7 +77,9 @@ impl Standalone {
             drain: shutdown.clone(),
             telemetry: telemetry.clone(),
         });
-        let ready = serve_on(listener, &control, &node, latest, telemetry).await?;
+        let ready =
+            serve_on(listener, &control, &node, latest, (telemetry, &handles.config, &shutdown))
+                .await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
         let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
@@ -135,11 +145,12 @@ async fn serve_on(
     control: &Arc<Control>,
     node: &Dataplane,
     latest: Revision,
-    telemetry: Telemetry,
+    (telemetry, config, shutdown): (Telemetry, &Arc<dyn ConfigStore>, &CancellationToken),
 ) -> anyhow::Result<Ready> {
     let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
     let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
     let server = server.with_telemetry(telemetry);
+    let server = api_keys::guard(server, &listener, config, shutdown);
     let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)
 }

@@ -17,10 +17,10 @@ pub struct TokenArgs {
     #[arg(long, value_name = "NAME")]
     name: String,
 
-    /// What it is good for: admin, operator, tenant_manager, publisher or viewer.
+    /// What it is good for: admin, operator, tenant_manager, publisher, viewer or auditor.
     ///
-    /// Each of admin, operator, tenant_manager and viewer includes those behind it; publisher
-    /// stands alone.
+    /// Each of admin, operator, tenant_manager, viewer and auditor includes those behind it;
+    /// publisher stands alone.
     #[arg(long, value_name = "ROLE")]
     role: String,
 

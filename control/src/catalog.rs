@@ -2,7 +2,8 @@
 
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::model::{
-    Callback, ContractDocument, EventType, Resource, ResourceName, Secret, Subscription, Tenant,
+    ApiKey, Callback, ContractDocument, EventType, Resource, ResourceName, Secret, Subscription,
+    Tenant,
 };
 use pregon_store::config::Document;
 
@@ -70,6 +71,7 @@ kinds! {
     Subscription as Subscription: "subscription", |_| "tenants/subscriptions";
     Callback as Callback: "callback", |_| "tenants/callbacks";
     Secret as Secret: "secret", secrets;
+    ApiKey as ApiKey: "API key", |_| "apiKeys";
 }
 
 /// Secrets lie below two kinds of resources; a prefix says which of them.

@@ -108,6 +108,9 @@ answers! {
     DeleteSecretResponse: ;
     RotateSecretResponse: secret + previous;
     RevokeSecretResponse: secret;
+    CreateApiKeyResponse: api_key;
+    RotateApiKeyResponse: api_key;
+    RevokeApiKeyResponse: api_key;
 }
 
 impl Answer for v1::ImportEventTypesResponse {

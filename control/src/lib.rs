@@ -15,6 +15,7 @@
 //!
 //! Nothing here opens a connection to a receiver, and nothing here ever prints a key.
 
+mod api_keys;
 mod assign;
 mod callbacks;
 mod catalog;
@@ -48,6 +49,7 @@ mod tenants;
 mod turns;
 mod watches;
 
+pub use api_keys::ApiKeys;
 pub use callbacks::Callbacks;
 pub use contracts::Contracts;
 pub use deliveries::Deliveries;

@@ -10,6 +10,7 @@ use pregon_core::model::{
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
+use pregon_rpc::caller::Role;
 use pregon_rpc::time;
 
 /// A moment.
@@ -52,6 +53,9 @@ macro_rules! words {
 }
 
 words! {
+    role, from_role: Role as ApiKeyRole {
+        Admin Operator TenantManager Publisher Viewer Auditor
+    }
     environment, from_environment: Environment as Environment { Live Test }
     subscription_state, from_subscription_state: SubscriptionState as SubscriptionState {
         PendingApproval Active Rejected Paused Disabled PendingVerification

@@ -103,7 +103,10 @@ updates! {
     UpdateCallbackRequest: callback;
 }
 
+// Whose tenants a key may be for is held against the caller where it is known.
 of_no_tenant! {
+    CreateApiKeyRequest GetApiKeyRequest ListApiKeysRequest RotateApiKeyRequest
+    RevokeApiKeyRequest
     ListTenantsRequest
     CreateEventTypeRequest GetEventTypeRequest ListEventTypesRequest UpdateEventTypeRequest
     DeleteEventTypeRequest ImportEventTypesRequest

@@ -60,6 +60,8 @@ impl Canonical for v1::TestSubscriptionRequest {
     }
 }
 
+impl Canonical for v1::CreateApiKeyRequest {}
+impl Canonical for v1::ListApiKeysRequest {}
 impl Canonical for v1::CreateSecretRequest {}
 impl Canonical for v1::RotateSecretRequest {}
 impl Canonical for v1::ReplayDeliveryRequest {}

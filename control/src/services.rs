@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pregon_proto::v1::api_key_service_server::ApiKeyServiceServer;
 use pregon_proto::v1::callback_service_server::CallbackServiceServer;
 use pregon_proto::v1::contract_service_server::ContractServiceServer;
 use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
@@ -13,7 +14,8 @@ use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::server::{Server, ServerError};
 
 use crate::{
-    Callbacks, Contracts, Control, Deliveries, EventTypes, Nodes, Secrets, Subscriptions, Tenants,
+    ApiKeys, Callbacks, Contracts, Control, Deliveries, EventTypes, Nodes, Secrets, Subscriptions,
+    Tenants,
 };
 
 /// The gRPC services of the control plane, to be added to a server.
@@ -35,6 +37,8 @@ pub struct Services {
     pub deliveries: DeliveryServiceServer<Deliveries>,
     /// `pregon.v1.NodeService`
     pub nodes: NodeServiceServer<Nodes>,
+    /// `pregon.v1.ApiKeyService`
+    pub api_keys: ApiKeyServiceServer<ApiKeys>,
 }
 
 impl Control {
@@ -55,6 +59,7 @@ impl Control {
                 .max_decoding_message_size(LEN),
             deliveries: DeliveryServiceServer::new(Deliveries::new(it()))
                 .max_decoding_message_size(LEN),
+            api_keys: ApiKeyServiceServer::new(ApiKeys::new(it())).max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
         }
     }
@@ -77,6 +82,7 @@ impl Services {
             .with(self.secrets)?
             .with(self.callbacks)?
             .with(self.deliveries)?
+            .with(self.api_keys)?
             .with(self.nodes)
     }
 }

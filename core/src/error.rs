@@ -142,12 +142,16 @@ words! {
         CredentialInvalid = "CREDENTIAL_INVALID",
         /// The credential's time has passed.
         CredentialExpired = "CREDENTIAL_EXPIRED",
+        /// The credential was revoked.
+        CredentialRevoked = "CREDENTIAL_REVOKED",
         /// The credential's role does not allow the method.
         RoleMissing = "ROLE_MISSING",
         /// The credential does not reach the environment.
         EnvironmentDenied = "ENVIRONMENT_DENIED",
         /// The credential is for other tenants.
         TenantDenied = "TENANT_DENIED",
+        /// The credential is for other event types.
+        EventTypeDenied = "EVENT_TYPE_DENIED",
         /// Another process of the deployment serves the method.
         NotServedHere = "NOT_SERVED_HERE",
         /// The API has no such method.
@@ -186,12 +190,14 @@ impl Reason {
             | Reason::Draining
             | Reason::RevisionNotServed
             | Reason::NoNode => Code::Unavailable,
-            Reason::CredentialMissing | Reason::CredentialInvalid | Reason::CredentialExpired => {
-                Code::Unauthenticated
-            }
-            Reason::RoleMissing | Reason::EnvironmentDenied | Reason::TenantDenied => {
-                Code::PermissionDenied
-            }
+            Reason::CredentialMissing
+            | Reason::CredentialInvalid
+            | Reason::CredentialExpired
+            | Reason::CredentialRevoked => Code::Unauthenticated,
+            Reason::RoleMissing
+            | Reason::EnvironmentDenied
+            | Reason::TenantDenied
+            | Reason::EventTypeDenied => Code::PermissionDenied,
             Reason::NotServedHere | Reason::MethodUnknown => Code::Unimplemented,
             Reason::Internal => Code::Internal,
         }

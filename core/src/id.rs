@@ -100,6 +100,10 @@ fn plain(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
+fn key_id(text: &str) -> bool {
+    text.len() <= 32 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
 fn event_type(text: &str) -> bool {
     text.len() <= limits::EVENT_TYPE_LEN
         && text.split(['.', '-']).all(|segment| {
@@ -131,6 +135,10 @@ id!(
 id!(
     /// A contract's id.
     ContractId, "1 to 64 of A-Z a-z 0-9 _ -", plain
+);
+id!(
+    /// An API key's id: the part of the key that is no secret.
+    ApiKeyId, "1 to 32 of a-z 0-9", key_id
 );
 id!(
     /// A data-plane process.
@@ -167,6 +175,18 @@ impl EventTypeId {
     /// Parses the resource name `eventTypes/{type}`.
     pub fn parse_name(name: &str) -> Result<Self, Wrong> {
         names::single(name, "eventTypes", "eventTypes/{event_type}").and_then(Self::parse)
+    }
+}
+
+impl ApiKeyId {
+    /// The resource name, `apiKeys/{k}`.
+    pub fn name(&self) -> String {
+        format!("apiKeys/{self}")
+    }
+
+    /// Parses the resource name `apiKeys/{k}`.
+    pub fn parse_name(name: &str) -> Result<Self, Wrong> {
+        names::single(name, "apiKeys", "apiKeys/{api_key}").and_then(Self::parse)
     }
 }
 

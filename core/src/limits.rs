@@ -40,6 +40,16 @@ pub const HEADERS_LEN: usize = 4 * 1024;
 pub const CONTRACT_LEN: usize = 64 * 1024;
 /// Contracts of the platform's own: every node compiles all of them.
 pub const CONTRACTS: usize = 1000;
+/// API keys in all, ended ones included: every process holds all of them.
+pub const API_KEYS: usize = 4096;
+/// API keys that have not ended and are for a tenant by name.
+pub const API_KEYS_OF_TENANT: usize = 100;
+/// Tenants of one API key; a key for more is a key for all.
+pub const API_KEY_TENANTS: usize = 100;
+/// Secrets of an API key that are valid at the same time: rotations that overlap.
+pub const API_KEY_SECRETS: usize = 5;
+/// The lowest limit of bytes a second of an API key: an event of 1 MiB is paid off in 17 minutes.
+pub const API_KEY_BYTES_MIN: u32 = 1024;
 /// Sensitive paths of a contract, an event type or a subscription.
 pub const SENSITIVE_PATHS: usize = 64;
 /// A sensitive path: as many bytes as a name or two in each of a few steps.

@@ -21,10 +21,12 @@ use crate::id::{
 };
 use crate::limits;
 
+mod api_key;
 mod headers;
 mod resource;
 mod verification;
 
+pub use api_key::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState};
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
 pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};

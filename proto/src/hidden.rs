@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::v1::{
-    ApiKeyAuth, BasicAuth, BearerAuth, MtlsAuth, NewSecret, Oauth2Auth, RevealSecretResponse,
-    RotateSecretRequest, Secret,
+    ApiKeyAuth, BasicAuth, BearerAuth, CreateApiKeyResponse, MtlsAuth, NewSecret, Oauth2Auth,
+    RevealSecretResponse, RotateApiKeyResponse, RotateSecretRequest, Secret,
 };
 
 /// `hide!(Type: shown, fields)` implements `Debug` with these fields and no others.
@@ -25,10 +25,12 @@ hide! {
     ApiKeyAuth: header, configured;
     BasicAuth: username, configured;
     BearerAuth: configured;
+    CreateApiKeyResponse: api_key, revision;
     MtlsAuth: configured;
     NewSecret: secret_id, algorithm, activate_time, expire_time;
     Oauth2Auth: token_url, client_id, configured;
     RevealSecretResponse: ;
+    RotateApiKeyResponse: api_key, revision;
     RotateSecretRequest: parent, algorithm, overlap, activate_time, validate_only, request_id;
     Secret: name, algorithm, activate_time, expire_time, state, fingerprint;
 }

@@ -26,7 +26,11 @@ mod tag {
 
 /// Every service of the API with its RPCs. A service or an RPC that is added or lost has to be
 /// added or lost here too.
-const SERVICES: [(&str, &[&str]); 10] = [
+const SERVICES: [(&str, &[&str]); 11] = [
+    (
+        "ApiKeyService",
+        &["CreateApiKey", "GetApiKey", "ListApiKeys", "RotateApiKey", "RevokeApiKey"],
+    ),
     (
         "CallbackService",
         &[

@@ -1,8 +1,8 @@
 //! Who may call which method: the one table of both planes.
 //!
 //! A method that does not stand here is denied to everybody, an admin included; a test holds the
-//! table against the descriptor set, so that a new method cannot be forgotten. Reads want a viewer,
-//! writes the role that the API gives them.
+//! table against the descriptor set, so that a new method cannot be forgotten. Reads want a viewer, or
+//! an auditor where they show nothing of events; writes the role that the API gives them.
 //!
 //! A credential may be for some tenants only. Which tenant a call is about stands in its message,
 //! and only handlers look into messages; so each method says here how far it reaches, and the layer
@@ -75,12 +75,14 @@ const PROBE: Access = Access { who: Who::Everyone, reach: Reach::Shared };
 const WATCH: Access = Access { who: Who::Known, reach: Reach::Shared };
 /// The API is no secret, but strangers need not be told which services are here.
 const REFLECTION: Access = Access { who: Who::Known, reach: Reach::Shared };
-/// Reads of what tenants have.
-const VIEW: Access = role(Role::Viewer, Reach::Named);
+/// Reads of what is configured for tenants.
+const AUDIT: Access = role(Role::Auditor, Reach::Named);
 /// Reads of the catalogue.
-const VIEW_SHARED: Access = role(Role::Viewer, Reach::Shared);
+const AUDIT_SHARED: Access = role(Role::Auditor, Reach::Shared);
 /// Reads over all tenants. What nodes say is among them: it names documents that were refused.
-const VIEW_ALL: Access = role(Role::Viewer, Reach::All);
+const AUDIT_ALL: Access = role(Role::Auditor, Reach::All);
+/// Reads of events, of what was sent and of what was answered.
+const VIEW: Access = role(Role::Viewer, Reach::Named);
 /// Writes of what tenants have, and reads that show keys.
 const MANAGE: Access = role(Role::TenantManager, Reach::Named);
 /// Writes of tenants.
@@ -97,24 +99,24 @@ pub const API: &[(&str, Access)] = &[
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", REFLECTION),
     ("/pregon.v1.TenantService/CreateTenant", OPERATE),
-    ("/pregon.v1.TenantService/GetTenant", VIEW),
-    ("/pregon.v1.TenantService/ListTenants", VIEW_ALL),
+    ("/pregon.v1.TenantService/GetTenant", AUDIT),
+    ("/pregon.v1.TenantService/ListTenants", AUDIT_ALL),
     ("/pregon.v1.TenantService/UpdateTenant", OPERATE),
     ("/pregon.v1.TenantService/DeleteTenant", OPERATE),
     ("/pregon.v1.EventTypeService/CreateEventType", OPERATE_ALL),
-    ("/pregon.v1.EventTypeService/GetEventType", VIEW_SHARED),
-    ("/pregon.v1.EventTypeService/ListEventTypes", VIEW_SHARED),
+    ("/pregon.v1.EventTypeService/GetEventType", AUDIT_SHARED),
+    ("/pregon.v1.EventTypeService/ListEventTypes", AUDIT_SHARED),
     ("/pregon.v1.EventTypeService/UpdateEventType", OPERATE_ALL),
     ("/pregon.v1.EventTypeService/DeleteEventType", OPERATE_ALL),
     ("/pregon.v1.EventTypeService/ImportEventTypes", OPERATE_ALL),
     ("/pregon.v1.ContractService/CreateContract", OPERATE_ALL),
-    ("/pregon.v1.ContractService/GetContract", VIEW_SHARED),
-    ("/pregon.v1.ContractService/ListContracts", VIEW_SHARED),
+    ("/pregon.v1.ContractService/GetContract", AUDIT_SHARED),
+    ("/pregon.v1.ContractService/ListContracts", AUDIT_SHARED),
     ("/pregon.v1.ContractService/UpdateContract", OPERATE_ALL),
     ("/pregon.v1.ContractService/DeleteContract", OPERATE_ALL),
     ("/pregon.v1.SubscriptionService/CreateSubscription", MANAGE),
-    ("/pregon.v1.SubscriptionService/GetSubscription", VIEW),
-    ("/pregon.v1.SubscriptionService/ListSubscriptions", VIEW),
+    ("/pregon.v1.SubscriptionService/GetSubscription", AUDIT),
+    ("/pregon.v1.SubscriptionService/ListSubscriptions", AUDIT),
     ("/pregon.v1.SubscriptionService/UpdateSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/DeleteSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/PauseSubscription", MANAGE),
@@ -125,18 +127,18 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SubscriptionService/VerifySubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/TestSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/PreviewDelivery", MANAGE),
-    ("/pregon.v1.SubscriptionService/GetSubscriptionHealth", VIEW),
+    ("/pregon.v1.SubscriptionService/GetSubscriptionHealth", AUDIT),
     ("/pregon.v1.SecretService/CreateSecret", MANAGE),
-    ("/pregon.v1.SecretService/GetSecret", VIEW),
-    ("/pregon.v1.SecretService/ListSecrets", VIEW),
+    ("/pregon.v1.SecretService/GetSecret", AUDIT),
+    ("/pregon.v1.SecretService/ListSecrets", AUDIT),
     ("/pregon.v1.SecretService/DeleteSecret", MANAGE),
     ("/pregon.v1.SecretService/RotateSecret", MANAGE),
     ("/pregon.v1.SecretService/RevokeSecret", MANAGE),
     ("/pregon.v1.SecretService/RevealSecret", MANAGE),
-    ("/pregon.v1.SecretService/GetJwks", VIEW),
+    ("/pregon.v1.SecretService/GetJwks", AUDIT),
     ("/pregon.v1.CallbackService/CreateCallback", MANAGE),
-    ("/pregon.v1.CallbackService/GetCallback", VIEW),
-    ("/pregon.v1.CallbackService/ListCallbacks", VIEW),
+    ("/pregon.v1.CallbackService/GetCallback", AUDIT),
+    ("/pregon.v1.CallbackService/ListCallbacks", AUDIT),
     ("/pregon.v1.CallbackService/UpdateCallback", MANAGE),
     ("/pregon.v1.CallbackService/DeleteCallback", MANAGE),
     ("/pregon.v1.CallbackService/PauseCallback", MANAGE),
@@ -152,11 +154,16 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
     ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/WatchDeliveries", VIEW),
-    ("/pregon.v1.DeliveryService/GetReconciliationReport", VIEW),
-    ("/pregon.v1.NodeService/GetNode", VIEW_ALL),
-    ("/pregon.v1.NodeService/ListNodes", VIEW_ALL),
-    ("/pregon.v1.NodeService/WaitForRevision", VIEW_ALL),
-    ("/pregon.v1.NodeService/WatchConfiguration", VIEW_ALL),
+    ("/pregon.v1.DeliveryService/GetReconciliationReport", AUDIT),
+    ("/pregon.v1.NodeService/GetNode", AUDIT_ALL),
+    ("/pregon.v1.NodeService/ListNodes", AUDIT_ALL),
+    ("/pregon.v1.NodeService/WaitForRevision", AUDIT_ALL),
+    ("/pregon.v1.NodeService/WatchConfiguration", AUDIT_ALL),
+    ("/pregon.v1.ApiKeyService/CreateApiKey", MANAGE),
+    ("/pregon.v1.ApiKeyService/GetApiKey", AUDIT),
+    ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT),
+    ("/pregon.v1.ApiKeyService/RotateApiKey", MANAGE),
+    ("/pregon.v1.ApiKeyService/RevokeApiKey", MANAGE),
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),
@@ -203,16 +210,59 @@ mod tests {
     }
 
     #[test]
-    fn reads_want_a_viewer_and_writes_more() {
+    fn reads_want_a_viewer_or_an_auditor_and_writes_more() {
         for (path, access) in API.iter().filter(|(path, _)| path.starts_with("/pregon.v1.")) {
             let Who::Role(role) = access.who else { panic!("{path} wants no role") };
             let (_, method) = path.rsplit_once('/').unwrap();
             let reads = ["Get", "List", "WaitFor", "Watch", "Explain"]
                 .iter()
                 .any(|verb| method.starts_with(verb));
-            assert_eq!(role == Role::Viewer, reads, "{path}");
+            assert_eq!(matches!(role, Role::Viewer | Role::Auditor), reads, "{path}");
             let publishes = path.contains("EventService/") || path.contains("CheckService/");
             assert_eq!(role == Role::Publisher, publishes, "{path}");
         }
+    }
+
+    /// The table of the page, from the descriptors and [`API`].
+    fn table() -> String {
+        use std::fmt::Write as _;
+        let roles = [
+            Role::Auditor,
+            Role::Viewer,
+            Role::TenantManager,
+            Role::Operator,
+            Role::Admin,
+            Role::Publisher,
+        ];
+        let mut text = String::from("| method |");
+        for role in roles {
+            write!(text, " {} |", role.word().replace('_', " ")).unwrap();
+        }
+        text.push_str("\n|---|");
+        text.push_str(&":-:|".repeat(roles.len()));
+        for path in described() {
+            let Some(method) = path.strip_prefix("/pregon.v1.") else { continue };
+            let access = Table::api().get(&path).unwrap();
+            let Who::Role(needed) = access.who else { panic!("{path} wants no role") };
+            write!(text, "\n| `{}` |", method.replace('/', ".")).unwrap();
+            for role in roles {
+                text.push_str(match (role.covers(needed), access.reach) {
+                    (false, _) => "  |",
+                    (true, Reach::All) => " all |",
+                    (true, Reach::Named | Reach::Shared) => " yes |",
+                });
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_shows_who_may_call_what() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let (begin, end) = ("<!-- roles: begin -->\n", "\n<!-- roles: end -->");
+        let shown = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end));
+        let shown = shown.expect("the page has the table").0;
+        assert_eq!(shown, table(), "put this into the page:\n{}", table());
     }
 }

@@ -5,8 +5,8 @@
 //! is one that can tell tenants apart. What is not let through reaches no handler. A stream ends
 //! when its token stops being valid; any other call has then been answered long ago.
 //!
-//! Without a tokens file nobody is authenticated and everybody may do everything; the listener
-//! allows that on loopback only. The table holds even then.
+//! Credentials are the tokens of a file and API keys. Where the listener asks for neither nobody is
+//! authenticated and everybody may do everything; it allows that on loopback only. The table holds even then.
 
 use std::fmt;
 use std::future::Future;
@@ -16,13 +16,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use pregon_core::clock::SharedClock;
+use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::error::{Reason, Refusal};
+use pregon_core::id::ApiKeyId;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::access::{Access, Reach, Table, Who};
 use crate::caller::{self, Caller, Role};
+use crate::keys::{self, Keys};
 use crate::tokens::{Entry, Hash, Tokens};
 
 /// How long a token is trusted to go on as it is before the clock is looked at again: the wall
@@ -32,8 +34,42 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Decides which calls are let through.
 pub(crate) struct Guard {
     table: Table,
-    tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    credentials: Option<Credentials>,
     clock: SharedClock,
+}
+
+/// The credentials that let callers in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Credentials {
+    /// Those of the tokens file, if there is one.
+    pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    /// API keys, where the server knows any.
+    pub(crate) keys: Option<watch::Receiver<Arc<Keys>>>,
+}
+
+/// A credential that is valid.
+#[derive(Clone, Debug)]
+enum Credential {
+    Token(Hash, Entry),
+    Key(ApiKeyId, Hash),
+}
+
+impl Credentials {
+    /// Whom a credential stands for.
+    fn find(&self, given: &str, now: Timestamp) -> Result<(Caller, Credential), Refusal> {
+        if let Some((id, hash)) = keys::read(given) {
+            let keys = self.keys.as_ref().ok_or_else(invalid)?.borrow();
+            let key = keys.get(&id)?;
+            key.check(&hash, now)?;
+            return Ok((key.caller.clone(), Credential::Key(id, hash)));
+        }
+        let tokens = self.tokens.as_ref().ok_or_else(invalid)?.borrow();
+        let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
+        match entry.expires {
+            Some(end) if end <= now => Err(expired()),
+            Some(_) | None => Ok((entry.caller.clone(), Credential::Token(hash, entry.clone()))),
+        }
+    }
 }
 
 /// A call that was let through.
@@ -43,7 +79,7 @@ pub(crate) struct Admitted {
     /// Whether the caller may read what belongs to all tenants, also of a method that is open to
     /// strangers.
     pub(crate) sees_all: bool,
-    credential: Option<(Hash, Entry)>,
+    credential: Option<Credential>,
 }
 
 /// Resolves when a credential stops being valid.
@@ -51,18 +87,16 @@ pub(crate) type Lapse = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("tokens", &self.tokens.is_some()).finish_non_exhaustive()
+        f.debug_struct("Guard")
+            .field("credentials", &self.credentials.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl Guard {
-    /// A guard by this table; without tokens, everybody may do what the table lists.
-    pub(crate) fn new(
-        table: Table,
-        tokens: Option<watch::Receiver<Arc<Tokens>>>,
-        clock: SharedClock,
-    ) -> Self {
-        Self { table, tokens, clock }
+    /// A guard by this table; without credentials, everybody may do what the table lists.
+    pub(crate) fn new(table: Table, credentials: Option<Credentials>, clock: SharedClock) -> Self {
+        Self { table, credentials, clock }
     }
 
     /// Lets a call of a method (none: one that does not exist) through, or says why not. The
@@ -78,7 +112,7 @@ impl Guard {
             let (caller, sees_all) = (Caller::stranger(), self.sees_all(given.ok().as_deref()));
             return Ok(Admitted { caller, sees_all, credential: None });
         }
-        let Some(tokens) = &self.tokens else {
+        let Some(credentials) = &self.credentials else {
             return match access.is_some() || method.is_none() {
                 // A method that does not exist is for the routes to refuse.
                 true => Ok(Admitted { caller: Caller::anyone(), sees_all: true, credential: None }),
@@ -86,62 +120,67 @@ impl Guard {
             };
         };
         let given = given?;
-        let tokens = tokens.borrow();
-        let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
-        self.check_time(entry)?;
-        check_role(access.ok_or_else(unlisted)?, &entry.caller)?;
-        let caller = entry.caller.clone();
+        let (caller, credential) = credentials.find(&given, self.clock.now())?;
+        check_role(access.ok_or_else(unlisted)?, &caller)?;
+        caller.count_call()?;
         let sees_all = sees_all(&caller);
-        Ok(Admitted { caller, sees_all, credential: Some((hash, entry.clone())) })
+        Ok(Admitted { caller, sees_all, credential: Some(credential) })
     }
 
     /// Whether whoever shows this token, or none, may read what belongs to all tenants.
     fn sees_all(&self, given: Option<&str>) -> bool {
-        let Some(tokens) = &self.tokens else { return true };
-        let tokens = tokens.borrow();
-        let found = given.and_then(|token| tokens.find(token.as_bytes()));
-        found.is_some_and(|(_, entry)| self.check_time(entry).is_ok() && sees_all(&entry.caller))
+        let Some(credentials) = &self.credentials else { return true };
+        let found = given.and_then(|given| credentials.find(given, self.clock.now()).ok());
+        found.is_some_and(|(caller, _)| sees_all(&caller))
     }
 
     /// When the credential of a call stops being valid; none if it never can.
     pub(crate) fn lapse(&self, admitted: &Admitted) -> Option<Lapse> {
-        let (hash, entry) = admitted.credential.clone()?;
-        let (tokens, clock) = (self.tokens.clone()?, Arc::clone(&self.clock));
-        Some(Box::pin(lapse(hash, entry, tokens, clock)))
-    }
-
-    fn check_time(&self, entry: &Entry) -> Result<(), Refusal> {
-        match entry.expires {
-            Some(end) if end <= self.clock.now() => Err(expired()),
-            Some(_) | None => Ok(()),
-        }
+        let (credentials, clock) = (self.credentials.clone()?, Arc::clone(&self.clock));
+        Some(match admitted.credential.clone()? {
+            Credential::Token(hash, entry) => {
+                let valid = move |tokens: &Tokens, now: Timestamp| {
+                    if tokens.get(&hash) != Some(&entry) {
+                        return Err(invalid());
+                    }
+                    match entry.expires {
+                        Some(end) if end <= now => Err(expired()),
+                        Some(_) | None => Ok(entry.expires),
+                    }
+                };
+                Box::pin(lapse(credentials.tokens?, clock, valid))
+            }
+            Credential::Key(id, hash) => {
+                let valid = move |keys: &Keys, now| keys.get(&id)?.check(&hash, now);
+                Box::pin(lapse(credentials.keys?, clock, valid))
+            }
+        })
     }
 }
 
-/// Waits until a token is taken out of the file, is changed there, or expires.
-async fn lapse(
-    hash: Hash,
-    entry: Entry,
-    mut tokens: watch::Receiver<Arc<Tokens>>,
+/// Waits until a credential is taken away, is changed, or expires; `valid` says until when it is
+/// valid.
+async fn lapse<T>(
+    mut all: watch::Receiver<Arc<T>>,
     clock: SharedClock,
+    valid: impl Fn(&T, Timestamp) -> Result<Option<Timestamp>, Refusal>,
 ) -> Refusal {
     loop {
-        if tokens.borrow_and_update().get(&hash) != Some(&entry) {
-            return invalid();
-        }
-        let left = entry.expires.map(|end| end.since(clock.now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return expired();
-        }
+        let now = clock.now();
+        let checked = valid(&all.borrow_and_update(), now);
+        let end = match checked {
+            Ok(end) => end,
+            Err(lapsed) => return lapsed,
+        };
         let look = async {
-            match left {
-                Some(left) => sleep(left.min(LOOK)).await,
+            match end {
+                Some(end) => sleep(end.since(now).min(LOOK)).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            changed = tokens.changed() => if changed.is_err() {
-                // Nobody follows the file any more: the server is at its end.
+            changed = all.changed() => if changed.is_err() {
+                // Nobody follows them any more: the server is at its end.
                 std::future::pending::<()>().await;
             },
             () = look => {}
@@ -151,7 +190,7 @@ async fn lapse(
 
 /// Whether a caller may read what belongs to all tenants.
 fn sees_all(caller: &Caller) -> bool {
-    !caller.is_bound() && caller.role().is_none_or(|role| role.covers(Role::Viewer))
+    !caller.is_bound() && caller.role().is_none_or(|role| role.covers(Role::Auditor))
 }
 
 /// Whether a caller may call a method at all.

@@ -7,9 +7,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use pregon_core::error::{Reason, Refusal};
-use pregon_core::id::TenantId;
+use pregon_core::id::{EventTypeId, TenantId};
+use pregon_core::model::ApiKeyLimits;
+use pregon_core::pattern::Pattern;
+
+use crate::rate::Rate;
 
 /// Who callers are where nobody is authenticated.
 pub const ANONYMOUS: &str = "anonymous";
@@ -27,12 +32,20 @@ pub enum Role {
     Publisher,
     /// Reading what holds no key.
     Viewer,
+    /// Reading what is configured and how it goes, but no event and nothing that was sent.
+    Auditor,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] =
-        [Role::Admin, Role::Operator, Role::TenantManager, Role::Publisher, Role::Viewer];
+    pub const ALL: [Role; 6] = [
+        Role::Admin,
+        Role::Operator,
+        Role::TenantManager,
+        Role::Publisher,
+        Role::Viewer,
+        Role::Auditor,
+    ];
 
     /// The word for it in the tokens file.
     pub fn word(self) -> &'static str {
@@ -42,6 +55,7 @@ impl Role {
             Role::TenantManager => "tenant_manager",
             Role::Publisher => "publisher",
             Role::Viewer => "viewer",
+            Role::Auditor => "auditor",
         }
     }
 
@@ -50,8 +64,8 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.word() == word)
     }
 
-    /// Whether this role may do what `needed` may: admin ⊃ operator ⊃ tenant manager ⊃ viewer;
-    /// publisher stands alone.
+    /// Whether this role may do what `needed` may: admin ⊃ operator ⊃ tenant manager ⊃ viewer ⊃
+    /// auditor; publisher stands alone.
     pub fn covers(self, needed: Role) -> bool {
         match (self.rank(), needed.rank()) {
             (Some(ours), Some(needed)) => ours >= needed,
@@ -63,10 +77,11 @@ impl Role {
     /// The place in the line of roles that include each other.
     fn rank(self) -> Option<u8> {
         match self {
-            Role::Admin => Some(3),
-            Role::Operator => Some(2),
-            Role::TenantManager => Some(1),
-            Role::Viewer => Some(0),
+            Role::Admin => Some(4),
+            Role::Operator => Some(3),
+            Role::TenantManager => Some(2),
+            Role::Viewer => Some(1),
+            Role::Auditor => Some(0),
             Role::Publisher => None,
         }
     }
@@ -88,18 +103,66 @@ struct Inner {
     role: Option<Role>,
     /// None: all of them.
     tenants: Option<BTreeSet<TenantId>>,
+    /// What an API key says besides.
+    key: Option<KeyUse>,
 }
+
+/// What a caller with an API key is held to, in this process.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct KeyUse {
+    /// The only event types; empty: all.
+    pub(crate) event_types: Vec<Pattern>,
+    pub(crate) limits: ApiKeyLimits,
+    /// Goes from one version of the key to the next.
+    pub(crate) rates: Arc<Rates>,
+}
+
+/// What an API key used of its limits.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    calls: Rate,
+    events: Rate,
+    bytes: Rate,
+}
+
+impl PartialEq for Rates {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Rates {}
 
 impl Caller {
     /// A caller with a credential; `tenants` are those that it may touch, all if `None`.
     pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
-        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants }))
+        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants, key: None }))
+    }
+
+    /// A caller with an API key.
+    pub(crate) fn with_key(
+        actor: &str,
+        role: Role,
+        tenants: Option<BTreeSet<TenantId>>,
+        key: KeyUse,
+    ) -> Self {
+        Self(Arc::new(Inner { actor: actor.into(), role: Some(role), tenants, key: Some(key) }))
+    }
+
+    /// What its API key used of its limits.
+    pub(crate) fn rates(&self) -> Option<&Arc<Rates>> {
+        self.0.key.as_ref().map(|key| &key.rates)
     }
 
     /// Whoever calls where nobody is authenticated: may do everything.
     pub fn anyone() -> Self {
         static ANYONE: LazyLock<Caller> = LazyLock::new(|| {
-            Caller(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants: None }))
+            Caller(Arc::new(Inner {
+                actor: ANONYMOUS.into(),
+                role: None,
+                tenants: None,
+                key: None,
+            }))
         });
         ANYONE.clone()
     }
@@ -107,7 +170,7 @@ impl Caller {
     /// Whoever calls a method that is open to strangers: touches no tenant.
     pub fn stranger() -> Self {
         let tenants = Some(BTreeSet::new());
-        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants }))
+        Self(Arc::new(Inner { actor: ANONYMOUS.into(), role: None, tenants, key: None }))
     }
 
     /// The caller of a request.
@@ -157,6 +220,63 @@ impl Caller {
         self.touches(below.split('/').next().unwrap_or_default())
     }
 
+    /// Whether the caller reaches as far as a credential for these tenants (none: all).
+    pub fn reaches(&self, tenants: Option<&BTreeSet<TenantId>>) -> bool {
+        match (&self.0.tenants, tenants) {
+            (None, _) => true,
+            (Some(own), Some(tenants)) => tenants.is_subset(own),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether the caller may publish events of a type.
+    ///
+    /// # Errors
+    ///
+    /// EVENT_TYPE_DENIED where its API key is for others only.
+    pub fn may_publish(&self, event_type: &EventTypeId) -> Result<(), Refusal> {
+        let Some(key) = &self.0.key else { return Ok(()) };
+        let types = &key.event_types;
+        if types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type)) {
+            return Ok(());
+        }
+        let text = format!("event_types of {} do not include {event_type}", self.0.actor);
+        Err(Refusal::new(Reason::EventTypeDenied, text))
+    }
+
+    /// Counts a call against the limits of the caller's API key.
+    ///
+    /// # Errors
+    ///
+    /// RATE_LIMITED, with the name of the limit and when there is room again.
+    pub(crate) fn count_call(&self) -> Result<(), Refusal> {
+        let Some(key) = &self.0.key else { return Ok(()) };
+        let limit = key.limits.calls_per_second;
+        let taken = key.rates.calls.take(limit, 1);
+        taken.map_err(|wait| self.limited("calls_per_second", limit, wait))
+    }
+
+    /// Counts an event, with data of so many bytes, against the limits of the caller's API key. What
+    /// goes beyond a limit of bytes is paid off before the next event.
+    ///
+    /// # Errors
+    ///
+    /// RATE_LIMITED, with the name of the limit and when there is room again.
+    pub fn count_event(&self, bytes: usize) -> Result<(), Refusal> {
+        let Some(key) = &self.0.key else { return Ok(()) };
+        let limits = key.limits;
+        let taken = key.rates.events.take(limits.events_per_second, 1);
+        taken.map_err(|wait| self.limited("events_per_second", limits.events_per_second, wait))?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let taken = key.rates.bytes.take(limits.bytes_per_second, bytes);
+        taken.map_err(|wait| self.limited("bytes_per_second", limits.bytes_per_second, wait))
+    }
+
+    fn limited(&self, limit: &str, is: u32, wait: Duration) -> Refusal {
+        let text = format!("limits.{limit} of {} is {is}, in each process", self.0.actor);
+        Refusal::new(Reason::RateLimited, text).retry_after(wait)
+    }
+
     fn touches(&self, tenant: &str) -> Result<(), Refusal> {
         match &self.0.tenants {
             None => Ok(()),
@@ -178,8 +298,8 @@ mod tests {
 
     #[test]
     fn roles_include_each_other_in_a_line_beside_which_the_publisher_stands() {
-        use Role::{Admin, Operator, Publisher, TenantManager, Viewer};
-        let line = [Viewer, TenantManager, Operator, Admin];
+        use Role::{Admin, Auditor, Operator, Publisher, TenantManager, Viewer};
+        let line = [Auditor, Viewer, TenantManager, Operator, Admin];
         for (ours, role) in line.iter().enumerate() {
             for (theirs, needed) in line.iter().enumerate() {
                 assert_eq!(role.covers(*needed), ours >= theirs, "{role} {needed}");

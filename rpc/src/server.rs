@@ -28,6 +28,7 @@ use http::{Request, Response};
 use pregon_telemetry::Telemetry;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -36,9 +37,10 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Table;
 use crate::arriving::WINDOW;
-use crate::auth::Guard;
+use crate::auth::{Credentials, Guard};
 use crate::call::{CallLayer, Here};
 use crate::health::Health;
+use crate::keys::Keys;
 use crate::method::{Methods, MethodsError};
 use crate::revision::Revision;
 use crate::routes::Routes;
@@ -111,6 +113,7 @@ pub struct Server {
     services: Vec<&'static str>,
     telemetry: Telemetry,
     elsewhere: &'static str,
+    keys: Option<watch::Receiver<Arc<Keys>>>,
 }
 
 /// What every server serves.
@@ -150,7 +153,15 @@ impl Server {
             services,
             telemetry,
             elsewhere,
+            keys: None,
         })
+    }
+
+    /// API keys that let callers in, where the listener asks for credentials.
+    #[must_use]
+    pub fn with_keys(mut self, keys: watch::Receiver<Arc<Keys>>) -> Self {
+        self.keys = Some(keys);
+        self
     }
 
     /// Says where callers find what the descriptor set has and this server does not.
@@ -202,7 +213,10 @@ impl Server {
         let services: Vec<_> = self.services.iter().copied().chain(COMMON).collect();
         let probes = HealthServer::new(health.service()).max_decoding_message_size(NAMED_LEN);
         let routes = add_reflection(self.routes, self.descriptors, &services)?.add_service(probes);
-        let guard = Guard::new(self.table, listener.tokens(), Arc::clone(&listener.clock));
+        let credentials = listener
+            .is_guarded()
+            .then(|| Credentials { tokens: listener.tokens(), keys: self.keys });
+        let guard = Guard::new(self.table, credentials, Arc::clone(&listener.clock));
         let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
         let layer =
             CallLayer::new(self.methods, guard, self.revision, &self.limits, self.telemetry, here);
@@ -235,7 +249,7 @@ impl Ready {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
-        let places = Places::new(self.limits.connections, !self.listener.has_tokens());
+        let places = Places::new(self.limits.connections, !self.listener.is_guarded());
         let tls = self.listener.tls();
         let (tcp, _following) = self.listener.follow();
         let room = (self.limits.unsent_per_connection, self.limits.arriving_per_connection);

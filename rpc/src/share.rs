@@ -53,7 +53,9 @@ impl Shares {
         let role = caller.role()?;
         let part = match role {
             Role::Publisher => PART_PUBLISHING,
-            Role::Admin | Role::Operator | Role::TenantManager | Role::Viewer => PART,
+            Role::Admin | Role::Operator | Role::TenantManager | Role::Viewer | Role::Auditor => {
+                PART
+            }
         };
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (Arc::clone(caller.actor()), role);

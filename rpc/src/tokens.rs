@@ -188,7 +188,8 @@ fn parse_role(text: &str) -> Result<Role, String> {
     })
 }
 
-fn parse_hash(text: &str) -> Result<Hash, String> {
+/// The hash of 64 hex digits.
+pub(crate) fn parse_hash(text: &str) -> Result<Hash, String> {
     if text.starts_with(PREFIX) {
         return Err("the hash of the token: the token itself belongs to its user only, so make \
                     another one"

@@ -101,7 +101,7 @@ impl Guarded {
         write_tokens(&dir, tokens);
         let addr = "127.0.0.1:0".parse().unwrap();
         let tokens = Some(at("tokens"));
-        let listen = Listen { addr, tls: Some(files), tokens, allow_plaintext: false };
+        let listen = Listen { addr, tls: Some(files), tokens, keys: false, allow_plaintext: false };
         let listener = Listener::bind(listen, Arc::new(SystemClock)).await.unwrap();
         let server = Server::new(&[], &[], Revision::none(), limits).unwrap();
         let ready = server.on(listener).await.unwrap();

@@ -75,7 +75,7 @@ impl ControlArgs {
     pub fn read(self) -> Result<ControlSettings, Vec<WrongSetting>> {
         let mut wrong = Wrongs::default();
         let settings = ControlSettings {
-            listen: self.listen.read(LISTEN, &mut wrong),
+            listen: self.listen.read(LISTEN, false, &mut wrong),
             redis: self.redis.read(&mut wrong),
             master_key_file: self.master_key.read(&mut wrong),
             policy: self.policy.read(&mut wrong),

@@ -85,7 +85,7 @@ impl DataplaneArgs {
         let mut wrong = Wrongs::default();
         let redis = self.redis.read(&mut wrong);
         let settings = DataplaneSettings {
-            listen: self.listen.read(LISTEN, &mut wrong),
+            listen: self.listen.read(LISTEN, false, &mut wrong),
             redis: RedisOptions { history: self.history.read(&mut wrong), janitor: true, ..redis },
             master_key_file: self.master_key.read(&mut wrong),
             policy: self.policy.read(&mut wrong),

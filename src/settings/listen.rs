@@ -38,7 +38,8 @@ pub struct ListenArgs {
     /// File with the tokens of callers, one a line, as `pregon token` prints them.
     ///
     /// Without it nobody is authenticated, and whoever reaches the port can do everything: on
-    /// loopback that is this machine only. Read again when it changes.
+    /// loopback that is this machine only. Beyond loopback `pregon standalone` wants API keys then,
+    /// and makes a first one. Read again when it changes.
     #[arg(long, env = "PREGON_TOKENS_FILE", value_name = "FILE")]
     tokens_file: Option<PathBuf>,
 
@@ -52,7 +53,8 @@ pub struct ListenArgs {
 
 impl ListenArgs {
     /// Reads the settings; `default` is where the command listens if nobody says otherwise.
-    pub(super) fn read(self, default: SocketAddr, wrong: &mut Wrongs) -> Listen {
+    /// Where there is no file of tokens beyond loopback, `keys` says whether API keys may do.
+    pub(super) fn read(self, default: SocketAddr, keys: bool, wrong: &mut Wrongs) -> Listen {
         let parsed = self.listen.map_or(Ok(default), |text| text.parse());
         let rule = "must be an address and a port, as in 127.0.0.1:7070";
         let addr = wrong.take("--listen", parsed, rule);
@@ -83,7 +85,9 @@ impl ListenArgs {
             (None, None) => None,
         };
         let allow_plaintext = self.allow_plaintext;
-        let listen = Listen { addr, tls, tokens: self.tokens_file, allow_plaintext };
+        let tokens = self.tokens_file;
+        let mut listen = Listen { addr, tls, tokens, keys: false, allow_plaintext };
+        listen.keys = keys && listen.tokens.is_none() && !listen.is_loopback();
         for lack in listen.lacks() {
             // What is half set was said above.
             if wrong.0.iter().all(|it| !it.flag.starts_with("--tls") || lack.setting() != it.flag) {
@@ -110,7 +114,7 @@ mod tests {
         let line = std::iter::once("pregon").chain(line.iter().copied());
         let args = Line::try_parse_from(line).unwrap().args;
         let mut wrong = Wrongs::default();
-        let listen = args.read(SocketAddr::from(([127, 0, 0, 1], 7070)), &mut wrong);
+        let listen = args.read(SocketAddr::from(([127, 0, 0, 1], 7070)), false, &mut wrong);
         match wrong.0.is_empty() {
             true => Ok(listen),
             false => Err(wrong.0.iter().map(|it| it.flag).collect()),

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod api_keys;
 mod bad_input;
 mod bad_resources;
 mod collector;

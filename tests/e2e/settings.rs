@@ -118,17 +118,25 @@ async fn the_environment_sets_what_flags_do_not() {
 
 #[tokio::test]
 async fn listening_beyond_loopback_wants_tls_and_tokens() {
+    let key = ["--master-key-file", "/dev/null", "--redis-url", "redis://127.0.0.1:1"];
+    for plane in ["control", "dataplane"] {
+        let args = [&[plane][..], &key, &["--listen", "0.0.0.0:0"]].concat();
+        let (status, output) = Process::run(&args, &[]).await;
+        assert!(!status.success());
+        for setting in ["--tls-cert-file", "--tokens-file", "--allow-plaintext"] {
+            assert!(output.contains(setting), "{setting} is not named: {output}");
+        }
+        // Plain text may be allowed; that everybody may do everything may not.
+        let args = [&args[..], &["--allow-plaintext"]].concat();
+        let (status, output) = Process::run(&args, &[]).await;
+        assert!(!status.success());
+        assert!(output.contains("--tokens-file") && !output.contains("--tls-"), "{output}");
+    }
+    // Standalone can make a first API key, but no certificate.
     let args = ["standalone", "--in-memory", "--listen", "0.0.0.0:0"];
     let (status, output) = Process::run(&args, &[]).await;
     assert!(!status.success());
-    for setting in ["--tls-cert-file", "--tokens-file", "--allow-plaintext"] {
-        assert!(output.contains(setting), "{setting} is not named: {output}");
-    }
-    // Plain text may be allowed; that everybody may do everything may not.
-    let args = [&args[..], &["--allow-plaintext"]].concat();
-    let (status, output) = Process::run(&args, &[]).await;
-    assert!(!status.success());
-    assert!(output.contains("--tokens-file") && !output.contains("--tls-"), "{output}");
+    assert!(output.contains("--tls-cert-file") && !output.contains("--tokens-file"), "{output}");
 }
 
 #[tokio::test]

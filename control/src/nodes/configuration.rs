@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::receiver::to_wire;
 use crate::watches::{HEARTBEAT, Messages, Watch, Watcher, expired, stream};
-use crate::{Control, catalog, event_types, map, parse, tenants};
+use crate::{Control, api_keys, catalog, event_types, map, parse, tenants};
 
 /// Commits that one call to the store reads: of 64 KiB each at most, 4 MiB.
 const CHANGES: usize = 64;
@@ -106,6 +106,7 @@ fn kind(name: &ResourceName) -> v1::ResourceKind {
         ResourceName::Subscription(_) => v1::ResourceKind::Subscription,
         ResourceName::Callback(_) => v1::ResourceKind::Callback,
         ResourceName::Secret(_) => v1::ResourceKind::Secret,
+        ResourceName::ApiKey(_) => v1::ResourceKind::ApiKey,
     }
 }
 
@@ -206,6 +207,10 @@ impl Configuration {
             v1::ResourceKind::Secret => {
                 let now = control.clock.now();
                 Shown::Secret(control.shown_secret(&catalog::read(&document).ok()?, now))
+            }
+            v1::ResourceKind::ApiKey => {
+                let now = control.clock.now();
+                Shown::ApiKey(api_keys::to_wire(&catalog::read(&document).ok()?, now))
             }
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pregon_control::{
-    Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets,
+    ApiKeys, Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets,
     Subscriptions, Tenants,
 };
 use pregon_core::attempt::{AttemptRecord, End, MASKED, RecordKind, ResponseHead, Timing};
@@ -57,6 +57,7 @@ pub struct World {
     pub secrets: Secrets,
     pub deliveries: Deliveries,
     pub nodes: Nodes,
+    pub api_keys: ApiKeys,
     pub latest: Revision,
     pub drain: CancellationToken,
 }
@@ -98,6 +99,7 @@ impl World {
             secrets: Secrets::new(it()),
             deliveries: Deliveries::new(it()),
             nodes: Nodes::new(it()),
+            api_keys: ApiKeys::new(it()),
             control,
             latest,
             drain,
@@ -213,7 +215,8 @@ impl World {
             | Resource::EventType(_)
             | Resource::Contract(_)
             | Resource::Callback(_)
-            | Resource::Secret(_)) => panic!("{other:?}"),
+            | Resource::Secret(_)
+            | Resource::ApiKey(_)) => panic!("{other:?}"),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::{Callback, ContractDocument, EventType, Secret, Subscription, Tenant};
-use crate::id::{CallbackName, ContractId, EventTypeId, SecretName, SubscriptionName, TenantId};
+use super::{ApiKey, Callback, ContractDocument, EventType, Secret, Subscription, Tenant};
+use crate::id::{
+    ApiKeyId, CallbackName, ContractId, EventTypeId, SecretName, SubscriptionName, TenantId,
+};
 
 /// A document of the configuration, by the kind that its name shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Resource {
     Callback(Callback),
     /// `tenants/{t}/subscriptions/{s}/secrets/{k}`, or the same below a callback
     Secret(Secret),
+    /// `apiKeys/{k}`
+    ApiKey(ApiKey),
 }
 
 /// A stored document that cannot be read.
@@ -47,6 +51,8 @@ pub enum ResourceName {
     Callback(CallbackName),
     /// `tenants/{t}/subscriptions/{s}/secrets/{k}`, or the same below a callback
     Secret(SecretName),
+    /// `apiKeys/{k}`
+    ApiKey(ApiKeyId),
 }
 
 impl ResourceName {
@@ -57,6 +63,7 @@ impl ResourceName {
             (2, Some("tenants"), _) => TenantId::parse_name(name).ok().map(Self::Tenant),
             (2, Some("eventTypes"), _) => EventTypeId::parse_name(name).ok().map(Self::EventType),
             (2, Some("contracts"), _) => ContractId::parse_name(name).ok().map(Self::Contract),
+            (2, Some("apiKeys"), _) => ApiKeyId::parse_name(name).ok().map(Self::ApiKey),
             (4, _, Some("callbacks")) => CallbackName::parse(name).ok().map(Self::Callback),
             (4, ..) => SubscriptionName::parse(name).ok().map(Self::Subscription),
             (6, ..) => SecretName::parse(name).ok().map(Self::Secret),
@@ -74,6 +81,7 @@ impl fmt::Display for ResourceName {
             Self::Contract(id) => f.write_str(&id.name()),
             Self::Callback(name) => name.fmt(f),
             Self::Secret(name) => name.fmt(f),
+            Self::ApiKey(id) => f.write_str(&id.name()),
         }
     }
 }
@@ -92,6 +100,7 @@ impl Resource {
             ResourceName::Contract(_) => serde_json::from_slice(bytes).map(Self::Contract),
             ResourceName::Callback(_) => serde_json::from_slice(bytes).map(Self::Callback),
             ResourceName::Secret(_) => serde_json::from_slice(bytes).map(Self::Secret),
+            ResourceName::ApiKey(_) => serde_json::from_slice(bytes).map(Self::ApiKey),
         };
         read.map_err(bad)
     }
@@ -105,6 +114,7 @@ impl Resource {
             Self::Contract(contract) => ResourceName::Contract(contract.id.clone()),
             Self::Callback(callback) => ResourceName::Callback(callback.name()),
             Self::Secret(secret) => ResourceName::Secret(secret.name()),
+            Self::ApiKey(key) => ResourceName::ApiKey(key.id.clone()),
         }
     }
 
@@ -117,6 +127,7 @@ impl Resource {
             Self::Contract(contract) => serde_json::to_vec(contract),
             Self::Callback(callback) => serde_json::to_vec(callback),
             Self::Secret(secret) => serde_json::to_vec(secret),
+            Self::ApiKey(key) => serde_json::to_vec(key),
         };
         // Strings, numbers and string-keyed maps: none of them can fail to be written.
         written.unwrap_or_default()

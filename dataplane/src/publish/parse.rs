@@ -90,6 +90,10 @@ pub(super) fn parse(
     else {
         return Err(refusal(wrong)); // each of them was noted above
     };
+    from.caller.may_publish(&event_type)?;
+    if !request.validate_only {
+        from.caller.count_event(data.len())?;
+    }
     let min_revision = request.min_revision;
     let trace = from.trace.cloned();
     let event = NewEvent {

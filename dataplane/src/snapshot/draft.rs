@@ -97,6 +97,9 @@ impl Draft {
     /// `before` had. Names of unknown kinds are passed over: a later release's.
     pub(super) fn put(&mut self, name: &str, revision: i64, bytes: &[u8], before: Option<&Draft>) {
         let Some(name) = ResourceName::parse(name) else { return };
+        if matches!(name, ResourceName::ApiKey(_)) {
+            return; // for whoever checks credentials, and no reason to stop delivering
+        }
         let done = match Resource::decode(&name, bytes) {
             Err(bad) => Err(bad.reason),
             Ok(resource) if resource.name() != name => Err("belongs to another name".to_owned()),
@@ -106,6 +109,7 @@ impl Draft {
             Ok(Resource::Subscription(wire)) => self.put_subscription(wire, revision),
             Ok(Resource::Callback(wire)) => self.put_callback(wire, revision, before),
             Ok(Resource::Secret(secret)) => self.put_secret(secret, revision),
+            Ok(Resource::ApiKey(_)) => Ok(Placed::Used),
         };
         if let (Err(_) | Ok(Placed::Aside), Some(before)) = (&done, before) {
             self.keep(&name, before);
@@ -153,6 +157,7 @@ impl Draft {
             ResourceName::Subscription(name) => self.lane(name).is_some(),
             ResourceName::Callback(name) => self.snapshot.callbacks.contains_key(name),
             ResourceName::Secret(name) => self.has_key(name),
+            ResourceName::ApiKey(_) => true,
         }
     }
 
@@ -160,7 +165,7 @@ impl Draft {
     pub(super) fn delete(&mut self, name: &str) {
         self.unreadable.remove(name);
         match ResourceName::parse(name) {
-            None => {}
+            None | Some(ResourceName::ApiKey(_)) => {}
             Some(ResourceName::Tenant(id)) => {
                 let Some(tenant) = self.snapshot.tenants.get_mut(&id) else { return };
                 let changed = Arc::make_mut(tenant).clear_document();
@@ -285,6 +290,7 @@ impl Draft {
                 }
             }
             ResourceName::Secret(name) => self.keep_key(name, before),
+            ResourceName::ApiKey(_) => {}
         }
     }
 

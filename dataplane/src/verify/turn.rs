@@ -188,7 +188,8 @@ async fn fetch(
             | Resource::EventType(_)
             | Resource::Contract(_)
             | Resource::Callback(_)
-            | Resource::Secret(_),
+            | Resource::Secret(_)
+            | Resource::ApiKey(_),
         )
         | Err(_) => Err(StoreError::Corrupt(key.to_string())),
     }

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::access::API;
 use crate::caller::Role;
+use crate::keys::Book;
 use crate::tokens::{Grant, NewToken};
+
+mod of_keys;
 
 const GET: &str = "/pregon.v1.TenantService/GetTenant";
 
@@ -15,6 +18,7 @@ struct World {
     tokens: watch::Sender<Arc<Tokens>>,
     lines: Vec<String>,
     made: Vec<(Role, bool, String)>,
+    book: Book,
 }
 
 fn issue(role: Role, tenants: Option<&str>, expires: Option<&str>, seed: u8) -> NewToken {
@@ -39,8 +43,10 @@ impl World {
         }
         let clock = ManualClock::at(Timestamp::parse("2026-01-01T00:00:00Z").unwrap());
         let (tokens, current) = watch::channel(Arc::new(lines.join("\n").parse().unwrap()));
-        let guard = Guard::new(Table::api(), Some(current), clock.clone());
-        Self { guard, clock, tokens, lines, made }
+        let book = Book::default();
+        let credentials = Credentials { tokens: Some(current), keys: Some(book.keys()) };
+        let guard = Guard::new(Table::api(), Some(credentials), clock.clone());
+        Self { guard, clock, tokens, lines, made, book }
     }
 
     fn token(&self, role: Role, bound: bool) -> &str {

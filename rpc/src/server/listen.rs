@@ -38,6 +38,8 @@ pub struct Listen {
     pub tls: Option<TlsFiles>,
     /// The tokens of callers; none: nobody is authenticated, and everybody may do everything.
     pub tokens: Option<PathBuf>,
+    /// Callers need a credential also where there is no file of tokens: an API key.
+    pub keys: bool,
     /// Plain text beyond loopback: the value of the setting [`ALLOW_PLAINTEXT`].
     pub allow_plaintext: bool,
 }
@@ -77,7 +79,7 @@ impl Lack {
 impl Listen {
     /// On this address with nothing to guard it, which does for loopback.
     pub fn open(addr: SocketAddr) -> Self {
-        Self { addr, tls: None, tokens: None, allow_plaintext: false }
+        Self { addr, tls: None, tokens: None, keys: false, allow_plaintext: false }
     }
 
     /// Whether only this machine can reach it.
@@ -92,7 +94,7 @@ impl Listen {
             if self.tls.is_none() && !self.allow_plaintext {
                 lacks.push(Lack::Tls);
             }
-            if self.tokens.is_none() {
+            if self.tokens.is_none() && !self.keys {
                 lacks.push(Lack::Tokens);
             }
         }
@@ -106,6 +108,7 @@ pub struct Listener {
     pub(super) tcp: TcpListener,
     pub(super) addr: SocketAddr,
     pub(super) clock: SharedClock,
+    keys: bool,
     tls: Option<Followed<Tls>>,
     tokens: Option<Followed<TokensFile>>,
 }
@@ -163,7 +166,7 @@ impl Listener {
         let bound = async {
             let tcp = TcpListener::bind(addr).await?;
             let addr = tcp.local_addr()?;
-            Ok(Self { tcp, addr, clock, tls, tokens })
+            Ok(Self { tcp, addr, clock, keys: listen.keys, tls, tokens })
         };
         bound.await.map_err(|source| BindError::Io { addr, source })
     }
@@ -178,9 +181,9 @@ impl Listener {
         self.tls.is_some()
     }
 
-    /// Whether callers need a token.
-    pub fn has_tokens(&self) -> bool {
-        self.tokens.is_some()
+    /// Whether callers need a credential.
+    pub fn is_guarded(&self) -> bool {
+        self.keys || self.tokens.is_some()
     }
 
     /// The tokens of callers, kept up to date by [`Self::follow`].

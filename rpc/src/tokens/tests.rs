@@ -63,7 +63,7 @@ fn wrong_lines_are_all_named_with_their_rules() {
     );
     let said = wrong(&text);
     for part in [
-        "line 4: role must be one of admin, operator, tenant_manager, publisher, viewer;",
+        "line 4: role must be one of admin, operator, tenant_manager, publisher, viewer, auditor;",
         "line 5: sha256 must be the SHA-256",
         "name must be set",
         "line 6: must be made of",
