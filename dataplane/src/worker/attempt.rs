@@ -100,7 +100,9 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
     let record = record(context, shot, time, keys);
     match made {
         Ok((exchange, judged)) => {
-            let fired = conclude(context, shot, (ended, ended_at), record, exchange, judged);
+            let events = [shot.event];
+            let times = (ended, ended_at);
+            let fired = conclude(context, shot, &events, times, record, exchange, judged);
             Fired { request, render, ..fired }
         }
         Err(unmade) => {
@@ -317,10 +319,11 @@ fn decision(shot: &Shot<'_>, ended: Timestamp, exchange: &Exchange, judged: Judg
     decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance)
 }
 
-/// Decides about the exchange and writes it down.
+/// Decides about the exchange and writes it down; `events`: all that were sent.
 fn conclude(
     context: &Context,
     shot: &Shot<'_>,
+    events: &[&Event],
     (ended, ended_at): (Timestamp, Instant),
     mut record: AttemptRecord,
     exchange: Exchange,
@@ -341,7 +344,7 @@ fn conclude(
             }
             if shot.test || !acknowledged || cut.is_some() {
                 let most = if shot.test { limits::RESPONSE_READ } else { limits::RESPONSE_KEPT };
-                record.response = Some(clean(context, shot, response.into_head(most)));
+                record.response = Some(clean(context, shot.lane, events, response.into_head(most)));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),
@@ -356,10 +359,11 @@ fn conclude(
 }
 
 /// An answer as it may be kept.
-fn clean(context: &Context, shot: &Shot<'_>, kept: ResponseHead) -> ResponseHead {
+fn clean(context: &Context, lane: &Lane, events: &[&Event], kept: ResponseHead) -> ResponseHead {
     let snapshot = context.configuration.current();
-    let kind = snapshot.as_ref().and_then(|it| it.event_type(&shot.event.event_type));
-    scrub::clean(shot.lane, &shot.event.data, kind.map(|kind| &**kind), kept)
+    let kind = |event: &Event| snapshot.as_ref().and_then(|it| it.event_type(&event.event_type));
+    let sent = events.iter().map(|event| (&event.data, kind(event).map(|kind| &**kind)));
+    scrub::clean(lane, sent, kept)
 }
 
 mod together;

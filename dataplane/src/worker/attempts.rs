@@ -55,7 +55,7 @@ impl Attempts {
 
 async fn make(context: &Context, job: Job) -> Report {
     let started = Instant::now();
-    if let Some(due) = job.due {
+    for due in std::iter::once(&job).chain(&job.company).filter_map(|job| job.due) {
         context.telemetry.metrics().began_after(context.clock.now().since(due));
     }
     if !job.company.is_empty() {

@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) chance: f64,
     /// What deliveries of one event have in common.
     pub(super) share: Option<Arc<Share>>,
+    /// It is under suspicion, and goes out by itself.
+    pub(super) alone: bool,
     /// What goes out with it in one request.
     pub(super) company: Vec<Job>,
 }
@@ -52,8 +54,9 @@ impl Waits for Job {
         self.event.size()
     }
 
-    fn number(&self) -> u32 {
-        self.number
+    fn group(&self) -> u64 {
+        let own = (1 << 63) | self.key.position.n;
+        if self.alone { own } else { u64::from(self.number) }
     }
 }
 

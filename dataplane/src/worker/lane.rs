@@ -59,8 +59,9 @@ const TIGHT_LIMIT: u32 = 2;
 pub(super) trait Waits {
     /// Bytes of its event.
     fn bytes(&self) -> usize;
-    /// The number of its attempt: what goes out together is of one number.
-    fn number(&self) -> u32;
+    /// What may go out with it is of the same: the number of its attempt, or its own where it goes
+    /// by itself.
+    fn group(&self) -> u64;
 }
 
 /// What the node has left.
@@ -330,21 +331,35 @@ impl<J: Waits> LaneFlow<J> {
     pub(super) fn company(&mut self, first: &J) -> Vec<J> {
         let Some(batch) = &self.batch else { return Vec::new() };
         let (mut taken, mut bytes) = (Vec::new(), first.bytes());
-        let mut rest = VecDeque::with_capacity(self.queue.len());
-        for (since, job) in self.queue.drain(..) {
-            let fits = taken.len() + 1 < batch.max_events
-                && job.number() == first.number()
-                && bytes + job.bytes() <= batch.max_bytes;
-            if fits {
-                bytes += job.bytes();
-                taken.push(job);
-            } else {
-                rest.push_back((since, job));
+        let mut skipped = Vec::new();
+        while taken.len() + 1 < batch.max_events {
+            let Some((since, job)) = self.queue.pop_front() else { break };
+            if job.group() != first.group() {
+                skipped.push((since, job));
+                continue;
             }
+            if bytes + job.bytes() > batch.max_bytes {
+                skipped.push((since, job));
+                break;
+            }
+            bytes += job.bytes();
+            self.bytes = self.bytes.saturating_sub(job.bytes());
+            taken.push(job);
         }
-        self.queue = rest;
-        self.bytes = self.queue.iter().map(|(_, job)| job.bytes()).sum();
+        for waits in skipped.into_iter().rev() {
+            self.queue.push_front(waits);
+        }
         taken
+    }
+
+    /// Takes a slot, where there is one, for a delivery that is to go out by itself.
+    pub(super) fn start_alone(&mut self, now: Instant, means: Means) -> bool {
+        let free = self.in_flight < self.effective_limit(now, means) && !means.full;
+        let starts = free && !self.closed(now);
+        if starts {
+            self.start(now);
+        }
+        starts
     }
 
     /// Whether some of what waits here is to go out together now. Never where each goes by itself.
@@ -359,12 +374,15 @@ impl<J: Waits> LaneFlow<J> {
         if now >= *since + batch.max_wait || means.patience < batch.max_wait {
             return Some(0);
         }
-        // Number, first place, count and bytes; attempts have few numbers at a time.
-        let mut groups: Vec<(u32, usize, usize, usize)> = Vec::new();
+        if self.queue.len() < batch.max_events && self.bytes < batch.max_bytes {
+            return None;
+        }
+        // Group, first place, count and bytes; attempts have few numbers at a time.
+        let mut groups: Vec<(u64, usize, usize, usize)> = Vec::new();
         for (place, (_, job)) in self.queue.iter().enumerate() {
-            let known = groups.iter().position(|group| group.0 == job.number());
+            let known = groups.iter().position(|group| group.0 == job.group());
             let index = known.unwrap_or_else(|| {
-                groups.push((job.number(), place, 0, 0));
+                groups.push((job.group(), place, 0, 0));
                 groups.len() - 1
             });
             let (_, first, count, bytes) = &mut groups[index];

@@ -6,8 +6,8 @@ impl Waits for u32 {
     }
 
     /// Tells apart what is of another number by hundreds.
-    fn number(&self) -> u32 {
-        self / 100
+    fn group(&self) -> u64 {
+        u64::from(self / 100)
     }
 }
 

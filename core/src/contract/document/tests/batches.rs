@@ -52,7 +52,7 @@ fn the_list_holds_an_element_for_each_event() {
 #[test]
 fn a_body_is_no_larger_than_max_bytes() {
     let contract = contract("max_events: 100, max_bytes: 1024");
-    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(300));
+    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(400));
     let events: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| (*id, data.as_str())).collect();
     let (body, count) = together(&contract, &events);
     assert_eq!(count, 2, "the third would pass it");
