@@ -2,6 +2,7 @@
 
 mod accepted;
 mod answers;
+mod extends;
 mod lets;
 mod pairs;
 mod places;
