@@ -40,6 +40,8 @@ pub const HEADERS_LEN: usize = 4 * 1024;
 pub const CONTRACT_LEN: usize = 64 * 1024;
 /// Contracts of the platform's own: every node compiles all of them.
 pub const CONTRACTS: usize = 1000;
+/// Contracts that may extend one contract: they are written with it.
+pub const CONTRACT_CHILDREN: usize = 100;
 /// Sensitive paths of a contract, an event type or a subscription.
 pub const SENSITIVE_PATHS: usize = 64;
 /// A sensitive path: as many bytes as a name or two in each of a few steps.

@@ -45,12 +45,14 @@ pub(super) struct Uses {
     revision: Option<i64>,
 }
 
-fn document(contract: &ContractId) -> String {
+/// The document's name.
+pub(super) fn document(contract: &ContractId) -> String {
     format!("{}/uses", contract.name())
 }
 
 impl Uses {
-    fn read(found: Option<&Document>) -> Result<Self, Refusal> {
+    /// Of its document.
+    pub(super) fn read(found: Option<&Document>) -> Result<Self, Refusal> {
         let Some(found) = found else { return Ok(Self { users: 0, revision: None }) };
         let count: Count = serde_json::from_slice(&found.bytes).map_err(|error| {
             tracing::error!(name = found.name, %error, "a stored document cannot be read");
@@ -158,11 +160,5 @@ impl Control {
             contracts.insert(id.clone(), lean);
         }
         Ok(Leans { contracts, _turn: Some(turn) })
-    }
-
-    /// How many use a stored contract.
-    pub(super) async fn uses_of(&self, id: &ContractId) -> Result<Uses, Refusal> {
-        let found = self.store.config.get(&[document(id)]).await?.pop().flatten();
-        Uses::read(found.as_ref())
     }
 }
