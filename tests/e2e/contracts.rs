@@ -13,6 +13,7 @@ mod auth;
 mod callbacks;
 mod catalogue;
 mod environments;
+mod extends;
 mod hostile;
 mod own;
 mod pairs;
