@@ -35,8 +35,8 @@ pub use compiled::{
     render_body, render_check, render_redacted, render_together, sign, sign_check, signatures,
 };
 pub use document::{
-    BuiltIn, CatalogEntry, ContractSpec, DocumentFault, OVERRIDES_LEN, Overrides, Trial,
-    TrialError, Tried, builtins, catalog, catalogued, standard_webhooks,
+    BuiltIn, CatalogEntry, Composed, ContractSpec, DocumentFault, Extends, OVERRIDES_LEN,
+    Overrides, Trial, TrialError, Tried, builtins, catalog, catalogued, shipped, standard_webhooks,
 };
 pub use subject::{Answer, ChallengeInput, CheckInput, RenderInput};
 

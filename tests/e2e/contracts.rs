@@ -14,6 +14,7 @@ mod batches;
 mod callbacks;
 mod catalogue;
 mod environments;
+mod extends;
 mod hostile;
 mod own;
 mod pairs;

@@ -3,6 +3,7 @@
 mod accepted;
 mod answers;
 mod batches;
+mod extends;
 mod lets;
 mod pairs;
 mod places;

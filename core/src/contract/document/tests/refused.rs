@@ -404,7 +404,7 @@ timeouts: [0s]
 retries: none
 examples: [{ event: { type: order.paid } }]
 ";
-    let known = "known are contract, description, event_types, types, let, body, body_format, canonical, \
+    let known = "known are contract, extends, description, event_types, types, let, body, body_format, canonical, \
         content_type, user_agent, gzip, batch, headers, traceparent, secret, signatures, acknowledge, refuse, disable, \
         timeouts, retry, overridable, url, auth, egress, provisioning, sensitive, callback, verification, examples";
     let retries = format!("10:1: unknown key \"retries\"; {known}");
