@@ -1,17 +1,16 @@
 //! ContractService, and which contracts there are (`registry`).
 //!
 //! A document is read whole before it is stored, its own examples included, so nodes can take it as
-//! it is. Who uses a contract is counted beside it (`uses`): one that is used stays, and changes
-//! only as far as all its users fit (`users`). Built-in ones are listed among the stored ones, and
-//! stay as they are.
+//! it is; one that extends another contract is put together with it first (`given`), and again when
+//! that changes (`rewrite`). Who uses a contract is counted beside it (`uses`), and who extends it is
+//! noted there (`children`): one that is used or extended stays, and changes only as far as all of
+//! them fit (`users`). Built-in ones are listed among the stored ones, and stay as they are.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use pregon_core::contract::{BuiltIn, Contract, builtins};
-use pregon_core::error::{Reason, Refusal, Rule, Violations};
+use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::id::ContractId;
-use pregon_core::limits;
 use pregon_core::model::{Common, ContractDocument, Resource};
 use pregon_proto::v1;
 use pregon_proto::v1::contract_service_server::ContractService;
@@ -25,15 +24,20 @@ use crate::mask::{Fields, Mask, put};
 use crate::service::service;
 use crate::{etag, map, parse};
 
+mod children;
 mod count;
 mod find;
+mod given;
 mod registry;
+mod rewrite;
 mod start;
 mod users;
 mod uses;
 
+use given::Given;
 pub(crate) use registry::Registry;
 use registry::built_in;
+use rewrite::Grounds;
 
 service! {
     /// The service of contracts.
@@ -56,18 +60,17 @@ const OUTPUT_ONLY: &[&str] = &[
     "event_types",
     "description",
     "importable_event_types",
+    "composed",
 ];
-/// What is wrong with a document is reported up to here: a refusal travels in gRPC trailers.
-const FAULTS: usize = 20;
-/// Contracts that one call to the store lists: 64 KiB each at most.
-const CHUNK: usize = 50;
+/// Contracts that one call to the store lists: twice 64 KiB each at most.
+const CHUNK: usize = 25;
 
 /// What a request says of a contract: the chosen fields, parsed.
 #[derive(Clone, Debug, Default)]
 struct Edit {
     display_name: Option<String>,
     labels: Option<BTreeMap<String, String>>,
-    document: Option<(String, Arc<Contract>)>,
+    document: Option<Given>,
 }
 
 fn fields(given: &v1::Contract) -> Fields {
@@ -95,8 +98,7 @@ impl Edit {
             edit.labels = Some(parse::labels("contract.labels", &given.labels, wrong));
         }
         if mask.has("document") {
-            edit.document =
-                document(&given.document, id, wrong).map(|it| (given.document.clone(), it));
+            edit.document = Given::parse(&given.document, id, wrong);
         }
         edit
     }
@@ -104,39 +106,6 @@ impl Edit {
     fn apply(&self, contract: &mut ContractDocument) {
         put(&mut contract.common.display_name, self.display_name.as_ref());
         put(&mut contract.common.labels, self.labels.as_ref());
-        put(&mut contract.document, self.document.as_ref().map(|(text, _)| text));
-    }
-}
-
-/// A document that is a contract of this id; every fault is a violation.
-fn document(text: &str, id: Option<&ContractId>, wrong: &mut Violations) -> Option<Arc<Contract>> {
-    const FIELD: &str = "contract.document";
-    if text.is_empty() {
-        wrong.add(FIELD, Rule::Required, "must be a contract in YAML");
-        return None;
-    }
-    if text.len() > limits::CONTRACT_LEN {
-        let text = format!("must be {} bytes at most, is {}", limits::CONTRACT_LEN, text.len());
-        wrong.add(FIELD, Rule::TooLong, text);
-        return None;
-    }
-    match Contract::read(text, 0) {
-        Ok(contract) => {
-            if let Some(id) = id.filter(|id| *id != contract.id()) {
-                let text = format!("contract: must be {id}, as the resource is called");
-                wrong.add(FIELD, Rule::ContractInvalid, text);
-            }
-            if let Err(none) = contract.check_egress() {
-                wrong.add(FIELD, none.rule, none.description);
-            }
-            Some(Arc::new(contract))
-        }
-        Err(faults) => {
-            for fault in faults.iter().take(FAULTS) {
-                wrong.add(FIELD, fault.rule, fault);
-            }
-            None
-        }
     }
 }
 
@@ -167,6 +136,7 @@ fn shown_built_in(it: &BuiltIn) -> v1::Contract {
 
 fn to_wire(stored: &Stored<ContractDocument>, contract: Option<&Contract>) -> v1::Contract {
     let it = &stored.value;
+    let whole = it.source.is_empty();
     v1::Contract {
         name: it.id.name(),
         display_name: it.common.display_name.clone(),
@@ -175,7 +145,8 @@ fn to_wire(stored: &Stored<ContractDocument>, contract: Option<&Contract>) -> v1
         update_time: map::moment(it.common.update_time),
         revision: stored.revision,
         etag: etag::of(stored.revision),
-        document: it.document.clone(),
+        document: it.source().to_owned(),
+        composed: if whole { String::new() } else { it.document.clone() },
         ..contract.map(described).unwrap_or_default()
     }
 }
@@ -195,6 +166,8 @@ impl Control {
         }
         let given = start::begun(&request, id.as_ref(), &mut wrong)?;
         let edit = given.map(|given| whole(&given, id.as_ref(), &mut wrong));
+        let document = edit.as_ref().and_then(|edit| edit.document.as_ref());
+        self.note_faults(document, &mut wrong).await?;
         let (id, edit) = parse::done(wrong, id.zip(edit))?;
         let _turn = self.contract_turn.lock().await;
         until_settled(|| self.try_create_contract(&id, &edit, &how)).await
@@ -229,12 +202,21 @@ impl Control {
             id: id.clone(),
             common: Common { create_time: now, update_time: now, ..Common::default() },
             document: String::new(),
+            source: String::new(),
             document_revision: 0,
         };
         edit.apply(&mut contract);
-        let compiled = edit.document.as_ref().map(|(_, compiled)| &**compiled);
-        let plan = count.one_more(Plan::new().put(&Resource::Contract(contract.clone()), 0))?;
-        Ok((plan, to_wire(&Stored::new(contract), compiled)))
+        let (mut plan, mut compiled) = (Plan::new(), None);
+        if let Some(given) = &edit.document {
+            let (ready, parent) = self.ready(given).await?;
+            ready.apply(&mut contract);
+            if let Some(parent) = parent {
+                plan = parent.joined(plan, id)?;
+            }
+            compiled = Some(ready.contract);
+        }
+        let plan = count.one_more(plan.put(&Resource::Contract(contract.clone()), 0))?;
+        Ok((plan, to_wire(&Stored::new(contract), compiled.as_deref())))
     }
 
     pub(crate) async fn get_contract(
@@ -325,6 +307,7 @@ impl Control {
         }
         let mask = Mask::parse(request.update_mask.as_ref(), &fields(given), &mut wrong);
         let edit = Edit::parse(given, id.as_ref(), &mask, &mut wrong);
+        self.note_faults(edit.document.as_ref(), &mut wrong).await?;
         let id = parse::done(wrong, id)?;
         let _turn = self.contract_turn.lock().await;
         until_settled(|| self.try_update_contract(&id, given, &edit, &request)).await
@@ -338,29 +321,25 @@ impl Control {
         request: &v1::UpdateContractRequest,
     ) -> Result<Option<v1::UpdateContractResponse>, Refusal> {
         let how = How::plain(request.validate_only);
-        // Before the contract and its users: what is read after it is as it was, if it still is.
-        let uses = self.uses_of(id).await?;
+        let grounds = self.grounds_of(id).await?;
         let (plan, contract) = match self.find::<ContractDocument>(&id.name()).await? {
             Some(stored) => {
                 etag::check(&given.etag, stored.revision, ContractDocument::WORD, &id.name())?;
-                let before = self.contracts.compiled(&stored).ok();
-                let mut now = stored.value.clone();
+                let mut shown = self.contracts.compiled(&stored).ok();
+                let (mut plan, mut now) = (Plan::new(), stored.value.clone());
                 edit.apply(&mut now);
+                if let Some(given) = &edit.document {
+                    let after;
+                    (plan, after) = self.rewrite(plan, grounds, shown, &mut now, given).await?;
+                    shown = Some(after);
+                }
                 // Attempts that were made under the document can be shown as long as it stays.
                 now.document_revision = match now.document == stored.value.document {
                     true => stored.value.written_at(stored.revision),
                     false => 0,
                 };
                 now.common.update_time = self.clock.now();
-                let mut plan = Plan::new().put(&Resource::Contract(now.clone()), stored.revision);
-                let mut shown = before.clone();
-                if let Some((_, after)) = &edit.document {
-                    if uses.users > 0 {
-                        self.check_users(id, before.as_deref(), after).await?;
-                    }
-                    plan = uses.change(plan, id, uses.users);
-                    shown = Some(Arc::clone(after));
-                }
+                plan = plan.put(&Resource::Contract(now.clone()), stored.revision);
                 (plan, to_wire(&Stored::new(now), shown.as_deref()))
             }
             None if request.allow_missing => {
@@ -393,7 +372,7 @@ impl Control {
         request: &v1::DeleteContractRequest,
     ) -> Result<Option<v1::DeleteContractResponse>, Refusal> {
         let answer = v1::DeleteContractResponse::default();
-        let uses = self.uses_of(id).await?;
+        let Grounds { uses, children } = self.grounds_of(id).await?;
         let count = self.count_contracts().await?;
         let Some(stored) = self.find::<ContractDocument>(&id.name()).await? else {
             return nothing(request.allow_missing, ContractDocument::WORD, id.name());
@@ -402,7 +381,14 @@ impl Control {
         if uses.users > 0 {
             return Err(self.used(id, uses.users).await?);
         }
-        let plan = uses.end(Plan::new().remove(id.name(), stored.revision), id);
+        if !children.ids().is_empty() {
+            return Err(users::extended(id, children.ids()));
+        }
+        let mut plan = Plan::new().remove(id.name(), stored.revision);
+        if let Some(parent) = children::parent(&stored.value) {
+            plan = self.children_of(&parent).await?.without(plan, id);
+        }
+        let plan = uses.end(children.stay(plan), id);
         self.commit(count.one_less(plan), answer, &How::plain(request.validate_only)).await
     }
 }

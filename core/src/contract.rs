@@ -26,17 +26,17 @@ pub mod subject;
 pub mod verify;
 
 pub use compiled::{
-    AuthKind, BodyFormat, CallbackRule, CallbackSpec, Canonical, ChallengeError, ChallengeForm,
-    ChallengeMethod, ChallengeRequest, Condition, Contract, ContractType, EGRESS_DEFAULT,
-    EcdsaForm, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError, Rendered, Retry,
-    SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed, Signer, SigningKey,
-    SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate, Unsigned, Verdict,
-    VerificationRule, answers_challenge, challenge, redacted_url, render, render_check,
-    render_redacted, sign, sign_check, signatures,
+    AuthKind, Batch, BodyFormat, CallbackRule, CallbackSpec, Canonical, ChallengeError,
+    ChallengeForm, ChallengeMethod, ChallengeRequest, Condition, Contract, ContractType,
+    EGRESS_DEFAULT, EcdsaForm, Failure, HEADERS, HeaderLine, Judged, MadeSignature, RenderError,
+    Rendered, Retry, SecretRule, Sharing, Signature, SignatureAlgorithm, SignatureBytes, Signed,
+    Signer, SigningKey, SigningKeys, TIMEOUT, TIMEOUT_DEFAULT, TIMEOUTS, Template, TextTemplate,
+    Unsigned, Verdict, VerificationRule, answers_challenge, challenge, redacted_url, render,
+    render_body, render_check, render_redacted, render_together, sign, sign_check, signatures,
 };
 pub use document::{
-    BuiltIn, CatalogEntry, ContractSpec, DocumentFault, OVERRIDES_LEN, Overrides, Trial,
-    TrialError, Tried, builtins, catalog, catalogued, standard_webhooks,
+    BuiltIn, CatalogEntry, Composed, ContractSpec, DocumentFault, Extends, OVERRIDES_LEN,
+    Overrides, Trial, TrialError, Tried, builtins, catalog, catalogued, shipped, standard_webhooks,
 };
 pub use subject::{Answer, ChallengeInput, CheckInput, RenderInput};
 

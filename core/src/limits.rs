@@ -50,6 +50,8 @@ pub const API_KEY_TENANTS: usize = 100;
 pub const API_KEY_SECRETS: usize = 5;
 /// The lowest limit of bytes a second of an API key: an event of 1 MiB is paid off in 17 minutes.
 pub const API_KEY_BYTES_MIN: u32 = 1024;
+/// Contracts that may extend one contract: they are written with it.
+pub const CONTRACT_CHILDREN: usize = 100;
 /// Sensitive paths of a contract, an event type or a subscription.
 pub const SENSITIVE_PATHS: usize = 64;
 /// A sensitive path: as many bytes as a name or two in each of a few steps.

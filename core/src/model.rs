@@ -120,8 +120,12 @@ pub struct ContractDocument {
     /// Common fields.
     #[serde(flatten)]
     pub common: Common,
-    /// The contract as it was given: `Contract::read` accepted it.
+    /// The whole contract: `Contract::read` accepted it.
     pub document: String,
+    /// The document as it was given, where that extends another contract and `document` is what they
+    /// are together; empty: `document`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// The revision that wrote the document, if the resource has been changed since without it; 0:
     /// the resource's own.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -134,6 +138,11 @@ fn is_zero(revision: &i64) -> bool {
 }
 
 impl ContractDocument {
+    /// The document as it was given.
+    pub fn source(&self) -> &str {
+        if self.source.is_empty() { &self.document } else { &self.source }
+    }
+
     /// The revision that wrote the document, of a resource of this revision.
     pub fn written_at(&self, revision: i64) -> i64 {
         if self.document_revision == 0 { revision } else { self.document_revision }

@@ -321,6 +321,7 @@ fn unasked(
         | RenderError::NameTwice { .. }
         | RenderError::QueryTooLong
         | RenderError::TooLarge
+        | RenderError::NoList
         | RenderError::Form(_) => {
             let contract = callback.contract.id().name();
             let text = format!("{contract} cannot make a question of it: {error}");

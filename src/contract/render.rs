@@ -36,6 +36,11 @@ pub struct RenderArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
+    /// The contract that it extends, if that is neither built in, nor of the catalogue, nor in
+    /// NAME.yaml beside it.
+    #[arg(long, value_name = "FILE")]
+    extends: Option<PathBuf>,
+
     /// The event; - is standard input.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
@@ -93,14 +98,15 @@ impl RenderArgs {
         if ends.into_iter().flatten().filter(|file| source::is_stdin(file)).count() > 1 {
             return Err(vec!["- is standard input, and can be given once".to_owned()]);
         }
-        let (contract, trial) = match (source::contract(&self.file), self.event()) {
-            (Ok((contract, _)), Ok(trial)) => (contract, trial),
-            (contract, event) => {
-                let faults = [contract.err(), event.err()].into_iter().flatten().flatten();
-                faults.for_each(|fault| eprintln!("{fault}"));
-                return Ok(ExitCode::FAILURE);
-            }
-        };
+        let (contract, trial) =
+            match (source::contract(&self.file, self.extends.as_deref()), self.event()) {
+                (Ok((contract, _)), Ok(trial)) => (contract, trial),
+                (contract, event) => {
+                    let faults = [contract.err(), event.err()].into_iter().flatten().flatten();
+                    faults.for_each(|fault| eprintln!("{fault}"));
+                    return Ok(ExitCode::FAILURE);
+                }
+            };
         let trial = self.around(&contract, trial)?;
         let tried = trial.make(&contract).map_err(|error| vec![error.to_string()])?;
         let signs = contract.kinds().next().is_some();

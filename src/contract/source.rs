@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pregon_core::contract::Contract;
+use pregon_core::contract::{Composed, Contract, DocumentFault, Extends, shipped};
 use pregon_core::limits;
 use zeroize::Zeroizing;
 
@@ -62,20 +62,69 @@ pub fn text(given: &Path, most: usize) -> Result<Zeroizing<String>, Fault> {
     }
 }
 
-/// The contract that a file states, and how many of its examples hold.
+/// The contract that a file states, and how many of its examples hold. A document that extends a
+/// contract of one's own is put together with the one in `extended`, or, if that is not given, with
+/// `NAME.yaml` in its own directory.
 ///
 /// # Errors
 ///
 /// Everything that the control plane would refuse it for.
-pub fn contract(given: &Path) -> Result<(Contract, usize), Vec<Fault>> {
+pub fn contract(given: &Path, extended: Option<&Path>) -> Result<(Contract, usize), Vec<Fault>> {
     let name = name(given);
     let document = text(given, limits::CONTRACT_LEN).map_err(|fault| vec![fault])?;
-    let read = Contract::read_counting(&document, 0).map_err(|faults| {
-        let placed = faults.into_iter();
-        placed.map(|it| Fault::at(&name, it.line, it.column, it.text)).collect::<Vec<_>>()
-    })?;
+    let extends = Extends::of(&document).map_err(|fault| placed(&name, vec![fault]))?;
+    let read = match extends {
+        None => Contract::read_counting(&document, 0).map_err(|faults| placed(&name, faults))?,
+        Some(extends) => {
+            let composed = composed(given, &document, &extends, extended)?;
+            (composed.contract, composed.examples)
+        }
+    };
     match read.0.check_egress() {
         Ok(()) => Ok(read),
         Err(wrong) => Err(vec![Fault::of(&name, wrong.description)]),
     }
+}
+
+fn placed(name: &str, faults: Vec<DocumentFault>) -> Vec<Fault> {
+    let place = |it: DocumentFault| {
+        Fault::at(it.parent.as_deref().unwrap_or(name), it.line, it.column, it.text)
+    };
+    faults.into_iter().map(place).collect()
+}
+
+/// A document put together with what it extends: what comes with Pregón, or a file.
+fn composed(
+    given: &Path,
+    document: &str,
+    extends: &Extends,
+    extended: Option<&Path>,
+) -> Result<Composed, Vec<Fault>> {
+    let name = name(given);
+    if let Some(parent) = shipped(extends.name()) {
+        return extends.compose(document, parent, 0).map_err(|faults| placed(&name, faults));
+    }
+    let Some(id) = extends.name().strip_prefix("contracts/") else {
+        return Err(placed(&name, vec![extends.fault("there is no such entry of the catalogue")]));
+    };
+    let beside: PathBuf = given.with_file_name(format!("{id}.yaml"));
+    let file = extended.unwrap_or(&beside);
+    let shown = file.display().to_string();
+    let parent = text(file, limits::CONTRACT_LEN).map_err(|fault| {
+        let rule = format!("{} is not built in, and {fault}", extends.name());
+        placed(&name, vec![extends.fault(&rule)])
+    })?;
+    let named = |mut fault: DocumentFault| {
+        fault.parent = fault.parent.map(|_| shown.clone());
+        fault
+    };
+    let composed = extends
+        .compose(document, &parent, 0)
+        .map_err(|faults| placed(&name, faults.into_iter().map(named).collect()))?;
+    // The server has the extended contract as one that holds by itself.
+    let whole = Contract::read(&parent, 0).map_err(|faults| placed(&shown, faults))?;
+    if whole.id().as_str() == id {
+        return Ok(composed);
+    }
+    Err(vec![Fault::of(&shown, format!("contract: must be {id}, as {name} extends it"))])
 }

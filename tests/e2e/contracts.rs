@@ -10,9 +10,11 @@ use crate::harness::tls::Authority;
 
 mod approval;
 mod auth;
+mod batches;
 mod callbacks;
 mod catalogue;
 mod environments;
+mod extends;
 mod hostile;
 mod own;
 mod pairs;

@@ -5,6 +5,9 @@
 //! not asked again: a subscription that the deployment's settings would refuse today is no reason
 //! against another retry schedule.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use pregon_core::contract::Contract;
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::id::ContractId;
@@ -19,17 +22,19 @@ use crate::secrets::{is_live, lacks_one};
 /// Documents that one call to the store lists.
 const CHUNK: usize = 1000;
 
-/// What a contract is (none: it cannot be read any more) and what it is to become.
-#[derive(Clone, Copy)]
-struct Change<'a> {
-    before: Option<&'a Contract>,
-    after: &'a Contract,
+/// What a contract is, and what it is to become.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// What it is; none: it cannot be read any more.
+    pub before: Option<Arc<Contract>>,
+    /// What it is to become.
+    pub after: Arc<Contract>,
 }
 
-impl Change<'_> {
+impl Change {
     /// Whether the two say something else of this.
     fn of<T: PartialEq>(&self, what: impl Fn(&Contract) -> T) -> bool {
-        self.before.is_none_or(|before| what(before) != what(self.after))
+        self.before.as_ref().is_none_or(|before| what(before) != what(&self.after))
     }
 }
 
@@ -47,35 +52,44 @@ impl Control {
     async fn first_user<R: Receiver>(&self, id: &ContractId) -> Result<Option<String>, Refusal> {
         let mut after = Some(String::new());
         while after.is_some() {
-            if let Some(user) = self.next_users::<R>(id, &mut after).await?.first() {
+            let wanted = |contract: &ContractId| contract == id;
+            if let Some(user) = self.next_users::<R>(wanted, &mut after).await?.first() {
                 return Ok(Some(user.name().to_string()));
             }
         }
         Ok(None)
     }
 
-    /// Refuses a change of a contract that one of its users does not fit.
+    /// Refuses an update of a contract, which changes this one and others that extend it, where a user
+    /// of one of them does not fit.
     pub(super) async fn check_users(
         &self,
         id: &ContractId,
-        before: Option<&Contract>,
-        after: &Contract,
+        changes: &BTreeMap<ContractId, Change>,
     ) -> Result<(), Refusal> {
-        let change = Change { before, after };
-        self.check_users_of::<Subscription>(id, change).await?;
-        self.check_users_of::<Callback>(id, change).await
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.check_users_of::<Subscription>(id, changes).await?;
+        self.check_users_of::<Callback>(id, changes).await
     }
 
     async fn check_users_of<R: Receiver>(
         &self,
         id: &ContractId,
-        change: Change<'_>,
+        changes: &BTreeMap<ContractId, Change>,
     ) -> Result<(), Refusal> {
         let mut after = Some(String::new());
         while after.is_some() {
-            for user in self.next_users::<R>(id, &mut after).await? {
+            let changed = |contract: &ContractId| changes.contains_key(contract);
+            for user in self.next_users::<R>(changed, &mut after).await? {
+                let Some(change) = changes.get(user.contract()) else { continue };
                 if let Some(why) = self.misfit(&user, change).await? {
-                    let text = format!("{} would not fit it: {why}", user.name());
+                    let what = match user.contract() {
+                        own if own == id => "it".to_owned(),
+                        child => format!("{}, which extends it", child.name()),
+                    };
+                    let text = format!("{} would not fit {what}: {why}", user.name());
                     return Err(in_use(id, text));
                 }
             }
@@ -87,21 +101,21 @@ impl Control {
     /// name of the page before, and none where this page is the last.
     async fn next_users<R: Receiver>(
         &self,
-        id: &ContractId,
+        wanted: impl Fn(&ContractId) -> bool,
         after: &mut Option<String>,
     ) -> Result<Vec<R>, Refusal> {
         let page = self.list::<R>("tenants/", after.as_deref().unwrap_or(""), CHUNK).await?;
         let full = page.last().filter(|_| page.len() == CHUNK);
         *after = full.map(|last| last.value.name().to_string());
         let all = page.into_iter().map(|it| it.value);
-        Ok(all.filter(|it| it.contract() == id).collect())
+        Ok(all.filter(|it| wanted(it.contract())).collect())
     }
 
     /// Why a user does not fit what its contract is to become; none: it does.
     async fn misfit<R: Receiver>(
         &self,
         user: &R,
-        change: Change<'_>,
+        change: &Change,
     ) -> Result<Option<String>, Refusal> {
         let mut endpoint = user.endpoint();
         let allowed = |contract: &Contract, url: &str| {
@@ -112,16 +126,16 @@ impl Control {
                 let names: Vec<_> = it.query_names().map(str::to_owned).collect();
                 (it.url().cloned(), names)
             };
-            change.of(rules) && change.before.is_none_or(|it| allowed(it, url))
+            change.of(rules) && change.before.as_ref().is_none_or(|it| allowed(it, url))
         });
-        let (mut wrong, policy) = (Violations::new(), self.contracts.policy(change.after));
-        endpoint.check("", change.after, &policy, &mut wrong);
-        user.check_own(change.after, &mut wrong);
+        let (mut wrong, policy) = (Violations::new(), self.contracts.policy(&change.after));
+        endpoint.check("", &change.after, &policy, &mut wrong);
+        user.check_own(&change.after, &mut wrong);
         if let Some(first) = wrong.as_slice().first() {
             let field = first.field.trim_start_matches('.');
             return Ok(Some(format!("{field} {}", first.description)));
         }
-        if let Some(text) = R::unfit(change.after) {
+        if let Some(text) = R::unfit(&change.after) {
             return Ok(Some(format!("it {text}")));
         }
         if !change.of(|it| (it.secret().clone(), it.kinds().collect::<Vec<_>>())) {
@@ -130,13 +144,26 @@ impl Control {
         let (now, prefix) = (self.clock.now(), format!("{}/secrets/", user.name()));
         let secrets = self.list::<Secret>(&prefix, "", CHUNK).await?;
         let live = || secrets.iter().filter(|secret| is_live(&secret.value, now));
-        if lacks_one(change.after, live()) {
+        if lacks_one(&change.after, live()) {
             return Ok(Some("it has no live secret that could sign".to_owned()));
         }
-        self.unfit_key(change.after, live())
+        self.unfit_key(&change.after, live())
     }
 }
 
-fn in_use(id: &ContractId, message: String) -> Refusal {
+/// Contracts that a refusal names.
+const NAMED: usize = 5;
+
+/// The refusal to let a contract go that others extend.
+pub(super) fn extended(id: &ContractId, children: &BTreeSet<ContractId>) -> Refusal {
+    let mut names: Vec<_> = children.iter().take(NAMED).map(ContractId::name).collect();
+    if let Some(more) = children.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        names.push(format!("{more} more"));
+    }
+    in_use(id, format!("{} is extended by {}", id.name(), names.join(", ")))
+}
+
+/// The refusal to change a contract, or to let it go.
+pub(super) fn in_use(id: &ContractId, message: String) -> Refusal {
     Refusal::new(Reason::ContractInUse, message).about(ContractDocument::WORD, id.name())
 }

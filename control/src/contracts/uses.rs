@@ -45,12 +45,14 @@ pub(super) struct Uses {
     revision: Option<i64>,
 }
 
-fn document(contract: &ContractId) -> String {
+/// The document's name.
+pub(super) fn document(contract: &ContractId) -> String {
     format!("{}/uses", contract.name())
 }
 
 impl Uses {
-    fn read(found: Option<&Document>) -> Result<Self, Refusal> {
+    /// Of its document.
+    pub(super) fn read(found: Option<&Document>) -> Result<Self, Refusal> {
         let Some(found) = found else { return Ok(Self { users: 0, revision: None }) };
         let count: Count = serde_json::from_slice(&found.bytes).map_err(|error| {
             tracing::error!(name = found.name, %error, "a stored document cannot be read");
@@ -87,8 +89,8 @@ pub(crate) struct Leans<'a> {
 enum Lean {
     /// It comes with Pregón.
     BuiltIn(Arc<Contract>),
-    /// It is stored.
-    Stored(Arc<Contract>, Uses),
+    /// It is stored: what it says, the revision that wrote the resource last, and who uses it.
+    Stored(Arc<Contract>, i64, Uses),
     /// It does not exist.
     Missing,
 }
@@ -97,7 +99,7 @@ impl Leans<'_> {
     /// One of the contracts, or the refusal that says it does not exist.
     pub(crate) fn get(&self, id: &ContractId) -> Result<&Arc<Contract>, Refusal> {
         match self.contracts.get(id) {
-            Some(Lean::BuiltIn(contract) | Lean::Stored(contract, _)) => Ok(contract),
+            Some(Lean::BuiltIn(contract) | Lean::Stored(contract, ..)) => Ok(contract),
             Some(Lean::Missing) | None => Err(not_found(id)),
         }
     }
@@ -115,8 +117,8 @@ impl Leans<'_> {
             *sum = sum.saturating_add(more);
         }
         for (id, more) in sums {
-            if let Some(Lean::Stored(contract, uses)) = self.contracts.get(id) {
-                plan = plan.relies_on(id.name(), Some(contract.revision()));
+            if let Some(Lean::Stored(_, revision, uses)) = self.contracts.get(id) {
+                plan = plan.relies_on(id.name(), Some(*revision));
                 plan = uses.change(plan, id, uses.users.saturating_add_signed(more));
             }
         }
@@ -149,19 +151,14 @@ impl Control {
         for (id, pair) in stored.into_iter().zip(found.chunks(2)) {
             let lean = match pair {
                 [Some(contract), uses] => {
-                    let contract = catalog::read::<ContractDocument>(contract)?;
-                    Lean::Stored(self.contracts.compiled(&contract)?, Uses::read(uses.as_ref())?)
+                    let stored = catalog::read::<ContractDocument>(contract)?;
+                    let uses = Uses::read(uses.as_ref())?;
+                    Lean::Stored(self.contracts.compiled(&stored)?, stored.revision, uses)
                 }
                 _ => Lean::Missing,
             };
             contracts.insert(id.clone(), lean);
         }
         Ok(Leans { contracts, _turn: Some(turn) })
-    }
-
-    /// How many use a stored contract.
-    pub(super) async fn uses_of(&self, id: &ContractId) -> Result<Uses, Refusal> {
-        let found = self.store.config.get(&[document(id)]).await?.pop().flatten();
-        Uses::read(found.as_ref())
     }
 }

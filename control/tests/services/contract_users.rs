@@ -72,6 +72,18 @@ async fn one_that_is_used_stays() {
 }
 
 #[tokio::test]
+async fn one_that_only_got_a_name_is_used_as_before() {
+    let world = World::with_tenant().await;
+    world.contract("mine", "").await;
+    let display_name = "Ours".to_owned();
+    let given = v1::Contract { name: "contracts/mine".into(), display_name, ..Default::default() };
+    let request = v1::UpdateContractRequest { contract: Some(given), ..Default::default() };
+    ask!(world.contracts, update_contract, request).unwrap();
+    ask!(world.subscriptions, create_subscription, create("erp", under("mine"))).unwrap();
+    assert_refused(delete(&world, "mine").await, Code::FailedPrecondition, "CONTRACT_IN_USE");
+}
+
+#[tokio::test]
 async fn a_tenant_that_goes_uses_nothing_any_more() {
     let world = World::with_tenant().await;
     world.contract("mine", "").await;

@@ -16,6 +16,7 @@ mod erasing;
 mod event_types;
 mod explain;
 mod explain_cost;
+mod extends;
 mod headers;
 mod health;
 mod input;

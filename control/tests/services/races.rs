@@ -271,6 +271,50 @@ async fn nobody_slips_under_a_contract_that_goes() {
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
 
+fn extending() -> v1::CreateContractRequest {
+    let document = "contract: child\nextends: contracts/mine\n".to_owned();
+    v1::CreateContractRequest {
+        contract_id: "child".into(),
+        contract: Some(v1::Contract { document, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn nobody_extends_past_a_contract_that_changes_or_goes() {
+    let (world, meddler) = meddled().await;
+    world.contract("mine", "").await;
+    // The contract changes first: what extends it has the change.
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Contracts::new(another(store));
+        ask!(other, update_contract, https_only()).unwrap();
+    });
+    let made = ask!(world.contracts, create_contract, extending()).unwrap();
+    assert!(made.contract.unwrap().composed.contains("[443]"));
+    let gone = v1::DeleteContractRequest { name: "contracts/child".into(), ..Default::default() };
+    ask!(world.contracts, delete_contract, gone).unwrap();
+    // The other way round: it is extended right before it changes, and takes that along.
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Contracts::new(another(store));
+        ask!(other, create_contract, extending()).unwrap();
+    });
+    let mut plain = https_only();
+    plain.contract.as_mut().unwrap().document = contract("mine", "url: { ports: [8443] }");
+    let revision = ask!(world.contracts, update_contract, plain).unwrap().revision;
+    let child = v1::GetContractRequest { name: "contracts/child".into() };
+    let child = ask!(world.contracts, get_contract, child).unwrap().contract.unwrap();
+    assert!(child.composed.contains("[8443]") && child.revision == revision, "{child:?}");
+    let gone = v1::DeleteContractRequest { name: "contracts/child".into(), ..Default::default() };
+    ask!(world.contracts, delete_contract, gone).unwrap();
+    // And right before it goes.
+    meddler.before_commit(|store| async move {
+        let other = pregon_control::Contracts::new(another(store));
+        ask!(other, create_contract, extending()).unwrap();
+    });
+    let answer = ask!(world.contracts, delete_contract, delete_mine());
+    assert_refused(answer, Code::FailedPrecondition, "CONTRACT_IN_USE");
+}
+
 #[tokio::test]
 async fn nobody_changes_past_a_contract_that_changes() {
     let (world, meddler) = meddled().await;

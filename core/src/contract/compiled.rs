@@ -3,6 +3,7 @@
 
 pub mod accessor;
 mod append;
+mod batch;
 mod body;
 mod callback;
 mod challenge;
@@ -23,6 +24,7 @@ mod verdict;
 mod verification;
 
 pub use accessor::{Accessor, Sharing, TimeForm};
+pub use batch::{BATCH_BYTES, BATCH_EVENTS, BATCH_WAIT, Batch, render_body, render_together};
 pub use body::DEPTH;
 pub use callback::{CallbackRule, CallbackSpec};
 pub use challenge::{ChallengeError, ChallengeRequest, answers_challenge, challenge};

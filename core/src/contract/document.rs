@@ -6,11 +6,13 @@
 //! is noted at its place; the contract that comes of it renders its own examples, and one that fails
 //! on them is refused.
 
+mod batch;
 pub mod builtin;
 pub mod catalog;
 mod check;
 mod compile;
 mod example;
+mod extend;
 mod fault;
 mod headers;
 mod overrides;
@@ -25,6 +27,7 @@ mod verification;
 pub use builtin::{BuiltIn, builtins, standard_webhooks};
 pub use catalog::{CatalogEntry, catalog, catalogued};
 pub use example::{Trial, TrialError, Tried};
+pub use extend::{Composed, Extends, shipped};
 pub use fault::DocumentFault;
 pub use overrides::{OVERRIDES_LEN, Overrides};
 pub use read::{EXAMPLES, TYPES};

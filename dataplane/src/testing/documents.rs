@@ -22,6 +22,7 @@ pub(crate) fn contract_document(id: &str, document: &str) -> Resource {
         id: ContractId::parse(id).unwrap(),
         common: Common::default(),
         document: document.to_owned(),
+        source: String::new(),
         document_revision: 0,
     })
 }

@@ -197,7 +197,7 @@ fn asked_for(response: &Response, now: Timestamp) -> Option<Duration> {
 /// The beginning of a body, without what a receiver may have echoed of credentials and keys.
 fn excerpt(lane: &Lane, response: Response) -> String {
     let kept = response.into_head(limits::RESPONSE_KEPT);
-    let clean = scrub::clean(lane, &bytes::Bytes::new(), None, kept);
+    let clean = scrub::clean(lane, [], kept);
     cut(&String::from_utf8_lossy(&clean.body))
 }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::Method;
-use pregon_core::attempt::{AttemptRecord, RecordKind, Timing};
+use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead, Timing};
 use pregon_core::clock::{SharedClock, Timestamp};
-use pregon_core::contract::{self, RenderError, RenderInput, Sharing};
+use pregon_core::contract::{self, RenderError, RenderInput, Rendered, Sharing};
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, NodeId, SecretId};
 use pregon_core::limits;
@@ -100,31 +100,20 @@ pub(super) async fn fire(context: &Context, shot: &Shot<'_>) -> Fired {
     let record = record(context, shot, time, keys);
     match made {
         Ok((exchange, judged)) => {
-            let fired = conclude(context, shot, (ended, ended_at), record, exchange, judged);
+            let events = [shot.event];
+            let times = (ended, ended_at);
+            let fired = conclude(context, shot, &events, times, record, exchange, judged);
             Fired { request, render, ..fired }
         }
         Err(unmade) => {
-            let decision = unmade.decision(ended.since(shot.create_time));
-            let (Unmade::Never(reason) | Unmade::NotYet(reason)) = unmade;
-            tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
-            Fired {
-                decision,
-                pace: Pace::Other,
-                ended,
-                record: Arc::new(AttemptRecord {
-                    reason,
-                    error_class: decision.error_class,
-                    ..record
-                }),
-                request: None,
-                render,
-                ended_at,
-            }
+            let (decision, record) = unmade.written(shot, record, ended);
+            Fired { decision, pace: Pace::Other, ended, record, request: None, render, ended_at }
         }
     }
 }
 
 /// Why there is no request.
+#[derive(Clone)]
 enum Unmade {
     /// The event and the contract do not go together: it will not be made later either.
     Never(String),
@@ -143,6 +132,7 @@ impl From<RenderError> for Unmade {
             | RenderError::NoPlace { .. }
             | RenderError::QueryTooLong
             | RenderError::TooLarge
+            | RenderError::NoList
             | RenderError::Form(_) => Unmade::Never(reason),
         }
     }
@@ -155,6 +145,20 @@ impl Unmade {
             Unmade::Never(_) => Decision::given_up(EndReason::RenderFailed),
             Unmade::NotYet(_) => Decision::held(age),
         }
+    }
+
+    /// What becomes of a delivery for which no request was made, and what the log will say.
+    fn written(
+        self,
+        shot: &Shot<'_>,
+        record: AttemptRecord,
+        ended: Timestamp,
+    ) -> (Decision, Arc<AttemptRecord>) {
+        let decision = self.decision(ended.since(shot.create_time));
+        let (Unmade::Never(reason) | Unmade::NotYet(reason)) = self;
+        tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
+        let error_class = decision.error_class;
+        (decision, Arc::new(AttemptRecord { reason, error_class, ..record }))
     }
 }
 
@@ -204,7 +208,7 @@ fn input<'a>(context: &'a Context, shot: &Shot<'a>, attempt_time: Timestamp) -> 
 
 /// Renders and signs.
 fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), RenderError> {
-    let (lane, contract, now) = (shot.lane, &shot.lane.contract, sent.time);
+    let (contract, now) = (&shot.lane.contract, sent.time);
     let share = shot.share.filter(|_| contract.sharing() < Sharing::Subscription);
     let (time, rendered) = match share.and_then(|share| share.get(contract, now)) {
         Some(shared) => shared,
@@ -217,7 +221,18 @@ fn prepare(context: &Context, shot: &Shot<'_>, sent: &mut Sent) -> Result<(), Re
         }
     };
     sent.time = time;
-    let signed = contract::sign(contract, &rendered, &input(context, shot, time), &lane.keys)?;
+    finish(context, shot, &rendered, sent)
+}
+
+/// Signs what was rendered for the moment that `sent` names, and makes the request.
+fn finish(
+    context: &Context,
+    shot: &Shot<'_>,
+    rendered: &Rendered,
+    sent: &mut Sent,
+) -> Result<(), RenderError> {
+    let (lane, contract) = (shot.lane, &shot.lane.contract);
+    let signed = contract::sign(contract, rendered, &input(context, shot, sent.time), &lane.keys)?;
     let trace = match contract.traceparent() {
         true => context.telemetry.outgoing(shot.event, shot.key, shot.number),
         false => None,
@@ -287,18 +302,8 @@ fn record(
     }
 }
 
-/// Decides about the exchange and writes it down.
-fn conclude(
-    context: &Context,
-    shot: &Shot<'_>,
-    (ended, ended_at): (Timestamp, Instant),
-    mut record: AttemptRecord,
-    exchange: Exchange,
-    judged: Judged,
-) -> Fired {
-    record.timing = exchange.timing;
-    record.remote = exchange.remote;
-    record.resent = exchange.resent;
+/// What the exchange means for a delivery.
+fn decision(shot: &Shot<'_>, ended: Timestamp, exchange: &Exchange, judged: Judged) -> Decision {
     let reply = match &exchange.result {
         Ok(response) => Reply::Response {
             status: response.status.as_u16(),
@@ -311,7 +316,23 @@ fn conclude(
         took: Duration::from_micros(u64::from(exchange.timing.total)),
         age: ended.since(shot.create_time),
     };
-    let decision = decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance);
+    decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance)
+}
+
+/// Decides about the exchange and writes it down; `events`: all that were sent.
+fn conclude(
+    context: &Context,
+    shot: &Shot<'_>,
+    events: &[&Event],
+    (ended, ended_at): (Timestamp, Instant),
+    mut record: AttemptRecord,
+    exchange: Exchange,
+    judged: Judged,
+) -> Fired {
+    record.timing = exchange.timing;
+    record.remote = exchange.remote;
+    record.resent = exchange.resent;
+    let decision = decision(shot, ended, &exchange, judged);
     record.error_class = decision.error_class;
     let acknowledged = decision.outcome == Outcome::Succeeded;
     let cut = exchange.result.as_ref().ok().and_then(|response| response.cut);
@@ -323,11 +344,7 @@ fn conclude(
             }
             if shot.test || !acknowledged || cut.is_some() {
                 let most = if shot.test { limits::RESPONSE_READ } else { limits::RESPONSE_KEPT };
-                let snapshot = context.configuration.current();
-                let kind = snapshot.as_ref().and_then(|it| it.event_type(&shot.event.event_type));
-                let kept = response.into_head(most);
-                record.response =
-                    Some(scrub::clean(shot.lane, &shot.event.data, kind.map(|kind| &**kind), kept));
+                record.response = Some(clean(context, shot.lane, events, response.into_head(most)));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),
@@ -340,6 +357,18 @@ fn conclude(
     let record = Arc::new(record);
     Fired { decision, pace, ended, record, request: None, render: 0, ended_at }
 }
+
+/// An answer as it may be kept.
+fn clean(context: &Context, lane: &Lane, events: &[&Event], kept: ResponseHead) -> ResponseHead {
+    let snapshot = context.configuration.current();
+    let kind = |event: &Event| snapshot.as_ref().and_then(|it| it.event_type(&event.event_type));
+    let sent = events.iter().map(|event| (&event.data, kind(event).map(|kind| &**kind)));
+    scrub::clean(lane, sent, kept)
+}
+
+mod together;
+
+pub(super) use together::{Together, fire_together};
 
 #[cfg(test)]
 mod tests;

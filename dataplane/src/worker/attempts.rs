@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::WorkerOptions;
-use super::attempt::{Context, Fired, Shot, fire};
-use super::job::{Job, Report};
+use super::attempt::{Context, Fired, Shot, Together, fire, fire_together};
+use super::job::{Also, Job, Report};
 use super::runners::Runners;
 use super::test_send::{self, Tester};
 
@@ -55,10 +55,39 @@ impl Attempts {
 
 async fn make(context: &Context, job: Job) -> Report {
     let started = Instant::now();
-    if let Some(due) = job.due {
+    for due in std::iter::once(&job).chain(&job.company).filter_map(|job| job.due) {
         context.telemetry.metrics().began_after(context.clock.now().since(due));
     }
-    let shot = Shot {
+    if !job.company.is_empty() {
+        return make_together(context, job, started).await;
+    }
+    let fired = fire(context, &shot(&job)).await;
+    report(job, started, fired)
+}
+
+/// Makes one attempt for a delivery and what goes with it.
+async fn make_together(context: &Context, mut job: Job, started: Instant) -> Report {
+    let company = std::mem::take(&mut job.company);
+    // They are retried together, too.
+    let chance = job.chance;
+    let mut jobs: Vec<_> = std::iter::once(job).chain(company).collect();
+    let together = {
+        let shots: Vec<_> = jobs.iter().map(|job| Shot { chance, ..shot(job) }).collect();
+        fire_together(context, &shots).await
+    };
+    let Together { first, fired, others } = together;
+    let mut report = report(jobs.remove(first), started, fired);
+    for (job, outcome) in jobs.into_iter().zip(others) {
+        match outcome {
+            Some((decision, record)) => report.company.push(Also { job, decision, record }),
+            None => report.left.push(job),
+        }
+    }
+    report
+}
+
+fn shot(job: &Job) -> Shot<'_> {
+    Shot {
         key: job.key,
         lane: &job.lane,
         event: &job.event,
@@ -69,8 +98,11 @@ async fn make(context: &Context, job: Job) -> Report {
         timeout: job.lane.contract.timeout(job.number),
         chance: job.chance,
         test: false,
-    };
-    let fired = fire(context, &shot).await;
+    }
+}
+
+fn report(job: Job, started: Instant, fired: Fired) -> Report {
     let Fired { decision, pace, ended, record, request: _, render, ended_at } = fired;
-    Report { job, started, ended, decision, pace, record, render, ended_at }
+    let (company, left) = (Vec::new(), Vec::new());
+    Report { job, started, ended, decision, pace, record, render, ended_at, company, left }
 }

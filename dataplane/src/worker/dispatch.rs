@@ -165,6 +165,8 @@ pub(super) struct Dispatcher {
     limits: WorkerLimits,
     snapshot: Arc<Snapshot>,
     lanes: Lanes,
+    /// Lanes in which enough waits for a request.
+    ripe: BTreeSet<LaneNo>,
     /// When lanes are looked at next for what waits too long.
     look: Instant,
     /// When idle lanes are forgotten next.
@@ -202,6 +204,7 @@ impl Dispatcher {
             limits,
             snapshot,
             lanes: Lanes::default(),
+            ripe: BTreeSet::new(),
             look: Instant::now(),
             forget: Instant::now(),
             fan_out: ONE,

@@ -43,11 +43,20 @@ pub(super) struct Job {
     pub(super) chance: f64,
     /// What deliveries of one event have in common.
     pub(super) share: Option<Arc<Share>>,
+    /// It is under suspicion, and goes out by itself.
+    pub(super) alone: bool,
+    /// What goes out with it in one request.
+    pub(super) company: Vec<Job>,
 }
 
 impl Waits for Job {
     fn bytes(&self) -> usize {
         self.event.size()
+    }
+
+    fn group(&self) -> u64 {
+        let own = (1 << 63) | self.key.position.n;
+        if self.alone { own } else { u64::from(self.number) }
     }
 }
 
@@ -101,6 +110,18 @@ pub(super) struct Report {
     pub(super) render: u32,
     /// When it ended, on the monotonic clock.
     pub(super) ended_at: Instant,
+    /// How it came out for what went with it, and for what could not be rendered.
+    pub(super) company: Vec<Also>,
+    /// What found no room in the request.
+    pub(super) left: Vec<Job>,
+}
+
+/// How an attempt came out for a delivery that went with another.
+#[derive(Debug)]
+pub(super) struct Also {
+    pub(super) job: Job,
+    pub(super) decision: Decision,
+    pub(super) record: Arc<AttemptRecord>,
 }
 
 impl Report {

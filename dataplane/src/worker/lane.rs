@@ -32,6 +32,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use pregon_core::contract::Batch;
 use pregon_core::id::PartitionNo;
 use pregon_core::limits;
 use pregon_core::outcome::PendingReason;
@@ -58,6 +59,9 @@ const TIGHT_LIMIT: u32 = 2;
 pub(super) trait Waits {
     /// Bytes of its event.
     fn bytes(&self) -> usize;
+    /// What may go out with it is of the same: the number of its attempt, or its own where it goes
+    /// by itself.
+    fn group(&self) -> u64;
 }
 
 /// What the node has left.
@@ -99,7 +103,10 @@ pub(super) struct LaneFlow<J> {
     limit: u32,
     cap: u32,
     in_flight: u32,
-    queue: VecDeque<J>,
+    /// What waits here, and since when.
+    queue: VecDeque<(Instant, J)>,
+    /// How deliveries go out together; none: each by itself.
+    batch: Option<Batch>,
     /// Of the events of what waits here.
     bytes: usize,
     /// The receiver's time, on average; none: it has not answered yet.
@@ -122,6 +129,7 @@ impl<J: Waits> LaneFlow<J> {
             cap: cap.max(1),
             in_flight: 0,
             queue: VecDeque::new(),
+            batch: None,
             bytes: 0,
             latency: None,
             progress: now,
@@ -136,6 +144,13 @@ impl<J: Waits> LaneFlow<J> {
     pub(super) fn set_cap(&mut self, cap: u32) {
         self.cap = cap.max(1);
         self.limit = self.limit.min(self.cap);
+    }
+
+    /// How deliveries go out together, by the subscription's contract; none: each by itself.
+    pub(super) fn set_batch(&mut self, batch: Option<&Batch>) {
+        if self.batch.as_ref() != batch {
+            self.batch = batch.cloned();
+        }
     }
 
     /// Whether nothing is in flight or waiting here, and no gate is kept.
@@ -197,9 +212,13 @@ impl<J: Waits> LaneFlow<J> {
             return 0;
         }
         let limit = self.effective_limit(now, means);
-        let places = self.ready(now, limit, means);
+        let ready = self.ready(now, limit, means);
+        if self.batch.is_some() {
+            let places = self.room((limit, means), ready).saturating_sub(self.queue.len());
+            return u32::try_from(places.min(CREDIT_MAX)).unwrap_or(u32::MAX);
+        }
         let slots = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
-        let places = places.saturating_sub(self.queue.len());
+        let places = ready.saturating_sub(self.queue.len());
         u32::try_from(places).unwrap_or(u32::MAX).saturating_add(slots)
     }
 
@@ -246,7 +265,9 @@ impl<J: Waits> LaneFlow<J> {
         partition: PartitionNo,
         now: Instant,
     ) -> Admission {
-        if self.in_flight < limit && self.queue.is_empty() && !means.full {
+        let batches = self.batch.is_some();
+        let places = if batches { self.room((limit, means), places) } else { places };
+        if !batches && self.in_flight < limit && self.queue.is_empty() && !means.full {
             self.start(now);
             Admission::Start
         } else if self.queue.len() < places {
@@ -258,9 +279,9 @@ impl<J: Waits> LaneFlow<J> {
     }
 
     /// Keeps a delivery that is to be queued.
-    pub(super) fn enqueue(&mut self, job: J) {
+    pub(super) fn enqueue(&mut self, job: J, now: Instant) {
         self.bytes += job.bytes();
-        self.queue.push_back(job);
+        self.queue.push_back((now, job));
     }
 
     /// An attempt that began at `started` ended; the receiver took so long, if it answered.
@@ -299,29 +320,115 @@ impl<J: Waits> LaneFlow<J> {
         if self.closed(now) || self.in_flight >= self.effective_limit(now, means) {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        let place = if self.batch.is_some() { self.ripe(now, means)? } else { 0 };
+        let (_, job) = self.queue.remove(place)?;
         self.bytes = self.bytes.saturating_sub(job.bytes());
         self.start(now);
         Some(job)
+    }
+
+    /// What goes out with a delivery that was taken out just now; nothing where each goes by itself.
+    pub(super) fn company(&mut self, first: &J) -> Vec<J> {
+        let Some(batch) = &self.batch else { return Vec::new() };
+        let (mut taken, mut bytes) = (Vec::new(), first.bytes());
+        let mut skipped = Vec::new();
+        while taken.len() + 1 < batch.max_events {
+            let Some((since, job)) = self.queue.pop_front() else { break };
+            if job.group() != first.group() {
+                skipped.push((since, job));
+                continue;
+            }
+            if bytes + job.bytes() > batch.max_bytes {
+                skipped.push((since, job));
+                break;
+            }
+            bytes += job.bytes();
+            self.bytes = self.bytes.saturating_sub(job.bytes());
+            taken.push(job);
+        }
+        for waits in skipped.into_iter().rev() {
+            self.queue.push_front(waits);
+        }
+        taken
+    }
+
+    /// Takes a slot, where there is one, for a delivery that is to go out by itself.
+    pub(super) fn start_alone(&mut self, now: Instant, means: Means) -> bool {
+        let free = self.in_flight < self.effective_limit(now, means) && !means.full;
+        let starts = free && !self.closed(now);
+        if starts {
+            self.start(now);
+        }
+        starts
+    }
+
+    /// Whether some of what waits here is to go out together now. Never where each goes by itself.
+    pub(super) fn is_ripe(&self, now: Instant, means: Means) -> bool {
+        self.ripe(now, means).is_some()
+    }
+
+    /// The place of the first delivery of a request that is to go out now: it has waited for as long
+    /// as it may, memory is short, or the request is full.
+    fn ripe(&self, now: Instant, means: Means) -> Option<usize> {
+        let (batch, (since, _)) = (self.batch.as_ref()?, self.queue.front()?);
+        if now >= *since + batch.max_wait || means.patience < batch.max_wait {
+            return Some(0);
+        }
+        if self.queue.len() < batch.max_events && self.bytes < batch.max_bytes {
+            return None;
+        }
+        // Group, first place, count and bytes; attempts have few numbers at a time.
+        let mut groups: Vec<(u64, usize, usize, usize)> = Vec::new();
+        for (place, (_, job)) in self.queue.iter().enumerate() {
+            let known = groups.iter().position(|group| group.0 == job.group());
+            let index = known.unwrap_or_else(|| {
+                groups.push((job.group(), place, 0, 0));
+                groups.len() - 1
+            });
+            let (_, first, count, bytes) = &mut groups[index];
+            (*count, *bytes) = (*count + 1, *bytes + job.bytes());
+            if *count >= batch.max_events || *bytes >= batch.max_bytes {
+                return Some(*first);
+            }
+        }
+        None
+    }
+
+    /// Deliveries that may wait here where they go out together: so many requests' worth, and what
+    /// there are free slots for.
+    fn room(&self, (limit, means): (u32, Means), requests: usize) -> usize {
+        let free = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
+        let free = usize::try_from(free).unwrap_or(usize::MAX);
+        requests.saturating_add(free).saturating_mul(self.each())
+    }
+
+    /// Deliveries of one request at most.
+    fn each(&self) -> usize {
+        self.batch.as_ref().map_or(1, |batch| batch.max_events)
     }
 
     /// Takes out what waits here for longer than the receiver's pace allows, the latest. Whoever
     /// puts it back notes with [`Self::note_stored`] where.
     pub(super) fn overdue(&mut self, now: Instant, means: Means) -> VecDeque<J> {
         let limit = self.effective_limit(now, means);
-        let keep = if self.closed(now) { 0 } else { self.allowance(now, limit, means.patience) };
+        let allowed = self.allowance(now, limit, means.patience);
+        let keep = match &self.batch {
+            _ if self.closed(now) => 0,
+            None => allowed,
+            Some(_) => self.room((limit, means), allowed),
+        };
         if keep >= self.queue.len() {
             return VecDeque::new();
         }
         let gone = self.queue.split_off(keep);
-        self.bytes = self.queue.iter().map(J::bytes).sum();
-        gone
+        self.bytes = self.queue.iter().map(|(_, job)| job.bytes()).sum();
+        gone.into_iter().map(|(_, job)| job).collect()
     }
 
     /// Takes out everything that waits here.
     pub(super) fn take_queue(&mut self) -> VecDeque<J> {
         self.bytes = 0;
-        std::mem::take(&mut self.queue)
+        std::mem::take(&mut self.queue).into_iter().map(|(_, job)| job).collect()
     }
 
     /// How many wait here.
@@ -337,8 +444,9 @@ impl<J: Waits> LaneFlow<J> {
     /// How many wait here for this node rather than for the receiver, which would have answered all
     /// within [`PATIENCE`].
     pub(super) fn ahead(&self, now: Instant) -> usize {
-        let swift = self.queue.len() <= self.allowance(now, self.limit, PATIENCE);
-        if swift { self.queue.len() } else { 0 }
+        // What goes out together waits for one slot.
+        let waiting = self.queue.len() / self.each();
+        if waiting <= self.allowance(now, self.limit, PATIENCE) { waiting } else { 0 }
     }
 
     /// How many may wait that came out of the store.

@@ -67,9 +67,10 @@ impl Lanes {
         change: impl FnOnce(&mut LaneFlow<Job>) -> R,
     ) -> R {
         let Self { flows, queued, stored, sum } = self;
-        let known = flows.entry(lane.lane).or_insert_with(|| Known {
-            flow: LaneFlow::new(lane.max_concurrency, now),
-            share: Share::default(),
+        let known = flows.entry(lane.lane).or_insert_with(|| {
+            let mut flow = LaneFlow::new(lane.max_concurrency, now);
+            flow.set_batch(lane.contract.batch());
+            Known { flow, share: Share::default() }
         });
         let result = change(&mut known.flow);
         known.count(lane.lane, now, sum, queued, stored);

@@ -7,11 +7,10 @@ use pregon_core::redact::Scrub;
 
 use crate::snapshot::{Lane, TypeEntry};
 
-/// The answer as it may be kept. `data`: the event's; `kind`: its type.
-pub(crate) fn clean(
+/// The answer as it may be kept. `sent`: the data of each event that was sent, and its type.
+pub(crate) fn clean<'a>(
     lane: &Lane,
-    data: &Bytes,
-    kind: Option<&TypeEntry>,
+    sent: impl IntoIterator<Item = (&'a Bytes, Option<&'a TypeEntry>)>,
     answer: ResponseHead,
 ) -> ResponseHead {
     let mut scrub = Scrub::default();
@@ -21,11 +20,13 @@ pub(crate) fn clean(
     for key in lane.keys.iter() {
         scrub.add_secret(key.expose());
     }
-    for paths in [lane.contract.sensitive(), &lane.sensitive] {
-        scrub.add_data(data, paths);
-    }
-    if let Some(kind) = kind {
-        scrub.add_data(data, &kind.sensitive);
+    for (data, kind) in sent {
+        for paths in [lane.contract.sensitive(), &lane.sensitive] {
+            scrub.add_data(data, paths);
+        }
+        if let Some(kind) = kind {
+            scrub.add_data(data, &kind.sensitive);
+        }
     }
     let text = |value: String| {
         let clean = scrub.clean(value.into_bytes(), false);

@@ -28,7 +28,7 @@ fn tried(contract: &str, args: &[&str]) -> Result<pregon_core::contract::Tried, 
     let (file, event) = (file.to_str().unwrap(), event.to_str().unwrap());
     let args = Cli::try_parse_from([&["render", file, "--event", event], args].concat());
     let args = args.unwrap().args;
-    let (contract, _) = source::contract(&args.file).unwrap();
+    let (contract, _) = source::contract(&args.file, None).unwrap();
     let trial = args.around(&contract, args.event().unwrap())?;
     trial.make(&contract).map_err(|error| vec![error.to_string()])
 }

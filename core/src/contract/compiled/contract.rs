@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::accessor::Sharing;
+use super::batch::Batch;
 use super::body::BodyTemplate;
 use super::callback::CallbackRule;
 use super::condition::Condition;
@@ -45,6 +46,7 @@ pub struct Contract {
     pub(in crate::contract) content_type: Fixed,
     pub(in crate::contract) user_agent: Option<Fixed>,
     pub(in crate::contract) gzip: Option<Gzip>,
+    pub(in crate::contract) batch: Option<Batch>,
     pub(in crate::contract) query: Vec<Parameter>,
     pub(in crate::contract) headers: Vec<(Arc<str>, TextTemplate)>,
     pub(in crate::contract) traceparent: bool,
@@ -146,6 +148,11 @@ impl Contract {
     /// Whether it carries events of this type.
     pub fn carries(&self, event_type: &EventTypeId) -> bool {
         self.event_types.iter().any(|pattern| pattern.matches(event_type))
+    }
+
+    /// How events of one subscription go out together; none: each by itself.
+    pub fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
     }
 
     /// How far one [`Rendered`](super::Rendered) holds.

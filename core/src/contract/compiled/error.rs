@@ -51,6 +51,9 @@ pub enum RenderError {
         /// The signature.
         name: Box<str>,
     },
+    /// The body has no list for several events.
+    #[error("the body has no list at the place that batch.list names")]
+    NoList,
     /// The body is larger than [`BODY_LEN`].
     #[error("the body is larger than {BODY_LEN} bytes")]
     TooLarge,

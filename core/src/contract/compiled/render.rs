@@ -106,6 +106,17 @@ pub(super) fn request(
     templates: &[(Arc<str>, TextTemplate)],
     subject: Subject<'_>,
 ) -> Result<Rendered, RenderError> {
+    let body = body.map(|body| body.render(&View::bodiless(subject))).transpose()?;
+    request_of(contract, body, templates, subject)
+}
+
+/// The same around a body that is rendered.
+pub(super) fn request_of(
+    contract: &Contract,
+    body: Option<Bytes>,
+    templates: &[(Arc<str>, TextTemplate)],
+    subject: Subject<'_>,
+) -> Result<Rendered, RenderError> {
     let view = View::bodiless(subject);
     let gzip = contract.gzip.filter(|_| body.is_some());
     let names = &contract.names;
@@ -113,7 +124,7 @@ pub(super) fn request(
     let mut body = match body {
         None => Bytes::new(),
         Some(body) => {
-            let Finished { body, boundary } = finished(contract, body.render(&view)?)?;
+            let Finished { body, boundary } = finished(contract, body)?;
             let mut content_type = contract.content_type.value(&view)?;
             if let Some(boundary) = boundary {
                 content_type =

@@ -30,6 +30,15 @@ pub(super) fn check(spec: &ContractSpec) -> Result<(), Wrong> {
     if spec.body_format != BodyFormat::Json && spec.canonical != Canonical::Verbatim {
         return Err(invalid("canonical is for body_format json"));
     }
+    if spec
+        .batch
+        .as_ref()
+        .is_some_and(|it| spec.body_format != BodyFormat::Json || !it.fits(&spec.body))
+    {
+        return Err(invalid(
+            "batch needs body_format json and a list with one element in the body",
+        ));
+    }
     if spec.sensitive.len() > limits::SENSITIVE_PATHS {
         return Err(invalid("sensitive must be 64 paths at most"));
     }

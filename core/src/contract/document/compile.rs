@@ -35,6 +35,7 @@ impl Contract {
             content_type,
             user_agent,
             gzip: spec.gzip,
+            batch: spec.batch,
             query: spec.query,
             headers: spec.headers,
             traceparent: spec.traceparent,

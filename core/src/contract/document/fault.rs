@@ -12,6 +12,8 @@ pub struct DocumentFault {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The extended contract whose document the place is in; none: it is in the document itself.
+    pub parent: Option<String>,
     /// The kind of rule that is broken.
     pub rule: Rule,
     /// The key's path and the rule; of the document's contents, keys and expressions may be in it.
@@ -20,6 +22,9 @@ pub struct DocumentFault {
 
 impl fmt::Display for DocumentFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = &self.parent {
+            write!(f, "{parent}:")?;
+        }
         write!(f, "{}:{}: {}", self.line, self.column, self.text)
     }
 }
@@ -33,7 +38,7 @@ impl From<yaml::Fault> for DocumentFault {
             text if text.contains(SCHEMA) => Rule::SchemaInvalid,
             _ => Rule::ContractInvalid,
         };
-        Self { line, column, rule, text }
+        Self { line, column, parent: None, rule, text }
     }
 }
 

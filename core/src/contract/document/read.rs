@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::{DocumentFault, noted, optional, parsed, reason};
 use super::spec::ContractSpec;
-use super::{example, headers, retry, signature, template, url, verification};
+use super::{batch, example, headers, retry, signature, template, url, verification};
 use crate::contract::compiled::{
     AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, Contract, ContractType, Gzip,
     Overridable, Piece, SecretRule, Signature, SignaturePlace, TIMEOUT, TIMEOUTS, Template,
@@ -25,8 +25,9 @@ pub const TYPES: usize = 100;
 pub const EXAMPLES: usize = 100;
 
 /// Keys at the top of a document.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "contract",
+    "extends",
     "description",
     "event_types",
     "types",
@@ -37,6 +38,7 @@ const KEYS: &[&str] = &[
     "content_type",
     "user_agent",
     "gzip",
+    "batch",
     "headers",
     "traceparent",
     "secret",
@@ -80,16 +82,23 @@ impl Contract {
             faults.into_iter().map(DocumentFault::from).collect()
         };
         let node = yaml::read(document).map_err(|fault| refused(vec![fault]))?;
-        let root = At::root(&node);
-        let (spec, examples) = stated(&root).map_err(refused)?;
-        let contract = Contract::new(spec)
-            .map_err(|wrong| refused(vec![root.fault(reason(&wrong))]))?
-            .with_revision(revision);
-        let mut reader = Reader::new();
-        let tried = example::check(&mut reader, &root, &contract, &examples);
-        reader.finish().map_err(refused)?;
-        Ok((contract, tried))
+        compiled(&At::root(&node), revision).map_err(refused)
     }
+}
+
+/// The contract of a whole document, and how many of its examples hold; or every fault in it.
+pub(super) fn compiled(
+    root: &At<'_>,
+    revision: i64,
+) -> Result<(Contract, usize), Vec<yaml::Fault>> {
+    let (spec, examples) = stated(root)?;
+    let contract = Contract::new(spec)
+        .map_err(|wrong| vec![root.fault(reason(&wrong))])?
+        .with_revision(revision);
+    let mut reader = Reader::new();
+    let tried = example::check(&mut reader, root, &contract, &examples);
+    reader.finish()?;
+    Ok((contract, tried))
 }
 
 /// What a document states, or every fault in it.
@@ -105,6 +114,9 @@ pub(super) fn stated(
 /// The whole document. Every key is read before anything is given up: all faults are reported.
 fn spec<'a>(reader: &mut Reader, root: &At<'a>) -> Option<(ContractSpec, Vec<example::Trial>)> {
     let map = reader.map(root, KEYS)?;
+    if let Some(at) = map.get("extends") {
+        reader.add(at.fault("must be put together with the contract that it names first"));
+    }
     let id = reader.check(map.required("contract")).cloned();
     let id = id.and_then(|at| parsed(reader, &at, ContractId::parse));
     let mut spec = noted(reader, root, ContractSpec::new(id.clone().unwrap_or_else(stand_in)))?;
@@ -232,6 +244,9 @@ fn request<'a>(reader: &mut Reader, map: &Map<'a>, spec: &mut ContractSpec, name
         let choices =
             [("before_signing", Gzip::BeforeSigning), ("after_signing", Gzip::AfterSigning)];
         spec.gzip = reader.check(at.choice(&choices));
+    }
+    if let Some(at) = map.get("batch") {
+        spec.batch = batch::read(reader, at, spec);
     }
     if let Some(at) = map.get("traceparent") {
         spec.traceparent = reader.check(at.boolean()).unwrap_or(true);

@@ -183,7 +183,7 @@ fn place<'a>(
         (None, Some(at), None) => {
             alone(reader, map);
             let path = parsed(reader, at, |text| match format {
-                BodyFormat::Json => body_path(text),
+                BodyFormat::Json => member_path(text),
                 BodyFormat::Form | BodyFormat::Multipart => field(text),
             });
             Some(SignaturePlace::Body { path: path?, each: each? })
@@ -217,7 +217,7 @@ fn header(text: &str) -> Result<SignatureHeader, Wrong> {
 }
 
 /// A member's path such as `signature`, `meta.signature` or `items[0].signature`.
-fn body_path(text: &str) -> Result<Box<[Step]>, Wrong> {
+pub(super) fn member_path(text: &str) -> Result<Box<[Step]>, Wrong> {
     let mut steps = Vec::new();
     for part in text.split('.') {
         let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));

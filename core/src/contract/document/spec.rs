@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::compiled::{
-    AuthKind, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT, Gzip,
-    Overridable, Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template, TextTemplate,
-    VerificationSpec,
+    AuthKind, Batch, BodyFormat, CallbackSpec, Canonical, Condition, ContractType, EGRESS_DEFAULT,
+    Gzip, Overridable, Parameter, Retry, SecretRule, Signature, TIMEOUT_DEFAULT, Template,
+    TextTemplate, VerificationSpec,
 };
 use crate::error::Wrong;
 use crate::expr::Site;
@@ -39,6 +39,8 @@ pub struct ContractSpec {
     pub user_agent: Option<TextTemplate>,
     /// Whether and when the body is compressed.
     pub gzip: Option<Gzip>,
+    /// How events of one subscription go out together; none: each by itself.
+    pub batch: Option<Batch>,
     /// Parameters that are added to the URL, in order.
     pub query: Vec<Parameter>,
     /// Headers in order; names as they are written.
@@ -91,6 +93,7 @@ impl ContractSpec {
             content_type: None,
             user_agent: None,
             gzip: None,
+            batch: None,
             query: Vec::new(),
             headers: Vec::new(),
             traceparent: true,

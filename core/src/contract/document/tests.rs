@@ -2,6 +2,8 @@
 
 mod accepted;
 mod answers;
+mod batches;
+mod extends;
 mod lets;
 mod pairs;
 mod places;

@@ -174,3 +174,30 @@ async fn what_a_receiver_echoes_is_kept_without_credentials_and_sensitive_values
     assert_eq!(body.lines().collect::<Vec<_>>(), want.map(|line| line));
     assert!(kept.headers.contains(&("x-echo".to_owned(), "[redacted]".to_owned())));
 }
+
+#[tokio::test]
+async fn what_goes_out_together_fails_alone_where_it_cannot_and_is_kept_from_the_others() {
+    let keys = r#"
+body: [{ a: "${event.data.a}" }]
+headers: { x-to: "${event.data.?to.orValue('')}" }
+sensitive: [event.data.name]
+batch: { max_events: 3, max_wait: 10s }
+retry: none
+"#;
+    let (whole, receiver) = node(keys, |_| ()).await;
+    receiver.will(answer(400, "Ana Juan Perez, Juan"));
+    let unsayable = whole.publish(1, r#"{"a":1,"to":"ñ","name":"Eva"}"#).await;
+    let first = whole.publish(1, r#"{"a":2,"to":"a","name":"Juan"}"#).await;
+    let second = whole.publish(1, r#"{"a":3,"to":"b","name":"Ana Juan Perez"}"#).await;
+    let record = whole.attempts(unsayable, 1).await.remove(0);
+    assert_eq!(record.end.unwrap().reason, Some(EndReason::RenderFailed));
+    for key in [first, second] {
+        let record = whole.attempts(key, 1).await.remove(0);
+        assert_eq!((record.key, record.status), (key, 400));
+        assert_eq!(record.response.unwrap().body, b"[redacted], [redacted]");
+    }
+    let requests = receiver.seen();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(body(&requests[0]), r#"[{"a":2},{"a":3}]"#);
+    assert!(requests[0].contains("\r\nx-to: a\r\n"));
+}

@@ -41,7 +41,10 @@ impl Dispatcher {
     }
 
     fn on_lane(&mut self, before: &Lane, after: &Arc<Lane>, now: Instant, wall: Timestamp) {
-        self.lanes.change_known(after.lane, now, |flow| flow.set_cap(after.max_concurrency));
+        self.lanes.change_known(after.lane, now, |flow| {
+            flow.set_cap(after.max_concurrency);
+            flow.set_batch(after.contract.batch());
+        });
         if after.state == SubscriptionState::Disabled {
             if before.state != SubscriptionState::Disabled {
                 self.call_off(after.lane, EndReason::SubscriptionDisabled, now, wall);

@@ -214,15 +214,22 @@ impl Dispatcher {
         now: Instant,
     ) -> Admission {
         let (means, lane) = (self.means(), Arc::clone(&job.lane));
-        let partition = job.key.position.partition;
+        let (partition, mut ripe) = (job.key.position.partition, false);
         let (admission, job) = self.lanes.change(&lane, now, |flow| {
-            let admission = decide(flow, means, partition);
+            let admission = match job.alone && flow.start_alone(now, means) {
+                true => Admission::Start,
+                false => decide(flow, means, partition),
+            };
             if admission != Admission::Queue {
                 return (admission, Some(job));
             }
-            flow.enqueue(job);
+            flow.enqueue(job, now);
+            ripe = flow.is_ripe(now, means);
             (admission, None)
         });
+        if ripe {
+            self.ripe.insert(lane.lane);
+        }
         if let (Admission::Start, Some(job)) = (admission, job) {
             self.start(job);
         }
@@ -366,6 +373,9 @@ impl Dispatcher {
         (number, create_time): (u32, Timestamp),
         share: Option<Arc<Share>>,
     ) -> Job {
+        // Where each goes by itself nobody asks.
+        let batches = lane.contract.batch().is_some();
+        let alone = batches && self.work.get(&place.token).is_some_and(|work| work.suspect);
         Job {
             place,
             key,
@@ -377,6 +387,8 @@ impl Dispatcher {
             revision: self.snapshot.revision(),
             chance: self.chance.random(),
             share,
+            alone,
+            company: Vec::new(),
         }
     }
 

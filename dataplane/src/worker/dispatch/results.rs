@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
-use pregon_core::id::PartitionNo;
+use pregon_core::id::{LaneNo, PartitionNo};
 use pregon_core::model::SubscriptionState;
-use pregon_core::outcome::{EndReason, ErrorClass, Outcome, PendingReason};
+use pregon_core::outcome::{Decision, EndReason, ErrorClass, Outcome, PendingReason};
 use pregon_store::batch::{LaneClose, Token};
 use pregon_store::settlement::{DeliverySettle, EventOutcome, EventSettle, Settlement, Transition};
 use pregon_telemetry::AttemptSeen;
@@ -17,8 +17,16 @@ use tokio::time::Instant;
 use super::intake::settle_of;
 use super::records::Ends;
 use super::{Dispatcher, Effect, Item};
-use crate::worker::job::{Job, Report};
+use crate::worker::job::{Also, Job, Report};
 use crate::worker::traced;
+
+/// When an attempt ended, on both clocks, and what rendering took, in microseconds.
+#[derive(Clone, Copy)]
+struct Seen {
+    ended: Timestamp,
+    render: u32,
+    ended_at: Instant,
+}
 
 impl Dispatcher {
     /// Takes in how an attempt came out.
@@ -41,35 +49,49 @@ impl Dispatcher {
         if report.decision.disable {
             self.effects.push(Effect::Disable(job.lane.name.clone(), report.record.status));
         }
-        let to = self.transition(&report);
-        let attempts = if report.decision.counts { job.number } else { job.number - 1 };
+        let Report { job, decision, record, company, left, ended, render, ended_at, .. } = report;
+        let seen = Seen { ended, render, ended_at };
+        let lane = job.key.lane;
+        self.on_outcome(Also { job, decision, record }, seen, now);
+        for also in company {
+            self.on_outcome(also, seen, now);
+        }
+        for job in left {
+            self.put_back(&job, PendingReason::Queued, now);
+        }
+        self.start_queued(lane, now);
+    }
+
+    /// Takes in what an attempt means for one of its deliveries.
+    fn on_outcome(&mut self, also: Also, seen: Seen, now: Instant) {
+        let Also { job, decision, record } = also;
+        let to = self.transition(&job, &decision);
+        let attempts = if decision.counts { job.number } else { job.number - 1 };
         let moved = self.moved(job.key, &job.event, attempts, to);
-        let record = finish_record(report.record, report.decision.outcome, to, report.ended);
+        let record = finish_record(record, decision.outcome, to, seen.ended);
         self.telemetry.attempt(AttemptSeen {
             record: &record,
             event: &job.event,
             subscription: Some(&job.lane.name),
             parent: traced::parent(&self.telemetry, &job.event, job.place.token),
-            render: report.render,
-            ended: self.telemetry.at(report.ended_at),
+            render: seen.render,
+            ended: self.telemetry.at(seen.ended_at),
         });
         if let Transition::Failed(reason) = to {
-            tell_failure(job, &record, reason);
+            tell_failure(&job, &record, reason);
         }
-        let lane = job.key.lane;
-        self.on_moved(report.job.place, moved, vec![record], now);
-        self.start_queued(lane, now);
+        self.on_moved(job.place, moved, vec![record], now);
     }
 
     /// Where a delivery goes after an attempt, with the configuration as it is now.
-    fn transition(&self, report: &Report) -> Transition {
-        let again = match report.decision.outcome {
+    fn transition(&self, job: &Job, decision: &Decision) -> Transition {
+        let again = match decision.outcome {
             Outcome::Succeeded => return Transition::Succeeded,
             Outcome::Failed { reason } => return Transition::Failed(reason),
             Outcome::Retry { after } => Transition::Retry(after),
         };
-        match self.snapshot.lane(report.job.key.lane).map(|lane| lane.state) {
-            None => Transition::Cancelled(self.gone(&report.job.event)),
+        match self.snapshot.lane(job.key.lane).map(|lane| lane.state) {
+            None => Transition::Cancelled(self.gone(&job.event)),
             Some(SubscriptionState::Disabled) => {
                 Transition::Cancelled(EndReason::SubscriptionDisabled)
             }
@@ -142,29 +164,51 @@ impl Dispatcher {
     }
 
     /// Uses free slots of a lane for what waits in memory.
-    pub(super) fn start_queued(&mut self, lane: pregon_core::id::LaneNo, now: Instant) {
+    pub(super) fn start_queued(&mut self, lane: LaneNo, now: Instant) {
         while self.in_flight < self.limits.max_in_flight && !self.draining {
             let means = self.means();
-            let next = self.lanes.change_known(lane, now, |flow| flow.next_queued(now, means));
-            let Some(mut job) = next.flatten() else { return };
-            let work = self.work.get_mut(&job.place.token);
-            if let Some(work) = work.filter(|work| now < work.lease_until) {
-                if let Some(Item::Event { touched, .. }) = work.items.get_mut(job.place.item) {
-                    touched.get_or_insert(now);
+            let next = self.lanes.change_known(lane, now, |flow| {
+                let job = flow.next_queued(now, means)?;
+                let company = flow.company(&job);
+                Some((job, company))
+            });
+            let Some((job, company)) = next.flatten() else { return };
+            // Somebody else may have it: nothing new starts from a lease that may be gone. Should it
+            // still be there, an extension revives it, and what was put back is not lost.
+            let mut first: Option<Job> = None;
+            for job in std::iter::once(job).chain(company) {
+                if !self.touch(job.place, now) {
+                    self.put_back(&job, PendingReason::Queued, now);
+                } else if let Some(first) = &mut first {
+                    first.company.push(job);
+                } else {
+                    first = Some(job);
                 }
-                // It may have waited for a while: it is sent as the subscription is now.
-                if let Some(lane) = self.snapshot.lane(lane) {
-                    job.lane = Arc::clone(lane);
-                    job.revision = self.snapshot.revision();
-                }
-                self.start(job);
-            } else {
-                // Somebody else may have it: nothing new starts from a lease that may be gone. Should it
-                // still be there, an extension revives it, and what was put back is not lost.
-                self.lanes.change_known(lane, now, |flow| flow.give_up_slot(now));
-                self.put_back(&job, PendingReason::Queued, now);
             }
+            let Some(mut job) = first else {
+                self.lanes.change_known(lane, now, |flow| flow.give_up_slot(now));
+                continue;
+            };
+            // It may have waited for a while: it is sent as the subscription is now.
+            if let Some(lane) = self.snapshot.lane(lane) {
+                let revision = self.snapshot.revision();
+                for also in &mut job.company {
+                    (also.lane, also.revision) = (Arc::clone(lane), revision);
+                }
+                (job.lane, job.revision) = (Arc::clone(lane), revision);
+            }
+            self.start(job);
         }
+    }
+
+    /// Notes that a delivery is attempted; false where its lease may be gone.
+    fn touch(&mut self, place: super::Place, now: Instant) -> bool {
+        let work = self.work.get_mut(&place.token);
+        let Some(work) = work.filter(|work| now < work.lease_until) else { return false };
+        if let Some(Item::Event { touched, .. }) = work.items.get_mut(place.item) {
+            touched.get_or_insert(now);
+        }
+        true
     }
 
     /// When results should be settled; none while there are none.

@@ -178,6 +178,11 @@ impl Rig {
     }
 
     fn report(&mut self, job: Job, outcome: Outcome) {
+        let report = self.reported(job, outcome);
+        self.machine.on_report(report, self.now);
+    }
+
+    fn reported(&self, job: Job, outcome: Outcome) -> Report {
         let ok = outcome == Outcome::Succeeded;
         let decision = Decision {
             outcome,
@@ -193,9 +198,9 @@ impl Rig {
         let record = Arc::new(record);
         let pace = if ok { Pace::Good } else { Pace::Other };
         let (started, ended_at) = (self.now, self.now);
-        let report =
-            Report { job, started, ended: WALL, decision, pace, record, render: 0, ended_at };
-        self.machine.on_report(report, self.now);
+        let (company, left) = (Vec::new(), Vec::new());
+        let ended = WALL;
+        Report { job, started, ended, decision, pace, record, render: 0, ended_at, company, left }
     }
 
     /// What is settled now; the store takes it.
@@ -367,6 +372,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_reported_in_th
     assert_eq!(attempts[0].1.contract, cloudevents);
 }
 
+mod batches;
 mod matching;
 mod suspects;
 mod waiting;

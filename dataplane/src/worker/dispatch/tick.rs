@@ -20,11 +20,15 @@ impl Dispatcher {
         let open = self.work.values().map(|work| work.look).min();
         let queued = (self.lanes.queued().len() > 0).then_some(self.look);
         let kept = (self.lanes.len() > 0).then_some(self.forget);
-        [open, queued, kept].into_iter().flatten().min()
+        let ripe = (!self.ripe.is_empty()).then_some(self.look);
+        [open, queued, kept, ripe].into_iter().flatten().min()
     }
 
     /// Puts back what waits for too long, splits what is open for too long, forgets idle lanes.
     pub(in crate::worker) fn on_tick(&mut self, now: Instant) {
+        for lane in std::mem::take(&mut self.ripe) {
+            self.start_queued(lane, now);
+        }
         if now >= self.look {
             self.look = now + PATIENCE / 4;
             self.put_back_overdue(now);

@@ -4,6 +4,11 @@ impl Waits for u32 {
     fn bytes(&self) -> usize {
         100
     }
+
+    /// Tells apart what is of another number by hundreds.
+    fn group(&self) -> u64 {
+        u64::from(self / 100)
+    }
 }
 
 const AMPLE: Means = Means { tight: false, full: false, patience: Duration::from_secs(10) };
@@ -22,7 +27,7 @@ fn admit(lane: &mut LaneFlow<u32>, now: Instant, means: Means, count: u32) -> [u
         counts[match lane.admit(now, means, 0) {
             Admission::Start => 0,
             Admission::Queue => {
-                lane.enqueue(job);
+                lane.enqueue(job, now);
                 1
             }
             Admission::PutBack(_) => 2,
@@ -126,7 +131,7 @@ async fn the_store_hands_out_ahead_of_slots() {
     let admitted = |lane: &mut LaneFlow<u32>| lane.admit_stored(t, AMPLE, 0);
     assert!((0..64).all(|_| admitted(&mut lane) == Admission::Start));
     assert_eq!(admitted(&mut lane), Admission::Queue);
-    lane.enqueue(0);
+    lane.enqueue(0, t);
     assert_eq!(lane.credit(t, AMPLE), 639);
     assert_eq!(lane.credit(t, Means { full: true, ..AMPLE }), 639);
 }
@@ -177,4 +182,67 @@ async fn a_node_without_slots_keeps_what_is_new_in_memory() {
     let full = Means { full: true, ..AMPLE };
     assert_eq!(admit(&mut lane, t, full, 100), [0, 100, 0]);
     assert_eq!(lane.next_queued(t, AMPLE), Some(0));
+}
+
+/// A lane whose deliveries go out together: three of them, within a second.
+fn batching() -> (LaneFlow<u32>, Instant) {
+    let (mut lane, t) = lane(4);
+    let max_wait = Duration::from_secs(1);
+    let batch = Batch { list: Default::default(), max_events: 3, max_bytes: 1024, max_wait };
+    lane.set_batch(Some(&batch));
+    (lane, t)
+}
+
+/// What goes out now, by requests.
+fn requests(lane: &mut LaneFlow<u32>, now: Instant, means: Means) -> Vec<Vec<u32>> {
+    let mut requests = Vec::new();
+    while let Some(first) = lane.next_queued(now, means) {
+        let company = lane.company(&first);
+        requests.push(std::iter::once(first).chain(company).collect());
+    }
+    requests
+}
+
+#[tokio::test]
+async fn what_goes_out_together_waits_until_it_is_full_or_has_waited() {
+    let (mut lane, t) = batching();
+    assert_eq!(admit(&mut lane, t, AMPLE, 8), [0, 8, 0], "nothing starts by itself");
+    assert_eq!(requests(&mut lane, t, AMPLE), [vec![0, 1, 2], vec![3, 4, 5]]);
+    assert_eq!((lane.in_flight, lane.waiting()), (2, 2), "a slot for each request");
+    let late = t + 1000 * MS;
+    assert_eq!(requests(&mut lane, late - MS, AMPLE), Vec::<Vec<u32>>::new());
+    assert_eq!(requests(&mut lane, late, AMPLE), [vec![6, 7]]);
+    assert_eq!(lane.waiting_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_goes_out_together_is_of_one_number() {
+    let (mut lane, t) = batching();
+    for job in [0, 100, 1, 101, 102, 200] {
+        assert_eq!(lane.admit(t, AMPLE, 0), Admission::Queue);
+        lane.enqueue(job, t);
+    }
+    assert_eq!(
+        requests(&mut lane, t, AMPLE),
+        [vec![100, 101, 102]],
+        "nobody waits for another number"
+    );
+    assert_eq!(requests(&mut lane, t + 1000 * MS, AMPLE), [vec![0, 1], vec![200]]);
+}
+
+#[tokio::test]
+async fn what_goes_out_together_does_not_wait_where_memory_is_short() {
+    let (mut lane, t) = batching();
+    assert_eq!(admit(&mut lane, t, AMPLE, 2), [0, 2, 0]);
+    assert_eq!(requests(&mut lane, t, SHORT), [vec![0, 1]]);
+}
+
+#[tokio::test]
+async fn what_goes_out_together_has_places_by_requests() {
+    let (mut lane, t) = batching();
+    let none = Means { patience: Duration::ZERO, ..AMPLE };
+    assert_eq!(lane.credit(t, none), 4 * 3, "a request for each free slot");
+    assert_eq!(admit(&mut lane, t, none, 20), [0, 12, 8]);
+    assert_eq!(requests(&mut lane, t, none).len(), 4);
+    assert_eq!(lane.credit(t, none), 0);
 }

@@ -404,8 +404,8 @@ timeouts: [0s]
 retries: none
 examples: [{ event: { type: order.paid } }]
 ";
-    let known = "known are contract, description, event_types, types, let, body, body_format, canonical, \
-        content_type, user_agent, gzip, headers, traceparent, secret, signatures, acknowledge, refuse, disable, \
+    let known = "known are contract, extends, description, event_types, types, let, body, body_format, canonical, \
+        content_type, user_agent, gzip, batch, headers, traceparent, secret, signatures, acknowledge, refuse, disable, \
         timeouts, retry, overridable, url, auth, egress, provisioning, sensitive, callback, verification, examples";
     let retries = format!("10:1: unknown key \"retries\"; {known}");
     let expected = [
@@ -424,4 +424,36 @@ examples: [{ event: { type: order.paid } }]
     let rules: Vec<_> = Contract::read(document, 0).unwrap_err().iter().map(|f| f.rule).collect();
     let expressions = rules.iter().filter(|rule| **rule == Rule::ExpressionInvalid).count();
     assert_eq!((rules.len(), expressions), (9, 2));
+}
+
+#[test]
+fn batches_without_a_list() {
+    const RULE: &str = "needs a list with one element, which is always there, in the body: at list, \
+                        or the body itself";
+    let at = |column: usize, key: &str| format!("3:{column}: {key}: {RULE}");
+    for (keys, expected) in [
+        ("body: { a: 1 }\nbatch: { max_events: 2 }", at(8, "batch")),
+        ("body: { a: [1, 2] }\nbatch: { list: a, max_events: 2 }", at(16, "batch.list")),
+        (
+            "body: { a: ['${event.data.b}'] }\nbatch: { list: a, max_events: 2 }",
+            at(16, "batch.list"),
+        ),
+        ("body: { a: [1] }\nbatch: { list: b, max_events: 2 }", at(16, "batch.list")),
+    ] {
+        let found = faults(&format!("contract: c\n{keys}\n{EXAMPLES}"));
+        assert_eq!(found[0], expected, "{keys}");
+    }
+    let form = "body_format: form\nbody: { a: '1' }\nbatch: { max_events: 2 }";
+    assert!(
+        faults(&format!("contract: c\n{form}\n{EXAMPLES}"))[0].contains("is for body_format json")
+    );
+    for bound in [
+        "max_events: 1",
+        "max_events: 1001",
+        "max_events: 2, max_bytes: 10",
+        "max_events: 2, max_wait: 11s",
+    ] {
+        let document = format!("contract: c\nbody: [1]\nbatch: {{ {bound} }}\n{EXAMPLES}");
+        assert!(faults(&document)[0].starts_with("3:"), "{bound}");
+    }
 }

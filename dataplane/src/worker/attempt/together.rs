@@ -1,0 +1,192 @@
+//! One request for several deliveries of a subscription.
+//!
+//! Each event is rendered by itself, so one that cannot be is given up alone. The answer decides
+//! about all that were sent, each by its own age.
+
+use pregon_core::contract::compiled::BODY_LEN;
+
+use super::*;
+
+/// How an attempt came out for each of several deliveries.
+pub(in crate::worker) struct Together {
+    /// The first that was sent; where none was, one of those that could not be. Its outcome is
+    /// `fired`.
+    pub(in crate::worker) first: usize,
+    pub(in crate::worker) fired: Fired,
+    /// The others' outcomes, in their order; none: it found no room in the request.
+    pub(in crate::worker) others: Vec<Option<Outcome>>,
+}
+
+type Outcome = (Decision, Arc<AttemptRecord>);
+
+/// Bytes of rendered bodies that one request keeps until it is made; what would pass it waits.
+const BODIES_LEN: usize = 2 * BODY_LEN;
+
+/// The bodies that are ready, and whose they are.
+#[derive(Default)]
+struct Ready {
+    places: Vec<usize>,
+    bodies: Vec<Bytes>,
+}
+
+/// What becomes of deliveries before anything is sent.
+#[derive(Default)]
+struct Made {
+    /// Those in the request, in their order; none: there is no request.
+    sent: Vec<usize>,
+    unmade: Vec<(usize, Unmade)>,
+    left: Vec<usize>,
+}
+
+/// Makes one attempt for several deliveries; at least one, under one contract, of one number.
+pub(in crate::worker) async fn fire_together(context: &Context, shots: &[Shot<'_>]) -> Together {
+    let start = context.clock.now();
+    let begun = Instant::now();
+    let mut sent = Sent { time: start, keys: Vec::new(), request: None, render: 0 };
+    let mut made = make(context, shots, &mut sent);
+    sent.render = micros(begun.elapsed());
+    let mut exchanged = None;
+    if let (Some(request), Some(first)) = (&sent.request, made.sent.first()) {
+        let (shot, time) = (&shots[*first], sent.time);
+        let exchange = AssertUnwindSafe(async {
+            let exchange = context.egress.send(request, shot.timeout).await;
+            let judged = match &exchange.result {
+                Ok(response) => judge(context, shot, time, response),
+                Err(_) => Judged::default(),
+            };
+            (exchange, judged)
+        });
+        match exchange.catch_unwind().await {
+            Ok(done) => exchanged = Some(done),
+            Err(_) => made.unmade.extend(made.sent.drain(..).map(|at| (at, panicked()))),
+        }
+    }
+    let (ended, ended_at) = (context.clock.now(), Instant::now());
+    let Sent { time, keys, request, render } = sent;
+    let mut unmade: Vec<_> = made
+        .unmade
+        .into_iter()
+        .map(|(at, why)| {
+            let shot = &shots[at];
+            (at, why.written(shot, record(context, shot, time, Vec::new()), ended))
+        })
+        .collect();
+    let mut others: Vec<(usize, Option<Outcome>)> =
+        made.left.into_iter().map(|at| (at, None)).collect();
+    let (first, fired) = match (exchanged, made.sent.as_slice()) {
+        (Some((exchange, judged)), [first, rest @ ..]) => {
+            let decide = |at: usize| decision(&shots[at], ended, &exchange, judged);
+            let decisions: Vec<_> = rest.iter().map(|at| (*at, decide(*at))).collect();
+            let (shot, times) = (&shots[*first], (ended, ended_at));
+            let events: Vec<_> = made.sent.iter().map(|at| shots[*at].event).collect();
+            let own = record(context, shot, time, keys);
+            let fired = conclude(context, shot, &events, times, own, exchange, judged);
+            others.extend(decisions.into_iter().map(|(at, decision)| {
+                (at, Some((decision, of(&shots[at], &fired.record, decision))))
+            }));
+            (*first, Fired { request, render, ..fired })
+        }
+        (_, _) => {
+            let (at, (decision, record)) = unmade.remove(0);
+            let pace = Pace::Other;
+            (at, Fired { decision, pace, ended, record, request: None, render, ended_at })
+        }
+    };
+    others.extend(unmade.into_iter().map(|(at, outcome)| (at, Some(outcome))));
+    others.sort_unstable_by_key(|(at, _)| *at);
+    let others = others.into_iter().map(|(_, outcome)| outcome).collect();
+    Together { first, fired, others }
+}
+
+/// Makes the request of as many as can go out together.
+fn make(context: &Context, shots: &[Shot<'_>], sent: &mut Sent) -> Made {
+    let (mut made, mut ready, mut held) = (Made::default(), Ready::default(), 0);
+    for (at, shot) in shots.iter().enumerate() {
+        if held > BODIES_LEN {
+            made.left.push(at);
+            continue;
+        }
+        let input = input(context, shot, sent.time);
+        match guarded(|| contract::render_body(&shot.lane.contract, &input)) {
+            Ok(body) => {
+                held += body.len();
+                ready.places.push(at);
+                ready.bodies.push(body);
+            }
+            Err(why) => made.unmade.push((at, why)),
+        }
+    }
+    let Ready { places, bodies } = ready;
+    let mut request = |from: usize, to: usize| {
+        let first = &shots[places[from]];
+        (sent.request, sent.keys) = (None, Vec::new());
+        guarded(|| {
+            let around = input(context, first, sent.time);
+            let bodies = &bodies[from..to];
+            let (rendered, count) =
+                contract::render_together(&first.lane.contract, &around, bodies)?;
+            finish(context, first, &rendered, sent).map(|()| from + count)
+        })
+    };
+    let all = places.len();
+    let (mut from, mut to) = (0, 0);
+    if all > 0 {
+        match request(0, all) {
+            Ok(end) => to = end,
+            // It fails because of the first event, or because there are too many for a header.
+            Err(Unmade::Never(_)) => {
+                while from < all {
+                    match request(from, from + 1) {
+                        Ok(end) if from == 0 => {
+                            to = end;
+                            break;
+                        }
+                        Ok(alone) => {
+                            to = match request(from, all) {
+                                Ok(end) => end,
+                                Err(_) => request(from, alone).unwrap_or(from),
+                            };
+                            break;
+                        }
+                        Err(why) => {
+                            made.unmade.push((places[from], why));
+                            from += 1;
+                        }
+                    }
+                }
+            }
+            Err(why) => {
+                made.unmade.extend(places.iter().map(|at| (*at, why.clone())));
+                from = all;
+            }
+        }
+    }
+    made.sent.extend_from_slice(places.get(from..to).unwrap_or_default());
+    made.left.extend_from_slice(places.get(from.max(to)..).unwrap_or_default());
+    made
+}
+
+fn panicked() -> Unmade {
+    Unmade::Never("the attempt panicked".to_owned())
+}
+
+/// Does something of which a panic is the delivery's fault, not the node's.
+fn guarded<T>(work: impl FnOnce() -> Result<T, RenderError>) -> Result<T, Unmade> {
+    match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Unmade::from),
+        Err(_) => Err(panicked()),
+    }
+}
+
+/// The record of another delivery of the same request.
+fn of(shot: &Shot<'_>, first: &AttemptRecord, decision: Decision) -> Arc<AttemptRecord> {
+    Arc::new(AttemptRecord {
+        key: shot.key,
+        tenant: shot.event.tenant.clone(),
+        event_type: shot.event.event_type.clone(),
+        environment: shot.event.environment,
+        configuration_revision: shot.revision,
+        error_class: decision.error_class,
+        ..first.clone()
+    })
+}
