@@ -19,12 +19,13 @@ mod sign;
 mod signature;
 mod template;
 mod text;
+mod together;
 mod value;
 mod verdict;
 mod verification;
 
 pub use accessor::{Accessor, Sharing, TimeForm};
-pub use batch::{BATCH_BYTES, BATCH_EVENTS, BATCH_WAIT, Batch, render_body, render_together};
+pub use batch::{BATCH_BYTES, BATCH_EVENTS, BATCH_WAIT, Batch};
 pub use body::DEPTH;
 pub use callback::{CallbackRule, CallbackSpec};
 pub use challenge::{ChallengeError, ChallengeRequest, answers_challenge, challenge};
@@ -47,6 +48,7 @@ pub use signature::{
 };
 pub use template::{JsonLiteral, Member, Template};
 pub use text::TextTemplate;
+pub use together::{render_body, render_together};
 pub use value::Value;
 pub use verdict::{MEMBERS, POSITIVE, Verdict};
 pub use verification::{
