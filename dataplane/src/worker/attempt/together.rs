@@ -3,6 +3,8 @@
 //! Each event is rendered by itself, so one that cannot be is given up alone. The answer decides
 //! about all that were sent, each by its own age.
 
+use std::ops::Range;
+
 use pregon_core::contract::compiled::BODY_LEN;
 
 use super::*;
@@ -116,54 +118,71 @@ fn make(context: &Context, shots: &[Shot<'_>], sent: &mut Sent) -> Made {
             Err(why) => made.unmade.push((at, why)),
         }
     }
-    let Ready { places, bodies } = ready;
-    let mut request = |from: usize, to: usize| {
-        let first = &shots[places[from]];
+    let all = ready.places.len();
+    let Range { start, end } = ready.request(context, shots, sent, &mut made.unmade);
+    made.sent.extend_from_slice(&ready.places[start..end]);
+    made.left.extend_from_slice(&ready.places[end..all]);
+    made
+}
+
+impl Ready {
+    /// Makes the request of as many of the bodies as can go out together. Those before the range
+    /// that it returns cannot be sent at all; those behind it wait for another request.
+    fn request(
+        &self,
+        context: &Context,
+        shots: &[Shot<'_>],
+        sent: &mut Sent,
+        unmade: &mut Vec<(usize, Unmade)>,
+    ) -> Range<usize> {
+        let all = self.places.len();
+        if all == 0 {
+            return 0..0;
+        }
+        match self.render(context, shots, sent, 0..all) {
+            Ok(end) => return 0..end,
+            // It fails because of the first event, or because there are too many for a header.
+            Err(Unmade::Never(_)) => {}
+            Err(why) => {
+                unmade.extend(self.places.iter().map(|at| (*at, why.clone())));
+                return all..all;
+            }
+        }
+        for from in 0..all {
+            match self.render(context, shots, sent, from..from + 1) {
+                // With all that follow it was tried above.
+                Ok(end) if from == 0 => return from..end,
+                Ok(alone) => {
+                    let end = match self.render(context, shots, sent, from..all) {
+                        Ok(end) => end,
+                        Err(_) => self.render(context, shots, sent, from..alone).unwrap_or(from),
+                    };
+                    return from..end;
+                }
+                Err(why) => unmade.push((self.places[from], why)),
+            }
+        }
+        all..all
+    }
+
+    /// Makes one request of the bodies of `range`; returns the place behind the last that fits.
+    fn render(
+        &self,
+        context: &Context,
+        shots: &[Shot<'_>],
+        sent: &mut Sent,
+        range: Range<usize>,
+    ) -> Result<usize, Unmade> {
+        let first = &shots[self.places[range.start]];
         (sent.request, sent.keys) = (None, Vec::new());
         guarded(|| {
             let around = input(context, first, sent.time);
-            let bodies = &bodies[from..to];
+            let bodies = &self.bodies[range.clone()];
             let (rendered, count) =
                 contract::render_together(&first.lane.contract, &around, bodies)?;
-            finish(context, first, &rendered, sent).map(|()| from + count)
+            finish(context, first, &rendered, sent).map(|()| range.start + count)
         })
-    };
-    let all = places.len();
-    let (mut from, mut to) = (0, 0);
-    if all > 0 {
-        match request(0, all) {
-            Ok(end) => to = end,
-            // It fails because of the first event, or because there are too many for a header.
-            Err(Unmade::Never(_)) => {
-                while from < all {
-                    match request(from, from + 1) {
-                        Ok(end) if from == 0 => {
-                            to = end;
-                            break;
-                        }
-                        Ok(alone) => {
-                            to = match request(from, all) {
-                                Ok(end) => end,
-                                Err(_) => request(from, alone).unwrap_or(from),
-                            };
-                            break;
-                        }
-                        Err(why) => {
-                            made.unmade.push((places[from], why));
-                            from += 1;
-                        }
-                    }
-                }
-            }
-            Err(why) => {
-                made.unmade.extend(places.iter().map(|at| (*at, why.clone())));
-                from = all;
-            }
-        }
     }
-    made.sent.extend_from_slice(places.get(from..to).unwrap_or_default());
-    made.left.extend_from_slice(places.get(from.max(to)..).unwrap_or_default());
-    made
 }
 
 fn panicked() -> Unmade {
