@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
@@ -47,7 +48,7 @@ pub struct ControlOptions {
     /// Fills a buffer with random bytes fit for keys.
     pub random: fn(&mut [u8]),
     /// The deployment's `user-agent`, as nodes send it.
-    pub user_agent: Arc<str>,
+    pub user_agent: Bytes,
     /// Moved to each revision that is committed or seen here; answers carry it.
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
@@ -66,7 +67,7 @@ pub struct Control {
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) making: Making,
-    pub(crate) user_agent: Arc<str>,
+    pub(crate) user_agent: Bytes,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) telemetry: Telemetry,
