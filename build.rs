@@ -13,11 +13,12 @@ const PACKAGE_DIR: &str = "pregon/v1";
 
 /// Messages with keys or passwords in them: their `Debug` is written by hand, in
 /// `proto/src/hidden.rs`, so that no log line shows one.
-const KEY_BEARERS: [&str; 11] = [
+const KEY_BEARERS: [&str; 12] = [
     "ApiKeyAuth",
     "BasicAuth",
     "BearerAuth",
     "CreateApiKeyResponse",
+    "CreatePortalTokenResponse",
     "MtlsAuth",
     "NewSecret",
     "Oauth2Auth",

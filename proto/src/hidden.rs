@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::v1::{
-    ApiKeyAuth, BasicAuth, BearerAuth, CreateApiKeyResponse, MtlsAuth, NewSecret, Oauth2Auth,
-    RevealSecretResponse, RotateApiKeyResponse, RotateSecretRequest, Secret,
+    ApiKeyAuth, BasicAuth, BearerAuth, CreateApiKeyResponse, CreatePortalTokenResponse, MtlsAuth,
+    NewSecret, Oauth2Auth, RevealSecretResponse, RotateApiKeyResponse, RotateSecretRequest, Secret,
 };
 
 /// `hide!(Type: shown, fields)` implements `Debug` with these fields and no others.
@@ -26,6 +26,7 @@ hide! {
     BasicAuth: username, configured;
     BearerAuth: configured;
     CreateApiKeyResponse: api_key, revision;
+    CreatePortalTokenResponse: expire_time;
     MtlsAuth: configured;
     NewSecret: secret_id, algorithm, activate_time, expire_time;
     Oauth2Auth: token_url, client_id, configured;
