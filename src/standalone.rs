@@ -9,13 +9,14 @@ use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
-use pregon_store::ConfigStore;
+use pregon_store::audit::AuditKept;
 use pregon_store::embedded::{self, Embedded, EmbeddedOptions, History, Location, SyncMode};
 use pregon_store::steady::SteadyClock;
-use pregon_telemetry::{Running, Telemetry};
+use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
+use crate::audit::Auditing;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
@@ -27,6 +28,7 @@ pub struct Standalone {
     store: Arc<Embedded>,
     node: Dataplane,
     serving: Serving,
+    auditing: Auditing,
     telling: Running,
 }
 
@@ -67,6 +69,7 @@ impl Standalone {
             clock: &clock,
             telemetry: telemetry.clone(),
         })?;
+        let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());
         let control = planes::control(ControlParts {
             store: handles.clone(),
             clock,
@@ -77,9 +80,12 @@ impl Standalone {
             drain: shutdown.clone(),
             telemetry: telemetry.clone(),
         });
-        let ready =
-            serve_on(listener, &control, &node, latest, (telemetry, &handles.config, &shutdown))
-                .await?;
+        let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
+        let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
+            .with_telemetry(telemetry)
+            .with_refusals(auditing.refusals());
+        let server = api_keys::guard(server, &listener, &handles.config, &shutdown);
+        let ready = serve_on(server, listener, &control, &node).await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
         let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
@@ -93,7 +99,7 @@ impl Standalone {
         serving.follow(handles.config, std::future::ready(()), faults);
         let load = node.load();
         serving.follow_turns(move || load.turns());
-        Ok(Self { store, node, serving, telling })
+        Ok(Self { store, node, serving, auditing, telling })
     }
 
     /// Where gRPC is served.
@@ -111,6 +117,7 @@ impl Standalone {
         self.serving.begin_to_end();
         self.node.drain().await;
         self.serving.end().await?;
+        self.auditing.end().await;
         self.telling.stop().await;
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.context("the store ended badly")
@@ -128,6 +135,7 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
             max_age: settings.history_age,
             failed_age: settings.history_failed_age,
             max_events: settings.history_events,
+            audit: AuditKept { age: settings.audit_retention, ..AuditKept::default() },
             ..History::default()
         },
         ..EmbeddedOptions::new(location, SteadyClock::over(Arc::clone(clock)))
@@ -141,16 +149,11 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
 }
 
 async fn serve_on(
+    server: Server,
     listener: Listener,
     control: &Arc<Control>,
     node: &Dataplane,
-    latest: Revision,
-    (telemetry, config, shutdown): (Telemetry, &Arc<dyn ConfigStore>, &CancellationToken),
 ) -> anyhow::Result<Ready> {
-    let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
-    let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
-    let server = server.with_telemetry(telemetry);
-    let server = api_keys::guard(server, &listener, config, shutdown);
     let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)
 }

@@ -26,11 +26,12 @@ mod tag {
 
 /// Every service of the API with its RPCs. A service or an RPC that is added or lost has to be
 /// added or lost here too.
-const SERVICES: [(&str, &[&str]); 11] = [
+const SERVICES: [(&str, &[&str]); 12] = [
     (
         "ApiKeyService",
         &["CreateApiKey", "GetApiKey", "ListApiKeys", "RotateApiKey", "RevokeApiKey"],
     ),
+    ("AuditLogService", &["ListAuditEntries"]),
     (
         "CallbackService",
         &[

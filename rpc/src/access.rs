@@ -164,6 +164,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT),
     ("/pregon.v1.ApiKeyService/RotateApiKey", MANAGE),
     ("/pregon.v1.ApiKeyService/RevokeApiKey", MANAGE),
+    ("/pregon.v1.AuditLogService/ListAuditEntries", AUDIT),
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),

@@ -32,15 +32,17 @@ pub const REFUSALS_BYTES: u64 = 16 << 20;
 /// Entries that one trimming step looks at: a millisecond or two.
 pub(crate) const TRIMMED: usize = 200;
 
-/// Names an entry: 12 hexadecimal digits of its time in ms, and 20 of chance.
+/// Names an entry: 12 hexadecimal digits of its time in ms, 8 of its place among those of a process,
+/// and 12 of chance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditId(String);
 
 impl AuditId {
-    /// The id of an entry of this time; `random` tells it from others of the same.
-    pub fn new(time: Timestamp, random: [u8; 10]) -> Self {
+    /// The id of an entry of this time; `sequence` puts it in order among those of its process and its
+    /// time, and `random` tells it from those of others.
+    pub fn new(time: Timestamp, sequence: u32, random: [u8; 6]) -> Self {
         let mut id = first(time);
-        for byte in random {
+        for byte in sequence.to_be_bytes().into_iter().chain(random) {
             let _ = write!(id, "{byte:02x}"); // into a String it cannot fail
         }
         Self(id)
@@ -189,7 +191,9 @@ mod tests {
 
     #[test]
     fn ids_are_in_the_order_of_their_times() {
-        let at = |ms| AuditId::new(Timestamp::from_millis(ms), [0xff; 10]);
+        let at = |ms| AuditId::new(Timestamp::from_millis(ms), 7, [0xff; 6]);
+        let of = |sequence| AuditId::new(Timestamp::from_millis(9), sequence, [0; 6]);
+        assert!(of(7) < at(9) && at(9) < of(8) && of(0xffff) < of(0x1_0000));
         assert!(at(-5) < at(1) && at(9) < at(10) && at(0xffff) < at(0x1_0000));
         assert!(first(Timestamp::from_millis(10)).as_str() > at(9).as_str());
         assert!(first(Timestamp::from_millis(10)).as_str() <= at(10).as_str());

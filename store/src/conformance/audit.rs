@@ -12,7 +12,7 @@ use crate::config::{Commit, Committed, Expect, RequestKey};
 
 /// An entry of this time, the `n`th.
 fn entry(ms: i64, n: u8, class: AuditClass, text: &str) -> NewAudit {
-    let id = AuditId::new(Timestamp::from_millis(ms), [n; 10]);
+    let id = AuditId::new(Timestamp::from_millis(ms), n.into(), [n; 6]);
     NewAudit { id, class, bytes: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
@@ -73,7 +73,7 @@ pub async fn an_entry_takes_the_place_of_its_id(rig: &mut Rig) {
     let found = entries(rig, everything()).await;
     assert_eq!(found, [stored(other.clone(), 0), stored(begun, 0)]);
     let ended = entry(now, 1, AuditClass::Call, "ended, and more is said of it");
-    record(rig, &[ended.clone()]).await;
+    record(rig, std::slice::from_ref(&ended)).await;
     record(rig, &[]).await;
     assert_eq!(entries(rig, everything()).await, [stored(other, 0), stored(ended, 0)]);
 }
@@ -114,7 +114,7 @@ pub async fn entries_go_when_they_are_old(rig: &mut Rig) {
     record(rig, &(0..250).map(old).collect::<Vec<_>>()).await;
     rig.advance(crate::audit::KEPT - Duration::from_secs(3600)).await;
     let young = entry(now(rig).await, 1, AuditClass::Call, "young");
-    record(rig, &[young.clone()]).await;
+    record(rig, std::slice::from_ref(&young)).await;
     rig.advance(Duration::from_secs(7200)).await;
     let bound = std::time::Instant::now() + Duration::from_secs(30);
     let only = [stored(young, 0)];
