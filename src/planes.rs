@@ -110,7 +110,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         },
         event_data_limit: policy.max_event_bytes,
         random: crate::random::fill,
-        user_agent: policy.user_agent.as_str().into(),
+        user_agent: policy.user_agent.clone().into(),
         latest: parts.latest,
         drain: parts.drain,
         telemetry: parts.telemetry,
@@ -145,7 +145,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         limits: WorkerLimits { max_in_flight: share.max_in_flight, ..WorkerLimits::default() },
         lease: node.lease,
         drain_limit: node.drain_limit,
-        user_agent: policy.user_agent.clone(),
+        user_agent: policy.user_agent.clone().into(),
         seed: random(),
         telemetry,
     }))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::model::Resource;
 use pregon_core::seal::KeyRing;
@@ -49,7 +50,7 @@ pub struct ControlOptions {
     /// Fills a buffer with random bytes fit for keys.
     pub random: fn(&mut [u8]),
     /// The deployment's `user-agent`, as nodes send it.
-    pub user_agent: Arc<str>,
+    pub user_agent: Bytes,
     /// Moved to each revision that is committed or seen here; answers carry it.
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
@@ -68,7 +69,7 @@ pub struct Control {
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) making: Making,
-    pub(crate) user_agent: Arc<str>,
+    pub(crate) user_agent: Bytes,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) telemetry: Telemetry,
