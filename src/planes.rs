@@ -13,6 +13,7 @@ use pregon_dataplane::egress::{Egress, EgressOptions, SystemResolver};
 use pregon_dataplane::plane::{Dataplane, DataplaneOptions};
 use pregon_dataplane::worker::WorkerLimits;
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::{Identity, Running, Settings, Telemetry};
@@ -31,6 +32,8 @@ pub struct ControlParts<'a> {
     pub keys: Arc<KeyRing>,
     /// Authenticates page tokens.
     pub page_key: PageKey,
+    /// Authenticate portal tokens.
+    pub portal: PortalKeys,
     /// What both planes must agree on.
     pub policy: &'a Policy,
     /// Goes out with every answer.
@@ -103,6 +106,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         clock: parts.clock,
         keys: parts.keys,
         page_key: parts.page_key,
+        portal: parts.portal,
         url_policy: UrlPolicy {
             allow_http: policy.allow_http,
             addresses: policy.addresses.clone(),
@@ -142,7 +146,11 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         egress,
         node: id,
         max_event_bytes: policy.max_event_bytes,
-        limits: WorkerLimits { max_in_flight: share.max_in_flight, ..WorkerLimits::default() },
+        limits: WorkerLimits {
+            max_in_flight: share.max_in_flight,
+            max_in_flight_bytes: node.max_in_flight_bytes,
+            ..WorkerLimits::default()
+        },
         lease: node.lease,
         drain_limit: node.drain_limit,
         user_agent: policy.user_agent.clone().into(),

@@ -70,10 +70,12 @@ impl Standalone {
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());
+        let portal = keys::portal_keys(&keys);
         let control = planes::control(ControlParts {
             store: handles.clone(),
             clock,
             page_key: keys::page_key(&keys),
+            portal: portal.clone(),
             keys,
             policy: &settings.policy,
             latest: latest.clone(),
@@ -82,6 +84,7 @@ impl Standalone {
         });
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
+            .with_portal(portal)
             .with_telemetry(telemetry)
             .with_refusals(auditing.refusals());
         let server = api_keys::guard(server, &listener, &handles.config, &shutdown);

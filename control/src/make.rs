@@ -26,6 +26,7 @@ impl Control {
             clock: options.clock,
             keys: options.keys,
             page_key: options.page_key,
+            portal: options.portal,
             contracts: Registry::new(options.url_policy),
             event_data_limit: options.event_data_limit,
             random: options.random,

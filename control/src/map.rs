@@ -39,6 +39,7 @@ pub(crate) fn actor_kind(kind: ActorKind) -> v1::AuditActorKind {
         ActorKind::None => v1::AuditActorKind::None,
         ActorKind::Token => v1::AuditActorKind::Token,
         ActorKind::ApiKey => v1::AuditActorKind::ApiKey,
+        ActorKind::Portal => v1::AuditActorKind::PortalToken,
         ActorKind::Other => v1::AuditActorKind::Unspecified,
     }
 }

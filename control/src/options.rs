@@ -11,6 +11,7 @@ use pregon_core::model::Resource;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::Telemetry;
@@ -43,6 +44,8 @@ pub struct ControlOptions {
     pub keys: Arc<KeyRing>,
     /// Authenticates page tokens; shared by all control planes of a deployment.
     pub page_key: PageKey,
+    /// Make portal tokens.
+    pub portal: PortalKeys,
     /// Which URLs subscriptions may have, addresses included.
     pub url_policy: UrlPolicy,
     /// Bytes that an event's data may have; an event type's example may have no more either.
@@ -65,6 +68,7 @@ pub struct Control {
     pub(crate) clock: SharedClock,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) page_key: PageKey,
+    pub(crate) portal: PortalKeys,
     pub(crate) contracts: Registry,
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),

@@ -284,7 +284,9 @@ impl Origin {
         let actor = caller.map_or_else(unknown, Caller::audited);
         let who = match actor.kind {
             ActorKind::None => Who::Network(facts.peer.map(|peer| network(peer.ip()))),
-            ActorKind::Token | ActorKind::ApiKey | ActorKind::Other => Who::Actor(actor.id.clone()),
+            ActorKind::Token | ActorKind::ApiKey | ActorKind::Portal | ActorKind::Other => {
+                Who::Actor(actor.id.clone())
+            }
         };
         let tenants = caller.and_then(Caller::tenants).into_iter().flatten().cloned().collect();
         let entry = AuditEntry {

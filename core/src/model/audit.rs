@@ -18,6 +18,8 @@ pub enum ActorKind {
     Token,
     /// By an API key.
     ApiKey,
+    /// By a portal token.
+    Portal,
     /// A kind that this release does not know.
     #[serde(other)]
     Other,
@@ -30,6 +32,7 @@ impl ActorKind {
             ActorKind::None => "NONE",
             ActorKind::Token => "TOKEN",
             ActorKind::ApiKey => "API_KEY",
+            ActorKind::Portal => "PORTAL_TOKEN",
             ActorKind::Other => "OTHER",
         }
     }
@@ -40,7 +43,7 @@ impl ActorKind {
 pub struct AuditActor {
     /// How that is known.
     pub kind: ActorKind,
-    /// The name of the token, `apiKeys/{k}`, or `anonymous`.
+    /// The name of the token, `apiKeys/{k}`, `tenants/{t}/portal/{user}`, or `anonymous`.
     pub id: String,
     /// One line for people, where the credential has one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
