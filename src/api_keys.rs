@@ -21,6 +21,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::audit;
+
 /// Documents that one call to the store lists.
 const PAGE: usize = 500;
 /// Commits in one answer.
@@ -30,6 +32,8 @@ const POLL: Duration = Duration::from_secs(5);
 /// How soon a store that failed is asked again: a revocation holds within a second.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// Who makes the first key.
+const ITSELF: &str = "pregon standalone";
 /// What the first key is called.
 const FIRST: &str = "first admin";
 
@@ -172,13 +176,14 @@ pub async fn first(
         expire_time: None,
         revoke_time: None,
         revoked: false,
-        creator: "pregon standalone".to_owned(),
+        creator: ITSELF.to_owned(),
         share: String::new(),
     });
     let name = key.name().to_string();
     let commit = Commit {
         expect: vec![(name.clone(), Expect::Absent)],
-        write: vec![(name, Some(key.encode().into()))],
+        write: vec![(name.clone(), Some(key.encode().into()))],
+        audit: Some(audit::own(now, ITSELF, &name)),
         ..Commit::default()
     };
     match store.commit(commit).await.context("cannot write the first API key")? {

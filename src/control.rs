@@ -12,6 +12,7 @@ use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
+use crate::audit::Auditing;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts};
@@ -21,6 +22,7 @@ use crate::settings::ControlSettings;
 /// A running `pregon control`.
 pub struct ControlPlane {
     serving: Serving,
+    auditing: Auditing,
     telling: Running,
     _redis: Redis,
 }
@@ -38,6 +40,7 @@ impl ControlPlane {
         let store = measured(redis.store(), &telemetry);
         let portal = keys::portal_keys(&keys);
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
+        let auditing = Auditing::start(store.audit.clone(), &clock, telemetry.clone());
         let control = planes::control(ControlParts {
             store: store.clone(),
             clock,
@@ -53,12 +56,13 @@ impl ControlPlane {
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
             .with_elsewhere("nodes serve it, call a `pregon dataplane`")
             .with_portal(portal)
-            .with_telemetry(telemetry);
+            .with_telemetry(telemetry)
+            .with_refusals(auditing.refusals());
         let server = api_keys::guard(server, &listener, &store.config, &shutdown);
         let ready = control.services().add_to(server)?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
         serving.follow(store.config, std::future::ready(()), Vec::new());
-        Ok(Self { serving, telling, _redis: redis })
+        Ok(Self { serving, auditing, telling, _redis: redis })
     }
 
     /// Where gRPC is served.
@@ -69,6 +73,7 @@ impl ControlPlane {
     /// Takes it down: calls under way have their answers.
     pub async fn stop(self) -> anyhow::Result<()> {
         let ended = self.serving.end().await;
+        self.auditing.end().await;
         self.telling.stop().await;
         ended
     }

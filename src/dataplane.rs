@@ -13,6 +13,7 @@ use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
+use crate::audit::Auditing;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, NodeParts};
@@ -23,6 +24,7 @@ use crate::settings::DataplaneSettings;
 pub struct DataplaneNode {
     serving: Serving,
     node: Dataplane,
+    auditing: Auditing,
     telling: Running,
     _redis: Redis,
 }
@@ -47,11 +49,13 @@ impl DataplaneNode {
             clock: &clock,
             telemetry: telemetry.clone(),
         })?;
+        let auditing = Auditing::start(store.audit.clone(), &clock, telemetry.clone());
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?
             .with_elsewhere("control planes serve it, call a `pregon control`")
-            .with_telemetry(telemetry);
+            .with_telemetry(telemetry.clone())
+            .with_refusals(auditing.refusals());
         let server = api_keys::guard(server, &listener, &store.config, &shutdown);
         let ready = server.with(node.events())?.with(node.checks())?.on(listener).await?;
         let serving = Serving::start(ready, shutdown);
@@ -65,7 +69,7 @@ impl DataplaneNode {
         serving.health().set_condition(CONFIGURATION, unread).await;
         let fault = Fault::new(CONFIGURATION, move || configuration.fault());
         serving.follow(store.config, first, vec![fault]);
-        Ok(Self { serving, node, telling, _redis: redis })
+        Ok(Self { serving, node, auditing, telling, _redis: redis })
     }
 
     /// Where gRPC is served.
@@ -78,6 +82,7 @@ impl DataplaneNode {
         self.serving.begin_to_end();
         self.node.drain().await;
         let ended = self.serving.end().await;
+        self.auditing.end().await;
         // Last: there was something to tell until here.
         self.telling.stop().await;
         ended

@@ -1,6 +1,7 @@
 //! Pregón: sends signed webhooks for a platform.
 
 mod api_keys;
+mod audit;
 mod contract;
 mod control;
 mod dataplane;

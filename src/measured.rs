@@ -15,6 +15,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
+use pregon_store::audit::{AuditRange, AuditRecord, NewAudit};
 use pregon_store::backlog::BacklogReport;
 use pregon_store::batch::{Batch, LaneClose, Token};
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
@@ -31,8 +32,8 @@ use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
 use pregon_store::work::{Claim, Due, DueRequest};
 use pregon_store::{
-    Backlog, ConfigStore, DeliveryLog, DeliveryWatch, Intake, LaneLog, NodeRegistry, Operate,
-    Store, StoreError, TestSends, Work,
+    AuditLog, Backlog, ConfigStore, DeliveryLog, DeliveryWatch, Intake, LaneLog, NodeRegistry,
+    Operate, Store, StoreError, TestSends, Work,
 };
 use pregon_telemetry::Telemetry;
 use tokio::time::Instant;
@@ -42,6 +43,7 @@ pub fn measured(store: Store, telemetry: &Telemetry) -> Store {
     let told = || telemetry.clone();
     Store {
         config: Arc::new(Measured(store.config, told())),
+        audit: Arc::new(Measured(store.audit, told())),
         intake: Arc::new(Measured(store.intake, told())),
         work: Arc::new(Measured(store.work, told())),
         operate: Arc::new(Measured(store.operate, told())),
@@ -132,6 +134,13 @@ measured! {
         wait: Duration,
     ) -> Result<Changes, StoreError> {
         self.counted("changes", self.0.changes(known, limit, wait).await)
+    }
+}
+
+measured! {
+    AuditLog {
+        record(entries: &[NewAudit]) -> ();
+        entries(range: AuditRange) -> Vec<AuditRecord>;
     }
 }
 

@@ -16,6 +16,7 @@ use pregon_rpc::server::Listen;
 /// Where `pregon standalone` listens: loopback, where it needs neither TLS nor tokens.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 
+use audit::AuditArgs;
 pub use control::{ControlArgs, ControlSettings};
 pub use dataplane::{DataplaneArgs, DataplaneSettings};
 pub use init::{InitArgs, InitSettings};
@@ -23,6 +24,7 @@ pub use listen::ListenArgs;
 pub use node::{Node, NodeArgs};
 pub use policy::{Policy, PolicyArgs};
 
+mod audit;
 mod control;
 mod dataplane;
 mod init;
@@ -85,6 +87,9 @@ pub struct StandaloneArgs {
     /// Ten million of 500 bytes take about 8 GB of disk.
     #[arg(long, env = "PREGON_HISTORY_EVENTS", default_value = "10000000", value_name = "N")]
     history_events: String,
+
+    #[command(flatten)]
+    audit: AuditArgs,
 }
 
 /// A setting that cannot be used.
@@ -132,6 +137,8 @@ pub struct Settings {
     pub history_failed_age: Duration,
     /// How many finished events are kept.
     pub history_events: u64,
+    /// How long entries of the audit log are kept.
+    pub audit_retention: Duration,
     /// What leaves for a collector.
     pub telemetry: pregon_telemetry::Settings,
 }
@@ -193,6 +200,7 @@ impl StandaloneArgs {
                 1000,
                 1_000_000_000,
             ) as u64,
+            audit_retention: self.audit.read(&mut wrong),
             telemetry: wrong.telemetry(),
         };
         wrong.or(settings)

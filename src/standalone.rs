@@ -7,16 +7,16 @@ use anyhow::Context;
 use pregon_control::{Control, Services};
 use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_dataplane::plane::Dataplane;
-use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
-use pregon_store::ConfigStore;
+use pregon_store::audit::AuditKept;
 use pregon_store::embedded::{self, Embedded, EmbeddedOptions, History, Location, SyncMode};
 use pregon_store::steady::SteadyClock;
-use pregon_telemetry::{Running, Telemetry};
+use pregon_telemetry::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
+use crate::audit::Auditing;
 use crate::keys;
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
@@ -28,6 +28,7 @@ pub struct Standalone {
     store: Arc<Embedded>,
     node: Dataplane,
     serving: Serving,
+    auditing: Auditing,
     telling: Running,
 }
 
@@ -68,6 +69,7 @@ impl Standalone {
             clock: &clock,
             telemetry: telemetry.clone(),
         })?;
+        let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());
         let portal = keys::portal_keys(&keys);
         let control = planes::control(ControlParts {
             store: handles.clone(),
@@ -80,15 +82,13 @@ impl Standalone {
             drain: shutdown.clone(),
             telemetry: telemetry.clone(),
         });
-        let ready = serve_on(
-            listener,
-            &control,
-            &node,
-            latest,
-            portal,
-            (telemetry, &handles.config, &shutdown),
-        )
-        .await?;
+        let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
+        let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
+            .with_portal(portal)
+            .with_telemetry(telemetry)
+            .with_refusals(auditing.refusals());
+        let server = api_keys::guard(server, &listener, &handles.config, &shutdown);
+        let ready = serve_on(server, listener, &control, &node).await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
         let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
@@ -102,7 +102,7 @@ impl Standalone {
         serving.follow(handles.config, std::future::ready(()), faults);
         let load = node.load();
         serving.follow_turns(move || load.turns());
-        Ok(Self { store, node, serving, telling })
+        Ok(Self { store, node, serving, auditing, telling })
     }
 
     /// Where gRPC is served.
@@ -120,6 +120,7 @@ impl Standalone {
         self.serving.begin_to_end();
         self.node.drain().await;
         self.serving.end().await?;
+        self.auditing.end().await;
         self.telling.stop().await;
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.context("the store ended badly")
@@ -137,6 +138,7 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
             max_age: settings.history_age,
             failed_age: settings.history_failed_age,
             max_events: settings.history_events,
+            audit: AuditKept { age: settings.audit_retention, ..AuditKept::default() },
             ..History::default()
         },
         ..EmbeddedOptions::new(location, SteadyClock::over(Arc::clone(clock)))
@@ -150,17 +152,11 @@ fn open_store(settings: &Settings, clock: &SharedClock) -> anyhow::Result<Embedd
 }
 
 async fn serve_on(
+    server: Server,
     listener: Listener,
     control: &Arc<Control>,
     node: &Dataplane,
-    latest: Revision,
-    portal: PortalKeys,
-    (telemetry, config, shutdown): (Telemetry, &Arc<dyn ConfigStore>, &CancellationToken),
 ) -> anyhow::Result<Ready> {
-    let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
-    let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
-    let server = server.with_telemetry(telemetry).with_portal(portal);
-    let server = api_keys::guard(server, &listener, config, shutdown);
     let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)
 }

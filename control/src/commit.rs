@@ -17,8 +17,9 @@ use pregon_store::config::{Commit, Committed, Expect, RequestKey};
 use prost::Message;
 use std::time::Duration;
 
+use crate::audit::entry::{Before, Told};
 use crate::repeat::{self, Canonical, Repeat};
-use crate::{Control, etag, parse};
+use crate::{Control, etag, parse, service};
 use writing::Writing;
 
 mod writing;
@@ -50,7 +51,12 @@ impl How {
         (validate_only, request_id): (bool, &str),
         wrong: &mut Violations,
     ) -> Self {
-        wrong.check("request_id", parse::request_id(request_id));
+        if wrong.check("request_id", parse::request_id(request_id)).is_some()
+            && !request_id.is_empty()
+            && let Some(call) = service::current()
+        {
+            let _ = call.request_id.set(request_id.to_owned()); // it is parsed once
+        }
         let repeat = Repeat::of(caller.actor(), method, request_id, request);
         Self { validate_only, repeat: repeat.filter(|_| !validate_only) }
     }
@@ -194,6 +200,8 @@ impl Control {
             return Ok(Some(answer));
         }
         let Plan(mut commit) = plan;
+        let Before::Held(told) = self.of_commit(&commit).await? else { return Ok(None) };
+        commit.audit = told.as_ref().map(Told::stored);
         commit.request = how.repeat.map(|repeat| RequestKey {
             id: repeat.id,
             digest: repeat.digest,
@@ -204,6 +212,9 @@ impl Control {
         match self.store.config.commit(commit).await? {
             Committed::Done { revision } => {
                 writing.end(revision);
+                if let Some(told) = told {
+                    self.telemetry.audited(told.id(), revision, &told.entry);
+                }
                 self.heads.saw(revision, self.clock.now());
                 answer.stamp(revision);
                 Ok(Some(answer))

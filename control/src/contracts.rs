@@ -134,7 +134,11 @@ fn shown_built_in(it: &BuiltIn) -> v1::Contract {
     v1::Contract { document, built_in: true, ..described(&it.contract) }
 }
 
-fn to_wire(stored: &Stored<ContractDocument>, contract: Option<&Contract>) -> v1::Contract {
+/// A contract of one's own as the API shows it; where it is not compiled, without what that would tell.
+pub(crate) fn to_wire(
+    stored: &Stored<ContractDocument>,
+    contract: Option<&Contract>,
+) -> v1::Contract {
     let it = &stored.value;
     let whole = it.source.is_empty();
     v1::Contract {

@@ -29,7 +29,7 @@ use crate::Control;
 use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
-use crate::service::{opened, service};
+use crate::service::{CALL, opened, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
@@ -61,8 +61,11 @@ service! {
             &self,
             request: tonic::Request<v1::ReplayDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::ReplayDeliveriesStream>, tonic::Status> {
-            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let run = replay::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
+            let method = ("DeliveryService", "ReplayDeliveriesRequest");
+            let opened = opened(request, method);
+            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
+            let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
 
@@ -72,8 +75,10 @@ service! {
             &self,
             request: tonic::Request<v1::WatchDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::WatchDeliveriesStream>, tonic::Status> {
-            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
+            let method = ("DeliveryService", "WatchDeliveriesRequest");
+            let opened = opened(request, method);
+            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &call.caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }
@@ -355,12 +360,13 @@ impl Control {
         if !pending || how.validate_only {
             return Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? });
         }
-        match self.store.operate.cancel(name.delivery, EndReason::ByCaller).await? {
-            Cancelled::Unknown => {
-                return Err(Refusal::not_found("delivery", name.to_string()));
+        let cancel = async {
+            match self.store.operate.cancel(name.delivery, EndReason::ByCaller).await? {
+                Cancelled::Unknown => Err(Refusal::not_found("delivery", name.to_string())),
+                Cancelled::Ended(_) | Cancelled::Done | Cancelled::InFlight => Ok(()),
             }
-            Cancelled::Ended(_) | Cancelled::Done | Cancelled::InFlight => {}
-        }
+        };
+        self.with_entry(&name.to_string(), cancel).await?;
         let record = self.delivery(&name).await?;
         check_cancel(&name, &record)?;
         Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? })

@@ -17,6 +17,7 @@
 
 mod api_keys;
 mod assign;
+mod audit;
 mod callbacks;
 mod catalog;
 mod commit;
@@ -31,6 +32,7 @@ mod heads;
 mod lanes;
 mod listing;
 mod lookup;
+mod make;
 mod map;
 mod mask;
 mod nodes;
@@ -50,6 +52,7 @@ mod turns;
 mod watches;
 
 pub use api_keys::ApiKeys;
+pub use audit::AuditLogs;
 pub use callbacks::Callbacks;
 pub use contracts::Contracts;
 pub use deliveries::Deliveries;

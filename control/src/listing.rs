@@ -59,6 +59,7 @@ page_requests! {
     ListAttemptsRequest: "ListAttempts";
     ListNodesRequest: "ListNodes";
     ListApiKeysRequest: "ListApiKeys";
+    ListAuditEntriesRequest: "ListAuditEntries";
 }
 
 impl Control {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Environment;
 use pregon_core::model::{
-    CallbackState, FailurePolicy, SecretAlgorithm, SecretState, SubscriptionState,
-    VerificationState,
+    ActorKind, AuditOutcome, CallbackState, FailurePolicy, SecretAlgorithm, SecretState,
+    SubscriptionState, VerificationState,
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
@@ -31,6 +31,39 @@ pub(crate) fn count(number: u64) -> i64 {
 /// A count that the wire says in 32 bits.
 pub(crate) fn small(number: impl TryInto<i32>) -> i32 {
     number.try_into().unwrap_or(i32::MAX)
+}
+
+/// How it is known who called.
+pub(crate) fn actor_kind(kind: ActorKind) -> v1::AuditActorKind {
+    match kind {
+        ActorKind::None => v1::AuditActorKind::None,
+        ActorKind::Token => v1::AuditActorKind::Token,
+        ActorKind::ApiKey => v1::AuditActorKind::ApiKey,
+        ActorKind::Portal => v1::AuditActorKind::PortalToken,
+        ActorKind::Other => v1::AuditActorKind::Unspecified,
+    }
+}
+
+/// What came of a call.
+pub(crate) fn audit_outcome(outcome: AuditOutcome) -> v1::AuditOutcome {
+    match outcome {
+        AuditOutcome::Unknown => v1::AuditOutcome::Unknown,
+        AuditOutcome::Done => v1::AuditOutcome::Done,
+        AuditOutcome::Failed => v1::AuditOutcome::Failed,
+        AuditOutcome::Refused => v1::AuditOutcome::Refused,
+        AuditOutcome::Other => v1::AuditOutcome::Unspecified,
+    }
+}
+
+/// The same from the wire; none where it is not specified.
+pub(crate) fn from_audit_outcome(outcome: v1::AuditOutcome) -> Option<AuditOutcome> {
+    match outcome {
+        v1::AuditOutcome::Unspecified => None,
+        v1::AuditOutcome::Unknown => Some(AuditOutcome::Unknown),
+        v1::AuditOutcome::Done => Some(AuditOutcome::Done),
+        v1::AuditOutcome::Failed => Some(AuditOutcome::Failed),
+        v1::AuditOutcome::Refused => Some(AuditOutcome::Refused),
+    }
 }
 
 /// A word of a closed vocabulary as the wire's enum, and back where callers may say it.

@@ -31,8 +31,11 @@ service! {
             &self,
             request: tonic::Request<v1::WatchConfigurationRequest>,
         ) -> Result<tonic::Response<Self::WatchConfigurationStream>, tonic::Status> {
-            let (caller, request) = opened(request).map_err(pregon_rpc::status::status)?;
-            let watch = configuration::begin(std::sync::Arc::clone(&self.0), request, &caller).await;
+            let method = ("NodeService", "WatchConfigurationRequest");
+            let opened = opened(request, method);
+            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let control = std::sync::Arc::clone(&self.0);
+            let watch = configuration::begin(control, request, &call.caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }

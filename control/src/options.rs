@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pregon_core::clock::SharedClock;
+use pregon_core::clock::{SharedClock, Timestamp};
+use pregon_core::model::Resource;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
@@ -88,7 +90,15 @@ pub struct Control {
     pub(crate) tests: Tests,
     /// Places for watches.
     pub(crate) watchers: Watchers,
+    /// Counts entries of the audit log.
+    pub(crate) told: AtomicU32,
+    /// Shows resources in the audit log.
+    pub(crate) show: Show,
 }
+
+/// A resource of a revision (0: it has none yet) at a moment, as bounded JSON text of what the API
+/// shows, and whether it was cut.
+pub(crate) type Show = fn(Resource, i64, Timestamp) -> (String, bool);
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,33 +107,6 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
-    /// A control plane over a store.
-    pub fn new(options: ControlOptions) -> Arc<Self> {
-        Arc::new(Self {
-            store: options.store,
-            clock: options.clock,
-            keys: options.keys,
-            page_key: options.page_key,
-            portal: options.portal,
-            contracts: Registry::new(options.url_policy),
-            event_data_limit: options.event_data_limit,
-            random: options.random,
-            making: Making::default(),
-            user_agent: options.user_agent,
-            heads: Heads::new(options.latest),
-            drain: options.drain,
-            telemetry: options.telemetry,
-            turns: Turns::default(),
-            contract_turn: Mutex::default(),
-            lane_names: LaneNames::default(),
-            filters: Filters::default(),
-            sensitive: Sensitive::default(),
-            recent: Recent::default(),
-            tests: Tests::default(),
-            watchers: Watchers::default(),
-        })
-    }
-
     /// Keeps [`ControlOptions::latest`] at the latest revision, whoever commits it, until the
     /// server is to end. A store that does not answer is asked again.
     pub async fn follow(&self) {

@@ -116,6 +116,16 @@ of_no_tenant! {
     GetNodeRequest ListNodesRequest WaitForRevisionRequest WatchConfigurationRequest
 }
 
+impl Reaches for v1::ListAuditEntriesRequest {
+    /// Without a tenant, its handler leaves out what the caller may not see.
+    fn reach(&self) -> Reach<'_> {
+        match self.tenant.as_str() {
+            "" => Reach::NoTenant,
+            tenant => Reach::Names(vec![tenant]),
+        }
+    }
+}
+
 impl Reaches for v1::ListDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.event, &self.subscription])
@@ -141,6 +151,17 @@ impl Reaches for v1::PreviewDeliveryRequest {
                 names(&self.name, &[event])
             }
             Some(v1::preview_delivery_request::Source::Event(_)) | None => names(&self.name, &[]),
+        }
+    }
+}
+
+impl Reach<'_> {
+    /// The first name in it, where there is one.
+    pub(crate) fn first(&self) -> Option<String> {
+        match self {
+            Reach::NoTenant => None,
+            Reach::Names(names) => names.first().map(|name| (*name).to_owned()),
+            Reach::NewTenant(id) => Some(format!("tenants/{id}")),
         }
     }
 }

@@ -62,6 +62,7 @@ impl Canonical for v1::TestSubscriptionRequest {
 
 impl Canonical for v1::CreateApiKeyRequest {}
 impl Canonical for v1::ListApiKeysRequest {}
+impl Canonical for v1::ListAuditEntriesRequest {}
 impl Canonical for v1::CreateSecretRequest {}
 impl Canonical for v1::RotateSecretRequest {}
 impl Canonical for v1::ReplayDeliveryRequest {}

@@ -24,6 +24,7 @@ use crate::service::service;
 use crate::{etag, parse};
 pub(crate) use draft::Draft;
 pub(crate) use keys::{is_live, lacks_one};
+pub(crate) use make::to_wire;
 pub(crate) use making::Making;
 
 mod draft;
@@ -43,7 +44,7 @@ service! {
         delete_secret(DeleteSecretRequest) -> DeleteSecretResponse;
         rotate_secret(RotateSecretRequest by caller) -> RotateSecretResponse;
         revoke_secret(RevokeSecretRequest) -> RevokeSecretResponse;
-        reveal_secret(RevealSecretRequest by caller) -> RevealSecretResponse;
+        reveal_secret(RevealSecretRequest) -> RevealSecretResponse;
         get_jwks(GetJwksRequest) -> GetJwksResponse;
     }
 }
@@ -208,7 +209,6 @@ impl Control {
     pub(crate) async fn reveal_secret(
         &self,
         request: v1::RevealSecretRequest,
-        caller: &Caller,
     ) -> Result<v1::RevealSecretResponse, Refusal> {
         let name = parse::only("name", SecretName::parse(&request.name))?;
         let stored = self.fetch::<Secret>(&name.to_string()).await?;
@@ -232,7 +232,7 @@ impl Control {
             Some(_) => (pair_pem(&key), pair_base64(&key).as_str().to_owned()),
             None => (contract.secret().form.format(&key).ok_or_else(unfit)?, String::new()),
         };
-        tracing::info!(secret = %name, actor = %caller.actor(), "a secret was revealed");
+        self.revealed(&name.to_string()).await?;
         Ok(v1::RevealSecretResponse { material: material.as_str().to_owned(), material_der })
     }
 }

@@ -1,9 +1,10 @@
 //! Between tonic and the handlers: messages in and out of their envelopes, refusals to statuses.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pregon_core::error::{Reason, Refusal};
+use pregon_rpc::audit::Origin;
 use pregon_rpc::caller::Caller;
 
 use crate::reach::{self, Reaches};
@@ -38,12 +39,13 @@ macro_rules! service {
                     &self,
                     request: tonic::Request<pregon_proto::v1::$request>,
                 ) -> Result<tonic::Response<pregon_proto::v1::$response>, tonic::Status> {
-                    let opened = crate::service::opened(request);
-                    let (_caller, request) = opened.map_err(pregon_rpc::status::status)?;
-                    let actor = std::sync::Arc::clone(_caller.actor());
-                    let call =
-                        self.0.$method(request $(, { let $caller = &_caller; $caller })?);
-                    let answer = crate::service::ACTOR.scope(actor, call).await;
+                    let method = (stringify!($service), stringify!($request));
+                    let opened = crate::service::opened(request, method);
+                    let (_call, request) = opened.map_err(pregon_rpc::status::status)?;
+                    let call = std::sync::Arc::clone(&_call);
+                    let handled =
+                        self.0.$method(request $(, { let $caller = &_call.caller; $caller })?);
+                    let answer = crate::service::CALL.scope(call, handled).await;
                     answer.map(tonic::Response::new).map_err(pregon_rpc::status::status)
                 }
             )*
@@ -54,22 +56,57 @@ macro_rules! service {
 pub(crate) use service;
 
 tokio::task_local! {
-    /// Who makes the call that is being handled: what it commits is noted as the caller's, and no
-    /// handler can forget to say so.
-    pub(crate) static ACTOR: Arc<str>;
+    /// The call that is being handled: what it does is noted as its caller's, and no handler can
+    /// forget to say so.
+    pub(crate) static CALL: Arc<Call>;
+}
+
+/// A call, as far as what it does is told by it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Who makes it.
+    pub(crate) caller: Caller,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+    /// The caller's `request_id`, once it was read.
+    pub(crate) request_id: OnceLock<String>,
+    service: &'static str,
+    request: &'static str,
+}
+
+impl Call {
+    /// Its method, as in `pregon.v1.TenantService/CreateTenant`.
+    pub(crate) fn method(&self) -> String {
+        let method = self.request.strip_suffix("Request").unwrap_or(self.request);
+        format!("pregon.v1.{}/{method}", self.service)
+    }
+}
+
+/// The call that is being handled; none where the work is no call of anybody's.
+pub(crate) fn current() -> Option<Arc<Call>> {
+    CALL.try_with(Arc::clone).ok()
 }
 
 /// Who makes the call that is being handled.
 pub(crate) fn actor() -> String {
-    ACTOR.try_with(ToString::to_string).unwrap_or_default()
+    CALL.try_with(|call| call.caller.actor().to_string()).unwrap_or_default()
 }
 
-/// Takes a request out of its envelope, with its caller, who may touch what it names.
-pub(crate) fn opened<T: Reaches>(request: tonic::Request<T>) -> Result<(Caller, T), Refusal> {
-    let caller = Caller::of(&request)?;
+/// Takes a request of a service (its name, and that of the message) out of its envelope, with its
+/// call, whose caller may touch what it names.
+pub(crate) fn opened<T: Reaches>(
+    request: tonic::Request<T>,
+    (service, message): (&'static str, &'static str),
+) -> Result<(Arc<Call>, T), Refusal> {
+    let (caller, origin) = (Caller::of(&request)?, Origin::of(&request));
+    let request_id = OnceLock::new();
+    let call = Call { caller, origin, request_id, service, request: message };
     let request = request.into_inner();
-    reach::check(&caller, &request)?;
-    Ok((caller, request))
+    if let Some(name) = request.reach().first() {
+        call.origin.about(&name);
+    }
+    reach::check(&call.caller, &request)?;
+    Ok((Arc::new(call), request))
 }
 
 /// The refusal of work that the end of the server cuts short.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pregon_proto::v1::api_key_service_server::ApiKeyServiceServer;
+use pregon_proto::v1::audit_log_service_server::AuditLogServiceServer;
 use pregon_proto::v1::callback_service_server::CallbackServiceServer;
 use pregon_proto::v1::contract_service_server::ContractServiceServer;
 use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
@@ -14,8 +15,8 @@ use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::server::{Server, ServerError};
 
 use crate::{
-    ApiKeys, Callbacks, Contracts, Control, Deliveries, EventTypes, Nodes, Secrets, Subscriptions,
-    Tenants,
+    ApiKeys, AuditLogs, Callbacks, Contracts, Control, Deliveries, EventTypes, Nodes, Secrets,
+    Subscriptions, Tenants,
 };
 
 /// The gRPC services of the control plane, to be added to a server.
@@ -39,6 +40,8 @@ pub struct Services {
     pub nodes: NodeServiceServer<Nodes>,
     /// `pregon.v1.ApiKeyService`
     pub api_keys: ApiKeyServiceServer<ApiKeys>,
+    /// `pregon.v1.AuditLogService`
+    pub audit_logs: AuditLogServiceServer<AuditLogs>,
 }
 
 impl Control {
@@ -58,6 +61,8 @@ impl Control {
             callbacks: CallbackServiceServer::new(Callbacks::new(it()))
                 .max_decoding_message_size(LEN),
             deliveries: DeliveryServiceServer::new(Deliveries::new(it()))
+                .max_decoding_message_size(LEN),
+            audit_logs: AuditLogServiceServer::new(AuditLogs::new(it()))
                 .max_decoding_message_size(LEN),
             api_keys: ApiKeyServiceServer::new(ApiKeys::new(it())).max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
@@ -83,6 +88,7 @@ impl Services {
             .with(self.callbacks)?
             .with(self.deliveries)?
             .with(self.api_keys)?
+            .with(self.audit_logs)?
             .with(self.nodes)
     }
 }

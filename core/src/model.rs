@@ -22,11 +22,13 @@ use crate::id::{
 use crate::limits;
 
 mod api_key;
+mod audit;
 mod headers;
 mod resource;
 mod verification;
 
 pub use api_key::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState};
+pub use audit::{ActorKind, AuditActor, AuditChange, AuditEntry, AuditOutcome};
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
 pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};

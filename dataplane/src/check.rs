@@ -32,6 +32,7 @@ use pregon_core::outcome::ErrorClass;
 use pregon_core::trace::{SpanId, TraceContext};
 use pregon_proto::v1;
 use pregon_proto::v1::check_service_server::{CheckService, CheckServiceServer};
+use pregon_rpc::audit;
 use pregon_rpc::call::{Deadline, current_trace};
 use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
@@ -129,6 +130,7 @@ impl CheckService for CheckServiceImpl {
         let began = Instant::now();
         let caller = Caller::of(&request).map_err(status)?;
         let deadline = Deadline::of(&request);
+        audit::Origin::of(&request).about(&request.get_ref().callback);
         let question = parse::parse(request.into_inner(), &caller).map_err(status)?;
         let response = self.0.check(&question, began, deadline).await;
         response.map(Response::new).map_err(status)

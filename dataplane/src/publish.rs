@@ -27,6 +27,7 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::limits;
 use pregon_proto::v1;
 use pregon_proto::v1::event_service_server::{EventService, EventServiceServer};
+use pregon_rpc::audit;
 use pregon_rpc::call::current_trace;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::status::status;
@@ -117,9 +118,9 @@ impl EventService for EventServiceImpl {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        let caller = Caller::of(&request).map_err(status)?;
+        let (caller, told) = (Caller::of(&request).map_err(status)?, audit::Origin::of(&request));
         let trace = current_trace();
-        let from = Origin { caller: &caller, trace: trace.as_ref() };
+        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
         let response = self.0.publish(request.into_inner(), from).await;
         response.map(Response::new).map_err(|refusal| status(self.0.refused(refusal)))
     }
@@ -128,9 +129,9 @@ impl EventService for EventServiceImpl {
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
-        let caller = Caller::of(&request).map_err(status)?;
+        let (caller, told) = (Caller::of(&request).map_err(status)?, audit::Origin::of(&request));
         let trace = current_trace();
-        let from = Origin { caller: &caller, trace: trace.as_ref() };
+        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
         let results = batch::publish(&self.0, request.into_inner().requests, from).await;
         results.map(Response::new).map_err(status)
     }
@@ -142,12 +143,12 @@ impl EventService for EventServiceImpl {
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         self.0.snapshot().map_err(status)?;
-        let caller = Caller::of(&request).map_err(status)?;
+        let (caller, told) = (Caller::of(&request).map_err(status)?, audit::Origin::of(&request));
         let (requests, trace) = (request.into_inner(), current_trace());
         let (answers, receiver) = mpsc::channel(STREAM_ANSWERS);
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let from = Origin { caller: &caller, trace: trace.as_ref() };
+            let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
             stream::serve(&inner, requests, from, answers).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

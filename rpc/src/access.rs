@@ -171,6 +171,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.ApiKeyService/RotateApiKey", MANAGE_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/RevokeApiKey", MANAGE_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/CreatePortalToken", MANAGE_CREDENTIALS),
+    ("/pregon.v1.AuditLogService/ListAuditEntries", AUDIT_CREDENTIALS),
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),

@@ -61,18 +61,22 @@ enum Credential {
 
 impl Credentials {
     /// Whom a credential stands for.
-    fn find(&self, given: &str, now: Timestamp) -> Result<(Caller, Credential), Refusal> {
+    fn find(&self, given: &str, now: Timestamp) -> Result<(Caller, Credential), Denied> {
         if let Some((id, hash)) = keys::read(given) {
             let keys = self.keys.as_ref().ok_or_else(invalid)?.borrow();
             let key = keys.get(&id)?;
-            let end = key.check(&hash, now)?;
+            let end = key.check(&hash, now).map_err(|refusal| {
+                // Whoever does not show the secret is not the key's user.
+                let shown = refusal.reason != Reason::CredentialInvalid;
+                if shown { Denied::of(refusal, &key.caller) } else { refusal.into() }
+            })?;
             return Ok((key.caller.clone().until(end), Credential::Key(id, hash)));
         }
         if given.starts_with(portal::PREFIX) {
             let grant = self.portal.open(given).ok_or_else(invalid)?;
             let role = Role::parse(&grant.role).ok_or_else(invalid)?;
             let (maker, end) = match &grant.maker {
-                Maker::Anyone => return Err(invalid()),
+                Maker::Anyone => return Err(invalid().into()),
                 Maker::Token(_) => {
                     lent_by_token(&self.tokens.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)?
                 }
@@ -86,12 +90,32 @@ impl Credentials {
         let tokens = self.tokens.as_ref().ok_or_else(invalid)?.borrow();
         let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
         match entry.expires {
-            Some(end) if end <= now => Err(expired()),
+            Some(end) if end <= now => Err(Denied::of(expired(), &entry.caller)),
             Some(_) | None => {
                 let caller = entry.caller.clone().until(entry.expires);
                 Ok((caller, Credential::Token(hash, entry.clone())))
             }
         }
+    }
+}
+
+/// A call that was not let through.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) refusal: Box<Refusal>,
+    /// Who made it, where its credential says so.
+    pub(crate) caller: Option<Caller>,
+}
+
+impl Denied {
+    fn of(refusal: Refusal, caller: &Caller) -> Self {
+        Self { refusal: Box::new(refusal), caller: Some(caller.clone()) }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal: Box::new(refusal), caller: None }
     }
 }
 
@@ -163,7 +187,7 @@ impl Guard {
         &self,
         method: Option<&str>,
         headers: &mut HeaderMap,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<Admitted, Denied> {
         let access = method.and_then(|path| self.table.get(path));
         let given = take_token(headers);
         if access.is_some_and(|access| access.who == Who::Everyone) {
@@ -174,13 +198,14 @@ impl Guard {
             return match access.is_some() || method.is_none() {
                 // A method that does not exist is for the routes to refuse.
                 true => Ok(Admitted { caller: Caller::anyone(), sees_all: true, credential: None }),
-                false => Err(unlisted()),
+                false => Err(unlisted().into()),
             };
         };
         let given = given?;
         let (caller, credential) = credentials.find(&given, self.clock.now())?;
-        check_role(access.ok_or_else(unlisted)?, &caller)?;
-        caller.count_call()?;
+        let checked = access.ok_or_else(unlisted).and_then(|access| check_role(access, &caller));
+        let counted = checked.and_then(|()| caller.count_call());
+        counted.map_err(|refusal| Denied::of(refusal, &caller))?;
         let sees_all = sees_all(&caller);
         Ok(Admitted { caller, sees_all, credential: Some(credential) })
     }

@@ -29,6 +29,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::arriving::{Arriving, Kept};
+use crate::audit::{Origin, Refusals, may_refuse};
 use crate::auth::{Guard, Lapse};
 use crate::caller::ANONYMOUS;
 use crate::health::{self, Health};
@@ -47,7 +48,7 @@ mod body;
 mod observation;
 mod unreadable;
 
-pub use observation::{current_trace, within};
+pub use observation::{current_trace, within, word};
 
 /// Probes are answered however busy the server is: an orchestrator would take a server that sheds
 /// load for a dead one.
@@ -86,6 +87,7 @@ struct Shared {
     rooms: Rooms,
     arriving: Room,
     telemetry: Telemetry,
+    refusals: Option<Refusals>,
     here: Here,
 }
 
@@ -122,7 +124,7 @@ impl CallLayer {
         guard: Guard,
         revision: Revision,
         limits: &Limits,
-        telemetry: Telemetry,
+        (telemetry, refusals): (Telemetry, Option<Refusals>),
         here: Here,
     ) -> Self {
         let (calls_max, unsent, arriving) = (limits.calls, limits.unsent, limits.arriving);
@@ -136,6 +138,7 @@ impl CallLayer {
             rooms: Rooms::new(unsent),
             arriving: Room::new(arriving),
             telemetry,
+            refusals,
             here,
         }))
     }
@@ -247,6 +250,7 @@ struct Call {
     counted: Vec<OwnedSemaphorePermit>,
     /// The answer says why the server is not ready.
     detail: bool,
+    origin: Origin,
     observation: Observation,
 }
 
@@ -258,13 +262,13 @@ impl Call {
         let size = method.map_or(Size::Small, |(path, kind)| kind.size(path));
         let path = method.map(|(path, _)| Arc::clone(path));
         let peer = request.extensions().get::<Peer>().cloned();
+        let observation =
+            Observation::begin(&shared.telemetry, path.as_ref(), request.headers(), started);
+        let addr = peer.as_ref().and_then(Peer::addr);
+        let trace = observation.trace();
         Self {
-            observation: Observation::begin(
-                &shared.telemetry,
-                path.as_ref(),
-                request.headers(),
-                started,
-            ),
+            origin: Origin::new(shared.refusals.clone(), path.as_deref(), addr, trace),
+            observation,
             path,
             kind,
             size,
@@ -328,7 +332,12 @@ impl Call {
     /// Lets the call through to its handler, which learns who calls.
     fn admit(&mut self, request: &mut Request<Body>) -> Result<(), Status> {
         let guard = &self.shared.guard;
-        let admitted = guard.admit(self.path.as_deref(), request.headers_mut()).map_err(status)?;
+        let admitted = guard.admit(self.path.as_deref(), request.headers_mut());
+        let known = admitted.as_ref().map_or_else(|it| it.caller.as_ref(), |it| Some(&it.caller));
+        if let Some(caller) = known {
+            self.origin.know(caller);
+        }
+        let admitted = admitted.map_err(|denied| status(*denied.refusal))?;
         self.actor = Some(Arc::clone(admitted.caller.actor()));
         self.detail = admitted.sees_all && self.method() == HEALTH_CHECK;
         if let Some(refused) = self.shared.here.lacks(self.path.as_deref()) {
@@ -342,6 +351,7 @@ impl Call {
             peer.know(&share.name, share.part);
         }
         request.extensions_mut().insert(admitted.caller);
+        request.extensions_mut().insert(self.origin.clone());
         Ok(())
     }
 
@@ -352,7 +362,7 @@ impl Call {
 
     /// Answers in the handler's place.
     fn refuse(&mut self, status: Status) -> Response<Body> {
-        self.end(status.code());
+        self.end_as(&status);
         let mut response = status.into_http();
         self.add_revision(response.headers_mut());
         response
@@ -363,10 +373,7 @@ impl Call {
         if let Some(refused) = unreadable(response.headers()) {
             return self.refuse(refused);
         }
-        let failed = code(response.headers());
-        if let Some(code) = failed {
-            self.end(code);
-        }
+        let failed = self.end_by(response.headers());
         self.add_revision(response.headers_mut());
         if self.detail {
             add_reasons(response.headers_mut(), &self.shared.here.health);
@@ -386,6 +393,22 @@ impl Call {
         if let Some(revision) = self.shared.revision.get() {
             headers.insert(revision::HEADER, HeaderValue::from(revision));
         }
+    }
+
+    /// The call is over, if these headers or trailers say how.
+    fn end_by(&mut self, headers: &HeaderMap) -> Option<Code> {
+        let code = code(headers)?;
+        match may_refuse(code).then(|| Status::from_header_map(headers)).flatten() {
+            Some(status) => self.end_as(&status),
+            None => self.end(code),
+        }
+        Some(code)
+    }
+
+    /// The call is over with this status.
+    fn end_as(&mut self, status: &Status) {
+        self.origin.ended(status);
+        self.end(status.code());
     }
 
     /// The call is over; only the first time counts.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::{ApiKeyId, EventTypeId, TenantId};
-use pregon_core::model::ApiKeyLimits;
+use pregon_core::model::{ActorKind, ApiKeyLimits, AuditActor};
 use pregon_core::pattern::Pattern;
 
 use crate::portal::{Grant, Maker};
@@ -115,6 +115,8 @@ struct Inner {
 /// What a caller with an API key is held to, in this process.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KeyUse {
+    /// One line for people; may be empty.
+    pub(crate) display_name: Arc<str>,
     /// The only event types; empty: all.
     pub(crate) event_types: Vec<Pattern>,
     pub(crate) limits: ApiKeyLimits,
@@ -168,6 +170,7 @@ impl Caller {
         };
         let share = if maker.is_bound() { Arc::clone(maker.share()) } else { portal.into() };
         let key = maker.0.key.as_ref().map(|key| KeyUse {
+            display_name: "".into(),
             event_types: Vec::new(),
             limits: key.limits,
             rates: Arc::clone(&key.rates),
@@ -258,6 +261,22 @@ impl Caller {
     /// The name that the change log and the log know the caller by.
     pub fn actor(&self) -> &Arc<str> {
         &self.0.actor
+    }
+
+    /// Who called, for the audit log.
+    pub fn audited(&self) -> AuditActor {
+        let (kind, display_name) = match (&self.0.key, self.0.role) {
+            (Some(key), _) => (ActorKind::ApiKey, key.display_name.to_string()),
+            (None, Some(_)) => (ActorKind::Token, String::new()),
+            (None, None) => (ActorKind::None, String::new()),
+        };
+        let kind = if self.0.portal { ActorKind::Portal } else { kind };
+        AuditActor { kind, id: self.0.actor.to_string(), display_name }
+    }
+
+    /// The tenants that it may touch; none: all.
+    pub fn tenants(&self) -> Option<&BTreeSet<TenantId>> {
+        self.0.tenants.as_ref()
     }
 
     /// The name under which it uses what callers share out. API keys that a caller makes for itself

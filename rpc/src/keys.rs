@@ -79,7 +79,8 @@ impl Key {
         let secrets = key.secrets.iter().map(|it| Ok((parse_hash(&it.sha256)?, it.expire_time)));
         let secrets = secrets.collect::<Result<Vec<_>, String>>()?;
         let rates = before.and_then(|it| it.caller.rates().cloned()).unwrap_or_default();
-        let held = KeyUse { event_types, limits: key.limits, rates };
+        let display_name = key.common.display_name.as_str().into();
+        let held = KeyUse { display_name, event_types, limits: key.limits, rates };
         let caller =
             Caller::with_key((&key.id.name(), &key.share), role, key.tenants.clone(), held);
         Ok(Self {

@@ -2,13 +2,14 @@
 //!
 //! A call passes, from the outside in: the [`server::Listener`] (which addresses may be bound, how
 //! many connections, TLS), tonic's HTTP/2 (streams, frames, headers, keepalive), one [`call`] layer
-//! (load shedding, who may call what by the [`access`] table, deadline, panic, revision, log), then
+//! (load shedding, who may call what by the [`access`] table, deadline, panic, revision, log, [`audit`]), then
 //! the handler. A handler learns its [`caller`], parses with [`time`] and [`page`], answers `Result<_, Refusal>`, and [`status::status`]
 //! says the refusal in `google.rpc` details. [`server::Server`] adds reflection and [`health`] and
 //! drains.
 
 pub mod access;
 mod arriving;
+pub mod audit;
 mod auth;
 pub mod call;
 pub mod caller;

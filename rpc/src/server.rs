@@ -37,6 +37,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::Table;
 use crate::arriving::WINDOW;
+use crate::audit::Refusals;
 use crate::auth::{Credentials, Guard};
 use crate::call::{CallLayer, Here};
 use crate::health::Health;
@@ -115,6 +116,7 @@ pub struct Server {
     telemetry: Telemetry,
     elsewhere: &'static str,
     keys: Option<watch::Receiver<Arc<Keys>>>,
+    refusals: Option<Refusals>,
     portal: PortalKeys,
 }
 
@@ -156,6 +158,7 @@ impl Server {
             telemetry,
             elsewhere,
             keys: None,
+            refusals: None,
             portal: PortalKeys::default(),
         })
     }
@@ -186,6 +189,13 @@ impl Server {
     #[must_use]
     pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
         self.telemetry = telemetry;
+        self
+    }
+
+    /// Where calls that are refused are noted.
+    #[must_use]
+    pub fn with_refusals(mut self, refusals: Refusals) -> Self {
+        self.refusals = Some(refusals);
         self
     }
 
@@ -231,8 +241,8 @@ impl Server {
         });
         let guard = Guard::new(self.table, credentials, Arc::clone(&listener.clock));
         let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
-        let layer =
-            CallLayer::new(self.methods, guard, self.revision, &self.limits, self.telemetry, here);
+        let told = (self.telemetry, self.refusals);
+        let layer = CallLayer::new(self.methods, guard, self.revision, &self.limits, told, here);
         Ok(Ready { listener, routes, layer, limits: self.limits, health })
     }
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pregon_rpc::server::Listen;
+use pregon_store::audit::AuditKept;
 use pregon_store::redis::{History, RedisOptions};
 
+use super::audit::AuditArgs;
 use super::control::MasterKeyArgs;
 use super::listen::ListenArgs;
 use super::node::{Node, NodeArgs};
@@ -56,6 +58,9 @@ struct HistoryArgs {
     /// A million of 500 bytes take about 700 MB of Redis's memory.
     #[arg(long, env = "PREGON_HISTORY_EVENTS", default_value = "1000000", value_name = "N")]
     history_events: String,
+
+    #[command(flatten)]
+    audit: AuditArgs,
 }
 
 /// Settings of `pregon dataplane`, read.
@@ -111,6 +116,7 @@ impl HistoryArgs {
                 YEAR,
             ),
             max_events: events as u64,
+            audit: AuditKept { age: self.audit.read(wrong), ..AuditKept::default() },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The traits that planes are given, by caller, and the types that they speak in.
 
+pub mod audit;
 pub mod author;
 pub mod backlog;
 pub mod batch;

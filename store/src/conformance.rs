@@ -19,6 +19,7 @@ use crate::Store;
 mod kit;
 mod rig;
 
+pub mod audit;
 pub mod backlog;
 pub mod cancel;
 pub mod changes;
@@ -119,6 +120,12 @@ macro_rules! conformance_configuration {
                 another_history_is_a_gap
                 large_documents_travel_whole
                 a_snapshot_and_the_changes_after_it_agree
+            ]
+            audit [
+                an_entry_is_there_if_its_commit_is
+                an_entry_takes_the_place_of_its_id
+                entries_are_read_from_the_latest_on
+                entries_go_when_they_are_old
             ]
             nodes [
                 a_node_is_listed_as_it_said

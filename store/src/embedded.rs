@@ -25,7 +25,7 @@
 //!   carries moves out, `runs` are the bits of what waits unattempted.
 //! - `operate`: `lanes` (close, open, end), `single` (cancel, replay), `erase`.
 //! - `log`: what happened, for readers.
-//! - `config`: configuration and `nodes`.
+//! - `config`: configuration, the audit log (`audit`) and `nodes`.
 //! - `engine`: the writer and its readers (`executor`), tables and their reasons (`schema`), what it
 //!   holds in memory (`state`), its disk (`files`, `room`), and what keeps history short (`trim`).
 //! - `test_sends`: attempts that are no deliveries.
@@ -37,6 +37,7 @@ use std::time::Duration;
 use pregon_core::clock::SharedClock;
 
 use crate::Store;
+use crate::audit::AuditKept;
 
 mod config;
 mod engine;
@@ -80,12 +81,20 @@ pub struct History {
     pub max_events: u64,
     /// Bytes of events kept at most, data and what is known about it; 0: any.
     pub max_bytes: u64,
+    /// How much of the audit log.
+    pub audit: AuditKept,
 }
 
 impl Default for History {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { max_age: 7 * day, failed_age: 30 * day, max_events: 0, max_bytes: 0 }
+        Self {
+            max_age: 7 * day,
+            failed_age: 30 * day,
+            max_events: 0,
+            max_bytes: 0,
+            audit: AuditKept::default(),
+        }
     }
 }
 
@@ -163,6 +172,7 @@ impl Embedded {
     pub fn store(&self) -> Store {
         Store {
             config: self.handle.clone(),
+            audit: self.handle.clone(),
             intake: self.handle.clone(),
             work: self.handle.clone(),
             operate: self.handle.clone(),

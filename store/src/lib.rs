@@ -7,6 +7,7 @@
 //! - [`Operate`] for whoever ends, cancels, replays or erases,
 //! - [`DeliveryLog`] for who asks what happened, [`DeliveryWatch`] for who wants to see it happen,
 //! - [`LaneLog`] for how a lane is, [`Backlog`] for how much waits,
+//! - [`AuditLog`] for who called for what,
 //! - [`NodeRegistry`] for who is there,
 //! - [`TestSends`] for attempts that are no deliveries.
 //!
@@ -36,11 +37,12 @@ mod run;
 pub mod steady;
 
 pub use api::{
-    author, backlog, batch, config, erase, error, intake, lane_log, log, node, operate, settlement,
-    test_send, watch, work,
+    audit, author, backlog, batch, config, erase, error, intake, lane_log, log, node, operate,
+    settlement, test_send, watch, work,
 };
 pub use codec::test_reply;
 
+pub use api::audit::AuditLog;
 pub use api::backlog::Backlog;
 pub use api::config::ConfigStore;
 pub use api::error::StoreError;
@@ -60,6 +62,8 @@ use std::sync::Arc;
 pub struct Store {
     /// Configuration.
     pub config: Arc<dyn ConfigStore>,
+    /// Who called for what.
+    pub audit: Arc<dyn AuditLog>,
     /// Accepting events.
     pub intake: Arc<dyn Intake>,
     /// Claiming and settling.

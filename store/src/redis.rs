@@ -18,7 +18,7 @@
 //!   waits unattempted.
 //! - `operate`: `single` (lanes as a whole, cancel, replay), `erase`.
 //! - `log`: what happened, for readers.
-//! - `config`: configuration, who follows it (`watcher`) and `nodes`.
+//! - `config`: configuration, who follows it (`watcher`), the audit log (`audit`) and `nodes`.
 //! - `engine`: partitions and their `steps`, of which an `operation` must not run twice; connections
 //!   (`link`) and why there is none (`look`); what a Redis must be able to promise (`server`) and its
 //!   confirmations (`sure`); scripts and how they are run; and what keeps history short (`trim`).
@@ -60,6 +60,7 @@ pub mod probe {
 }
 
 use crate::Store;
+use crate::audit::AuditKept;
 use crate::intake::Durability;
 use crate::redis::engine::open::Parts;
 use crate::redis::publish::accept::Publisher;
@@ -75,12 +76,15 @@ pub struct History {
     pub failed_age: Duration,
     /// Events kept at most, in all partitions; 0: any number.
     pub max_events: u64,
+    /// How much of the audit log.
+    pub audit: AuditKept,
 }
 
 impl Default for History {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { max_age: 7 * day, failed_age: 30 * day, max_events: 0 }
+        let audit = AuditKept::default();
+        Self { max_age: 7 * day, failed_age: 30 * day, max_events: 0, audit }
     }
 }
 
@@ -97,6 +101,7 @@ impl Redis {
 
     async fn of(parts: Parts, options: &RedisOptions) -> Result<Self, OpenError> {
         let (config, nodes) = (parts.config.clone(), parts.nodes.clone());
+        let audit = parts.config.clone();
         let engine = Engine::new(parts, options).await.map_err(OpenError::from_fault)?;
         let engine = Arc::new(engine);
         if options.janitor {
@@ -107,6 +112,7 @@ impl Redis {
         Ok(Self {
             store: Store {
                 config,
+                audit,
                 nodes,
                 intake: handle.clone(),
                 work: handle.clone(),

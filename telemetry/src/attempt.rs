@@ -9,7 +9,7 @@ use pregon_core::trace::{SpanId, TraceContext};
 use crate::handle::Telemetry;
 use crate::metrics::label;
 use crate::otlp::shown_url;
-use crate::record::Kept;
+use crate::record::{Kept, Told};
 use crate::settings::AttemptRecords;
 use crate::span::{Kind, Span};
 
@@ -72,12 +72,14 @@ impl Telemetry {
         if let Some((pipe, which)) = self.logs() {
             let usual = seen.record.outcome == Some(AttemptOutcome::Succeeded);
             if which == AttemptRecords::All || !usual || self.recorded(seen.event).is_some() {
-                pipe.push_with(|| Kept {
-                    record: seen.record.without_response(),
-                    event: seen.event.name(),
-                    subscription: seen.subscription.cloned(),
-                    trace: trace_of(seen.event)
-                        .at(SpanId::of_attempt(seen.record.key, seen.record.number)),
+                pipe.push_with(|| {
+                    Told::Attempt(Box::new(Kept {
+                        record: seen.record.without_response(),
+                        event: seen.event.name(),
+                        subscription: seen.subscription.cloned(),
+                        trace: trace_of(seen.event)
+                            .at(SpanId::of_attempt(seen.record.key, seen.record.number)),
+                    }))
                 });
             }
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::metrics::{Metrics, observe};
 use crate::pipe::{Pipe, Tallies};
-use crate::record::{AttemptPipe, Kept};
+use crate::record::{RecordPipe, Told};
 use crate::sampler::Sampler;
 use crate::settings::AttemptRecords;
 use crate::span::Span;
@@ -28,7 +28,7 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     pub(crate) propagate: bool,
     pub(crate) spans: Option<(Pipe<Span>, Sampler)>,
-    pub(crate) records: Option<(AttemptPipe, AttemptRecords)>,
+    pub(crate) records: Option<(RecordPipe, AttemptRecords)>,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) meters: SdkMeterProvider,
 }
@@ -38,7 +38,7 @@ struct Inner {
     ids: AtomicU64,
     propagate: bool,
     spans: Option<(Pipe<Span>, Sampler)>,
-    records: Option<(AttemptPipe, AttemptRecords)>,
+    records: Option<(RecordPipe, AttemptRecords)>,
     metrics: Metrics,
     /// Ends with the handle: its instruments would tell nobody any more.
     _meters: SdkMeterProvider,
@@ -93,7 +93,7 @@ impl Telemetry {
     }
 
     /// Where records of attempts go, and which.
-    pub(crate) fn logs(&self) -> Option<(&Pipe<Kept>, AttemptRecords)> {
+    pub(crate) fn logs(&self) -> Option<(&Pipe<Told>, AttemptRecords)> {
         self.0.records.as_ref().map(|(pipe, which)| (&**pipe, *which))
     }
 

@@ -14,12 +14,14 @@
 //!   table, held against a golden file. Deliveries and events are counted from settlements that
 //!   the store took, so that the counters agree with the books.
 //! - **Records of attempts** are log records with everything that a history of years needs, but
-//!   no bodies and no secrets.
+//!   no bodies and no secrets. **Entries of the audit log** are log records too, without what
+//!   resources were and became.
 //!
 //! This is the only crate that names OpenTelemetry. There are no process-wide statics: every node
 //! of a process may have telemetry of its own.
 
 mod attempt;
+mod audit;
 mod envelope;
 mod export;
 mod handle;

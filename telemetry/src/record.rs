@@ -1,4 +1,5 @@
-//! Records of attempts as OTLP log records, written straight into the bytes that leave.
+//! Records of attempts, and of entries of the audit log, as OTLP log records, written straight into
+//! the bytes that leave.
 //!
 //! Where every attempt leaves a record, this is the dearest part of telemetry: with the messages of
 //! the library a record takes some sixty allocations, here it takes none of its own. The layout is
@@ -18,8 +19,11 @@ use crate::envelope::Items;
 use crate::otlp::{cut_at, shown_url};
 use crate::pipe::Pipe;
 
+mod audited;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use audited::Audited;
 
 /// Nanoseconds of a millisecond.
 const MILLI: u64 = 1_000_000;
@@ -28,6 +32,15 @@ const USUAL: usize = 1_024;
 
 /// What waits to become a log record.
 #[derive(Debug)]
+pub(crate) enum Told {
+    /// An attempt.
+    Attempt(Box<Kept>),
+    /// An entry of the audit log.
+    Audit(Box<Audited>),
+}
+
+/// An attempt, as its record tells of it.
+#[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) record: AttemptRecord,
     pub(crate) event: EventName,
@@ -35,15 +48,18 @@ pub(crate) struct Kept {
     pub(crate) trace: TraceContext,
 }
 
-/// What records of attempts are kept in until they leave.
-pub(crate) type AttemptPipe = Arc<Pipe<Kept>>;
+/// What records are kept in until they leave.
+pub(crate) type RecordPipe = Arc<Pipe<Told>>;
 
 /// Encodes records, one at a time; texts longer than `value_len` bytes are cut.
-pub(crate) fn encoder(value_len: usize) -> impl FnMut(Kept, &mut Items) {
+pub(crate) fn encoder(value_len: usize) -> impl FnMut(Told, &mut Items) {
     let mut one = Writer::new(USUAL, value_len);
-    move |kept, items| {
+    move |told, items| {
         one.bytes.clear();
-        one.record(&kept);
+        match &told {
+            Told::Attempt(kept) => one.record(kept),
+            Told::Audit(audited) => one.audited(audited),
+        }
         items.push(&one.bytes);
     }
 }

@@ -18,7 +18,7 @@ use crate::handle::{Parts, Telemetry};
 use crate::metrics::label;
 use crate::otlp;
 use crate::pipe::{Pipe, Signal, Tallies, pipe};
-use crate::record::{self, AttemptPipe};
+use crate::record::{self, RecordPipe};
 use crate::sampler::Sampler;
 use crate::settings::{AttemptRecords, Settings};
 use crate::span::Span;
@@ -151,7 +151,7 @@ impl Starter<'_> {
         Ok(Some((pipe, traces.sampler)))
     }
 
-    fn logs(&mut self) -> Result<Option<(AttemptPipe, AttemptRecords)>, StartError> {
+    fn logs(&mut self) -> Result<Option<(RecordPipe, AttemptRecords)>, StartError> {
         let Some(logs) = &self.settings.logs else { return Ok(None) };
         let tally = Arc::clone(&self.tallies.logs);
         let client = export::connect(Signal::Logs, &logs.target)?;

@@ -13,6 +13,7 @@
 mod harness;
 
 mod api_keys;
+mod audit;
 mod bad_input;
 mod bad_resources;
 mod collector;

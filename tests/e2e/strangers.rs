@@ -1,6 +1,6 @@
 //! Strangers stay out, and friends do what they may: TLS, tokens, roles and tenants.
 
-mod methods;
+pub(crate) mod methods;
 mod tls;
 
 use std::path::{Path, PathBuf};

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Shop, Standalone};
 
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 15] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "pregon.v1.ApiKeyService",
+    "pregon.v1.AuditLogService",
     "pregon.v1.CallbackService",
     "pregon.v1.CheckService",
     "pregon.v1.ContractService",

@@ -33,6 +33,8 @@ impl Control {
         may_grant(caller, Some(role))
             .map_err(|rule| Refusal::new(Reason::RoleMissing, format!("role {rule}")))?;
         self.fetch::<Tenant>(&tenant.name()).await?;
+        // Made for whoever asks once that is on disk.
+        self.revealed(&tenant.name()).await?;
         let end = self.clock.now().plus(ttl);
         let end = caller.end().map_or(end, |own| own.min(end));
         let (role, maker) = (role.word().to_owned(), caller.maker());

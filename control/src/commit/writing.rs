@@ -1,4 +1,7 @@
-//! What is reported of a write: a line in the log, a span, and who wrote, for those who follow.
+//! What is reported of a write: a span, and who wrote, for those who follow. Its line in the log is
+//! that of its entry in the audit log.
+
+use std::fmt::Write as _;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::model::ResourceName;
@@ -50,9 +53,10 @@ impl Writing {
 
     /// It has this revision.
     pub(super) fn end(self, revision: i64) {
-        let (resources, more) = (self.resources.join(" "), self.more);
-        let trace_id = self.trace.as_ref().map(|(own, _)| tracing::field::display(own.trace));
-        tracing::info!(revision, actor = self.actor, resources, more, trace_id, "written");
+        let mut resources = self.resources.join(" ");
+        if self.more > 0 {
+            let _ = write!(resources, " and {} more", self.more); // into a String it cannot fail
+        }
         self.telemetry.metrics().wrote(revision);
         let Some((own, call)) = self.trace else { return };
         let time = (self.telemetry.at(self.begun), self.telemetry.now());

@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Scope, event_type};
+use crate::audit::Begun;
 use crate::catalog::{self, Kind};
 use crate::commit::How;
 use crate::repeat::{First, Repeat};
@@ -105,14 +106,17 @@ impl Control {
             return Ok(v1::ReplayDeliveryResponse { delivery: shown });
         }
         let replay = Replay { key: old.key, tag, where_needed: false };
-        match self.store.operate.replay(&[replay]).await?.first() {
-            Some(Replayed::Created(_) | Replayed::Existed(_)) => {
-                Ok(v1::ReplayDeliveryResponse { delivery: shown })
+        let replayed = async {
+            match self.store.operate.replay(&[replay]).await?.first() {
+                Some(Replayed::Created(_) | Replayed::Existed(_)) => {
+                    Ok(v1::ReplayDeliveryResponse { delivery: shown })
+                }
+                Some(Replayed::EventGone | Replayed::Needless) | None => {
+                    Err(Refusal::not_found("event", old.event.name().to_string()))
+                }
             }
-            Some(Replayed::EventGone | Replayed::Needless) | None => {
-                Err(Refusal::not_found("event", old.event.name().to_string()))
-            }
-        }
+        };
+        self.with_entry(&name.to_string(), replayed).await
     }
 
     /// Refuses a replay that could not be delivered now.
@@ -225,6 +229,8 @@ struct Run {
     validate_only: bool,
     /// The request, where its answer as a whole is to be remembered.
     repeat: Option<Repeat>,
+    /// Its entry in the audit log, until its end is written there.
+    begun: Option<Begun>,
     ended: bool,
     sums: v1::ReplayDeliveriesResponse,
 }
@@ -284,6 +290,10 @@ pub(super) async fn begin(
         None => (fresh(), None),
     };
     let repeat = how.repeat.filter(|_| place.is_none());
+    let begun = match request.validate_only {
+        true => None,
+        false => Some(control.begin_step(&tenant.name()).await?),
+    };
     let run = Run {
         tenant,
         query,
@@ -296,6 +306,7 @@ pub(super) async fn begin(
         next_step: Instant::now(),
         validate_only: request.validate_only,
         repeat,
+        begun,
         ended: false,
         sums: v1::ReplayDeliveriesResponse::default(),
         control,
@@ -304,8 +315,13 @@ pub(super) async fn begin(
         if run.ended {
             return Ok(None);
         }
-        let answer = run.step().await.map_err(pregon_rpc::status::status)?;
-        Ok(Some((answer, run)))
+        let answer = run.step().await;
+        if (run.ended || answer.is_err())
+            && let Some(begun) = run.begun.take()
+        {
+            run.control.end_step(begun, &answer).await;
+        }
+        Ok(Some((answer.map_err(pregon_rpc::status::status)?, run)))
     })))
 }
 

@@ -140,7 +140,8 @@ impl Control {
     }
 }
 
-fn to_wire(stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
+/// A secret as the API shows it, but for public halves.
+pub(crate) fn to_wire(stored: &Stored<Secret>, now: Timestamp) -> v1::Secret {
     let it = &stored.value;
     v1::Secret {
         name: it.name().to_string(),

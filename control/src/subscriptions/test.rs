@@ -75,7 +75,7 @@ impl Control {
         let ((name, wanted), timeout) = parse::done(wrong, parsed)?;
         let made = async {
             let test = self.test(name, wanted, timeout).await?;
-            self.send(&test).await
+            self.with_entry(&request.name, self.send(&test)).await
         };
         match &how.repeat {
             None => made.await,

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod approval;
+mod audit;
 mod auth;
 mod callbacks;
 mod callers;

@@ -66,12 +66,16 @@ async fn admit(
         let mut parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
             Ok(parsed) => parsed,
             Err(refusal) => {
+                from.told.refused(&refusal);
                 slots.push(Slot::Done(Err(refusal)));
                 continue;
             }
         };
         slots.push(match inner.admission.admit(&snapshot, &mut parsed, &mut fresh).await {
-            Err(refusal) => Slot::Done(Err(refusal)),
+            Err(refusal) => {
+                from.told.refused(&refusal);
+                Slot::Done(Err(refusal))
+            }
             Ok(revision) => {
                 let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);
                 if parsed.validate_only {

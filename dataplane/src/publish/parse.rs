@@ -10,8 +10,8 @@ use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event::Data;
 use pregon_rpc::caller::Caller;
-use pregon_rpc::object;
 use pregon_rpc::time::parse_timestamp;
+use pregon_rpc::{audit, object};
 
 use crate::snapshot::Snapshot;
 
@@ -34,6 +34,8 @@ pub(super) struct Origin<'a> {
     pub(super) caller: &'a Caller,
     /// The trace that the call belongs to.
     pub(super) trace: Option<&'a TraceContext>,
+    /// Where refusals of events are noted.
+    pub(super) told: &'a audit::Origin,
 }
 
 /// Parses a request. A caller who may not touch its tenant, or not publish its type, is told that and
@@ -46,7 +48,8 @@ pub(super) fn parse(
     snapshot: &Snapshot,
 ) -> Result<Parsed, Refusal> {
     let mut wrong = Violations::new();
-    from.caller.may_touch_named(&request.tenant)?;
+    let about = |_: &Refusal| from.told.about(&request.tenant);
+    from.caller.may_touch_named(&request.tenant).inspect_err(about)?;
     let tenant = wrong.check("tenant", TenantId::parse_name(&request.tenant));
     if request.min_revision < 0 {
         wrong.add("min_revision", Rule::OutOfRange, "must not be negative");
@@ -65,7 +68,7 @@ pub(super) fn parse(
     let version = wrong.check("event.version", version);
     let event_type = wrong.check("event.type", EventTypeId::parse(&event.r#type));
     if let Some(event_type) = &event_type {
-        from.caller.may_publish(event_type)?;
+        from.caller.may_publish(event_type).inspect_err(about)?;
     }
     let environment = wrong.check("event.environment", parse_environment(event.environment));
     let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
@@ -95,7 +98,7 @@ pub(super) fn parse(
         return Err(refusal(wrong)); // each of them was noted above
     };
     if !request.validate_only {
-        from.caller.count_event(data.len())?;
+        from.caller.count_event(data.len()).inspect_err(about)?;
     }
     let min_revision = request.min_revision;
     let trace = from.trace.cloned();

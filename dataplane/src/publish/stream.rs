@@ -99,7 +99,10 @@ impl Reader<'_> {
     async fn take(&self, request: Option<v1::PublishRequest>) -> State {
         match self.put(request).await {
             Ok(state) => state,
-            Err(refusal) => State::Done(Err(refusal)),
+            Err(refusal) => {
+                self.from.told.refused(&refusal);
+                State::Done(Err(refusal))
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use pregon_core::clock::{ManualClock, Timestamp};
 use pregon_core::id::TenantId;
 use pregon_core::model::Resource;
 use pregon_proto::v1::event::Data;
+use pregon_rpc::audit;
 use pregon_rpc::caller::Role;
 use pregon_store::StoreError;
 use tokio_util::sync::DropGuard;
@@ -40,7 +41,9 @@ fn from<T>(caller: Caller, message: T) -> Request<T> {
 /// Where a request comes from that came by no call.
 fn ours() -> Origin<'static> {
     static ANYONE: LazyLock<Caller> = LazyLock::new(Caller::anyone);
-    Origin { caller: &ANYONE, trace: None }
+    static NOWHERE: LazyLock<audit::Origin> =
+        LazyLock::new(|| audit::Origin::of(&Request::new(())));
+    Origin { caller: &ANYONE, trace: None, told: &NOWHERE }
 }
 
 /// A caller who may publish for this tenant only.

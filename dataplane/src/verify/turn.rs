@@ -209,6 +209,7 @@ async fn write(
         expect: vec![(name.clone(), Expect::Revision(read))],
         write: vec![(name, Some(bytes)), author.document()],
         request: None,
+        audit: None,
     };
     match of.config.commit(commit).await? {
         Committed::Done { revision } => Ok(Some(revision)),

@@ -71,6 +71,7 @@ async fn attempt(
                 Author { actor: node.name(), time: now, trace: None }.document(),
             ],
             request: None,
+            audit: None,
         })
         .await?;
     Ok(matches!(committed, Committed::Done { .. }))

@@ -55,7 +55,7 @@ impl World {
         &self.made.iter().find(|made| made.0 == role && made.1 == bound).unwrap().2
     }
 
-    fn call(&self, path: &str, token: &str) -> Result<Admitted, Refusal> {
+    fn call(&self, path: &str, token: &str) -> Result<Admitted, Denied> {
         self.guard.admit(Some(path), &mut with(&[&format!("Bearer {token}")]))
     }
 
@@ -68,8 +68,8 @@ fn with(values: &[&str]) -> HeaderMap {
     values.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).collect()
 }
 
-fn reason(admitted: Result<Admitted, Refusal>) -> Option<Reason> {
-    admitted.err().map(|refusal| refusal.reason)
+fn reason(admitted: Result<Admitted, Denied>) -> Option<Reason> {
+    admitted.err().map(|denied| denied.refusal.reason)
 }
 
 #[test]

@@ -11,8 +11,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::Call;
 use super::unreadable::unreadable;
-use super::{Call, code};
 use crate::server::conn::Peer;
 use crate::status::status;
 use crate::unsent::Waiting;
@@ -113,7 +113,7 @@ impl StreamBody {
     /// Ends the stream in its handler's place.
     fn end(&mut self, status: Status) -> Frame<Bytes> {
         self.state = State::Ended;
-        self.call.end(status.code());
+        self.call.end_as(&status);
         Frame::trailers(as_trailers(status))
     }
 
@@ -124,9 +124,7 @@ impl StreamBody {
             Err(data) => data,
             Ok(trailers) => {
                 let trailers = unreadable(&trailers).map_or(trailers, as_trailers);
-                if let Some(code) = code(&trailers) {
-                    self.call.end(code);
-                }
+                self.call.end_by(&trailers);
                 Frame::trailers(trailers)
             }
         }

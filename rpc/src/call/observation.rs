@@ -146,7 +146,7 @@ fn is_fault(code: Code) -> bool {
 }
 
 /// A code as gRPC writes it.
-fn word(code: Code) -> &'static str {
+pub fn word(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -53,6 +54,8 @@ pub(crate) struct Peer(Arc<State>);
 
 #[derive(Debug)]
 struct State {
+    /// Where it comes from, as far as the system says.
+    addr: Option<SocketAddr>,
     /// Gone with the connection, whoever still holds a call of it.
     place: Weak<Place>,
     known: AtomicBool,
@@ -75,8 +78,13 @@ impl Drop for UnderWay {
 }
 
 impl Peer {
-    fn new(place: &Arc<Place>, (unsent, arriving): (usize, usize)) -> Self {
+    fn new(
+        addr: Option<SocketAddr>,
+        place: &Arc<Place>,
+        (unsent, arriving): (usize, usize),
+    ) -> Self {
         Self(Arc::new(State {
+            addr,
             place: Arc::downgrade(place),
             known: AtomicBool::new(false),
             room: Room::new(unsent),
@@ -85,6 +93,11 @@ impl Peer {
             probes: Arc::new(Semaphore::new(PROBES)),
             calls: AtomicUsize::new(0),
         }))
+    }
+
+    /// The other end.
+    pub(crate) fn addr(&self) -> Option<SocketAddr> {
+        self.0.addr
     }
 
     /// A call on the connection has shown a valid credential of this name, which may have one part
@@ -172,6 +185,7 @@ impl Conn {
         place: Place,
         room: (usize, usize),
     ) -> Self {
+        let addr = tcp.peer_addr().ok();
         let io = match acceptor {
             None => Io::Plain(tcp),
             Some(acceptor) => Io::Handshake(Box::new(acceptor.accept(tcp))),
@@ -184,7 +198,7 @@ impl Conn {
             hello: Some(Hello { missing: HELLO_LEN, timer: Box::pin(sleep(HELLO_TIME)) }),
             turn: Box::pin(sleep(TURN)),
             gathering: Gathering::default(),
-            peer: Peer::new(&place, room),
+            peer: Peer::new(addr, &place, room),
             place,
         }
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use pregon_core::id::LaneNo;
 
 use crate::StoreError;
+use crate::audit::NewAudit;
 
 /// Entries that the change log keeps.
 pub const CHANGES_KEPT: usize = 10_000;
@@ -58,6 +59,8 @@ pub struct Commit {
     pub write: Vec<(String, Option<Bytes>)>,
     /// How repeats are recognised.
     pub request: Option<RequestKey>,
+    /// What the audit log says of it: it gets the commit's revision, and is there if the commit is.
+    pub audit: Option<NewAudit>,
 }
 
 /// What became of a commit.

@@ -2,6 +2,7 @@
 
 /// Every module of cases, with its text.
 const MODULES: &[(&str, &str)] = &[
+    ("audit", include_str!("audit.rs")),
     ("backlog", include_str!("backlog.rs")),
     ("cancel", include_str!("cancel.rs")),
     ("changes", include_str!("changes.rs")),

@@ -1,5 +1,6 @@
 //! Configuration: documents, their change log, remembered requests.
 
+pub(super) mod audit;
 pub(super) mod nodes;
 
 use std::time::Duration;
@@ -68,6 +69,9 @@ fn commit(tx: &mut Tx<'_>, commit: &Commit, nonce: u32) -> Result<Committed> {
         .execute([revision - len(CHANGES_KEPT)])?;
     if let Some(request) = &commit.request {
         remember(tx, request, revision)?;
+    }
+    if let Some(entry) = &commit.audit {
+        audit::put(tx, entry, revision)?;
     }
     tx.st.revision = revision;
     tx.st.nonce = i64::from(nonce);

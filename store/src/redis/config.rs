@@ -10,6 +10,7 @@
 //! log are read by two commands that are sent together; what the log does not show yet comes with
 //! the next look.
 
+pub(super) mod audit;
 pub(super) mod log_entry;
 pub(super) mod nodes;
 pub(super) mod watcher;
@@ -123,6 +124,9 @@ impl Config {
             reply.into(),
             print(limits::REQUEST_ID_KEPT.as_millis()),
             print(CHANGES_KEPT),
+            audit::class(commit.audit.as_ref()),
+            commit.audit.as_ref().map_or(Vec::new(), |entry| entry.id.as_str().into()),
+            commit.audit.as_ref().map_or(Vec::new(), |entry| entry.bytes.to_vec()),
             print(commit.expect.len()),
         ];
         for (name, expect) in &commit.expect {

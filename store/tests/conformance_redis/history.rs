@@ -11,9 +11,10 @@ use pregon_core::id::{
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_store::Store;
+use pregon_store::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit};
 use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
-use pregon_store::redis::RedisOptions;
+use pregon_store::redis::{History, RedisOptions};
 use pregon_store::settlement::Transition;
 
 use crate::queue::{due, events, in_order, publish, results, settle, store, take};
@@ -172,4 +173,43 @@ async fn what_was_written_anew_goes_with_history() {
         assert!(Instant::now() < until, "a chunk is left, or what leads to it");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Of each class of entries of the audit log as many are kept as may be, in number and in bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_is_bounded_by_class() {
+    let server = Server::start();
+    let (calls, refusals) =
+        (AuditBound { entries: 30, bytes: 1 << 20 }, AuditBound { entries: 1000, bytes: 5100 });
+    let audit = AuditKept { calls, refusals, ..AuditKept::default() };
+    let history = History { audit, ..History::default() };
+    let store = store(&RedisOptions { history, ..RedisOptions::new(&server.url(0)) }).await;
+    let now = store.operate.now().await.expect("the time");
+    let entry = |n: u32, class, len| NewAudit {
+        id: AuditId::new(now, n, [0; 6]),
+        class,
+        bytes: vec![b'x'; len].into(),
+    };
+    for n in 0..300 {
+        let call = entry(2 * n, AuditClass::Call, 10);
+        let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
+        store.audit.record(&[call, refusal]).await.expect("to be recorded");
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (since, until_time) = (Timestamp::MIN, Timestamp::MAX);
+        let range = AuditRange { since, until: until_time, before: None, limit: 1000 };
+        let left = store.audit.entries(range).await.expect("the audit log");
+        let of = |len| left.iter().filter(|it| it.bytes.len() == len).count();
+        // Two bytes more are before each.
+        if (of(10), of(100)) == (30, 50) {
+            assert_eq!(left[0].id, entry(599, AuditClass::Refusal, 0).id);
+            break;
+        }
+        assert!(Instant::now() < until, "{} and {} are left", of(10), of(100));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.run(&["HLEN", "{pgc}:audit"]), redis::Value::Int(80));
+    let size = server.run(&["HGET", "{pgc}:asize", "r"]);
+    assert_eq!(size, redis::Value::BulkString(b"5100".to_vec()));
 }

@@ -12,6 +12,7 @@ use pregon_core::id::{
     ContractId, DeliveryKey, EventId, EventName, EventTypeId, LaneNo, NodeId, Position, SecretId,
     TenantId,
 };
+use pregon_core::model::{ActorKind, AuditActor, AuditEntry, AuditOutcome};
 use pregon_core::outcome::{DeliveryState, EndReason, ErrorClass};
 use pregon_core::trace::{SpanId, TraceContext, TraceId};
 use proptest::prelude::*;
@@ -65,6 +66,10 @@ fn least() -> Kept {
 
 /// What the library reads of a request with these.
 fn read(batch: Vec<Kept>, value_len: usize) -> Vec<LogRecord> {
+    read_all(batch.into_iter().map(|kept| Told::Attempt(Box::new(kept))), value_len)
+}
+
+fn read_all(batch: impl Iterator<Item = Told>, value_len: usize) -> Vec<LogRecord> {
     let resource = Resource {
         attributes: otlp::pairs(&[("service.name".to_owned(), "pregon".to_owned())]),
         ..Resource::default()
@@ -72,7 +77,7 @@ fn read(batch: Vec<Kept>, value_len: usize) -> Vec<LogRecord> {
     let scope = otlp::scope();
     let envelope = Envelope { resource: resource.encode_to_vec(), scope: scope.encode_to_vec() };
     let (mut items, mut encode) = (Items::default(), encoder(value_len));
-    batch.into_iter().for_each(|kept| encode(kept, &mut items));
+    batch.for_each(|told| encode(told, &mut items));
     let bytes = envelope.request(&items, 0..items.len());
     let request = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
     // Field by field, in order, nothing unknown: else there would be fewer bytes.
@@ -91,6 +96,52 @@ fn attribute<'a>(record: &'a LogRecord, key: &str) -> Option<&'a Any> {
 
 fn text(text: &str) -> Any {
     Any::StringValue(text.to_owned())
+}
+
+#[test]
+fn an_entry_of_the_audit_log_is_read_back() {
+    let actor =
+        AuditActor { kind: ActorKind::ApiKey, id: "apiKeys/k".into(), display_name: "ci".into() };
+    let entry = AuditEntry {
+        time: Timestamp::from_millis(1_790_000_000_000),
+        actor,
+        peer: "[::1]:443".into(),
+        method: "pregon.v1.TenantService/GetTenant".into(),
+        resource: "tenants/acme".into(),
+        tenants: vec![TenantId::parse("acme").unwrap()],
+        outcome: AuditOutcome::Refused,
+        code: "PERMISSION_DENIED".into(),
+        reason: "ROLE_MISSING".into(),
+        request_id: String::new(),
+        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        changes: Vec::new(),
+        changes_omitted: 0,
+        suppressed: 7,
+    };
+    let (id, resources) = ("0".repeat(32), Vec::new());
+    let told = Told::Audit(Box::new(Audited { id, revision: 0, entry, resources }));
+    let [record] = &read_all(std::iter::once(told), 4096)[..] else { panic!("one record") };
+    assert_eq!(record.event_name, "pregon.audit");
+    assert_eq!(
+        (record.severity_text.as_str(), record.time_unix_nano),
+        ("WARN", 1_790_000_000_000_000_000)
+    );
+    assert_eq!(record.trace_id[..2], [0x4b, 0xf9]);
+    for (key, value) in [
+        ("pregon.actor", text("apiKeys/k")),
+        ("pregon.actor.kind", text("API_KEY")),
+        ("pregon.audit.outcome", text("REFUSED")),
+        ("network.peer.address", text("::1")),
+        ("network.peer.port", Any::IntValue(443)),
+        ("rpc.method", text("pregon.v1.TenantService/GetTenant")),
+        ("error.type", text("ROLE_MISSING")),
+        ("pregon.audit.suppressed", Any::IntValue(7)),
+    ] {
+        assert_eq!(attribute(record, key), Some(&value), "{key}");
+    }
+    for key in ["pregon.request_id", "pregon.configuration.revision", "pregon.resources"] {
+        assert_eq!(attribute(record, key), None, "{key}");
+    }
 }
 
 #[test]

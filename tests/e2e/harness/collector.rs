@@ -130,9 +130,20 @@ impl Collector {
         otlp::spans(&self.written("traces"))
     }
 
-    /// The log records it has written so far.
+    /// The log records it has written so far, but for entries of the audit log.
     pub fn logs(&self) -> Vec<LogRecord> {
-        otlp::logs(&self.written("logs"))
+        self.records(false)
+    }
+
+    /// The entries of the audit log that it has written so far.
+    pub fn audit(&self) -> Vec<LogRecord> {
+        self.records(true)
+    }
+
+    fn records(&self, of_audit: bool) -> Vec<LogRecord> {
+        let mut all = otlp::logs(&self.written("logs"));
+        all.retain(|record| (record.event_name == "pregon.audit") == of_audit);
+        all
     }
 
     /// The metric points it has written so far, in their order: the latest of a series is the last.

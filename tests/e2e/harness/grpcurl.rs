@@ -142,6 +142,17 @@ impl Grpcurl {
         Ok(messages.remove(0))
     }
 
+    /// Calls a unary method of a process that may be killed meanwhile: whatever is no answer is an
+    /// error.
+    pub async fn call_unread(&self, method: &str, request: &Value) -> Result<(), String> {
+        let method = format!("pregon.v1.{method}");
+        let output = self.run(&["-d", "@"], &[&method], &request.to_string()).await;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
     /// Calls a method that must not refuse.
     pub async fn ok(&self, method: &str, request: Value) -> Value {
         let shown = request.to_string();

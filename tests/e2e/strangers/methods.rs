@@ -36,19 +36,19 @@ const SHARED: [&str; 3] = [
 ];
 
 /// A method of ours: its path and its request message.
-struct Method {
-    path: String,
-    input: String,
+pub(crate) struct Method {
+    pub(crate) path: String,
+    pub(crate) input: String,
 }
 
 /// The API, as its descriptors tell it.
-struct Api {
-    methods: Vec<Method>,
+pub(crate) struct Api {
+    pub(crate) methods: Vec<Method>,
     messages: HashMap<String, DescriptorProto>,
 }
 
 impl Api {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
         let (mut methods, mut messages) = (Vec::new(), HashMap::new());
         for file in set.file.iter().filter(|file| file.package() == "pregon.v1") {
@@ -67,7 +67,7 @@ impl Api {
     }
 
     /// A message that names a tenant wherever it can name one.
-    fn naming(&self, input: &str, tenant: &str, depth: usize) -> Vec<u8> {
+    pub(crate) fn naming(&self, input: &str, tenant: &str, depth: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         for field in &self.messages[input].field {
             let number = u32::try_from(field.number()).unwrap();
@@ -98,7 +98,7 @@ impl Api {
 
 /// The smallest role that may call a method of ours: reads are for viewers, keys are not shown to
 /// them; tenants, the catalogue and approval are the operator's; whoever publishes asks callbacks.
-fn wanted(path: &str) -> &'static str {
+pub(crate) fn wanted(path: &str) -> &'static str {
     let (service, method) = path.strip_prefix("/pregon.v1.").unwrap().split_once('/').unwrap();
     let verbs = ["Get", "List", "WaitFor", "Watch", "Explain"];
     let reads = verbs.iter().any(|verb| method.starts_with(verb));
@@ -158,20 +158,20 @@ fn is_of_nodes(path: &str) -> bool {
 }
 
 /// Ways to each method: to the nodes for events and questions, to management for everything else.
-struct Ways {
+pub(crate) struct Ways {
     management: Channel,
     events: Channel,
 }
 
 impl Ways {
-    async fn to(pregon: &impl World) -> Self {
+    pub(crate) async fn to(pregon: &impl World) -> Self {
         Self {
             management: connect(pregon.management()).await,
             events: connect(pregon.events()[0]).await,
         }
     }
 
-    fn of(&self, path: &str) -> &Channel {
+    pub(crate) fn of(&self, path: &str) -> &Channel {
         if is_of_nodes(path) { &self.events } else { &self.management }
     }
 

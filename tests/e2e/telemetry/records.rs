@@ -177,6 +177,7 @@ async fn usual_successes_can_be_left_out() {
     shop.settled().await;
     let both = |logs: &[LogRecord]| (logs.len() >= 2).then(|| logs.to_vec());
     collector.logs_with("the failure and the traced one", both).await;
+    let entries = shop.grpc.ok("AuditLogService/ListAuditEntries", json!({})).await;
     pregon.terminate().await;
     assert!(pregon.exit(DOWN).await.success());
     // Nothing comes after its end.
@@ -193,6 +194,23 @@ async fn usual_successes_can_be_left_out() {
     let expected = [("fails", "RETRY"), ("traced", "SUCCEEDED")];
     let expected = expected.map(|(id, outcome)| (id.to_owned(), outcome.to_owned()));
     assert_eq!(seen(&collector.logs()), expected.into());
+
+    // Entries of the audit log leave whatever attempts do.
+    let told: BTreeSet<_> = collector
+        .audit()
+        .iter()
+        .map(|log| {
+            let said = |key: &str| text(&log.attributes, key).unwrap_or_default().to_owned();
+            (said("pregon.audit.id"), said("rpc.method"), said("pregon.resource"))
+        })
+        .collect();
+    let entry = |it: &Value| {
+        let said = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
+        (said("name").replace("auditEntries/", ""), said("method"), said("resource"))
+    };
+    let entries = entries["auditEntries"].as_array().unwrap().iter().map(entry);
+    assert_eq!(told, entries.collect());
+    assert!(told.len() >= 4, "{told:?}");
 }
 
 /// The sums of the page's series over all processes, by name and by their own labels.

@@ -210,9 +210,9 @@ async fn limits_hold_from_one_version_of_a_key_to_the_next() {
     assert!(call().is_ok());
     world.book.change(vec![(document.id.clone(), Some(document))]);
     let refused = call().err().unwrap();
-    assert_eq!(refused.reason, Reason::RateLimited);
-    assert!(refused.message.contains("limits.calls_per_second of apiKeys/limited is 2"));
-    assert_eq!(refused.retry_after, Some(Duration::from_millis(500)));
+    assert_eq!(refused.refusal.reason, Reason::RateLimited);
+    assert!(refused.refusal.message.contains("limits.calls_per_second of apiKeys/limited is 2"));
+    assert_eq!(refused.refusal.retry_after, Some(Duration::from_millis(500)));
     assert!(caller.count_event(4096).is_ok());
     let refused = caller.count_event(1).unwrap_err();
     assert!(refused.message.contains("limits.events_per_second"), "{}", refused.message);

@@ -21,6 +21,7 @@
 //! | `map` | which chunks tell of the events of a batch, as first taken: ranges are disjoint |
 //! | `trail` | which chunks tell of an event by attempts made from lanes |
 //! | `doc`, `change`, `request` | configuration, its change log, and remembered requests |
+//! | `audit`, `audit_size` | the audit log, and how much there is of it by class |
 //! | `node` | a node that announced itself |
 //!
 //! `batch` has no index but its key: there are few at a time, and each would be one more page to
@@ -62,10 +63,15 @@ CREATE TABLE lease(
   PRIMARY KEY(batch, base, lane)) WITHOUT ROWID;
 ";
 /// What a release that does not know it may leave alone, so that it makes no other schema: how often
-/// filters had no answer.
-const ERRORS: &str = "
+/// filters had no answer, and the audit log.
+const BESIDE: &str = "
 CREATE TABLE IF NOT EXISTS filter_error(
   lane INTEGER PRIMARY KEY, count INTEGER NOT NULL, ms INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit(
+  id TEXT NOT NULL UNIQUE, class INTEGER NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS audit_class ON audit(class, id);
+CREATE TABLE IF NOT EXISTS audit_size(
+  class INTEGER PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
 ";
 /// Marks a file as ours ("prgn").
 const APPLICATION: i64 = 0x7072_676e;
@@ -183,7 +189,7 @@ pub(in crate::embedded) fn prepare(
         VERSION => {}
         _ => upgrade(db, found).map_err(wrong)?,
     }
-    db.execute_batch(ERRORS).map_err(wrong)
+    db.execute_batch(BESIDE).map_err(wrong)
 }
 
 /// A statement is planned once. Else SQLite makes the plan of one with a `LIMIT ?` anew each time

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, params};
 
 use crate::embedded::History;
+use crate::embedded::config::audit;
 use crate::embedded::engine::codec::{self, FAILED, PENDING, int, len};
 use crate::embedded::engine::ends;
 use crate::embedded::engine::fault::Result;
@@ -48,7 +49,8 @@ pub(in crate::embedded) fn step(tx: &mut Tx<'_>, history: &History) -> Result<bo
     forget_requests(tx, OTHERS)?;
     forget_nodes(tx)?;
     ends::trim(tx.db)?;
-    Ok(more || more_loose || more_chunks || more_trouble || more_stale)
+    let more_audit = audit::trim(tx, &history.audit)?;
+    Ok(more || more_audit || more_loose || more_chunks || more_trouble || more_stale)
 }
 
 /// An event, as far as trimming needs it.

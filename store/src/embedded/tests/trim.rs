@@ -1,7 +1,9 @@
 //! History goes, work stays.
 
 use super::*;
+use crate::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit};
 use crate::log::{EventQuery, Most};
+use pregon_core::clock::Clock as _;
 use pregon_core::outcome::EndReason;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,6 +100,37 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
     bench.clock.advance(DAY);
     bench.trim();
     assert_ne!(place(&bench.store.intake.publish(given).await.unwrap()[0]), first);
+    bench.check().await;
+}
+
+/// Of each class of entries of the audit log as many are kept as may be, in number and in bytes.
+#[tokio::test]
+async fn the_audit_log_is_bounded_by_class() {
+    let (calls, refusals) =
+        (AuditBound { entries: 30, bytes: 1 << 20 }, AuditBound { entries: 1000, bytes: 5000 });
+    let change = |options: &mut EmbeddedOptions| {
+        let audit = AuditKept { calls, refusals, ..AuditKept::default() };
+        options.history = History { audit, ..History::default() };
+    };
+    let bench = Bench::with(Location::Memory, change);
+    let now = bench.clock.now();
+    let entry = |n: u32, class, len| NewAudit {
+        id: AuditId::new(now, n, [0; 6]),
+        class,
+        bytes: vec![b'x'; len].into(),
+    };
+    for n in 0..400 {
+        let call = entry(2 * n, AuditClass::Call, 10);
+        let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
+        bench.store.audit.record(&[call, refusal]).await.unwrap();
+    }
+    bench.trim();
+    let range =
+        AuditRange { since: Timestamp::MIN, until: Timestamp::MAX, before: None, limit: 1000 };
+    let left = bench.store.audit.entries(range).await.unwrap();
+    let of = |len| left.iter().filter(|it| it.bytes.len() == len).count();
+    assert_eq!((of(10), of(100)), (30, 50));
+    assert_eq!(left[0].id, entry(799, AuditClass::Refusal, 0).id);
     bench.check().await;
 }
 

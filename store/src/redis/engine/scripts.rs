@@ -11,11 +11,16 @@ pub const PRELUDE: &str = include_str!("../lua/config_prelude.lua");
 pub(in crate::redis) static RAISE: LazyLock<Script> =
     LazyLock::new(|| Script::new("allow-oom", PRELUDE, include_str!("../lua/raise.lua")));
 
+/// The one that keeps the audit log within its bounds.
+pub(in crate::redis) static AUDIT_TRIM: LazyLock<Script> =
+    LazyLock::new(|| Script::new("allow-oom", PRELUDE, include_str!("../lua/audit_trim.lua")));
+
 /// As they are sent. What grows the configuration is refused when there is no memory; a node may
 /// always say that it is there.
 #[derive(Debug)]
 pub(in crate::redis) struct Scripts {
     pub commit: Script,
+    pub audit: Script,
     pub lane: Script,
     pub setup: Script,
     pub announce: Script,
@@ -26,6 +31,7 @@ impl Scripts {
     pub fn new() -> Self {
         Self {
             commit: Script::new("", PRELUDE, include_str!("../lua/commit.lua")),
+            audit: Script::new("", PRELUDE, include_str!("../lua/audit.lua")),
             lane: Script::new("", PRELUDE, include_str!("../lua/lane.lua")),
             setup: Script::new("", PRELUDE, include_str!("../lua/setup.lua")),
             announce: Script::new("allow-oom", PRELUDE, include_str!("../lua/announce.lua")),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use pregon_core::clock::Timestamp;
 use redis::Value;
 
+use crate::redis::config;
 use crate::redis::engine::Engine;
 use crate::redis::engine::args::Args;
 use crate::redis::engine::fault::Result;
@@ -87,6 +88,15 @@ async fn look(engine: &Arc<Engine>, partition: &Partition, from: &mut Places) ->
     for _ in 0..ROUNDS {
         if !sweep(engine, partition).await? {
             break;
+        }
+    }
+    // Whoever has the first partition looks after what belongs to none.
+    if partition.no == 0 {
+        let kept = &engine.history.audit;
+        for _ in 0..ROUNDS {
+            if !config::audit::trim(&engine.main, engine.ahead(), now, kept).await? {
+                break;
+            }
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use data_encoding::HEXLOWER;
 use pregon_core::id::{LaneNo, PartitionNo};
 
 use super::token;
+use crate::audit::AuditClass;
 use crate::batch::Token;
 use crate::test_send::Ticket;
 
@@ -23,6 +24,8 @@ pub enum ConfigKey {
     Doc,
     Names,
     Changes,
+    Audit,
+    AuditIds(AuditClass),
     Nodes,
     Seen,
     Knows,
@@ -41,6 +44,8 @@ impl fmt::Display for ConfigKey {
             ConfigKey::Doc => f.write_str("{pgc}:doc"),
             ConfigKey::Names => f.write_str("{pgc}:names"),
             ConfigKey::Changes => f.write_str("{pgc}:changes"),
+            ConfigKey::Audit => f.write_str("{pgc}:audit"),
+            ConfigKey::AuditIds(class) => write!(f, "{{pgc}}:aids:{}", class_letter(*class)),
             ConfigKey::Nodes => f.write_str("{pgc}:nodes"),
             ConfigKey::Seen => f.write_str("{pgc}:seen"),
             ConfigKey::Knows => f.write_str("{pgc}:knows"),
@@ -49,6 +54,14 @@ impl fmt::Display for ConfigKey {
             ConfigKey::Commit(id) => write!(f, "{{pgc}}:op:{}", HEXLOWER.encode(id)),
             ConfigKey::Request(id) => write!(f, "{{pgc}}:req:{}", HEXLOWER.encode(id)),
         }
+    }
+}
+
+/// How a class of entries of the audit log is written.
+pub fn class_letter(class: AuditClass) -> char {
+    match class {
+        AuditClass::Call => 'c',
+        AuditClass::Refusal => 'r',
     }
 }
 

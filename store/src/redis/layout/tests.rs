@@ -24,6 +24,7 @@ use super::keys::{ConfigKey, Key, Keys};
 use super::stream::{Id, Row};
 use super::token::Answered;
 use super::*;
+use crate::audit::AuditClass;
 use crate::redis::work::runs::{self, Piece, Said};
 use crate::run::{self, Bits};
 use crate::watch::Ended;
@@ -341,6 +342,9 @@ fn keys_of_the_configuration_differ_and_share_a_tag() {
         ConfigKey::Doc,
         ConfigKey::Names,
         ConfigKey::Changes,
+        ConfigKey::Audit,
+        ConfigKey::AuditIds(AuditClass::Call),
+        ConfigKey::AuditIds(AuditClass::Refusal),
         ConfigKey::Nodes,
         ConfigKey::Seen,
         ConfigKey::Knows,

@@ -2,8 +2,9 @@
 --
 -- ARGV: 2 key of this call; 3 nonce; 4 `c` or `n`: the entry has contents, or names alone; 5 the
 -- entry; 6 key of the request, empty: none; 7 its digest; 8 what to remember; 9 for how many ms; 10 entries
--- that the log keeps; 11 how many expectations follow, each a name with `a` (absent), `p` (present)
--- or a revision; then documents: name, member of the index, `+` or `-`, contents.
+-- that the log keeps; 11 class, 12 id and 13 contents of an entry of the audit log, empty: none; 14
+-- how many expectations follow, each a name with `a` (absent), `p` (present) or a revision; then
+-- documents: name, member of the index, `+` or `-`, contents.
 -- Answers {0, revision, ''} done; {1, revision found or 0, name} conflict; {2, revision, reply}
 -- repeated; {3, 0, ''} the request id was used for something else.
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'base', 'revision')
@@ -30,8 +31,8 @@ if request then
   end
 end
 
-local first = 12 + 2 * tonumber(ARGV[11])
-for i = 12, first - 1, 2 do
+local first = 15 + 2 * tonumber(ARGV[14])
+for i = 15, first - 1, 2 do
   local document = redis.call('HGET', tag .. 'doc', ARGV[i])
   local found = document and stamp_of(document) or nil
   local expected = ARGV[i + 1]
@@ -56,6 +57,7 @@ for i = first, #ARGV, 4 do
     redis.call('ZREM', tag .. 'names', ARGV[i + 1])
   end
 end
+if ARGV[11] ~= '' then put_audit(ARGV[11], ARGV[12], stamped_text(printed, ARGV[13])) end
 if request then
   redis.call('SET', request, remembered_text(now, revision, ARGV[7], ARGV[8]), 'PX', ARGV[9])
 end

@@ -19,6 +19,14 @@ local function remembered_text(at, revision, digest, reply)
 end
 local function read_remembered(stored) return unpack(cmsgpack.unpack(stored)) end
 
+-- Puts an entry into the audit log, in the place of one of its id if that is there.
+local function put_audit(class, id, value)
+  local before = redis.call('HSTRLEN', tag .. 'audit', id)
+  redis.call('HSET', tag .. 'audit', id, value)
+  redis.call('ZADD', tag .. 'aids:' .. class, 0, id)
+  redis.call('HINCRBY', tag .. 'asize', class, #value - before)
+end
+
 local function emptied()
   return redis.error_reply('EMPTIED there is no configuration here any more')
 end
