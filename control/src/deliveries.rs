@@ -64,6 +64,8 @@ service! {
             let method = ("DeliveryService", "ReplayDeliveriesRequest");
             let opened = opened(request, method);
             let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let standing = crate::service::standing(&self.0, &call).await;
+            standing.map_err(pregon_rpc::status::status)?;
             let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
             let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
@@ -78,6 +80,8 @@ service! {
             let method = ("DeliveryService", "WatchDeliveriesRequest");
             let opened = opened(request, method);
             let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let standing = crate::service::standing(&self.0, &call).await;
+            standing.map_err(pregon_rpc::status::status)?;
             let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &call.caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }

@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pregon_core::error::{Reason, Refusal};
+use pregon_core::model::Tenant;
 use pregon_rpc::audit::Origin;
 use pregon_rpc::caller::Caller;
 
+use crate::Control;
 use crate::reach::{self, Reaches};
 
 /// Declares a service's handle and its tonic trait. Each method is a method of
@@ -42,6 +44,8 @@ macro_rules! service {
                     let method = (stringify!($service), stringify!($request));
                     let opened = crate::service::opened(request, method);
                     let (_call, request) = opened.map_err(pregon_rpc::status::status)?;
+                    let standing = crate::service::standing(&self.0, &_call).await;
+                    standing.map_err(pregon_rpc::status::status)?;
                     let call = std::sync::Arc::clone(&_call);
                     let handled =
                         self.0.$method(request $(, { let $caller = &_call.caller; $caller })?);
@@ -107,6 +111,23 @@ pub(crate) fn opened<T: Reaches>(
     }
     reach::check(&call.caller, &request)?;
     Ok((Arc::new(call), request))
+}
+
+/// Whether the tenant of a caller with a portal token is still the one that it was made for.
+///
+/// # Errors
+///
+/// CREDENTIAL_REVOKED where it was deleted, whether or not there is another of its id.
+pub(crate) async fn standing(control: &Control, call: &Call) -> Result<(), Refusal> {
+    let Some((tenant, since)) = call.caller.portal() else { return Ok(()) };
+    let found = control.find::<Tenant>(&tenant.name()).await?;
+    match found.is_some_and(|it| it.value.common.create_time == since) {
+        true => Ok(()),
+        false => {
+            let text = "the tenant that the portal token is for was deleted";
+            Err(Refusal::new(Reason::CredentialRevoked, text))
+        }
+    }
 }
 
 /// The refusal of work that the end of the server cuts short.

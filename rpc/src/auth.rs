@@ -25,9 +25,10 @@ use tokio::time::sleep;
 
 use crate::access::{Access, Reach, Table, Who};
 use crate::caller::{self, Caller, Role};
+use crate::hash::Hash;
 use crate::keys::{self, Keys, expired};
 use crate::portal::{self, Grant, Maker, PortalKeys};
-use crate::tokens::{Entry, Hash, Tokens};
+use crate::tokens::{Entry, Tokens, parse_hash};
 
 /// How long a token is trusted to go on as it is before the clock is looked at again: the wall
 /// clock may be set meanwhile.
@@ -70,21 +71,23 @@ impl Credentials {
                 let shown = refusal.reason != Reason::CredentialInvalid;
                 if shown { Denied::of(refusal, &key.caller) } else { refusal.into() }
             })?;
-            return Ok((key.caller.clone().until(end), Credential::Key(id, hash)));
+            return Ok((key.caller.clone().until(end).by(hash), Credential::Key(id, hash)));
         }
         if given.starts_with(portal::PREFIX) {
             let grant = self.portal.open(given).ok_or_else(invalid)?;
             let role = Role::parse(&grant.role).ok_or_else(invalid)?;
-            let (maker, end) = match &grant.maker {
+            let lent = match &grant.maker {
                 Maker::Anyone => return Err(invalid().into()),
                 Maker::Token(_) => {
-                    lent_by_token(&self.tokens.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)?
+                    lent_by_token(&self.tokens.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)
                 }
-                Maker::Key(_) => {
-                    lent_by_key(&self.keys.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)?
+                Maker::Key { .. } => {
+                    lent_by_key(&self.keys.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)
                 }
             };
-            let caller = Caller::with_portal(&grant, role, &maker).until(Some(end));
+            let (maker, end) = lent
+                .map_err(|refusal| Denied::of(refusal, &Caller::with_portal(&grant, role, None)))?;
+            let caller = Caller::with_portal(&grant, role, Some(&maker)).until(Some(end));
             return Ok((caller, Credential::Portal(Box::new(grant))));
         }
         let tokens = self.tokens.as_ref().ok_or_else(invalid)?.borrow();
@@ -92,7 +95,7 @@ impl Credentials {
         match entry.expires {
             Some(end) if end <= now => Err(Denied::of(expired(), &entry.caller)),
             Some(_) | None => {
-                let caller = entry.caller.clone().until(entry.expires);
+                let caller = entry.caller.clone().until(entry.expires).by(hash);
                 Ok((caller, Credential::Token(hash, entry.clone())))
             }
         }
@@ -125,26 +128,27 @@ fn lent_by_token(
     grant: &Grant,
     now: Timestamp,
 ) -> Result<(Caller, Timestamp), Refusal> {
-    let Maker::Token(name) = &grant.maker else { return Err(invalid()) };
-    let lives = |entry: &&Entry| entry.expires.is_none_or(|end| end > now);
-    let makers = tokens.named(name).filter(lives);
-    let maker = makers
-        .filter(|entry| entry.caller.may_lend(grant))
-        .max_by_key(|entry| entry.expires.map_or(i64::MAX, Timestamp::millis));
-    let maker = maker.ok_or_else(lost)?;
-    let end = maker.expires.into_iter().chain([grant.end]).min();
-    lent(&maker.caller, end.unwrap_or(grant.end), now)
+    let Maker::Token(hash) = &grant.maker else { return Err(invalid()) };
+    let entry = parse_hash(hash).ok().and_then(|hash| tokens.get(&hash)).ok_or_else(lost)?;
+    if !entry.caller.may_lend(grant) {
+        return Err(lost());
+    }
+    lent(&entry.caller, entry.expires.map_or(grant.end, |end| end.min(grant.end)), now)
 }
 
 /// The same by the API keys.
 fn lent_by_key(keys: &Keys, grant: &Grant, now: Timestamp) -> Result<(Caller, Timestamp), Refusal> {
-    let Maker::Key(id) = &grant.maker else { return Err(invalid()) };
+    let Maker::Key { id, secret } = &grant.maker else { return Err(invalid()) };
     let key = keys.get(id)?;
-    let standing = key.standing(now)?;
+    let secret = parse_hash(secret).map_err(|_| invalid())?;
+    // A secret that was rotated away is none any more.
+    let end = key.check(&secret, now).map_err(|refusal| {
+        if refusal.reason == Reason::CredentialInvalid { lost() } else { refusal }
+    })?;
     if !key.caller.may_lend(grant) {
         return Err(lost());
     }
-    lent(&key.caller, standing.map_or(grant.end, |end| end.min(grant.end)), now)
+    lent(&key.caller, end.map_or(grant.end, |end| end.min(grant.end)), now)
 }
 
 fn lent(maker: &Caller, end: Timestamp, now: Timestamp) -> Result<(Caller, Timestamp), Refusal> {
@@ -245,7 +249,7 @@ impl Guard {
                     };
                     Box::pin(lapse(credentials.tokens?, clock, valid))
                 }
-                Maker::Key(_) => {
+                Maker::Key { .. } => {
                     let valid = move |keys: &Keys, now| {
                         lent_by_key(keys, &grant, now).map(|(_, end)| Some(end))
                     };

@@ -15,6 +15,7 @@ use pregon_core::id::{ApiKeyId, EventTypeId, TenantId};
 use pregon_core::model::{ActorKind, ApiKeyLimits, AuditActor};
 use pregon_core::pattern::Pattern;
 
+use crate::hash::{Hash, hex};
 use crate::portal::{Grant, Maker};
 use crate::rate::Rate;
 
@@ -97,7 +98,7 @@ impl fmt::Display for Role {
 
 /// Whoever made a call, as far as a handler needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller(Arc<Inner>, Option<Timestamp>);
+pub struct Caller(Arc<Inner>, Option<Timestamp>, Option<Hash>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Inner {
@@ -108,8 +109,8 @@ struct Inner {
     tenants: Option<BTreeSet<TenantId>>,
     /// What an API key says besides.
     key: Option<KeyUse>,
-    /// It came with a portal token.
-    portal: bool,
+    /// It came with a portal token of the tenant that was created then.
+    portal: Option<Timestamp>,
 }
 
 /// What a caller with an API key is held to, in this process.
@@ -145,7 +146,7 @@ impl Caller {
     pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = actor.into();
         let share = Arc::clone(&actor);
-        Self::made(Inner { actor, share, role: Some(role), tenants, key: None, portal: false })
+        Self::made(Inner { actor, share, role: Some(role), tenants, key: None, portal: None })
     }
 
     /// A caller with an API key, with the name of its share; empty: its own.
@@ -158,34 +159,63 @@ impl Caller {
         let actor: Arc<str> = actor.into();
         let share = if share.is_empty() { Arc::clone(&actor) } else { share.into() };
         let key = Some(key);
-        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: false })
+        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: None })
     }
 
     /// A caller with a portal token, who is held to what its maker is held to.
-    pub(crate) fn with_portal(grant: &Grant, role: Role, maker: &Caller) -> Self {
+    pub(crate) fn with_portal(grant: &Grant, role: Role, maker: Option<&Caller>) -> Self {
         let portal = format!("{}/portal", grant.tenant.name());
         let actor = match grant.user.as_str() {
             "" => portal.as_str().into(),
             user => format!("{portal}/{user}").into(),
         };
-        let share = if maker.is_bound() { Arc::clone(maker.share()) } else { portal.into() };
-        let key = maker.0.key.as_ref().map(|key| KeyUse {
+        let share = match maker.filter(|maker| !maker.makes_for_others()) {
+            Some(maker) => Arc::clone(maker.share()),
+            None => portal.into(),
+        };
+        let key = maker.and_then(|maker| maker.0.key.as_ref()).map(|key| KeyUse {
             display_name: "".into(),
             event_types: Vec::new(),
             limits: key.limits,
             rates: Arc::clone(&key.rates),
         });
         let tenants = Some(BTreeSet::from([grant.tenant.clone()]));
-        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: true })
+        Self::made(Inner {
+            actor,
+            share,
+            role: Some(role),
+            tenants,
+            key,
+            portal: Some(grant.since),
+        })
     }
 
     fn made(inner: Inner) -> Self {
-        Self(Arc::new(inner), None)
+        Self(Arc::new(inner), None, None)
+    }
+
+    /// The same caller with a portal token of a tenant that was created then.
+    #[must_use]
+    pub fn of_portal(self, since: Timestamp) -> Self {
+        let Inner { actor, share, role, tenants, .. } = &*self.0;
+        let (actor, share) = (Arc::clone(actor), Arc::clone(share));
+        let (role, tenants, portal) = (*role, tenants.clone(), Some(since));
+        Self(Arc::new(Inner { actor, share, role, tenants, key: None, portal }), self.1, self.2)
     }
 
     /// Whether it came with a portal token.
     pub fn is_portal(&self) -> bool {
-        self.0.portal
+        self.0.portal.is_some()
+    }
+
+    /// The tenant that its portal token is for, and when that was created.
+    pub fn portal(&self) -> Option<(&TenantId, Timestamp)> {
+        Some((self.0.tenants.as_ref()?.first()?, self.0.portal?))
+    }
+
+    /// Whether what it makes is for others, not for itself: its share is its own.
+    pub fn makes_for_others(&self) -> bool {
+        !self.is_bound() && self.role().is_none_or(|role| role.covers(Role::Operator))
     }
 
     /// Whether it could have a portal token made: of a role that its own includes, for a tenant of
@@ -201,11 +231,17 @@ impl Caller {
     /// Whom a portal token that it has made depends on.
     pub fn maker(&self) -> Maker {
         let key = ApiKeyId::parse_name(&self.0.actor).ok().filter(|_| self.0.key.is_some());
-        match (key, self.0.role) {
-            (Some(id), _) => Maker::Key(id),
-            (None, Some(_)) => Maker::Token(self.0.actor.to_string()),
-            (None, None) => Maker::Anyone,
+        match (key, self.2.as_ref().map(hex)) {
+            (Some(id), Some(secret)) => Maker::Key { id, secret },
+            (None, Some(token)) => Maker::Token(token),
+            (_, None) => Maker::Anyone,
         }
+    }
+
+    /// The same caller, whose credential has this SHA-256.
+    #[must_use]
+    pub(crate) fn by(self, hash: Hash) -> Self {
+        Self(self.0, self.1, Some(hash))
     }
 
     /// What its API key used of its limits.
@@ -227,13 +263,13 @@ impl Caller {
     fn unknown(tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = ANONYMOUS.into();
         let share = Arc::clone(&actor);
-        Self::made(Inner { actor, share, role: None, tenants, key: None, portal: false })
+        Self::made(Inner { actor, share, role: None, tenants, key: None, portal: None })
     }
 
     /// The same caller with a credential that is valid until then; none: without end.
     #[must_use]
     pub fn until(self, end: Option<Timestamp>) -> Self {
-        Self(self.0, end)
+        Self(self.0, end, self.2)
     }
 
     /// When its credential stops being valid; none: never.
@@ -270,7 +306,7 @@ impl Caller {
             (None, Some(_)) => (ActorKind::Token, String::new()),
             (None, None) => (ActorKind::None, String::new()),
         };
-        let kind = if self.0.portal { ActorKind::Portal } else { kind };
+        let kind = if self.is_portal() { ActorKind::Portal } else { kind };
         AuditActor { kind, id: self.0.actor.to_string(), display_name }
     }
 

@@ -5,7 +5,7 @@
 //! hash needs no salt and no slowness.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::caller::{Caller, KeyUse, Role};
-use crate::tokens::{Hash, parse_hash};
+use crate::hash::{Hash, hex};
+use crate::tokens::parse_hash;
 
 /// What every key begins with, so that people and secret scanners know one when they see it.
 pub const PREFIX: &str = "pgk_";
@@ -50,10 +51,7 @@ pub fn new_secret(id: &ApiKeyId, random: impl FnOnce(&mut [u8])) -> NewSecret {
     let mut bytes = Zeroizing::new([0; RANDOM_LEN]);
     random(&mut *bytes);
     let key = Zeroizing::new(format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(*bytes)));
-    let mut sha256 = String::with_capacity(64);
-    for byte in Sha256::digest(key.as_bytes()) {
-        let _ = write!(sha256, "{byte:02x}"); // into a String it cannot fail
-    }
+    let sha256 = hex(&Sha256::digest(key.as_bytes()).into());
     NewSecret { key, sha256 }
 }
 
@@ -102,23 +100,14 @@ impl Key {
             }
         }
         let end = found.ok_or_else(unknown)?;
-        let until = self.standing(now)?;
-        if end.is_some_and(|end| end <= now) {
-            return Err(expired());
-        }
-        Ok(until.into_iter().chain(end).min())
-    }
-
-    /// Until when the key is valid, whatever becomes of its secrets; none: without end.
-    pub(crate) fn standing(&self, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
         let past = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
         if self.revoked || past(self.revoke_time) {
             return Err(Refusal::new(Reason::CredentialRevoked, "the credential was revoked"));
         }
-        if past(self.expires) {
+        if past(self.expires) || past(end) {
             return Err(expired());
         }
-        Ok(self.revoke_time.into_iter().chain(self.expires).min())
+        Ok([self.revoke_time, self.expires, end].into_iter().flatten().min())
     }
 }
 

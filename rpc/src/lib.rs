@@ -14,6 +14,7 @@ mod auth;
 pub mod call;
 pub mod caller;
 mod files;
+mod hash;
 pub mod health;
 pub mod keys;
 pub mod method;

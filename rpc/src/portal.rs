@@ -1,8 +1,9 @@
 //! Portal tokens: short-lived credentials for a tenant's own people, made by a call and kept nowhere.
 //!
 //! A token says itself what it is good for, authenticated with a key that the processes of a
-//! deployment derive from their master keys. It is good while whoever had it made could still have
-//! it made: an API key that is revoked takes its portal tokens with it.
+//! deployment derive from their master keys. It is good while the credential that had it made could
+//! still have it made: a secret that is rotated away, or a key that is revoked, takes its portal
+//! tokens with it. And while the tenant is the same: one made anew under its id is another.
 //!
 //! Form: `pgt_`, then base64url without padding of `grant (JSON) | tag (32 bytes)` with
 //! `tag = HMAC-SHA256(key, grant)`.
@@ -35,6 +36,8 @@ pub const USER_LEN: usize = 64;
 pub struct Grant {
     /// Whose portal it is.
     pub tenant: TenantId,
+    /// When that tenant was created.
+    pub since: Timestamp,
     /// The word of the role, as [`Role`](crate::caller::Role) knows it.
     pub role: String,
     /// Who uses it, by the platform's own name for them; empty: nobody said.
@@ -52,10 +55,15 @@ pub struct Grant {
 pub enum Maker {
     /// Somebody where nobody is authenticated; such a token is good nowhere else.
     Anyone,
-    /// A name of the tokens file.
+    /// A line of the tokens file: the token's SHA-256 in hex.
     Token(String),
-    /// An API key.
-    Key(ApiKeyId),
+    /// A secret of an API key.
+    Key {
+        /// The key.
+        id: ApiKeyId,
+        /// The secret's SHA-256 in hex.
+        secret: String,
+    },
 }
 
 /// Keys that authenticate tokens: the first makes them, any lets them in.
@@ -108,11 +116,15 @@ mod tests {
 
     fn grant() -> Grant {
         Grant {
-            tenant: TenantId::parse("acme").unwrap(),
+            tenant: TenantId::parse(&"t".repeat(64)).unwrap(),
+            since: Timestamp::from_millis(1_600_000_000_123),
             role: "viewer".to_owned(),
             user: "u".repeat(USER_LEN),
             end: Timestamp::from_millis(1_700_000_000_123),
-            maker: Maker::Token("t".repeat(64)),
+            maker: Maker::Key {
+                id: ApiKeyId::parse(&"k".repeat(32)).unwrap(),
+                secret: "5f".repeat(32),
+            },
         }
     }
 

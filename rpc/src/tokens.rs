@@ -15,7 +15,7 @@
 //! take the old one away.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::caller::{Caller, Role};
 use crate::files::{BadFile, Contents, Source};
+use crate::hash::{Hash, hex};
 
 /// What every token begins with, so that people and secret scanners know one when they see it.
 pub const PREFIX: &str = "pregon_";
@@ -44,9 +45,6 @@ const TENANTS: usize = 100;
 const NAME_LEN: usize = 64;
 /// Wrong lines that are named; a file with more is another file altogether.
 const WRONG_SHOWN: usize = 10;
-
-/// A token's hash.
-pub(crate) type Hash = [u8; 32];
 
 /// A token, as its line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +71,6 @@ impl Tokens {
 
     pub(crate) fn get(&self, hash: &Hash) -> Option<&Entry> {
         self.0.get(hash)
-    }
-
-    /// Tokens of a name.
-    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Entry> {
-        self.0.values().filter(move |entry| &**entry.caller.actor() == name)
     }
 }
 
@@ -276,10 +269,7 @@ impl Grant {
         let mut bytes = Zeroizing::new([0; RANDOM_LEN]);
         random(&mut *bytes);
         let token = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)));
-        let mut hash = String::with_capacity(64);
-        for byte in Sha256::digest(token.as_bytes()) {
-            let _ = write!(hash, "{byte:02x}"); // into a String it cannot fail
-        }
+        let hash = hex(&Sha256::digest(token.as_bytes()).into());
         let mut fields = Fields::default();
         let mut line = Vec::new();
         let given = [

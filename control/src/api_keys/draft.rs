@@ -86,9 +86,8 @@ impl Draft {
     ) -> ApiKey {
         let display_name = self.display_name;
         // Whoever may make keys for everybody makes them for others; anyone else for itself.
-        let is_free =
-            !maker.is_bound() && maker.role().is_none_or(|role| role.covers(Role::Operator));
-        let share = if is_free { String::new() } else { maker.share().to_string() };
+        let share =
+            if maker.makes_for_others() { String::new() } else { maker.share().to_string() };
         let common =
             Common { display_name, create_time: now, update_time: now, ..Common::default() };
         ApiKey {

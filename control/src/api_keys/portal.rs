@@ -32,16 +32,16 @@ impl Control {
         let ((tenant, role), (ttl, user)) = parse::done(wrong, parsed)?;
         may_grant(caller, Some(role))
             .map_err(|rule| Refusal::new(Reason::RoleMissing, format!("role {rule}")))?;
-        self.fetch::<Tenant>(&tenant.name()).await?;
-        // Made for whoever asks once that is on disk.
-        self.revealed(&tenant.name()).await?;
+        let since = self.fetch::<Tenant>(&tenant.name()).await?.value.common.create_time;
         let end = self.clock.now().plus(ttl);
         let end = caller.end().map_or(end, |own| own.min(end));
-        let (role, maker) = (role.word().to_owned(), caller.maker());
-        let token = self.portal.seal(&Grant { tenant, role, user, end, maker });
+        let (role, maker, name) = (role.word().to_owned(), caller.maker(), tenant.name());
+        let token = self.portal.seal(&Grant { tenant, since, role, user, end, maker });
         let token = token.ok_or_else(|| {
             Refusal::new(Reason::Internal, "the server has no key for portal tokens")
         })?;
+        // It is handed over once that is on disk.
+        self.revealed(&name).await?;
         Ok(v1::CreatePortalTokenResponse {
             token: token.to_string(),
             expire_time: map::moment(end),

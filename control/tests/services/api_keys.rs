@@ -8,6 +8,8 @@ use pregon_core::id::TenantId;
 use pregon_core::model::{ApiKey, Resource};
 use pregon_proto::v1;
 use pregon_proto::v1::api_key_service_server::ApiKeyService as _;
+use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::{Caller, Role};
 use pregon_rpc::keys;
 use pregon_rpc::time::timestamp;
@@ -391,4 +393,25 @@ async fn a_portal_token_is_lent_and_never_more_than_the_caller_has() {
     assert_refused(foreign, Code::PermissionDenied, "TENANT_DENIED");
     let nobody = ask!(world.api_keys, create_portal_token, of("nobody"));
     assert_refused(nobody, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_portal_token_is_for_the_tenant_that_it_was_made_for() {
+    let world = World::with_tenant().await;
+    let Some(Resource::Tenant(tenant)) = world.stored("tenants/acme").await else {
+        panic!("there is no tenant");
+    };
+    let created = tenant.common.create_time;
+    let list =
+        || v1::ListSubscriptionsRequest { parent: "tenants/acme".into(), ..Default::default() };
+    let ask = async |since| {
+        let caller = caller(Role::TenantManager, &["acme"]).of_portal(since);
+        world.subscriptions.list_subscriptions(from(caller, list())).await
+    };
+    ask(created).await.unwrap();
+    let earlier = created.minus(Duration::from_secs(1));
+    assert_refused(ask(earlier).await, Code::Unauthenticated, "CREDENTIAL_REVOKED");
+    let delete = v1::DeleteTenantRequest { name: "tenants/acme".into(), ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    assert_refused(ask(created).await, Code::Unauthenticated, "CREDENTIAL_REVOKED");
 }
