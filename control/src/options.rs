@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
+use pregon_core::pool::Pools;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
@@ -42,6 +43,8 @@ pub struct ControlOptions {
     pub page_key: PageKey,
     /// Which URLs subscriptions may have, addresses included.
     pub url_policy: UrlPolicy,
+    /// The egress pools that there are.
+    pub pools: Pools,
     /// Bytes that an event's data may have; an event type's example may have no more either.
     pub event_data_limit: usize,
     /// Fills a buffer with random bytes fit for keys.
@@ -99,7 +102,7 @@ impl Control {
             clock: options.clock,
             keys: options.keys,
             page_key: options.page_key,
-            contracts: Registry::new(options.url_policy),
+            contracts: Registry::new(options.url_policy, options.pools),
             event_data_limit: options.event_data_limit,
             random: options.random,
             making: Making::default(),

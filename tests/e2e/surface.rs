@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Shop, Standalone};
 
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 15] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -13,6 +13,7 @@ const SERVICES: [&str; 14] = [
     "pregon.v1.CheckService",
     "pregon.v1.ContractService",
     "pregon.v1.DeliveryService",
+    "pregon.v1.EgressService",
     "pregon.v1.EventService",
     "pregon.v1.EventTypeService",
     "pregon.v1.NodeService",

@@ -7,7 +7,7 @@ use pregon_core::error::{Refusal, Violations};
 use pregon_rpc::caller::Caller;
 use prost_types::FieldMask;
 
-use super::create::{With, check_contract};
+use super::create::{With, check_contract, check_pool};
 use super::edit::Edit;
 use super::kind::{Receiver, Shows, to_wire};
 use crate::catalog::Stored;
@@ -95,6 +95,9 @@ impl Control {
         }
         if moved || edit.endpoint().url.is_some() {
             now.check_own(contract, &mut wrong);
+        }
+        if now.pool() != before.pool() {
+            check_pool::<R>(now.pool(), self.contracts.pools(), &mut wrong);
         }
         wrong.finish()?;
         let time = self.clock.now();

@@ -80,6 +80,7 @@ impl World {
             keys: Arc::new(KeyRing::parse(&"5a".repeat(32)).unwrap()),
             page_key: PageKey::new([7; 32]),
             url_policy: UrlPolicy { addresses: AddressPolicy::default(), ..UrlPolicy::default() },
+            pools: crate::pools::pools(),
             event_data_limit: limits::EVENT_DATA_DEFAULT,
             random: |buffer| getrandom::fill(buffer).unwrap(),
             user_agent: "pregon/test".into(),
