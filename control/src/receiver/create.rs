@@ -144,7 +144,8 @@ impl Control {
             true => self.store.config.next_lane().await?,
             false => LaneNo::EVENTS, // shown to nobody, and no number is used up
         };
-        let mut receiver: R = self.new_receiver(name, edit, contract, lane)?;
+        let mut receiver: R =
+            self.new_receiver(name, edit, &family.tenant.value, (contract, lane))?;
         if with.paused {
             receiver.pause_from_the_start(contract, self.clock.now())?;
         }
@@ -185,14 +186,15 @@ impl Control {
         &self,
         name: &R::Name,
         edit: &Edit<R::Own>,
-        contract: &Contract,
-        lane: LaneNo,
+        tenant: &Tenant,
+        (contract, lane): (&Contract, LaneNo),
     ) -> Result<R, Refusal> {
         let mut blank = R::blank(name, contract, lane, self.clock.now());
         *blank.parts().environment = edit.environment.unwrap_or(Environment::Live);
         let receiver = self.edited(&blank, edit, name)?;
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(contract));
         receiver.endpoint().check(R::WORD, contract, &policy, &mut wrong);
+        receiver.endpoint().check_rules(R::WORD, &tenant.egress_rules, &policy, &mut wrong);
         check_contract::<R>(contract, &mut wrong);
         receiver.check_own(contract, &mut wrong);
         check_pool::<R>(receiver.pool(), self.contracts.pools(), &mut wrong);

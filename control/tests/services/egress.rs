@@ -106,3 +106,47 @@ async fn pools_say_their_addresses() {
     let bad = v1::ListEgressAddressesRequest { pool: "a b".into() };
     assert_wrong(ask!(pools, list_egress_addresses, bad), &[("pool", "MALFORMED")]);
 }
+
+#[tokio::test]
+async fn a_url_that_the_tenants_rules_exclude_is_refused() {
+    let world = World::with_tenant().await;
+    let create = |url: &str| v1::CreateSubscriptionRequest {
+        parent: "tenants/acme".into(),
+        subscription_id: "erp".into(),
+        subscription: Some(v1::Subscription {
+            url: url.into(),
+            event_types: vec!["order.*".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = create("https://a.elsewhere.example/hook");
+    ask!(world.subscriptions, create_subscription, request).unwrap();
+    let egress_rules = rules(&["*.good.example:443"], &["bad.good.example"]);
+    let given = v1::Tenant { egress_rules, ..Default::default() };
+    let both = ["egress_rules.allow", "egress_rules.deny"];
+    ask!(world.tenants, update_tenant, update(given, &both)).unwrap();
+    let url = [("subscription.url", "URL_REFUSED")];
+    for bad in ["https://bad.good.example/", "https://a.good.example:444/", "https://8.8.8.8/"] {
+        let request =
+            v1::CreateSubscriptionRequest { subscription_id: "other".into(), ..create(bad) };
+        assert_wrong(ask!(world.subscriptions, create_subscription, request), &url);
+    }
+    let change = |url: &str, paths: &[&str]| v1::UpdateSubscriptionRequest {
+        subscription: Some(v1::Subscription {
+            name: "tenants/acme/subscriptions/erp".into(),
+            url: url.into(),
+            display_name: "ERP".into(),
+            ..Default::default()
+        }),
+        update_mask: mask(paths),
+        ..Default::default()
+    };
+    let bad = change("https://bad.good.example/", &["url"]);
+    assert_wrong(ask!(world.subscriptions, update_subscription, bad), &url);
+    // What was there before the rules can be changed in other fields.
+    let other = change("", &["display_name"]);
+    ask!(world.subscriptions, update_subscription, other).unwrap();
+    let good = change("https://a.good.example/", &["url"]);
+    ask!(world.subscriptions, update_subscription, good).unwrap();
+}
