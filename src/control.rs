@@ -36,11 +36,13 @@ impl ControlPlane {
         let (telemetry, telling) =
             planes::telemetry(&settings.telemetry, "control", &planes::process_name(), &clock)?;
         let store = measured(redis.store(), &telemetry);
+        let portal = keys::portal_keys(&keys);
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let control = planes::control(ControlParts {
             store: store.clone(),
             clock,
             page_key: keys::page_key(&keys),
+            portal: portal.clone(),
             keys,
             policy: &settings.policy,
             latest: latest.clone(),
@@ -50,6 +52,7 @@ impl ControlPlane {
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
             .with_elsewhere("nodes serve it, call a `pregon dataplane`")
+            .with_portal(portal)
             .with_telemetry(telemetry);
         let server = api_keys::guard(server, &listener, &store.config, &shutdown);
         let ready = control.services().add_to(server)?.on(listener).await?;

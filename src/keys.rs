@@ -11,10 +11,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use pregon_core::model::{Resource, ResourceName};
 use pregon_core::seal::{KeyRing, SealError, new_key};
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_store::ConfigStore;
 
 /// What the page tokens' key is derived for.
 const PAGES: &str = "pregon page tokens";
+/// What the portal tokens' keys are derived for.
+const PORTAL: &str = "pregon portal tokens";
 
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";
@@ -77,6 +80,11 @@ pub async fn fit(keys: &KeyRing, store: &dyn ConfigStore) -> anyhow::Result<()> 
 /// continue each other's lists, and a watch goes on where one before it was cut.
 pub fn page_key(keys: &KeyRing) -> PageKey {
     PageKey::derive(&*keys.derive(PAGES))
+}
+
+/// The keys of portal tokens, which every control plane with the same master keys lets in.
+pub fn portal_keys(keys: &KeyRing) -> PortalKeys {
+    PortalKeys::new(keys.derive_each(PORTAL))
 }
 
 /// The keys of the file that the setting names.

@@ -16,6 +16,7 @@ use pregon_dataplane::egress::{
 use pregon_dataplane::plane::{Dataplane, DataplaneOptions};
 use pregon_dataplane::worker::WorkerLimits;
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::{Identity, Running, Settings, Telemetry};
@@ -34,6 +35,8 @@ pub struct ControlParts<'a> {
     pub keys: Arc<KeyRing>,
     /// Authenticates page tokens.
     pub page_key: PageKey,
+    /// Authenticate portal tokens.
+    pub portal: PortalKeys,
     /// What both planes must agree on.
     pub policy: &'a Policy,
     /// Goes out with every answer.
@@ -108,6 +111,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         clock: parts.clock,
         keys: parts.keys,
         page_key: parts.page_key,
+        portal: parts.portal,
         url_policy: UrlPolicy {
             allow_http: policy.allow_http,
             addresses: policy.addresses.clone(),
@@ -117,7 +121,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         pools: Pools::of(policy.pools.iter().map(|line| line.pool.clone()).collect()),
         event_data_limit: policy.max_event_bytes,
         random: crate::random::fill,
-        user_agent: policy.user_agent.as_str().into(),
+        user_agent: policy.user_agent.clone().into(),
         latest: parts.latest,
         drain: parts.drain,
         telemetry: parts.telemetry,
@@ -162,7 +166,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         limits: WorkerLimits { max_in_flight: share.max_in_flight, ..WorkerLimits::default() },
         lease: node.lease,
         drain_limit: node.drain_limit,
-        user_agent: policy.user_agent.clone(),
+        user_agent: policy.user_agent.clone().into(),
         seed: random(),
         telemetry,
     }))

@@ -8,6 +8,7 @@ use pregon_control::{Control, Services};
 use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_dataplane::egress::Own;
 use pregon_dataplane::plane::Dataplane;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
 use pregon_store::ConfigStore;
@@ -69,19 +70,27 @@ impl Standalone {
             own: Own { listeners: vec![listener.local_addr()], hosts: Vec::new() },
             telemetry: telemetry.clone(),
         })?;
+        let portal = keys::portal_keys(&keys);
         let control = planes::control(ControlParts {
             store: handles.clone(),
             clock,
             page_key: keys::page_key(&keys),
+            portal: portal.clone(),
             keys,
             policy: &settings.policy,
             latest: latest.clone(),
             drain: shutdown.clone(),
             telemetry: telemetry.clone(),
         });
-        let ready =
-            serve_on(listener, &control, &node, latest, (telemetry, &handles.config, &shutdown))
-                .await?;
+        let ready = serve_on(
+            listener,
+            &control,
+            &node,
+            latest,
+            portal,
+            (telemetry, &handles.config, &shutdown),
+        )
+        .await?;
         let serving = Serving::start(ready, shutdown);
         node.configuration().ready().await;
         let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
@@ -147,11 +156,12 @@ async fn serve_on(
     control: &Arc<Control>,
     node: &Dataplane,
     latest: Revision,
+    portal: PortalKeys,
     (telemetry, config, shutdown): (Telemetry, &Arc<dyn ConfigStore>, &CancellationToken),
 ) -> anyhow::Result<Ready> {
     let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
     let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?;
-    let server = server.with_telemetry(telemetry);
+    let server = server.with_telemetry(telemetry).with_portal(portal);
     let server = api_keys::guard(server, &listener, config, shutdown);
     let server = control.services().add_to(server)?.with(node.events())?.with(node.checks())?;
     Ok(server.on(listener).await?)

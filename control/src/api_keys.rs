@@ -27,6 +27,7 @@ use crate::{etag, map, parse};
 use draft::Draft;
 
 mod draft;
+mod portal;
 
 service! {
     /// The service of API keys.
@@ -36,6 +37,7 @@ service! {
         list_api_keys(ListApiKeysRequest by caller) -> ListApiKeysResponse;
         rotate_api_key(RotateApiKeyRequest by caller) -> RotateApiKeyResponse;
         revoke_api_key(RevokeApiKeyRequest by caller) -> RevokeApiKeyResponse;
+        create_portal_token(CreatePortalTokenRequest by caller) -> CreatePortalTokenResponse;
     }
 }
 

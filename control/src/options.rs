@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::pool::Pools;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::Telemetry;
@@ -41,6 +43,8 @@ pub struct ControlOptions {
     pub keys: Arc<KeyRing>,
     /// Authenticates page tokens; shared by all control planes of a deployment.
     pub page_key: PageKey,
+    /// Make portal tokens.
+    pub portal: PortalKeys,
     /// Which URLs subscriptions may have, addresses included.
     pub url_policy: UrlPolicy,
     /// The egress pools that there are.
@@ -50,7 +54,7 @@ pub struct ControlOptions {
     /// Fills a buffer with random bytes fit for keys.
     pub random: fn(&mut [u8]),
     /// The deployment's `user-agent`, as nodes send it.
-    pub user_agent: Arc<str>,
+    pub user_agent: Bytes,
     /// Moved to each revision that is committed or seen here; answers carry it.
     pub latest: Revision,
     /// Cancelled when the server is to end: waits and long streams end then.
@@ -65,11 +69,12 @@ pub struct Control {
     pub(crate) clock: SharedClock,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) page_key: PageKey,
+    pub(crate) portal: PortalKeys,
     pub(crate) contracts: Registry,
     pub(crate) event_data_limit: usize,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) making: Making,
-    pub(crate) user_agent: Arc<str>,
+    pub(crate) user_agent: Bytes,
     pub(crate) heads: Heads,
     pub(crate) drain: CancellationToken,
     pub(crate) telemetry: Telemetry,
@@ -102,6 +107,7 @@ impl Control {
             clock: options.clock,
             keys: options.keys,
             page_key: options.page_key,
+            portal: options.portal,
             contracts: Registry::new(options.url_policy, options.pools),
             event_data_limit: options.event_data_limit,
             random: options.random,

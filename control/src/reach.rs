@@ -90,6 +90,7 @@ named! {
         GetSubscriptionHealthRequest ExplainEventRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
         ReplayDeliveryRequest CancelDeliveryRequest;
+    tenant: CreatePortalTokenRequest;
     parent:
         CreateSubscriptionRequest ListSubscriptionsRequest
         CreateSecretRequest ListSecretsRequest RotateSecretRequest GetJwksRequest

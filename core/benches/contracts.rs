@@ -70,6 +70,7 @@ fn contracts(criterion: &mut Criterion) {
     let labels = BTreeMap::new();
     let subscription = SubscriptionId::parse("erp").unwrap();
     let url = EndpointUrl::parse_stored("https://example.com/hook").unwrap();
+    let user_agent = Bytes::from_static(b"Pregon/0.1");
     let mut group = criterion.benchmark_group("render and sign");
     for built_in in builtins() {
         let contract = &built_in.contract;
@@ -85,7 +86,7 @@ fn contracts(criterion: &mut Criterion) {
             url: &url,
             attempt: 1,
             attempt_time: Timestamp::from_millis(1_700_000_000_000),
-            user_agent: "Pregon/0.1",
+            user_agent: &user_agent,
         };
         let name = format!("{} ({} B of data)", contract.id(), event.data.len());
         group.bench_function(name, |bencher| {

@@ -50,6 +50,12 @@ pub const API_KEY_TENANTS: usize = 100;
 pub const API_KEY_SECRETS: usize = 5;
 /// The lowest limit of bytes a second of an API key: an event of 1 MiB is paid off in 17 minutes.
 pub const API_KEY_BYTES_MIN: u32 = 1024;
+/// The shortest life of a portal token: a page has to load.
+pub const PORTAL_TTL_MIN: Duration = Duration::from_secs(60);
+/// The longest: a working day and more.
+pub const PORTAL_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// What a portal token has where nobody says.
+pub const PORTAL_TTL_DEFAULT: Duration = Duration::from_secs(3600);
 /// Contracts that may extend one contract: they are written with it.
 pub const CONTRACT_CHILDREN: usize = 100;
 /// Sensitive paths of a contract, an event type or a subscription.

@@ -88,6 +88,15 @@ pub fn new_key(random: &mut dyn FnMut(&mut [u8])) -> Zeroizing<String> {
     Zeroizing::new(HEXLOWER.encode(&*key))
 }
 
+fn derived(master: &MasterKey, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
+    let hash = Sha256::digest(purpose.as_bytes());
+    let nonce = XNonce::from_slice(&hash[..NONCE_LEN]);
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    // It fails for texts of 256 GiB and above.
+    let _ = master.cipher.encrypt_in_place_detached(nonce, b"", &mut *key);
+    key
+}
+
 impl KeyRing {
     /// Parses 32-byte keys as hex or base64, separated by commas or white space; the first is the
     /// current one. What is wrong is said by a key's place, never by its text.
@@ -122,12 +131,13 @@ impl KeyRing {
     /// A key for another purpose, the same wherever the current master key is the same: 32 bytes of
     /// the cipher's key stream, at a nonce that stands for the purpose and that no seal meets.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
-        let hash = Sha256::digest(purpose.as_bytes());
-        let nonce = XNonce::from_slice(&hash[..NONCE_LEN]);
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        // It fails for texts of 256 GiB and above.
-        let _ = self.sealing().cipher.encrypt_in_place_detached(nonce, b"", &mut *key);
-        key
+        derived(self.sealing(), purpose)
+    }
+
+    /// The same of every master key, the current one's first: for what was made while another was
+    /// current.
+    pub fn derive_each(&self, purpose: &str) -> Vec<Zeroizing<[u8; KEY_LEN]>> {
+        self.0.iter().map(|key| derived(key, purpose)).collect()
     }
 
     /// Seals under the current key. `nonce` must be random and never used before; `aad` names the

@@ -94,7 +94,7 @@ fn sent(contract: &Contract, kind: &str, data: &str, at: Timestamp, keys: &Signi
         url: &EndpointUrl::parse_stored("https://example.com/hook").unwrap(),
         attempt: 1,
         attempt_time: at,
-        user_agent: "Pregon",
+        user_agent: &Bytes::from_static(b"Pregon"),
     };
     sign(contract, &render(contract, &input).unwrap(), &input, keys).unwrap()
 }

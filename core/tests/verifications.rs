@@ -66,7 +66,7 @@ fn ask(
         subscription_labels: &labels,
         environment: Environment::Live,
         url: &url,
-        user_agent: "Pregon",
+        user_agent: &Bytes::from_static(b"Pregon"),
     };
     let mut requests = Vec::new();
     for step in 0..contract.verification().unwrap().steps() {

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use pregon_core::clock::SharedClock;
 use pregon_core::contract::{CheckInput, RenderError, render_check, sign_check};
@@ -68,7 +69,7 @@ pub struct CheckOptions {
     /// The wall clock: keys sign by it.
     pub clock: SharedClock,
     /// `User-Agent` of questions whose contract names none.
-    pub user_agent: String,
+    pub user_agent: Bytes,
     /// Cancelled when the node goes down: nothing more is asked, what is under way is finished.
     pub draining: CancellationToken,
     /// Makes the checks' ids.
@@ -85,7 +86,7 @@ struct Inner {
     configuration: Configuration,
     egress: Egress,
     clock: SharedClock,
-    user_agent: String,
+    user_agent: Bytes,
     draining: CancellationToken,
     cache: Cache,
     ids: Mutex<StdRng>,

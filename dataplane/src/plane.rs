@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_core::seal::KeyRing;
@@ -48,7 +49,7 @@ pub struct DataplaneOptions {
     /// longest attempt that a served contract allows.
     pub drain_limit: Option<Duration>,
     /// `User-Agent` of requests whose contract names none.
-    pub user_agent: String,
+    pub user_agent: Bytes,
     /// Decides the jitter of retries and the ids of checks: random for each node.
     pub seed: u64,
     /// Where what happens here is reported.

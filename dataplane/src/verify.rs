@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::id::{LaneNo, NodeId};
 use pregon_store::ConfigStore;
@@ -59,7 +60,7 @@ pub(crate) struct Verifier {
     /// This node.
     pub node: NodeId,
     /// `User-Agent` of challenges whose contract names none.
-    pub user_agent: String,
+    pub user_agent: Bytes,
     /// Decides the jitter of what is asked again.
     pub seed: u64,
     /// Where outcomes are reported.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_store::{ConfigStore, Operate, TestSends, Work};
@@ -102,7 +103,7 @@ pub struct WorkerOptions {
     /// than the longest attempt that a served contract allows.
     pub drain_limit: Option<Duration>,
     /// `User-Agent` of requests whose contract names none.
-    pub user_agent: String,
+    pub user_agent: Bytes,
     /// Decides the jitter of retries.
     pub seed: u64,
     /// Where what happens is reported.

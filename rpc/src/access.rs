@@ -42,6 +42,8 @@ pub enum Reach {
     Shared,
     /// What belongs to all tenants together: closed to credentials that are for some.
     All,
+    /// Credentials of the tenants that the message names: closed to portal tokens.
+    Credentials,
 }
 
 /// Methods by path, each with its access.
@@ -89,6 +91,10 @@ const MANAGE: Access = role(Role::TenantManager, Reach::Named);
 const OPERATE: Access = role(Role::Operator, Reach::Named);
 /// Writes of the catalogue.
 const OPERATE_ALL: Access = role(Role::Operator, Reach::All);
+/// Reads of credentials.
+const AUDIT_CREDENTIALS: Access = role(Role::Auditor, Reach::Credentials);
+/// Writes of credentials.
+const MANAGE_CREDENTIALS: Access = role(Role::TenantManager, Reach::Credentials);
 /// Publishes.
 const PUBLISH: Access = role(Role::Publisher, Reach::Named);
 
@@ -160,11 +166,12 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.NodeService/WaitForRevision", AUDIT_ALL),
     ("/pregon.v1.NodeService/WatchConfiguration", AUDIT_ALL),
     ("/pregon.v1.EgressService/ListEgressAddresses", AUDIT_SHARED),
-    ("/pregon.v1.ApiKeyService/CreateApiKey", MANAGE),
-    ("/pregon.v1.ApiKeyService/GetApiKey", AUDIT),
-    ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT),
-    ("/pregon.v1.ApiKeyService/RotateApiKey", MANAGE),
-    ("/pregon.v1.ApiKeyService/RevokeApiKey", MANAGE),
+    ("/pregon.v1.ApiKeyService/CreateApiKey", MANAGE_CREDENTIALS),
+    ("/pregon.v1.ApiKeyService/GetApiKey", AUDIT_CREDENTIALS),
+    ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT_CREDENTIALS),
+    ("/pregon.v1.ApiKeyService/RotateApiKey", MANAGE_CREDENTIALS),
+    ("/pregon.v1.ApiKeyService/RevokeApiKey", MANAGE_CREDENTIALS),
+    ("/pregon.v1.ApiKeyService/CreatePortalToken", MANAGE_CREDENTIALS),
     ("/pregon.v1.EventService/Publish", PUBLISH),
     ("/pregon.v1.EventService/PublishBatch", PUBLISH),
     ("/pregon.v1.EventService/PublishStream", PUBLISH),
@@ -251,6 +258,7 @@ mod tests {
                     (false, _) => "  |",
                     (true, Reach::All) => " all |",
                     (true, Reach::Named | Reach::Shared) => " yes |",
+                    (true, Reach::Credentials) => " keys |",
                 });
             }
         }

@@ -5,8 +5,9 @@
 //! is one that can tell tenants apart. What is not let through reaches no handler. A stream ends
 //! when its token stops being valid; any other call has then been answered long ago.
 //!
-//! Credentials are the tokens of a file and API keys. Where the listener asks for neither nobody is
-//! authenticated and everybody may do everything; it allows that on loopback only. The table holds even then.
+//! Credentials are the tokens of a file, API keys, and portal tokens made with one of those. Where
+//! the listener asks for none nobody is authenticated and everybody may do everything; it allows
+//! that on loopback only. The table holds even then.
 
 use std::fmt;
 use std::future::Future;
@@ -24,7 +25,8 @@ use tokio::time::sleep;
 
 use crate::access::{Access, Reach, Table, Who};
 use crate::caller::{self, Caller, Role};
-use crate::keys::{self, Keys};
+use crate::keys::{self, Keys, expired};
+use crate::portal::{self, Grant, Maker, PortalKeys};
 use crate::tokens::{Entry, Hash, Tokens};
 
 /// How long a token is trusted to go on as it is before the clock is looked at again: the wall
@@ -45,6 +47,8 @@ pub(crate) struct Credentials {
     pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
     /// API keys, where the server knows any.
     pub(crate) keys: Option<watch::Receiver<Arc<Keys>>>,
+    /// Authenticate portal tokens; none lets none in.
+    pub(crate) portal: PortalKeys,
 }
 
 /// A credential that is valid.
@@ -52,6 +56,7 @@ pub(crate) struct Credentials {
 enum Credential {
     Token(Hash, Entry),
     Key(ApiKeyId, Hash),
+    Portal(Box<Grant>),
 }
 
 impl Credentials {
@@ -63,6 +68,21 @@ impl Credentials {
             let end = key.check(&hash, now)?;
             return Ok((key.caller.clone().until(end), Credential::Key(id, hash)));
         }
+        if given.starts_with(portal::PREFIX) {
+            let grant = self.portal.open(given).ok_or_else(invalid)?;
+            let role = Role::parse(&grant.role).ok_or_else(invalid)?;
+            let (maker, end) = match &grant.maker {
+                Maker::Anyone => return Err(invalid()),
+                Maker::Token(_) => {
+                    lent_by_token(&self.tokens.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)?
+                }
+                Maker::Key(_) => {
+                    lent_by_key(&self.keys.as_ref().ok_or_else(invalid)?.borrow(), &grant, now)?
+                }
+            };
+            let caller = Caller::with_portal(&grant, role, &maker).until(Some(end));
+            return Ok((caller, Credential::Portal(Box::new(grant))));
+        }
         let tokens = self.tokens.as_ref().ok_or_else(invalid)?.borrow();
         let (hash, entry) = tokens.find(given.as_bytes()).ok_or_else(invalid)?;
         match entry.expires {
@@ -72,6 +92,41 @@ impl Credentials {
                 Ok((caller, Credential::Token(hash, entry.clone())))
             }
         }
+    }
+}
+
+/// Who had a portal token made, by the tokens file, and when it stops being valid.
+fn lent_by_token(
+    tokens: &Tokens,
+    grant: &Grant,
+    now: Timestamp,
+) -> Result<(Caller, Timestamp), Refusal> {
+    let Maker::Token(name) = &grant.maker else { return Err(invalid()) };
+    let lives = |entry: &&Entry| entry.expires.is_none_or(|end| end > now);
+    let makers = tokens.named(name).filter(lives);
+    let maker = makers
+        .filter(|entry| entry.caller.may_lend(grant))
+        .max_by_key(|entry| entry.expires.map_or(i64::MAX, Timestamp::millis));
+    let maker = maker.ok_or_else(lost)?;
+    let end = maker.expires.into_iter().chain([grant.end]).min();
+    lent(&maker.caller, end.unwrap_or(grant.end), now)
+}
+
+/// The same by the API keys.
+fn lent_by_key(keys: &Keys, grant: &Grant, now: Timestamp) -> Result<(Caller, Timestamp), Refusal> {
+    let Maker::Key(id) = &grant.maker else { return Err(invalid()) };
+    let key = keys.get(id)?;
+    let standing = key.standing(now)?;
+    if !key.caller.may_lend(grant) {
+        return Err(lost());
+    }
+    lent(&key.caller, standing.map_or(grant.end, |end| end.min(grant.end)), now)
+}
+
+fn lent(maker: &Caller, end: Timestamp, now: Timestamp) -> Result<(Caller, Timestamp), Refusal> {
+    match end <= now {
+        true => Err(expired()),
+        false => Ok((maker.clone(), end)),
     }
 }
 
@@ -157,6 +212,21 @@ impl Guard {
                 let valid = move |keys: &Keys, now| keys.get(&id)?.check(&hash, now);
                 Box::pin(lapse(credentials.keys?, clock, valid))
             }
+            Credential::Portal(grant) => match grant.maker {
+                Maker::Anyone => return None,
+                Maker::Token(_) => {
+                    let valid = move |tokens: &Tokens, now| {
+                        lent_by_token(tokens, &grant, now).map(|(_, end)| Some(end))
+                    };
+                    Box::pin(lapse(credentials.tokens?, clock, valid))
+                }
+                Maker::Key(_) => {
+                    let valid = move |keys: &Keys, now| {
+                        lent_by_key(keys, &grant, now).map(|(_, end)| Some(end))
+                    };
+                    Box::pin(lapse(credentials.keys?, clock, valid))
+                }
+            },
         })
     }
 }
@@ -212,7 +282,11 @@ fn check_role(access: Access, caller: &Caller) -> Result<(), Refusal> {
     }
     match access.reach {
         Reach::All if caller.is_bound() => Err(caller::tenant_denied()),
-        Reach::All | Reach::Named | Reach::Shared => Ok(()),
+        Reach::Credentials if caller.is_portal() => {
+            let text = "a portal token does not reach credentials";
+            Err(Refusal::new(Reason::RoleMissing, text))
+        }
+        Reach::All | Reach::Credentials | Reach::Named | Reach::Shared => Ok(()),
     }
 }
 
@@ -246,8 +320,9 @@ fn invalid() -> Refusal {
     Refusal::new(Reason::CredentialInvalid, "the credential is not known")
 }
 
-fn expired() -> Refusal {
-    Refusal::new(Reason::CredentialExpired, "the credential's time has passed")
+/// A portal token's maker could not have it made any more.
+fn lost() -> Refusal {
+    Refusal::new(Reason::CredentialRevoked, "the credential was revoked with its maker's")
 }
 
 fn unlisted() -> Refusal {

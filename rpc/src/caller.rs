@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
-use pregon_core::id::{EventTypeId, TenantId};
+use pregon_core::id::{ApiKeyId, EventTypeId, TenantId};
 use pregon_core::model::ApiKeyLimits;
 use pregon_core::pattern::Pattern;
 
+use crate::portal::{Grant, Maker};
 use crate::rate::Rate;
 
 /// Who callers are where nobody is authenticated.
@@ -107,6 +108,8 @@ struct Inner {
     tenants: Option<BTreeSet<TenantId>>,
     /// What an API key says besides.
     key: Option<KeyUse>,
+    /// It came with a portal token.
+    portal: bool,
 }
 
 /// What a caller with an API key is held to, in this process.
@@ -140,7 +143,7 @@ impl Caller {
     pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = actor.into();
         let share = Arc::clone(&actor);
-        Self(Arc::new(Inner { actor, share, role: Some(role), tenants, key: None }), None)
+        Self::made(Inner { actor, share, role: Some(role), tenants, key: None, portal: false })
     }
 
     /// A caller with an API key, with the name of its share; empty: its own.
@@ -152,7 +155,54 @@ impl Caller {
     ) -> Self {
         let actor: Arc<str> = actor.into();
         let share = if share.is_empty() { Arc::clone(&actor) } else { share.into() };
-        Self(Arc::new(Inner { actor, share, role: Some(role), tenants, key: Some(key) }), None)
+        let key = Some(key);
+        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: false })
+    }
+
+    /// A caller with a portal token, who is held to what its maker is held to.
+    pub(crate) fn with_portal(grant: &Grant, role: Role, maker: &Caller) -> Self {
+        let portal = format!("{}/portal", grant.tenant.name());
+        let actor = match grant.user.as_str() {
+            "" => portal.as_str().into(),
+            user => format!("{portal}/{user}").into(),
+        };
+        let share = if maker.is_bound() { Arc::clone(maker.share()) } else { portal.into() };
+        let key = maker.0.key.as_ref().map(|key| KeyUse {
+            event_types: Vec::new(),
+            limits: key.limits,
+            rates: Arc::clone(&key.rates),
+        });
+        let tenants = Some(BTreeSet::from([grant.tenant.clone()]));
+        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: true })
+    }
+
+    fn made(inner: Inner) -> Self {
+        Self(Arc::new(inner), None)
+    }
+
+    /// Whether it came with a portal token.
+    pub fn is_portal(&self) -> bool {
+        self.0.portal
+    }
+
+    /// Whether it could have a portal token made: of a role that its own includes, for a tenant of
+    /// its own.
+    pub(crate) fn may_lend(&self, grant: &Grant) -> bool {
+        let covers = |own: Role| {
+            own.covers(Role::TenantManager)
+                && Role::parse(&grant.role).is_some_and(|role| own.covers(role))
+        };
+        self.role().is_some_and(covers) && self.may_touch(&grant.tenant).is_ok()
+    }
+
+    /// Whom a portal token that it has made depends on.
+    pub fn maker(&self) -> Maker {
+        let key = ApiKeyId::parse_name(&self.0.actor).ok().filter(|_| self.0.key.is_some());
+        match (key, self.0.role) {
+            (Some(id), _) => Maker::Key(id),
+            (None, Some(_)) => Maker::Token(self.0.actor.to_string()),
+            (None, None) => Maker::Anyone,
+        }
     }
 
     /// What its API key used of its limits.
@@ -174,7 +224,7 @@ impl Caller {
     fn unknown(tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = ANONYMOUS.into();
         let share = Arc::clone(&actor);
-        Self(Arc::new(Inner { actor, share, role: None, tenants, key: None }), None)
+        Self::made(Inner { actor, share, role: None, tenants, key: None, portal: false })
     }
 
     /// The same caller with a credential that is valid until then; none: without end.

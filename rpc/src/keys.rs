@@ -101,15 +101,23 @@ impl Key {
             }
         }
         let end = found.ok_or_else(unknown)?;
+        let until = self.standing(now)?;
+        if end.is_some_and(|end| end <= now) {
+            return Err(expired());
+        }
+        Ok(until.into_iter().chain(end).min())
+    }
+
+    /// Until when the key is valid, whatever becomes of its secrets; none: without end.
+    pub(crate) fn standing(&self, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
         let past = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
         if self.revoked || past(self.revoke_time) {
             return Err(Refusal::new(Reason::CredentialRevoked, "the credential was revoked"));
         }
-        if past(self.expires) || past(end) {
-            let text = "the credential's time has passed";
-            return Err(Refusal::new(Reason::CredentialExpired, text));
+        if past(self.expires) {
+            return Err(expired());
         }
-        Ok([self.revoke_time, self.expires, end].into_iter().flatten().min())
+        Ok(self.revoke_time.into_iter().chain(self.expires).min())
     }
 }
 
@@ -147,6 +155,10 @@ pub(crate) fn read(key: &str) -> Option<(ApiKeyId, Hash)> {
     }
     let (id, _) = key.strip_prefix(PREFIX)?.split_once('_')?;
     Some((ApiKeyId::parse(id).ok()?, Sha256::digest(key.as_bytes()).into()))
+}
+
+pub(crate) fn expired() -> Refusal {
+    Refusal::new(Reason::CredentialExpired, "the credential's time has passed")
 }
 
 pub(crate) fn unknown() -> Refusal {

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod method;
 pub mod object;
 pub mod page;
+pub mod portal;
 mod rate;
 pub mod revision;
 mod routes;

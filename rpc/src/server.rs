@@ -42,6 +42,7 @@ use crate::call::{CallLayer, Here};
 use crate::health::Health;
 use crate::keys::Keys;
 use crate::method::{Methods, MethodsError};
+use crate::portal::PortalKeys;
 use crate::revision::Revision;
 use crate::routes::Routes;
 use incoming::Incoming;
@@ -114,6 +115,7 @@ pub struct Server {
     telemetry: Telemetry,
     elsewhere: &'static str,
     keys: Option<watch::Receiver<Arc<Keys>>>,
+    portal: PortalKeys,
 }
 
 /// What every server serves.
@@ -154,6 +156,7 @@ impl Server {
             telemetry,
             elsewhere,
             keys: None,
+            portal: PortalKeys::default(),
         })
     }
 
@@ -161,6 +164,14 @@ impl Server {
     #[must_use]
     pub fn with_keys(mut self, keys: watch::Receiver<Arc<Keys>>) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Authenticate portal tokens, which then let callers in where the listener asks for
+    /// credentials.
+    #[must_use]
+    pub fn with_portal(mut self, portal: PortalKeys) -> Self {
+        self.portal = portal;
         self
     }
 
@@ -213,9 +224,11 @@ impl Server {
         let services: Vec<_> = self.services.iter().copied().chain(COMMON).collect();
         let probes = HealthServer::new(health.service()).max_decoding_message_size(NAMED_LEN);
         let routes = add_reflection(self.routes, self.descriptors, &services)?.add_service(probes);
-        let credentials = listener
-            .is_guarded()
-            .then(|| Credentials { tokens: listener.tokens(), keys: self.keys });
+        let credentials = listener.is_guarded().then(|| Credentials {
+            tokens: listener.tokens(),
+            keys: self.keys,
+            portal: self.portal,
+        });
         let guard = Guard::new(self.table, credentials, Arc::clone(&listener.clock));
         let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
         let layer =

@@ -74,6 +74,11 @@ impl Tokens {
     pub(crate) fn get(&self, hash: &Hash) -> Option<&Entry> {
         self.0.get(hash)
     }
+
+    /// Tokens of a name.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        self.0.values().filter(move |entry| &**entry.caller.actor() == name)
+    }
 }
 
 impl FromStr for Tokens {

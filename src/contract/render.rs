@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::Args;
 use pregon_core::contract::{Contract, Trial};
 use pregon_core::limits;
@@ -164,7 +165,7 @@ impl RenderArgs {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let user_agent = USER_AGENT.to_owned();
+        let user_agent = Bytes::from_static(USER_AGENT.as_bytes());
         let secret = secret.flatten();
         Ok(Trial {
             attempt,

@@ -101,6 +101,8 @@ async fn a_key_is_made_used_and_revoked_on_every_process<W: World>() {
     let refused = auditor.refused("DeliveryService/ListEvents", list.clone()).await;
     assert_eq!(refused.reason(), "ROLE_MISSING");
 
+    a_portal_token_ends_with_its_maker(&plain, &shop.grpc).await;
+
     // Rotated, both secrets are good; revoked, neither, and what idles is ended.
     let rotate = json!({"name": name, "overlap": "60s"});
     let rotated = shop.grpc.ok("ApiKeyService/RotateApiKey", rotate).await;
@@ -130,6 +132,43 @@ async fn a_key_is_made_used_and_revoked_on_every_process<W: World>() {
         let secret = key.rsplit_once('_').expect("a key has parts").1;
         assert!(!output.contains(secret), "a key is in the log: {output}");
     }
+}
+
+/// A customer's page watches its tenant, and no longer than the key that let it.
+async fn a_portal_token_ends_with_its_maker(plain: &Grpcurl, admin: &Grpcurl) {
+    let fields = json!({"role": "API_KEY_ROLE_TENANT_MANAGER", "tenants": ["tenants/acme"]});
+    let (name, key) = create(admin, fields).await;
+    let backend = plain.with_token(&key);
+    let lend = json!({"tenant": "tenants/acme", "user": "jane"});
+    let_in(&backend, "ApiKeyService/CreatePortalToken", &lend).await;
+    let lent = backend.ok("ApiKeyService/CreatePortalToken", lend.clone()).await;
+    let portal = plain.with_token(lent["token"].as_str().expect("the token"));
+    let list = json!({"parent": "tenants/acme"});
+    for _ in 0..2 {
+        portal.ok("DeliveryService/ListEvents", list.clone()).await;
+    }
+    for (method, request, reason) in [
+        (
+            "SubscriptionService/ListSubscriptions",
+            json!({"parent": "tenants/other"}),
+            "TENANT_DENIED",
+        ),
+        (
+            "SubscriptionService/DeleteSubscription",
+            json!({"name": "tenants/acme/subscriptions/x"}),
+            "ROLE_MISSING",
+        ),
+        ("ApiKeyService/ListApiKeys", json!({}), "ROLE_MISSING"),
+        ("ApiKeyService/CreatePortalToken", lend, "ROLE_MISSING"),
+    ] {
+        let refused = portal.refused(method, request).await;
+        assert_eq!((refused.code, refused.reason()), ("PERMISSION_DENIED", reason), "{method}");
+    }
+    let watch = Watcher::start(&portal, "DeliveryService/WatchDeliveries", list.clone()).await;
+    admin.ok("ApiKeyService/RevokeApiKey", json!({"name": name})).await;
+    let ended = watch.refused().await;
+    assert_eq!(ended.code, "UNAUTHENTICATED");
+    revoked(&portal, &[("DeliveryService/ListEvents", &list)]).await;
 }
 
 /// A publish stream with nothing to say.

@@ -118,7 +118,7 @@ fn at(field: &str, mut refusal: Refusal) -> Refusal {
 }
 
 /// Whether a caller may make a key of a role; none: one that this release does not know.
-fn may_grant(caller: &Caller, role: Option<Role>) -> Result<(), &'static str> {
+pub(super) fn may_grant(caller: &Caller, role: Option<Role>) -> Result<(), &'static str> {
     let may = match (caller.role(), role) {
         (None | Some(Role::Admin), _) => true,
         (

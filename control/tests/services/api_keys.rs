@@ -340,3 +340,55 @@ async fn the_longest_ended_keys_make_room() {
     let gone = ask!(world.api_keys, get_api_key, v1::GetApiKeyRequest { name });
     assert_refused(gone, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_portal_token_is_lent_and_never_more_than_the_caller_has() {
+    let world = World::with_tenant().await;
+    let make = async |by: Caller, role: v1::ApiKeyRole, seconds: i64| {
+        let request = v1::CreatePortalTokenRequest {
+            tenant: "tenants/acme".into(),
+            role: role.into(),
+            ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
+            user: "jane".into(),
+        };
+        world.api_keys.create_portal_token(from(by, request)).await.map(tonic::Response::into_inner)
+    };
+    let manager = || caller(Role::TenantManager, &["acme"]);
+    let made = make(manager(), v1::ApiKeyRole::Unspecified, 60).await.unwrap();
+    assert!(made.token.starts_with("pgt_"), "{made:?}");
+    let minute = Duration::from_secs(60);
+    assert_eq!(made.expire_time, Some(timestamp(world.clock.now().plus(minute))));
+    let soon = world.clock.now().plus(Duration::from_secs(5));
+    let brief = manager().until(Some(soon));
+    let made = make(brief, v1::ApiKeyRole::TenantManager, 3600).await.unwrap();
+    assert_eq!(made.expire_time, Some(timestamp(soon)));
+
+    for (role, seconds, field) in [
+        (v1::ApiKeyRole::Operator, 60, "role"),
+        (v1::ApiKeyRole::Publisher, 60, "role"),
+        (v1::ApiKeyRole::Viewer, 59, "ttl"),
+        (v1::ApiKeyRole::Viewer, 86_401, "ttl"),
+    ] {
+        let refused = make(manager(), role, seconds).await;
+        assert_eq!(violations(refused)[0].0, field);
+    }
+    for (tenant, user, field) in
+        [("acme", "", "tenant"), ("tenants/acme", "a b", "user"), ("tenants/acme", "a/b", "user")]
+    {
+        let request = v1::CreatePortalTokenRequest {
+            tenant: tenant.into(),
+            user: user.into(),
+            ..Default::default()
+        };
+        let refused = ask!(world.api_keys, create_portal_token, request);
+        assert_eq!(violations(refused)[0].0, field);
+    }
+    let of = |tenant: &str| v1::CreatePortalTokenRequest {
+        tenant: format!("tenants/{tenant}"),
+        ..Default::default()
+    };
+    let foreign = world.api_keys.create_portal_token(from(manager(), of("other"))).await;
+    assert_refused(foreign, Code::PermissionDenied, "TENANT_DENIED");
+    let nobody = ask!(world.api_keys, create_portal_token, of("nobody"));
+    assert_refused(nobody, Code::NotFound, "RESOURCE_NOT_FOUND");
+}

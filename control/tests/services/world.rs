@@ -26,6 +26,7 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::page::PageKey;
+use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_store::batch::OpenEvent;
@@ -79,6 +80,7 @@ impl World {
             clock: shared,
             keys: Arc::new(KeyRing::parse(&"5a".repeat(32)).unwrap()),
             page_key: PageKey::new([7; 32]),
+            portal: PortalKeys::new(vec![[8; 32].into()]),
             url_policy: UrlPolicy { addresses: AddressPolicy::default(), ..UrlPolicy::default() },
             pools: crate::pools::pools(),
             event_data_limit: limits::EVENT_DATA_DEFAULT,

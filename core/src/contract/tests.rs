@@ -22,6 +22,8 @@ use crate::model::SecretAlgorithm;
 use crate::secret::SecretBytes;
 use crate::url::EndpointUrl;
 
+static AGENT: Bytes = Bytes::from_static(b"Pregon/0.1");
+
 /// 2022-10-26T22:36:41.600Z
 const OCCURRED: i64 = 1_666_823_801_600;
 
@@ -79,7 +81,7 @@ impl Around {
             url: &self.url,
             attempt: self.attempt,
             attempt_time: self.attempt_time,
-            user_agent: "Pregon/0.1",
+            user_agent: &AGENT,
         }
     }
 }
@@ -241,7 +243,8 @@ fn a_contract_may_name_its_content_type_and_user_agent() {
 fn a_header_that_cannot_hold_its_value_fails() {
     let event = event("e", "1");
     let around = Around::at(0);
-    let input = RenderInput { user_agent: "a\r\nx: y", ..around.input(&event) };
+    let input =
+        RenderInput { user_agent: &Bytes::from_static(b"a\r\nx: y"), ..around.input(&event) };
     let contract = Contract::new(bare()).unwrap();
     let error = render(&contract, &input).unwrap_err();
     assert_eq!(error, RenderError::HeaderValue { name: "user-agent".into() });

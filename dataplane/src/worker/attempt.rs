@@ -36,7 +36,7 @@ pub(super) struct Context {
     pub(super) node: NodeId,
     egress: Egress,
     pub(super) clock: SharedClock,
-    user_agent: Arc<str>,
+    user_agent: Bytes,
     configuration: Configuration,
     pub(super) telemetry: Telemetry,
 }
@@ -82,7 +82,7 @@ impl Context {
             node: options.node.clone(),
             egress: options.egress.clone(),
             clock: Arc::clone(&options.clock),
-            user_agent: options.user_agent.as_str().into(),
+            user_agent: options.user_agent.clone(),
             configuration: options.configuration.clone(),
             telemetry: options.telemetry.clone(),
         }

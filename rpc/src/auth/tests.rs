@@ -8,6 +8,7 @@ use crate::keys::Book;
 use crate::tokens::{Grant, NewToken};
 
 mod of_keys;
+mod of_portal;
 
 const GET: &str = "/pregon.v1.TenantService/GetTenant";
 
@@ -44,7 +45,8 @@ impl World {
         let clock = ManualClock::at(Timestamp::parse("2026-01-01T00:00:00Z").unwrap());
         let (tokens, current) = watch::channel(Arc::new(lines.join("\n").parse().unwrap()));
         let book = Book::default();
-        let credentials = Credentials { tokens: Some(current), keys: Some(book.keys()) };
+        let portal = PortalKeys::new(vec![[9; 32].into()]);
+        let credentials = Credentials { tokens: Some(current), keys: Some(book.keys()), portal };
         let guard = Guard::new(Table::api(), Some(credentials), clock.clone());
         Self { guard, clock, tokens, lines, made, book }
     }

@@ -59,9 +59,10 @@ pub fn challenge(
     let step = step_of(contract, step).ok_or(ChallengeError::NoStep)?;
     let method = step.method.word();
     let key = contract.newest_key(keys, input.time);
-    let about = |url| Subject::Challenge(Challenge { input, key, method, url });
-    let url = url(step, input, &View::bodiless(about(input.url.as_str())))?;
-    let subject = about(url.as_str());
+    let bare = Challenge { input, key, method, url: input.url.as_str() };
+    let url = url(step, input, &View::bodiless(Subject::Challenge(&bare)))?;
+    let challenge = Challenge { url: url.as_str(), ..bare };
+    let subject = Subject::Challenge(&challenge);
     let rendered = request(contract, step.body.as_ref(), &step.headers, subject)?;
     let signing = match step.sign {
         ChallengeSign::None => None,
@@ -101,7 +102,8 @@ pub fn answers_challenge(
     };
     let (method, url) = (step.method.word(), input.url.as_str());
     let key = contract.newest_key(keys, input.time);
-    let subject = Subject::Challenge(Challenge { input, key, method, url });
+    let challenge = Challenge { input, key, method, url };
+    let subject = Subject::Challenge(&challenge);
     let expected = &step.expect.0;
     match with_answer(subject, answer, expected, |scope| expected.holds(scope)) {
         Verdict::True => Ok(()),

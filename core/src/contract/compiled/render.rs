@@ -120,25 +120,23 @@ pub(super) fn request_of(
     let view = View::bodiless(subject);
     let gzip = contract.gzip.filter(|_| body.is_some());
     let names = &contract.names;
-    let mut headers = Vec::with_capacity(3 + templates.len());
+    let mut headers = Vec::with_capacity(2 + usize::from(gzip.is_some()) + templates.len());
     let mut body = match body {
         None => Bytes::new(),
         Some(body) => {
             let Finished { body, boundary } = finished(contract, body)?;
-            let mut content_type = contract.content_type.value(&view)?;
+            let mut line = contract.content_type.line(&names.content_type, &view)?;
             if let Some(boundary) = boundary {
-                content_type =
-                    [&content_type[..], b"; boundary=", boundary.as_bytes()].concat().into();
+                line.value = [&line.value[..], b"; boundary=", boundary.as_bytes()].concat().into();
             }
-            headers.push(checked(&names.content_type, content_type)?);
+            headers.push(line);
             body
         }
     };
-    let agent = match &contract.user_agent {
-        Some(own) => own.value(&view)?,
-        None => Bytes::copy_from_slice(subject.user_agent().as_bytes()),
-    };
-    headers.push(checked(&names.user_agent, agent)?);
+    headers.push(match &contract.user_agent {
+        Some(own) => own.line(&names.user_agent, &view)?,
+        None => checked(&names.user_agent, subject.user_agent().clone())?,
+    });
     if gzip.is_some() {
         let (name, value) = (names.content_encoding.clone(), Bytes::from_static(b"gzip"));
         headers.push(HeaderLine { name, value });
@@ -155,13 +153,14 @@ pub(super) fn request_of(
 }
 
 impl Fixed {
-    fn value(&self, view: &View<'_>) -> Result<Bytes, RenderError> {
+    fn line(&self, name: &Arc<str>, view: &View<'_>) -> Result<HeaderLine, RenderError> {
         match self {
-            Fixed::Same(value) => Ok(value.clone()),
+            // That it is a header's value was seen when the contract was read.
+            Fixed::Same(value) => Ok(HeaderLine { name: name.clone(), value: value.clone() }),
             Fixed::Made(template) => {
                 let mut value = Vec::with_capacity(64);
                 match template.write(view, &mut value)? {
-                    Written::Whole | Written::Absent => Ok(value.into()),
+                    Written::Whole | Written::Absent => checked(name, value.into()),
                 }
             }
         }

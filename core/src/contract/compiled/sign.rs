@@ -5,10 +5,12 @@
 //! newest first, so that a receiver with either secret is content; a member of the body has room
 //! for the newest only.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::accessor::Accessor;
 use super::append::appended;
 use super::contract::Contract;
 use super::error::RenderError;
@@ -16,7 +18,7 @@ use super::render::{HeaderLine, Rendered, checked, header};
 use super::setting::Gzip;
 use super::signature::{SignaturePlace, SigningKey, SigningKeys};
 use super::text::TextTemplate;
-use super::value::Written;
+use super::value::{Value, Written};
 use super::{gzip, query};
 use crate::clock::Timestamp;
 use crate::contract::subject::{CheckInput, RenderInput, Subject, View};
@@ -102,12 +104,13 @@ pub fn signatures(
     let view = View { url, ..View::of(subject, &rendered.body) };
     let mut made = Vec::new();
     for signature in &contract.signatures {
-        for (number, (key, signer)) in (1..).zip(signature.signers(keys, input.attempt_time)) {
+        for (number, key) in (1..).zip(signature.keys(keys, input.attempt_time)) {
+            let Some(signer) = signature.signer(key) else { continue };
             let key_view = contract.key_view(key, number);
-            let view = View { key: Some(key_view), ..view };
+            let view = View { key: Some(&key_view), ..view };
             // Nobody is shown the secret, though it is signed.
             let hidden = KeyView { secret: key_view.secret.map(|_| HIDDEN), ..key_view };
-            let shown = View { key: Some(hidden), ..view };
+            let shown = View { key: Some(&hidden), ..view };
             let shown = if signature.payload.bares_secret() { shown } else { view };
             let mut payload = Vec::new();
             signature.payload.write(&shown, &mut payload)?;
@@ -168,12 +171,14 @@ pub(super) fn finish(
     let (mut body, mut signed_url) = (rendered.body.clone(), None);
     let mut scratch = Vec::with_capacity(128);
     for signature in &contract.signatures {
-        for (number, (key, mut signer)) in (1..).zip(signature.signers(keys, subject.time())) {
+        for (number, key) in (1..).zip(signature.keys(keys, subject.time())) {
+            let Some(mut signer) = signature.signer(key) else { continue };
             match signing {
                 Signing::Right => {}
                 Signing::Wrong => signer.update(AMISS),
             }
-            let view = View { key: Some(contract.key_view(key, number)), ..unsigned };
+            let key_view = contract.key_view(key, number);
+            let view = View { key: Some(&key_view), ..unsigned };
             let value = signature.value(signer, &view, &mut scratch)?;
             let view = View { signature: &value, ..view };
             match &signature.place {
@@ -217,11 +222,18 @@ pub(super) fn finish(
 }
 
 /// What is written of a signature in the body or the URL.
-fn written(each: &TextTemplate, view: &View<'_>) -> Result<String, RenderError> {
+fn written<'a>(each: &TextTemplate, view: &View<'a>) -> Result<Cow<'a, str>, RenderError> {
+    if let Some(Value::Accessor(Accessor::Signature)) = each.single() {
+        return Ok(Cow::Borrowed(view.signature));
+    }
     let mut text = Vec::with_capacity(view.signature.len());
     match each.write(view, &mut text)? {
-        Written::Whole | Written::Absent => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Written::Whole | Written::Absent => {}
     }
+    Ok(Cow::Owned(match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(wrong) => String::from_utf8_lossy(wrong.as_bytes()).into_owned(),
+    }))
 }
 
 /// Header lines under construction; few, so that a walk finds one.

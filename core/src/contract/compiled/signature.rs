@@ -200,20 +200,25 @@ pub(in crate::contract) fn header_names<'a>(
 }
 
 impl Signature {
-    /// The keys that sign, in the order that the contract wants, each with a signature begun.
-    pub(super) fn signers<'a>(
+    /// The keys that sign, in the order that the contract wants.
+    pub(super) fn keys<'a>(
         &self,
         keys: &'a SigningKeys,
         now: Timestamp,
-    ) -> impl Iterator<Item = (&'a SigningKey, Signer<'a>)> {
+    ) -> impl Iterator<Item = &'a SigningKey> {
         let most = if self.is_of_newest() { 1 } else { usize::MAX };
-        let (algorithm, form) = (self.algorithm, self.form);
+        let kind = self.algorithm.kind();
         let (newest, oldest) = match self.keys {
             KeyChoice::All | KeyChoice::Newest => (Some(keys.live_at(now)), None),
             KeyChoice::OldestFirst => (None, Some(keys.live_at(now).rev())),
         };
         let keys = newest.into_iter().flatten().chain(oldest.into_iter().flatten());
-        keys.filter_map(move |key| Some((key, key.signer(algorithm, form)?))).take(most)
+        keys.filter(move |key| key.kind() == kind).take(most)
+    }
+
+    /// Begins a signature with a key; none when it is not of the algorithm's kind.
+    pub(super) fn signer<'a>(&self, key: &'a SigningKey) -> Option<Signer<'a>> {
+        key.signer(self.algorithm, self.form)
     }
 
     /// Signs: the payload goes in piece by piece, the body from where it lies.

@@ -37,7 +37,13 @@ impl Place {
 
 /// Text with values in it. A text that is one value may turn out to be absent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TextTemplate(Box<[TextPiece]>);
+pub struct TextTemplate {
+    pieces: Box<[TextPiece]>,
+    /// Whether one of them speaks of the body that is sent.
+    of_body: bool,
+    /// Whether one of them speaks of the URL that is sent.
+    of_url: bool,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::contract) enum TextPiece {
@@ -56,7 +62,9 @@ impl TextTemplate {
                 Piece::Expression(source) => TextPiece::Value(Value::parse(source, names)?),
             });
         }
-        Ok(Self(pieces.into()))
+        let of_body = values(&pieces).any(Value::speaks_of_body);
+        let of_url = values(&pieces).any(Value::speaks_of_url);
+        Ok(Self { pieces: pieces.into(), of_body, of_url })
     }
 
     /// Whether every value is known, and may be mixed into text, where the template stands.
@@ -65,7 +73,7 @@ impl TextTemplate {
     ///
     /// The first that is not, by its source, and where it can stand.
     pub(in crate::contract) fn check(&self, place: Place) -> Result<(), Wrong> {
-        let whole = self.0.len() == 1;
+        let whole = self.pieces.len() == 1;
         for value in self.values() {
             if let Some(rule) = misplaced(value, place, whole) {
                 let text = format!("${{{value}}} cannot stand here: {rule}");
@@ -82,7 +90,7 @@ impl TextTemplate {
 
     /// Whether it speaks of the body that is sent.
     pub(in crate::contract) fn speaks_of_body(&self) -> bool {
-        self.values().any(Value::speaks_of_body)
+        self.of_body
     }
 
     /// Whether it speaks of the secret.
@@ -103,12 +111,12 @@ impl TextTemplate {
 
     /// Whether it speaks of the URL that is sent.
     pub(in crate::contract) fn speaks_of_url(&self) -> bool {
-        self.values().any(Value::speaks_of_url)
+        self.of_url
     }
 
     /// The text, if it is the same for every request.
     pub(in crate::contract) fn fixed(&self) -> Option<&str> {
-        match &*self.0 {
+        match &*self.pieces {
             [] => Some(""),
             [TextPiece::Literal(text)] => Some(text),
             [TextPiece::Literal(_) | TextPiece::Value(_), ..] => None,
@@ -122,7 +130,7 @@ impl TextTemplate {
 
     /// The value that the whole text is, if it is one.
     pub(in crate::contract) fn single(&self) -> Option<&Value> {
-        match &*self.0 {
+        match &*self.pieces {
             [TextPiece::Value(value)] => Some(value),
             _ => None,
         }
@@ -134,22 +142,26 @@ impl TextTemplate {
         if let Some(value) = self.single() {
             return value.write_text(view, out);
         }
-        for piece in &self.0 {
+        for piece in &self.pieces {
             piece.write(view, out)?;
         }
         Ok(Written::Whole)
     }
 
     pub(in crate::contract) fn pieces(&self) -> &[TextPiece] {
-        &self.0
+        &self.pieces
     }
 
     fn values(&self) -> impl Iterator<Item = &Value> {
-        self.0.iter().filter_map(|piece| match piece {
-            TextPiece::Literal(_) => None,
-            TextPiece::Value(value) => Some(value),
-        })
+        values(&self.pieces)
     }
+}
+
+fn values(pieces: &[TextPiece]) -> impl Iterator<Item = &Value> {
+    pieces.iter().filter_map(|piece| match piece {
+        TextPiece::Literal(_) => None,
+        TextPiece::Value(value) => Some(value),
+    })
 }
 
 impl TextPiece {

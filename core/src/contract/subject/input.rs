@@ -34,7 +34,7 @@ pub struct RenderInput<'a> {
     /// some minutes.
     pub attempt_time: Timestamp,
     /// The deployment's `user-agent`, for contracts that name none.
-    pub user_agent: &'a str,
+    pub user_agent: &'a Bytes,
 }
 
 /// Everything that a question to a callback is made of, besides the contract and its keys.
@@ -57,7 +57,7 @@ pub struct CheckInput<'a> {
     /// Where to.
     pub url: &'a EndpointUrl,
     /// The deployment's `user-agent`, for contracts that name none.
-    pub user_agent: &'a str,
+    pub user_agent: &'a Bytes,
 }
 
 /// Everything that a challenge to a subscription's receiver is made of, besides the contract and its
@@ -83,5 +83,5 @@ pub struct ChallengeInput<'a> {
     /// The subscription's URL.
     pub url: &'a EndpointUrl,
     /// The deployment's `user-agent`, for contracts that name none.
-    pub user_agent: &'a str,
+    pub user_agent: &'a Bytes,
 }

@@ -19,7 +19,7 @@ pub(in crate::contract) enum Subject<'a> {
     /// A question to a callback.
     Check(&'a CheckInput<'a>),
     /// A challenge to a subscription's receiver.
-    Challenge(Challenge<'a>),
+    Challenge(&'a Challenge<'a>),
 }
 
 /// A challenge, and the request that carries it.
@@ -36,7 +36,7 @@ pub(in crate::contract) struct Challenge<'a> {
 
 impl<'a> Subject<'a> {
     /// The deployment's `user-agent`.
-    pub(in crate::contract) fn user_agent(self) -> &'a str {
+    pub(in crate::contract) fn user_agent(self) -> &'a Bytes {
         match self {
             Subject::Delivery(input) => input.user_agent,
             Subject::Check(input) => input.user_agent,
@@ -91,7 +91,7 @@ pub(in crate::contract) struct View<'a> {
     /// The URL as far as it is known: with the contract's parameters once they are.
     pub url: &'a str,
     /// What a signature is made with; none outside of one.
-    pub key: Option<KeyView<'a>>,
+    pub key: Option<&'a KeyView<'a>>,
 }
 
 /// No body yet, or no data.
@@ -116,11 +116,9 @@ impl<'a> View<'a> {
     ) -> T {
         let request =
             Some(RequestView { method: self.subject.method(), url: self.url, body: self.body });
-        let signature = Some(self.signature);
-        with_scope(self.subject, expression, |scope| {
-            let key = self.key.or(scope.key);
-            evaluate(&Scope { request, key, signature, ..*scope })
-        })
+        let (key, signature) = (self.key.copied(), Some(self.signature));
+        let around = Scope { request, key, signature, ..Scope::default() };
+        with_scope(self.subject, expression, around, evaluate)
     }
 }
 
@@ -133,12 +131,15 @@ pub(in crate::contract) fn with_answer<T>(
 ) -> T {
     let Answer { status, headers, body } = *answer;
     let response = Some(ResponseView { status, headers, body });
-    with_scope(subject, expression, |scope| evaluate(&Scope { response, ..*scope }))
+    let around = Scope { response, ..Scope::default() };
+    with_scope(subject, expression, around, evaluate)
 }
 
+/// Evaluates an expression over a subject and what `around` knows besides.
 fn with_scope<T>(
     subject: Subject<'_>,
     expression: &Expression,
+    around: Scope<'_>,
     evaluate: impl FnOnce(&Scope<'_>) -> T,
 ) -> T {
     match subject {
@@ -147,19 +148,23 @@ fn with_scope<T>(
                 true => input.delivery.original().to_string(),
                 false => String::new(),
             };
-            evaluate(&delivery_scope(input, &id))
+            evaluate(&delivery_scope(input, &id, around))
         }
         Subject::Check(input) => evaluate(&Scope {
             check: Some(CheckView { id: input.id, time: input.time, data: input.data }),
             tenant: Some(Labelled { id: input.tenant.as_str(), labels: input.tenant_labels }),
             callback: Some(Labelled { id: input.callback.as_str(), labels: input.callback_labels }),
-            ..Scope::default()
+            ..around
         }),
-        Subject::Challenge(challenge) => evaluate(&challenge_scope(challenge)),
+        Subject::Challenge(challenge) => evaluate(&challenge_scope(challenge, around)),
     }
 }
 
-fn delivery_scope<'a>(input: &RenderInput<'a>, delivery_id: &'a str) -> Scope<'a> {
+fn delivery_scope<'a>(
+    input: &RenderInput<'a>,
+    delivery_id: &'a str,
+    around: Scope<'a>,
+) -> Scope<'a> {
     let event = input.event;
     Scope {
         event: Some(event.into()),
@@ -177,14 +182,14 @@ fn delivery_scope<'a>(input: &RenderInput<'a>, delivery_id: &'a str) -> Scope<'a
             test: input.test,
         }),
         attempt: Some(AttemptView { number: input.attempt, time: input.attempt_time }),
-        ..Scope::default()
+        ..around
     }
 }
 
-fn challenge_scope(challenge: Challenge<'_>) -> Scope<'_> {
+fn challenge_scope<'a>(challenge: &Challenge<'a>, around: Scope<'a>) -> Scope<'a> {
     let input = challenge.input;
     Scope {
-        key: challenge.key,
+        key: around.key.or(challenge.key),
         challenge: Some(ChallengeView { id: input.id, time: input.time, text: input.text }),
         tenant: Some(Labelled { id: input.tenant.as_str(), labels: input.tenant_labels }),
         subscription: Some(SubscriptionView {
@@ -193,6 +198,6 @@ fn challenge_scope(challenge: Challenge<'_>) -> Scope<'_> {
             url: input.url.as_str(),
             environment: input.environment.word(),
         }),
-        ..Scope::default()
+        ..around
     }
 }

@@ -290,7 +290,7 @@ fn questions_to_callbacks_are_verified_too() {
         callback: &CallbackId::parse("c").unwrap(),
         callback_labels: &labels,
         url: &url,
-        user_agent: "x",
+        user_agent: &Bytes::from_static(b"x"),
     };
     for built_in in builtins() {
         let (contract, (key, trusted)) = (&built_in.contract, hmac(1));

@@ -16,7 +16,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 /// A key of a role, for `acme` only where it is bound.
-fn key(id: &str, role: Role, bound: bool) -> (ApiKey, NewSecret) {
+pub(super) fn key(id: &str, role: Role, bound: bool) -> (ApiKey, NewSecret) {
     let id = ApiKeyId::parse(id).unwrap();
     let made = new_secret(&id, |bytes| getrandom(bytes, id.as_str()));
     let secret =

@@ -242,6 +242,15 @@ impl SigningKey {
         }
     }
 
+    /// What kind of key it is.
+    pub(super) fn kind(&self) -> SecretAlgorithm {
+        match &*self.state {
+            KeyState::Hmac { .. } => SecretAlgorithm::Hmac,
+            KeyState::Ed25519 { .. } => SecretAlgorithm::Ed25519,
+            KeyState::Pair(pairs) => pairs.kind(),
+        }
+    }
+
     /// Which secret it is.
     pub fn id(&self) -> &SecretId {
         &self.id

@@ -3,7 +3,7 @@ use crate::contract::compiled::TimeForm;
 use crate::expr::Site;
 
 fn pieces(text: &str) -> Vec<TextPiece> {
-    TextTemplate::parse(text, Site::Template).unwrap().0.into_vec()
+    TextTemplate::parse(text, Site::Template).unwrap().pieces.into_vec()
 }
 
 fn literal(text: &str) -> TextPiece {

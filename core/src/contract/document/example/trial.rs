@@ -5,6 +5,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use bytes::Bytes;
+
 use super::keys::keys;
 use crate::clock::Timestamp;
 use crate::contract::compiled::{
@@ -43,7 +45,7 @@ pub struct Trial {
     /// The subscription's labels.
     pub subscription_labels: BTreeMap<String, String>,
     /// The deployment's `user-agent`, for contracts that name none.
-    pub user_agent: String,
+    pub user_agent: Bytes,
 }
 
 impl fmt::Debug for Trial {
@@ -114,7 +116,7 @@ impl Trial {
             url: EndpointUrl::parse_stored(URL)?,
             tenant_labels: BTreeMap::new(),
             subscription_labels: BTreeMap::new(),
-            user_agent: "Pregon".to_owned(),
+            user_agent: Bytes::from_static(b"Pregon"),
         })
     }
 

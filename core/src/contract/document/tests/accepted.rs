@@ -226,7 +226,7 @@ fn a_callback_asks_with_headers_and_judges_by_its_verdict() {
         callback: &callback,
         callback_labels: &labels,
         url: &url,
-        user_agent: "Pregon/0.1",
+        user_agent: &Bytes::from_static(b"Pregon/0.1"),
     };
     let rendered = render_check(&contract, &input).unwrap();
     let signed = sign_check(&contract, &rendered, &input, &hmac_keys()).unwrap();
