@@ -29,7 +29,14 @@ mod tag {
 const SERVICES: [(&str, &[&str]); 12] = [
     (
         "ApiKeyService",
-        &["CreateApiKey", "GetApiKey", "ListApiKeys", "RotateApiKey", "RevokeApiKey"],
+        &[
+            "CreateApiKey",
+            "GetApiKey",
+            "ListApiKeys",
+            "RotateApiKey",
+            "RevokeApiKey",
+            "CreatePortalToken",
+        ],
     ),
     (
         "CallbackService",
