@@ -163,7 +163,11 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         egress,
         node: id,
         max_event_bytes: policy.max_event_bytes,
-        limits: WorkerLimits { max_in_flight: share.max_in_flight, ..WorkerLimits::default() },
+        limits: WorkerLimits {
+            max_in_flight: share.max_in_flight,
+            max_in_flight_bytes: node.max_in_flight_bytes,
+            ..WorkerLimits::default()
+        },
         lease: node.lease,
         drain_limit: node.drain_limit,
         user_agent: policy.user_agent.clone().into(),

@@ -56,6 +56,13 @@ pub const PORTAL_TTL_MIN: Duration = Duration::from_secs(60);
 pub const PORTAL_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What a portal token has where nobody says.
 pub const PORTAL_TTL_DEFAULT: Duration = Duration::from_secs(3600);
+/// Bytes that a node's attempts in flight hold at most where nobody says: with what waits in
+/// memory, callers' requests and the process itself less than 512 MiB.
+pub const IN_FLIGHT_BYTES_DEFAULT: usize = 192 * 1024 * 1024;
+/// The least that may be said: some of the largest events.
+pub const IN_FLIGHT_BYTES_MIN: usize = 16 * 1024 * 1024;
+/// The most.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024 * 1024;
 /// Contracts that may extend one contract: they are written with it.
 pub const CONTRACT_CHILDREN: usize = 100;
 /// Sensitive paths of a contract, an event type or a subscription.

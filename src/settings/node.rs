@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pregon_core::id::NodeId;
+use pregon_core::limits;
 use pregon_dataplane::egress::NAME_SERVERS;
 
 use super::Wrongs;
@@ -36,6 +37,19 @@ pub struct NodeArgs {
     #[arg(long, env = "PREGON_MAX_IN_FLIGHT", default_value = "4096", value_name = "N")]
     max_in_flight: String,
 
+    /// Bytes that attempts in flight hold at most, 16777216 to 68719476736.
+    ///
+    /// Of each the event and the body made of it, counted as twice the event. 192 MiB: with all else
+    /// a process stays below 512 MiB, and 4096 attempts have 24 KiB events. With larger ones there
+    /// are fewer attempts in flight.
+    #[arg(
+        long,
+        env = "PREGON_MAX_IN_FLIGHT_BYTES",
+        default_value = "201326592",
+        value_name = "BYTES"
+    )]
+    max_in_flight_bytes: String,
+
     /// How long a node keeps work that it claimed without a sign of life, 16s to 10m.
     ///
     /// 20s: longer than an attempt may take, short enough for a takeover nobody minds.
@@ -65,6 +79,8 @@ pub struct Node {
     pub dns_servers: Vec<SocketAddr>,
     /// Attempts in flight.
     pub max_in_flight: usize,
+    /// Bytes that they hold.
+    pub max_in_flight_bytes: usize,
     /// How long claims last.
     pub lease: Duration,
     /// How long attempts may take to finish after SIGTERM; none: as long as any of them may take.
@@ -82,6 +98,12 @@ impl NodeArgs {
             egress_ca_file: self.egress_ca_file,
             dns_servers: name_servers(&self.dns_server, wrong),
             max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
+            max_in_flight_bytes: wrong.number(
+                "--max-in-flight-bytes",
+                &self.max_in_flight_bytes,
+                limits::IN_FLIGHT_BYTES_MIN,
+                limits::IN_FLIGHT_BYTES_MAX,
+            ),
             lease: wrong.duration("--lease", &self.lease, 16, 600),
             drain_limit: self.drain_limit.map(|it| wrong.duration("--drain-limit", &it, 0, 600)),
             id: self.node_id.and_then(|text| match NodeId::parse(&text) {

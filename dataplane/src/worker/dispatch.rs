@@ -78,6 +78,9 @@ const LANE_KEPT: Duration = Duration::from_secs(60);
 pub struct WorkerLimits {
     /// Attempts in flight at most.
     pub max_in_flight: usize,
+    /// Bytes that attempts in flight hold at most: of each the event and the body made of it, which
+    /// is taken to be as large. The one that reaches it is started.
+    pub max_in_flight_bytes: usize,
     /// Events and deliveries under lease at most.
     pub max_claimed: usize,
 }
@@ -86,7 +89,11 @@ impl Default for WorkerLimits {
     fn default() -> Self {
         // In flight: a connection each, and most are idle receivers' patience. Claimed: what may
         // wait in memory, and a few takes more.
-        Self { max_in_flight: 4096, max_claimed: WAITING_MAX + 4096 }
+        Self {
+            max_in_flight: 4096,
+            max_in_flight_bytes: limits::IN_FLIGHT_BYTES_DEFAULT,
+            max_claimed: WAITING_MAX + 4096,
+        }
     }
 }
 
@@ -178,6 +185,8 @@ pub(super) struct Dispatcher {
     effects: Vec<Effect>,
     chance: StdRng,
     in_flight: usize,
+    /// Bytes that they hold.
+    in_flight_bytes: usize,
     claimed: usize,
     draining: bool,
     /// The lane that was pulled last.
@@ -213,6 +222,7 @@ impl Dispatcher {
             effects: Vec::new(),
             chance: StdRng::seed_from_u64(seed),
             in_flight: 0,
+            in_flight_bytes: 0,
             claimed: 0,
             draining: false,
             pulled: LaneNo::default(),
@@ -271,7 +281,7 @@ impl Dispatcher {
     fn places(&self) -> usize {
         let behind = self.ledger.len() >= LEDGER_MAX;
         let partial = self.snapshot.gaps().missing > 0;
-        if self.draining || behind || partial || self.in_flight >= self.limits.max_in_flight {
+        if self.draining || behind || partial || self.is_full() {
             return 0;
         }
         AHEAD.saturating_sub(self.lanes.ahead())
@@ -365,8 +375,16 @@ impl Dispatcher {
     }
 
     fn means(&self) -> Means {
-        let (used, all) = (self.in_flight, self.limits.max_in_flight);
-        self.lanes.means(used > all / 2, used >= all)
+        let limits = &self.limits;
+        let tight = self.in_flight > limits.max_in_flight / 2
+            || self.in_flight_bytes > limits.max_in_flight_bytes / 2;
+        self.lanes.means(tight, self.is_full())
+    }
+
+    /// Whether nothing more may be started.
+    fn is_full(&self) -> bool {
+        self.in_flight >= self.limits.max_in_flight
+            || self.in_flight_bytes >= self.limits.max_in_flight_bytes
     }
 
     /// One more item of a batch has somewhere to go.

@@ -60,6 +60,13 @@ impl Waits for Job {
     }
 }
 
+impl Job {
+    /// Bytes that it holds while it is attempted: the events, and a body of each.
+    pub(super) fn held(&self) -> usize {
+        std::iter::once(self).chain(&self.company).map(|job| 2 * job.bytes()).sum()
+    }
+}
+
 /// A rendered request that deliveries of one event share, where contract and moment are the same.
 #[derive(Debug, Default)]
 pub(super) struct Share(Mutex<Option<Shared>>);
@@ -125,6 +132,12 @@ pub(super) struct Also {
 }
 
 impl Report {
+    /// Bytes that the attempt held: see [`Job::held`].
+    pub(super) fn held(&self) -> usize {
+        let company = self.company.iter().map(|also| &also.job).chain(&self.left);
+        std::iter::once(&self.job).chain(company).map(Job::held).sum()
+    }
+
     /// What the receiver took: from the first byte of the request to the head of the answer; where
     /// there was none, the whole attempt. None where no request was made.
     pub(super) fn receiver_took(&self) -> Option<Duration> {

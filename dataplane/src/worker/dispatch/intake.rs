@@ -395,6 +395,7 @@ impl Dispatcher {
     /// Hands an attempt to the loop; its lane's slot is taken already.
     pub(super) fn start(&mut self, job: Job) {
         self.in_flight += 1;
+        self.in_flight_bytes += job.held();
         self.effects.push(Effect::Start(job));
     }
 

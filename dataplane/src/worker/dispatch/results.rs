@@ -32,6 +32,7 @@ impl Dispatcher {
     /// Takes in how an attempt came out.
     pub(in crate::worker) fn on_report(&mut self, report: Report, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(report.held());
         let job = &report.job;
         let slow = report.decision.slow_lane;
         let took = report.receiver_took();
@@ -165,7 +166,7 @@ impl Dispatcher {
 
     /// Uses free slots of a lane for what waits in memory.
     pub(super) fn start_queued(&mut self, lane: LaneNo, now: Instant) {
-        while self.in_flight < self.limits.max_in_flight && !self.draining {
+        while !self.is_full() && !self.draining {
             let means = self.means();
             let next = self.lanes.change_known(lane, now, |flow| {
                 let job = flow.next_queued(now, means)?;

@@ -420,8 +420,27 @@ async fn nothing_new_starts_from_a_lost_lease() {
 }
 
 #[tokio::test]
+async fn a_node_holds_no_more_bytes_than_its_bounds() {
+    let limits = WorkerLimits { max_in_flight_bytes: 1, ..WorkerLimits::default() };
+    let mut rig = Rig::with(1, limits).await;
+    let batch = rig.batch(3);
+    let mut started = rig.take(batch);
+    for left in (0..3).rev() {
+        assert_eq!(
+            (started.len(), rig.machine.room()),
+            (1, 0),
+            "the first that reaches it is the last"
+        );
+        rig.report(started.remove(0), Outcome::Succeeded);
+        started = rig.started();
+        assert_eq!(rig.machine.room() > 0, left == 0);
+    }
+    assert!(started.is_empty());
+}
+
+#[tokio::test]
 async fn a_node_takes_no_more_than_its_bounds() {
-    let limits = WorkerLimits { max_in_flight: 4, max_claimed: 10 };
+    let limits = WorkerLimits { max_in_flight: 4, max_claimed: 10, ..WorkerLimits::default() };
     let mut rig = Rig::with(1, limits).await;
     assert_eq!(rig.machine.room(), 10);
     let batch = rig.batch(10);
