@@ -102,7 +102,7 @@ impl AddressPolicy {
         if !within.is_empty() {
             return within.into_iter().find_map(class_v4).map_or(Ok(()), Err);
         }
-        if self.allow.iter().any(|net| net.has(bare, port) || net.has(ip, port)) {
+        if self.opens(ip, port) {
             return Ok(());
         }
         let class = match bare {
@@ -110,6 +110,13 @@ impl AddressPolicy {
             IpAddr::V6(ip) => class_v6(ip),
         };
         class.map_or(Ok(()), Err)
+    }
+
+    /// Whether a network that is allowed opens the address. None opens one under a prefix of NAT64.
+    pub fn opens(&self, ip: IpAddr, port: u16) -> bool {
+        let bare = ip.to_canonical();
+        self.within(bare).is_empty()
+            && self.allow.iter().any(|net| net.has(bare, port) || net.has(ip, port))
     }
 
     /// All that an address stands for: itself, without a mapping, and the IPv4 address inside one

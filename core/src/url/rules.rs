@@ -57,9 +57,13 @@ impl EgressRule {
             let rule = format!("must be {RULE_LEN} bytes at most");
             return Err(Wrong::new(Rule::TooLong, rule));
         }
-        let malformed = || Wrong::new(Rule::Malformed, FORM);
-        let (whom, ports) = split(text).ok_or_else(malformed)?;
-        let whom = whom_of(whom).ok_or_else(malformed)?;
+        let malformed = |rule: &str| Wrong::new(Rule::Malformed, rule);
+        let (whom, ports) = split(text).ok_or_else(|| malformed(FORM))?;
+        let whom = whom_of(whom).ok_or_else(|| malformed(FORM))?;
+        if let Whom::Network(net) = &whom {
+            let bracketed = text.starts_with('[');
+            unambiguous(net, text, bracketed).map_err(malformed)?;
+        }
         Ok(Self { text: text.into(), whom, ports })
     }
 
@@ -108,6 +112,8 @@ fn split(text: &str) -> Option<(&str, Option<RangeInclusive<u16>>)> {
         return Some((text, None));
     }
     match text.rsplit_once(':') {
+        // An IPv6 network with ports has brackets.
+        Some((whom, _)) if whom.contains(':') => None,
         Some((whom, numbers)) => Some((whom, Some(ports(numbers)?))),
         None => Some((text, None)),
     }
@@ -122,6 +128,27 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
 
 fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
+}
+
+/// Whether a network says what it seems to say.
+fn unambiguous(net: &IpNet, text: &str, bracketed: bool) -> Result<(), &'static str> {
+    if net.trunc() != *net {
+        return Err(
+            "must be a network whose bits beyond its length are zero, as in 203.0.113.0/24, \
+                    or one address (203.0.113.7)",
+        );
+    }
+    let IpNet::V6(six) = net else { return Ok(()) };
+    if six.addr().to_ipv4_mapped().is_some() {
+        return Err("must be written as the IPv4 network that it stands for (203.0.113.0/24): \
+                    addresses under ::ffff:0:0/96 are judged as IPv4");
+    }
+    // 2001:db8::1:443 is an address whole, whatever was meant by its end.
+    match bracketed || text.contains('/') {
+        true => Ok(()),
+        false => Err("must have brackets around an IPv6 address ([2001:db8::1]), or a length \
+                      (2001:db8::1/128): its end may be taken for a port"),
+    }
 }
 
 fn whom_of(text: &str) -> Option<Whom> {
@@ -228,21 +255,27 @@ impl EgressRules {
         }
     }
 
-    /// Whether a host may be sent to at an address. `ip` are the forms of one address: as it is,
-    /// and the IPv4 address inside it.
+    /// Whether a host may be sent to at an address. `ip` are the forms of one address: first as it
+    /// is, then the IPv4 address inside it, or all that may be inside. Where one of them is denied,
+    /// the address is. It is allowed as it is, or if everything that may be inside is.
     ///
     /// # Errors
     ///
     /// It may not.
     pub fn judge(&self, host: Option<&str>, ip: &[IpAddr], port: u16) -> Result<(), Unruled> {
         let host = host.map(bare);
-        let meant = |rule: &EgressRule| {
-            rule.has_port(port) && (rule.names(host) || ip.iter().any(|ip| rule.holds(*ip)))
+        let named = |rule: &EgressRule| rule.has_port(port) && rule.names(host);
+        let held = |rules: &[EgressRule], ip: IpAddr| {
+            rules.iter().any(|rule| rule.has_port(port) && rule.holds(ip))
         };
-        if self.deny.iter().any(meant) {
+        if self.deny.iter().any(named) || ip.iter().any(|ip| held(&self.deny, *ip)) {
             return Err(Unruled::Denied);
         }
-        match self.allow.is_empty() || self.allow.iter().any(meant) {
+        let allowed = |ip: &IpAddr| held(&self.allow, *ip);
+        let reached = ip.split_first().is_some_and(|(itself, inside)| {
+            allowed(itself) || (!inside.is_empty() && inside.iter().all(allowed))
+        });
+        match self.allow.is_empty() || self.allow.iter().any(named) || reached {
             true => Ok(()),
             false => Err(Unruled::Unlisted),
         }

@@ -22,7 +22,7 @@ fn rules_have_four_forms_with_and_without_ports() {
         "203.0.113.7:25",
         "203.0.113.0/24:8000-8999",
         "2001:db8::/32",
-        "2001:db8::1",
+        "2001:db8::1/128",
         "[2001:db8::/32]:443",
         "[2001:db8::1]",
         "hooks.example.com",
@@ -64,6 +64,15 @@ fn other_forms_are_refused() {
         "0x7f.1",
         "user@example.com",
         "a..b",
+        // What parses and means something else.
+        "203.0.113.7/8",
+        "2001:db8::1/32",
+        "[2001:db8::1/32]:443",
+        "::ffff:203.0.113.0/120",
+        "[::ffff:203.0.113.7]",
+        "2001:db8::1",
+        "2001:db8::1:443",
+        "2001:db8::/32:443",
     ] {
         assert!(EgressRule::parse(text).is_err(), "{text}");
     }
@@ -101,7 +110,8 @@ fn a_list_lets_through_whom_it_names_and_nobody_else() {
 
 #[test]
 fn what_is_denied_is_denied_whatever_is_allowed() {
-    let both = rules(&["*"], &["*.internal.example", "192.0.2.0/24", "*:25", "2001:db8::/32:443"]);
+    let both =
+        rules(&["*"], &["*.internal.example", "192.0.2.0/24", "*:25", "[2001:db8::/32]:443"]);
     assert_eq!(both.deny.len(), 4);
     assert_eq!(judged(&both, "a.internal.example", "9.9.9.9", 443), Err(Unruled::Denied));
     assert_eq!(judged(&both, "a.test", "192.0.2.1", 443), Err(Unruled::Denied));
@@ -109,6 +119,20 @@ fn what_is_denied_is_denied_whatever_is_allowed() {
     assert_eq!(judged(&both, "a.test", "9.9.9.9", 443), Ok(()));
     let inside = ["64:ff9b::192.0.2.1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
     assert_eq!(both.judge(Some("a.test"), &inside, 443), Err(Unruled::Denied));
+}
+
+#[test]
+fn an_address_with_several_readings_is_allowed_by_all_of_them_and_denied_by_one() {
+    let forms = ["64:ff9b:1::1", "9.9.9.9", "192.0.2.1", "8.8.8.8"].map(|ip| ip.parse().unwrap());
+    let judged = |allow: &[&str], deny: &[&str]| rules(allow, deny).judge(None, &forms, 443);
+    assert_eq!(judged(&["8.8.8.0/24"], &[]), Err(Unruled::Unlisted));
+    assert_eq!(judged(&["8.8.8.0/24", "9.9.9.9", "192.0.2.0/24:80"], &[]), Err(Unruled::Unlisted));
+    assert_eq!(judged(&["8.8.8.0/24", "9.9.9.9", "192.0.2.0/24"], &[]), Ok(()));
+    assert_eq!(judged(&["64:ff9b:1::/48"], &[]), Ok(()));
+    assert_eq!(judged(&["*"], &["192.0.2.0/24"]), Err(Unruled::Denied));
+    let one = ["64:ff9b::9.9.9.9".parse().unwrap(), "9.9.9.9".parse().unwrap()];
+    assert_eq!(rules(&["9.9.9.9"], &[]).judge(None, &one, 443), Ok(()));
+    assert_eq!(rules(&["9.9.9.9"], &[]).judge(None, &[], 443), Err(Unruled::Unlisted));
 }
 
 #[test]
