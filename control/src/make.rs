@@ -27,7 +27,7 @@ impl Control {
             keys: options.keys,
             page_key: options.page_key,
             portal: options.portal,
-            contracts: Registry::new(options.url_policy),
+            contracts: Registry::new(options.url_policy, options.pools),
             event_data_limit: options.event_data_limit,
             random: options.random,
             making: Making::default(),

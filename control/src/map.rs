@@ -114,6 +114,6 @@ words! {
     }
     outcome, from_outcome: AttemptOutcome as AttemptOutcome { Succeeded Retry Failed }
     error_class, from_error_class: ErrorClass as ErrorClass {
-        Dns Connect Tls Timeout Protocol Status Denied Local
+        Dns Connect Tls Timeout Protocol Status Denied Local Egress
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::model::Resource;
+use pregon_core::pool::Pools;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
@@ -48,6 +49,8 @@ pub struct ControlOptions {
     pub portal: PortalKeys,
     /// Which URLs subscriptions may have, addresses included.
     pub url_policy: UrlPolicy,
+    /// The egress pools that there are.
+    pub pools: Pools,
     /// Bytes that an event's data may have; an event type's example may have no more either.
     pub event_data_limit: usize,
     /// Fills a buffer with random bytes fit for keys.

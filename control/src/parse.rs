@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::event::Environment;
-use pregon_core::id::TenantId;
+use pregon_core::id::{PoolName, TenantId};
 use pregon_core::limits;
 use pregon_core::redact::{SensitivePath, SensitiveRoot};
+use pregon_core::url::EgressRule;
 use pregon_proto::v1;
 use pregon_rpc::time;
 
@@ -179,6 +180,32 @@ pub(crate) fn time_range(
         wrong.add("time_range.end_time", Rule::OutOfRange, "must be later than start_time");
     }
     (from, to)
+}
+
+/// The name of an egress pool; `Some(None)`: none is named.
+pub(crate) fn pool(field: &str, given: &str, wrong: &mut Violations) -> Option<Option<PoolName>> {
+    match given.is_empty() {
+        true => Some(None),
+        false => wrong.check(field, PoolName::parse(given)).map(Some),
+    }
+}
+
+/// Rules that say whom requests may go to; every wrong one is told.
+pub(crate) fn egress_rules(
+    field: &str,
+    given: &[String],
+    wrong: &mut Violations,
+) -> Option<Vec<EgressRule>> {
+    if given.len() > limits::EGRESS_RULES {
+        let text = format!("must be {} rules at most, are {}", limits::EGRESS_RULES, given.len());
+        wrong.add(field, Rule::TooMany, text);
+        return None;
+    }
+    let mut rules = Vec::with_capacity(given.len());
+    for (index, text) in given.iter().enumerate() {
+        rules.extend(wrong.check(format!("{field}[{index}]"), EgressRule::parse(text)));
+    }
+    Some(rules)
 }
 
 /// A tenant's id, as given to a new one. `-` is none: `tenants/-` stands for all tenants.

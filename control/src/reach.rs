@@ -114,6 +114,7 @@ of_no_tenant! {
     CreateContractRequest GetContractRequest ListContractsRequest UpdateContractRequest
     DeleteContractRequest
     GetNodeRequest ListNodesRequest WaitForRevisionRequest WatchConfigurationRequest
+    ListEgressAddressesRequest
 }
 
 impl Reaches for v1::ListAuditEntriesRequest {

@@ -7,6 +7,7 @@ use pregon_proto::v1::audit_log_service_server::AuditLogServiceServer;
 use pregon_proto::v1::callback_service_server::CallbackServiceServer;
 use pregon_proto::v1::contract_service_server::ContractServiceServer;
 use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
+use pregon_proto::v1::egress_service_server::EgressServiceServer;
 use pregon_proto::v1::event_type_service_server::EventTypeServiceServer;
 use pregon_proto::v1::node_service_server::NodeServiceServer;
 use pregon_proto::v1::secret_service_server::SecretServiceServer;
@@ -15,8 +16,8 @@ use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::server::{Server, ServerError};
 
 use crate::{
-    ApiKeys, AuditLogs, Callbacks, Contracts, Control, Deliveries, EventTypes, Nodes, Secrets,
-    Subscriptions, Tenants,
+    ApiKeys, AuditLogs, Callbacks, Contracts, Control, Deliveries, EgressPools, EventTypes, Nodes,
+    Secrets, Subscriptions, Tenants,
 };
 
 /// The gRPC services of the control plane, to be added to a server.
@@ -38,6 +39,8 @@ pub struct Services {
     pub deliveries: DeliveryServiceServer<Deliveries>,
     /// `pregon.v1.NodeService`
     pub nodes: NodeServiceServer<Nodes>,
+    /// `pregon.v1.EgressService`
+    pub egress: EgressServiceServer<EgressPools>,
     /// `pregon.v1.ApiKeyService`
     pub api_keys: ApiKeyServiceServer<ApiKeys>,
     /// `pregon.v1.AuditLogService`
@@ -64,6 +67,7 @@ impl Control {
                 .max_decoding_message_size(LEN),
             audit_logs: AuditLogServiceServer::new(AuditLogs::new(it()))
                 .max_decoding_message_size(LEN),
+            egress: EgressServiceServer::new(EgressPools::new(it())).max_decoding_message_size(LEN),
             api_keys: ApiKeyServiceServer::new(ApiKeys::new(it())).max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
         }
@@ -87,6 +91,7 @@ impl Services {
             .with(self.secrets)?
             .with(self.callbacks)?
             .with(self.deliveries)?
+            .with(self.egress)?
             .with(self.api_keys)?
             .with(self.audit_logs)?
             .with(self.nodes)

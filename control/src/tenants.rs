@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
-use pregon_core::id::{ContractId, TenantId};
+use pregon_core::id::{ContractId, PoolName, TenantId};
 use pregon_core::limits;
 use pregon_core::model::{Callback, Common, Resource, Secret, Subscription, Tenant, TenantLimits};
+use pregon_core::url::{EgressRule, EgressRules};
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
 use pregon_rpc::caller::Caller;
@@ -49,11 +50,15 @@ struct Edit {
     max_subscriptions: Option<u32>,
     publish_per_second: Option<u32>,
     max_pending: Option<u32>,
+    egress: Option<Option<PoolName>>,
+    allow: Option<Vec<EgressRule>>,
+    deny: Option<Vec<EgressRule>>,
 }
 
 /// The fields of a tenant as the wire has them.
 fn fields(given: &v1::Tenant) -> Fields {
     let limits = given.limits.unwrap_or_default();
+    let rules = given.egress_rules.as_ref();
     let settable = vec![
         ("display_name", !given.display_name.is_empty()),
         ("labels", !given.labels.is_empty()),
@@ -61,6 +66,9 @@ fn fields(given: &v1::Tenant) -> Fields {
         ("limits.max_subscriptions", limits.max_subscriptions.is_some()),
         ("limits.publish_per_second", limits.publish_per_second.is_some()),
         ("limits.max_pending", limits.max_pending.is_some()),
+        ("egress", !given.egress.is_empty()),
+        ("egress_rules.allow", rules.is_some_and(|rules| !rules.allow.is_empty())),
+        ("egress_rules.deny", rules.is_some_and(|rules| !rules.deny.is_empty())),
     ];
     Fields { settable, immutable: IMMUTABLE, output_only: OUTPUT_ONLY.to_vec() }
 }
@@ -101,6 +109,15 @@ impl Edit {
         );
         edit.max_pending =
             number("limits.max_pending", limits.max_pending, defaults.max_pending, (1, u32::MAX));
+        if mask.has("egress") {
+            edit.egress = parse::pool("tenant.egress", &given.egress, wrong);
+        }
+        let rules = given.egress_rules.clone().unwrap_or_default();
+        let mut list = |path: &str, given: &[String]| {
+            mask.has(path).then(|| parse::egress_rules(&format!("tenant.{path}"), given, wrong))?
+        };
+        edit.allow = list("egress_rules.allow", &rules.allow);
+        edit.deny = list("egress_rules.deny", &rules.deny);
         edit
     }
 
@@ -111,6 +128,9 @@ impl Edit {
         put(&mut tenant.limits.max_subscriptions, self.max_subscriptions.as_ref());
         put(&mut tenant.limits.publish_per_second, self.publish_per_second.as_ref());
         put(&mut tenant.limits.max_pending, self.max_pending.as_ref());
+        put(&mut tenant.egress, self.egress.as_ref());
+        put(&mut tenant.egress_rules.allow, self.allow.as_ref());
+        put(&mut tenant.egress_rules.deny, self.deny.as_ref());
     }
 }
 
@@ -131,10 +151,23 @@ pub(crate) fn to_wire(stored: &Stored<Tenant>) -> v1::Tenant {
             publish_per_second: Some(map::small(tenant.limits.publish_per_second)),
             max_pending: Some(i64::from(tenant.limits.max_pending)),
         }),
+        egress: tenant.egress.as_ref().map(PoolName::to_string).unwrap_or_default(),
+        egress_rules: (!tenant.egress_rules.is_empty()).then(|| {
+            let texts = |rules: &[EgressRule]| rules.iter().map(EgressRule::to_string).collect();
+            let EgressRules { allow, deny } = &tenant.egress_rules;
+            v1::EgressRules { allow: texts(allow), deny: texts(deny) }
+        }),
     }
 }
 
 impl Control {
+    /// Notes that a tenant names an egress pool that there is not.
+    fn check_pool(&self, edit: &Edit, wrong: &mut Violations) {
+        if let Some(pool) = edit.egress.iter().flatten().next() {
+            wrong.check("tenant.egress", self.contracts.pools().check(pool.as_str()));
+        }
+    }
+
     pub(crate) async fn create_tenant(
         &self,
         request: v1::CreateTenantRequest,
@@ -146,6 +179,7 @@ impl Control {
         let how = How::parse(caller, "CreateTenant", &request, options, &mut wrong);
         let given = request.tenant.clone().unwrap_or_default();
         let edit = Edit::parse(&given, &Mask::all(&fields(&given)), &mut wrong);
+        self.check_pool(&edit, &mut wrong);
         let (id, edit) = parse::done(wrong, id.map(|id| (id, edit)))?;
         let _turn = self.turns.take(&id).await;
         let since = Mutex::default();
@@ -199,7 +233,9 @@ impl Control {
         let now = self.clock.now();
         let common = Common { create_time: now, update_time: now, ..Common::default() };
         let (id, limits) = (id.clone(), TenantLimits::default());
-        let mut tenant = Tenant { id, common, suspended: false, limits, since };
+        let (egress, egress_rules) = (None, EgressRules::default());
+        let mut tenant =
+            Tenant { id, common, suspended: false, limits, egress, egress_rules, since };
         edit.apply(&mut tenant);
         let plan = remains::spare(Plan::new(), &tenant.id, remains, since);
         Ok((Stored::new(tenant), plan))
@@ -236,6 +272,7 @@ impl Control {
         let id = wrong.check("tenant.name", parse::tenant_name(&given.name));
         let mask = Mask::parse(request.update_mask.as_ref(), &fields(given), &mut wrong);
         let edit = Edit::parse(given, &mask, &mut wrong);
+        self.check_pool(&edit, &mut wrong);
         let id = parse::done(wrong, id)?;
         let since = Mutex::default();
         until_settled(|| self.try_update_tenant(&id, given, &edit, (&request, &since))).await

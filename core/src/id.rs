@@ -141,6 +141,10 @@ id!(
     ApiKeyId, "1 to 32 of a-z 0-9", key_id
 );
 id!(
+    /// An egress pool: a way out of the network.
+    PoolName, "1 to 64 of A-Z a-z 0-9 _ -", plain
+);
+id!(
     /// A data-plane process.
     NodeId, "1 to 64 of A-Z a-z 0-9 _ -", plain
 );
@@ -209,6 +213,16 @@ impl ContractId {
             return Err(Wrong::new(Rule::Malformed, text));
         }
         names::single(name, "contracts", "contracts/{contract}").and_then(Self::parse)
+    }
+}
+
+impl PoolName {
+    /// The pool that there is without being set up.
+    pub const DEFAULT: &'static str = "default";
+
+    /// [`PoolName::DEFAULT`].
+    pub fn default_pool() -> Self {
+        Self(Self::DEFAULT.into())
     }
 }
 

@@ -21,6 +21,7 @@ pub mod model;
 pub mod multipart;
 pub mod outcome;
 pub mod pattern;
+pub mod pool;
 pub mod re2;
 pub mod redact;
 pub mod retry_after;

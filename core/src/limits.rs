@@ -98,6 +98,9 @@ pub const CONCURRENCY_MAX: u32 = 1024;
 pub const CONCURRENCY_START: u32 = 8;
 /// Keys of a subscription that may sign or are about to.
 pub const LIVE_SECRETS: usize = 10;
+/// Rules in one list of those that say whom requests may go to: each is looked at when a connection is
+/// opened.
+pub const EGRESS_RULES: usize = 64;
 /// Subscriptions a tenant, by default.
 pub const SUBSCRIPTIONS_DEFAULT: u32 = 100;
 /// Subscriptions a tenant, at most: a node matches each event against all of its tenant's.

@@ -16,10 +16,11 @@ use crate::clock::Timestamp;
 use crate::error::words;
 use crate::event::Environment;
 use crate::id::{
-    CallbackId, CallbackName, ContractId, EventTypeId, LaneNo, SecretId, SecretName, SignerName,
-    SubscriptionId, SubscriptionName, TenantId,
+    CallbackId, CallbackName, ContractId, EventTypeId, LaneNo, PoolName, SecretId, SecretName,
+    SignerName, SubscriptionId, SubscriptionName, TenantId,
 };
 use crate::limits;
+use crate::url::EgressRules;
 
 mod api_key;
 mod audit;
@@ -61,6 +62,12 @@ pub struct Tenant {
     pub suspended: bool,
     /// What it may use.
     pub limits: TenantLimits,
+    /// The egress pool of its subscriptions that name none; none: their contracts'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<PoolName>,
+    /// Whom its requests may go to, of those whom the deployment allows.
+    #[serde(default, skip_serializing_if = "EgressRules::is_empty")]
+    pub egress_rules: EgressRules,
     /// There was a tenant of the same id, which was deleted: all that was accepted before this moment
     /// of the store's was that one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -293,6 +300,9 @@ pub struct Subscription {
     /// Paths into the data that are shown redacted, as `pregon_core::redact::SensitivePath` reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive_paths: Vec<String>,
+    /// The egress pool that its attempts leave by; none: its tenant's or its contract's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<PoolName>,
     /// What it says in place of its contract, as [`Overrides`](crate::contract::Overrides) reads it;
     /// empty: nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]

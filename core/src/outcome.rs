@@ -10,6 +10,7 @@
 //! - one that it refuses: FAILED, and for some (410 by default) the subscription is disabled;
 //! - every other answer, redirects included (they are never followed), and every fault on the
 //!   way: RETRY when the schedule says, else FAILED;
+//! - a fault of the egress pool (EGRESS): RETRY within a minute, and no attempt is used up;
 //! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt. It is never final: what
 //!   lacks a secret, a key or a document waits for it ([`Decision::held`]).
 //!
@@ -53,8 +54,27 @@ words! {
         Status = "STATUS",
         /// The egress policy forbids every address of the host.
         Denied = "DENIED",
-        /// A fault of the node or its proxy, not of the receiver: not counted as an attempt.
+        /// A fault of the node, not of the receiver: not counted as an attempt.
         Local = "LOCAL",
+        /// A fault of the egress pool, not of the receiver: its proxy failed, or the node has no
+        /// such pool. Not counted as an attempt.
+        Egress = "EGRESS",
+    }
+}
+
+impl ErrorClass {
+    /// Whether it is a fault of ours: it says nothing about the receiver, and costs no attempt.
+    pub fn is_ours(self) -> bool {
+        match self {
+            ErrorClass::Local | ErrorClass::Egress => true,
+            ErrorClass::Dns
+            | ErrorClass::Connect
+            | ErrorClass::Tls
+            | ErrorClass::Timeout
+            | ErrorClass::Protocol
+            | ErrorClass::Status
+            | ErrorClass::Denied => false,
+        }
     }
 }
 
@@ -262,6 +282,9 @@ pub fn decide(
             let outcome = Outcome::Retry { after: LOCAL_DELAY };
             return Decision { counts: false, ..Decision::of(outcome, Some(ErrorClass::Local)) };
         }
+        Reply::Fault { class: ErrorClass::Egress, .. } => {
+            return Decision::held_by(ErrorClass::Egress, timings.age);
+        }
         Reply::Fault { class, .. } => (*class, None, None),
     };
     let Timings { took, age } = timings;
@@ -291,8 +314,12 @@ impl Decision {
     /// The delivery waits for something of ours that is lacking, and is looked at again after a
     /// quarter of its age, within [`LOCAL_DELAY`] and [`HELD_MAX`]. No attempt is used up.
     pub fn held(age: Duration) -> Self {
+        Self::held_by(ErrorClass::Local, age)
+    }
+
+    fn held_by(class: ErrorClass, age: Duration) -> Self {
         let after = (age / 4).clamp(LOCAL_DELAY, HELD_MAX);
-        Self { counts: false, ..Self::of(Outcome::Retry { after }, Some(ErrorClass::Local)) }
+        Self { counts: false, ..Self::of(Outcome::Retry { after }, Some(class)) }
     }
 
     fn of(outcome: Outcome, error_class: Option<ErrorClass>) -> Self {

@@ -20,13 +20,15 @@ use crate::error::{Rule, Wrong};
 use crate::limits;
 
 mod address;
+mod host_name;
+mod nat64;
+mod rules;
 
 pub use address::AddressPolicy;
+use host_name::is_host_name;
+pub use nat64::{BadNat64Prefix, Nat64Prefix};
+pub use rules::{BadNetwork, EgressRule, EgressRules, OpenNetwork, Unruled};
 
-/// Longest host name, in bytes (RFC 1035 section 2.3.4, as text without the root's full stop).
-const HOST_LEN: usize = 253;
-/// Longest label of a host name, in bytes (RFC 1035 section 2.3.4).
-const LABEL_LEN: usize = 63;
 /// Longest right form that a refusal repeats, in bytes: it travels in gRPC trailers, which many
 /// clients cut at 8 KiB.
 const SHOWN_LEN: usize = 512;
@@ -69,6 +71,8 @@ pub struct UrlPolicy {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Addresses that a URL may name.
     pub addresses: AddressPolicy,
+    /// The deployment's lists.
+    pub rules: EgressRules,
     /// Whether it is the contract that says no to http.
     pub https_by_contract: bool,
 }
@@ -76,9 +80,9 @@ pub struct UrlPolicy {
 impl Default for UrlPolicy {
     /// https to any port of any public address.
     fn default() -> Self {
-        let addresses = AddressPolicy::default();
+        let (addresses, rules) = (AddressPolicy::default(), EgressRules::default());
         let (ports, https_by_contract) = (Vec::new(), false);
-        Self { allow_http: false, allow_https: true, ports, addresses, https_by_contract }
+        Self { allow_http: false, allow_https: true, ports, addresses, rules, https_by_contract }
     }
 }
 
@@ -123,13 +127,19 @@ impl UrlPolicy {
         if port == 0 || !(self.ports.is_empty() || self.ports.iter().any(|p| p.contains(&port))) {
             return refused(format!("port {port} is not allowed"));
         }
-        match host {
-            Host::Domain(_) => Ok(()),
-            Host::Ip(ip) => self.addresses.permits(ip).or_else(|class| {
-                refused(format!(
-                    "{ip} is not a public address ({class}); --allow-egress permits it"
-                ))
-            }),
+        if let Host::Ip(ip) = host
+            && let Err(class) = self.addresses.permits(ip, port)
+        {
+            return refused(format!(
+                "{ip} is not a public address ({class}); --allow-egress permits it"
+            ));
+        }
+        match host.judge(&self.rules, &self.addresses, port) {
+            Ok(()) => Ok(()),
+            Err(Unruled::Denied) => refused("the deployment denies it (--egress-deny)".into()),
+            Err(Unruled::Unlisted) => {
+                refused("the deployment allows other receivers only (--egress-only)".into())
+            }
         }
     }
 }
@@ -141,6 +151,25 @@ pub enum Host<'a> {
     Domain(&'a str),
     /// An address.
     Ip(IpAddr),
+}
+
+impl Host<'_> {
+    /// What rules say of it, as far as can be said before a name is looked up.
+    ///
+    /// # Errors
+    ///
+    /// They forbid it.
+    pub fn judge(
+        &self,
+        rules: &EgressRules,
+        addresses: &AddressPolicy,
+        port: u16,
+    ) -> Result<(), Unruled> {
+        match self {
+            Host::Domain(name) => rules.judge_host(Some(name), port),
+            Host::Ip(ip) => rules.judge(None, &addresses.forms(*ip), port),
+        }
+    }
 }
 
 /// A receiver's URL, parsed. Clones share one allocation.
@@ -286,12 +315,6 @@ impl PartialEq for EndpointUrl {
 }
 
 impl Eq for EndpointUrl {}
-
-/// Whether a name can be looked up: labels of 1 to 63 bytes, and perhaps a full stop for the root.
-fn is_host_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.len() <= HOST_LEN && name.split('.').all(|label| (1..=LABEL_LEN).contains(&label.len()))
-}
 
 /// Tells the right form of a URL that has another; a query that is right already is not repeated,
 /// and a form too long to be shown whole is shown from where it differs.

@@ -21,8 +21,8 @@ use pregon_core::id::TenantId;
 use pregon_core::limits;
 use pregon_core::url::{AddressPolicy, EndpointUrl};
 use pregon_dataplane::egress::{
-    Asks, BodyRead, Egress, EgressLimits, EgressOptions, OutboundRequest, Resend, SystemResolver,
-    Target, read_body,
+    Asks, BodyRead, Egress, EgressLimits, EgressOptions, EgressPolicy, OutboundRequest, Own,
+    Resend, SystemResolver, Target, read_body,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -181,8 +181,13 @@ async fn bare_sender(address: SocketAddr, run: Run) -> Result<(), Failure> {
 
 fn egress() -> Result<Egress, Failure> {
     Ok(Egress::new(EgressOptions {
-        addresses: AddressPolicy { allow: vec!["127.0.0.0/8".parse()?] },
-        allow_http: true,
+        policy: EgressPolicy {
+            addresses: AddressPolicy::opening(vec!["127.0.0.0/8".parse()?]),
+            allow_http: true,
+            ..EgressPolicy::default()
+        },
+        own: Own::default(),
+        pools: Vec::new(),
         resolver: Arc::new(SystemResolver::default()),
         extra_roots: None,
         clock: Arc::new(SystemClock),

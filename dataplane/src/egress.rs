@@ -31,25 +31,32 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use imbl::HashMap;
 use pregon_core::clock::SharedClock;
+use pregon_core::id::{PoolName, TenantId};
 use pregon_core::limits;
 use pregon_core::outcome::ErrorClass;
-use pregon_core::url::AddressPolicy;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsConnector;
 
 mod body;
 mod connect;
 mod connection;
 mod deadline;
+mod dial;
 mod exchange;
 mod fault;
 mod interim;
 mod names;
+mod own;
+mod policy;
 mod pool;
+mod pools;
+mod proxy;
+mod race;
 mod resolver;
 mod spelled;
 mod target;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -58,16 +65,26 @@ mod wire;
 pub use body::{BodyEnd, BodyRead, read_body};
 pub use exchange::{Asks, Cut, Exchange, OutboundRequest, Resend, Response};
 pub use fault::Fault;
-pub use resolver::{Found, Resolver, SystemResolver};
-pub use target::Target;
+pub use own::Own;
+pub use policy::EgressPolicy;
+pub use pools::{PoolOptions, Via};
+pub use proxy::{Login, ProxyKind, ProxyOptions};
+pub use resolver::{Found, LookupError, NAME_SERVERS, Resolver, SystemResolver};
+pub use target::{PoolChoice, Target};
+pub use tenants::TenantEgress;
+pub use tls::Identity;
 
 use connection::Connection;
 use deadline::Deadline;
 pub(crate) use exchange::micros;
 use exchange::{Progress, Stage};
 use names::{NameLimits, Names};
+use own::Ours;
 use pool::{Pool, PoolLimits};
-use target::Plan;
+use pools::Ways;
+use race::Winners;
+use target::{Plan, PoolKey};
+use tenants::Tenants;
 use wire::Meter;
 
 /// Bounds of egress. The defaults suit a node; tests shorten them.
@@ -79,6 +96,9 @@ pub struct EgressLimits {
     /// How long an answer is used at most, however long it says that it holds. 30 s: a receiver
     /// that moves is followed within this.
     pub name_known: Duration,
+    /// How long it is believed at most that a name does not exist or has no address, however long
+    /// the answer says so. 5 s: whoever is about to set up a name does not wait for it long.
+    pub name_missing: Duration,
     /// How long a failed lookup stands. 3 s: nobody waits for a name server that was mended.
     pub name_failed: Duration,
     /// Names kept. 4,096, a few hundred bytes each.
@@ -122,6 +142,7 @@ impl Default for EgressLimits {
         Self {
             lookup: Duration::from_secs(2),
             name_known: Duration::from_secs(30),
+            name_missing: Duration::from_secs(5),
             name_failed: Duration::from_secs(3),
             names: 4096,
             lookups: 256,
@@ -142,10 +163,12 @@ impl Default for EgressLimits {
 
 /// What egress is built from.
 pub struct EgressOptions {
-    /// Which addresses may be connected to.
-    pub addresses: AddressPolicy,
-    /// Whether `http` URLs may be sent to.
-    pub allow_http: bool,
+    /// What may leave.
+    pub policy: EgressPolicy,
+    /// What belongs to Pregón itself, and is never sent to.
+    pub own: Own,
+    /// The pools that are set up; `default` leaves as the system routes where it is not among them.
+    pub pools: Vec<PoolOptions>,
     /// Who turns names into addresses.
     pub resolver: Arc<dyn Resolver>,
     /// Certificates trusted besides the web's authorities, as PEM: authorities, and certificates
@@ -180,19 +203,23 @@ pub enum EgressError {
         /// Why not.
         why: String,
     },
-}
-
-/// What may leave; replaced as a whole.
-#[derive(Clone, Debug)]
-struct Policy {
-    addresses: AddressPolicy,
-    allow_http: bool,
+    /// An egress pool's own certificate cannot be used.
+    #[error("egress pool {pool}: client certificate: {why}")]
+    Pool {
+        /// Which one.
+        pool: PoolName,
+        /// Why not.
+        why: String,
+    },
 }
 
 struct Inner {
-    policy: RwLock<Arc<Policy>>,
+    policy: RwLock<Arc<EgressPolicy>>,
+    tenants: Tenants,
+    ours: Ours,
     names: Arc<Names>,
-    tls: TlsConnector,
+    winners: Winners,
+    ways: Ways,
     pool: Arc<Pool>,
     limits: EgressLimits,
     open: Arc<AtomicUsize>,
@@ -205,10 +232,11 @@ pub struct Egress(Arc<Inner>);
 impl Egress {
     /// Builds it; opens nothing yet.
     pub fn new(options: EgressOptions) -> Result<Self, EgressError> {
-        let EgressOptions { addresses, allow_http, resolver, extra_roots, clock, limits } = options;
+        let EgressOptions { policy, own, pools, resolver, extra_roots, clock, limits } = options;
         let names = NameLimits {
             lookup: limits.lookup,
             known: limits.name_known,
+            missing: limits.name_missing,
             failed: limits.name_failed,
             names: limits.names,
             lookups: limits.lookups,
@@ -223,9 +251,12 @@ impl Egress {
             age: limits.max_age,
         };
         Ok(Self(Arc::new(Inner {
-            policy: RwLock::new(Arc::new(Policy { addresses, allow_http })),
+            policy: RwLock::new(Arc::new(policy)),
+            tenants: Tenants::default(),
+            ours: Ours::new(own),
             names: Names::new(resolver, names),
-            tls: tls::connector(extra_roots.as_deref(), clock)?,
+            winners: Winners::default(),
+            ways: Ways::new(pools, extra_roots.as_deref(), &clock)?,
             pool: Pool::new(pool),
             limits,
             open: Arc::default(),
@@ -243,10 +274,18 @@ impl Egress {
     }
 
     /// Replaces the policy. Idle connections are closed at once, those in use after their request.
-    pub fn set_policy(&self, addresses: AddressPolicy, allow_http: bool) {
-        let policy = Arc::new(Policy { addresses, allow_http });
-        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    pub fn set_policy(&self, policy: EgressPolicy) {
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         self.0.pool.clear();
+    }
+
+    /// Takes over what all tenants say of their way out. Where a tenant says something else than
+    /// before, its connections are closed: idle ones at once, those in use after their request.
+    pub fn set_tenants(&self, all: &HashMap<TenantId, TenantEgress>) {
+        let changed = self.0.tenants.set(all);
+        if !changed.is_empty() {
+            self.0.pool.clear_of(&changed);
+        }
     }
 
     /// How many connections are open, and how many of them idle.
@@ -289,10 +328,13 @@ impl Broken {
 impl Inner {
     /// The policy and the generation that connections opened under it belong to. The generation
     /// is read first: if the policy changes in between, the connection counts as an old one.
-    fn policy(&self) -> (Arc<Policy>, u64) {
+    fn policy(&self) -> (Arc<EgressPolicy>, u64) {
         let generation = self.pool.generation();
-        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
-        (policy, generation)
+        (self.current_policy(), generation)
+    }
+
+    fn current_policy(&self) -> Arc<EgressPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn exchange(
@@ -307,7 +349,11 @@ impl Inner {
             Resend::IfUnheard => Duration::MAX, // the pool has its own limit
             Resend::IfUnsent => self.limits.idle_once,
         };
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).scheme(key.scheme)?;
+        let told = self.tenants.get(&key.tenant);
+        let way = self.ways.get(key.choice.of(told.says.pool.as_ref()))?;
+        let policy = self.current_policy();
+        policy.scheme(key.scheme)?;
+        policy.host(&told.says.rules, &key.host, key.port)?;
         let known = deadline.bound(self.resolve(key, progress)).await;
         let known = known.ok_or_else(|| progress.stage.timeout())??;
         if let Some(idle) = self.pool.take(key, idle_for, |remote| known.has(remote)) {
@@ -324,10 +370,15 @@ impl Inner {
             }
         }
         // Boxed: it is large, and rare beside requests over connections that are open already.
-        let known = known.addresses()?;
-        let fresh = Box::pin(self.connect(key, known, plan.server_name.as_ref(), progress));
+        let (known, name) = (known.addresses()?, plan.server_name.as_ref());
+        let fresh = Box::pin(self.connect(key, known, name, (way, &told), progress));
         let fresh = deadline.bound(fresh).await.ok_or_else(|| progress.stage.timeout())??;
         self.over(fresh, request, plan, progress, deadline).await.map_err(|broken| broken.fault)
+    }
+
+    /// Keeps a connection for the next request, unless its tenant has said something else since.
+    fn keep(&self, key: &Arc<PoolKey>, connection: Box<Connection>) {
+        self.pool.put(key, connection, || self.tenants.get(&key.tenant).version);
     }
 
     /// One request over one connection, which goes back into the pool if it can carry another.
@@ -356,7 +407,7 @@ impl Inner {
             return Err(Broken::heard(progress.stage.timeout()));
         }
         if end == Some(BodyEnd::Complete) {
-            self.pool.put(request.target.key(), connection);
+            self.keep(request.target.key(), connection);
         }
         Ok(Response {
             status: head.status,
@@ -410,8 +461,8 @@ fn fault_of(error: &hyper::Error) -> Fault {
     }
     let cause = std::error::Error::source(error);
     if let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
-        if connect::is_local(io) {
-            return connect::local();
+        if dial::is_local(io) {
+            return dial::local();
         }
         if let Some(why) = tls::detail(io) {
             return Fault::new(ErrorClass::Tls, why);

@@ -77,6 +77,7 @@ impl Dataplane {
             store: Arc::clone(&options.store.config),
             ring: options.keys,
             clock: Arc::clone(&options.clock),
+            egress: options.egress.clone(),
             telemetry: options.telemetry.clone(),
         });
         let events = EventServiceImpl::new(PublishOptions {

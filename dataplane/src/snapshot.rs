@@ -48,6 +48,8 @@ pub use lane::Lane;
 pub use matching::{Matched, Matching};
 pub use tenant::TenantEntry;
 
+use crate::egress::TenantEgress;
+
 /// Labels of a resource, shared by whoever shows them to contracts and filters.
 pub type Labels = Arc<BTreeMap<String, String>>;
 
@@ -122,6 +124,8 @@ pub struct Snapshot {
     event_types: HashMap<EventTypeId, Arc<TypeEntry>>,
     lanes: OrdMap<LaneNo, Arc<Lane>>,
     callbacks: HashMap<CallbackName, Arc<CallbackEntry>>,
+    /// Of tenants that say something of their way out.
+    egress: HashMap<TenantId, TenantEgress>,
     gaps: Gaps,
 }
 
@@ -139,6 +143,11 @@ impl Snapshot {
     /// A tenant; none where it does not exist.
     pub fn tenant(&self, id: &TenantId) -> Option<&Arc<TenantEntry>> {
         self.tenants.get(id).filter(|entry| entry.exists())
+    }
+
+    /// What tenants say of their way out; those that say nothing are not among them.
+    pub fn tenants_egress(&self) -> &HashMap<TenantId, TenantEgress> {
+        &self.egress
     }
 
     /// An event type; none where it does not exist.

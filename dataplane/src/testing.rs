@@ -21,6 +21,7 @@ use pregon_core::model::{
 };
 use pregon_core::seal::KeyRing;
 use pregon_core::secret::SecretBytes;
+use pregon_core::url::EgressRules;
 use pregon_store::config::{Change, Changes, Commit, Committed, Document, Head, ListRange};
 use pregon_store::intake::{Durability, Published};
 use pregon_store::{ConfigStore, Intake, StoreError};
@@ -258,6 +259,8 @@ pub(crate) fn tenant(id: &str) -> Tenant {
         common: Common::default(),
         suspended: false,
         limits: TenantLimits::default(),
+        egress: None,
+        egress_rules: EgressRules::default(),
         since: None,
     }
 }
@@ -292,6 +295,7 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         auth: Auth::None,
         sensitive_paths: Vec::new(),
         overrides: String::new(),
+        egress: None,
         max_concurrency: 64,
         max_pending: 0,
         state: SubscriptionState::Active,

@@ -73,6 +73,7 @@ const SERVICES: [(&str, &[&str]); 12] = [
             "GetReconciliationReport",
         ],
     ),
+    ("EgressService", &["ListEgressAddresses"]),
     ("EventService", &["Publish", "PublishBatch", "PublishStream"]),
     (
         "EventTypeService",

@@ -165,6 +165,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.NodeService/ListNodes", AUDIT_ALL),
     ("/pregon.v1.NodeService/WaitForRevision", AUDIT_ALL),
     ("/pregon.v1.NodeService/WatchConfiguration", AUDIT_ALL),
+    ("/pregon.v1.EgressService/ListEgressAddresses", AUDIT_SHARED),
     ("/pregon.v1.ApiKeyService/CreateApiKey", MANAGE_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/GetApiKey", AUDIT_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT_CREDENTIALS),

@@ -192,7 +192,7 @@ impl RenderArgs {
 fn endpoint(contract: &Contract, text: &str) -> Result<EndpointUrl, String> {
     let everywhere = ["0.0.0.0/0", "::/0"];
     let allow = everywhere.into_iter().filter_map(|network| network.parse().ok()).collect();
-    let addresses = AddressPolicy { allow };
+    let addresses = AddressPolicy::opening(allow);
     let open = UrlPolicy { allow_http: true, addresses, ..UrlPolicy::default() };
     let policy = contract.url().map_or_else(|| open.clone(), |rules| open.under(rules));
     let url = EndpointUrl::parse(text, &policy).map_err(|wrong| wrong.description)?;

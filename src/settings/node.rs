@@ -1,11 +1,13 @@
 //! What a node is told: its name, its way out, how much it takes on, how it goes down.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use pregon_core::id::NodeId;
 use pregon_core::limits;
+use pregon_dataplane::egress::NAME_SERVERS;
 
 use super::Wrongs;
 
@@ -18,6 +20,14 @@ pub struct NodeArgs {
     /// is believed for the names that it holds.
     #[arg(long, env = "PREGON_EGRESS_CA_FILE", value_name = "FILE")]
     egress_ca_file: Option<PathBuf>,
+
+    /// Name servers that receivers' names are asked of, up to three: an address, perhaps with a port
+    /// (127.0.0.1:5353); may be repeated.
+    ///
+    /// Those of /etc/resolv.conf, if not given. /etc/hosts comes first in any case, and names are
+    /// absolute: search domains never apply.
+    #[arg(long, env = "PREGON_DNS_SERVERS", value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    dns_server: Vec<String>,
 
     /// Attempts in flight at most, 1 to 65536.
     ///
@@ -65,6 +75,8 @@ pub struct NodeArgs {
 pub struct Node {
     /// PEM of further certificate authorities.
     pub egress_ca_file: Option<PathBuf>,
+    /// Name servers of its own; empty: the system's.
+    pub dns_servers: Vec<SocketAddr>,
     /// Attempts in flight.
     pub max_in_flight: usize,
     /// Bytes that they hold.
@@ -84,6 +96,7 @@ impl NodeArgs {
         }
         Node {
             egress_ca_file: self.egress_ca_file,
+            dns_servers: name_servers(&self.dns_server, wrong),
             max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
             max_in_flight_bytes: wrong.number(
                 "--max-in-flight-bytes",
@@ -99,6 +112,28 @@ impl NodeArgs {
             }),
         }
     }
+}
+
+/// Where DNS is served (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
+
+fn name_servers(texts: &[String], wrong: &mut Wrongs) -> Vec<SocketAddr> {
+    const FLAG: &str = "--dns-server";
+    if texts.len() > NAME_SERVERS {
+        wrong.add(FLAG, format_args!("must be given {NAME_SERVERS} times at most"), ());
+    }
+    let mut servers = Vec::with_capacity(texts.len());
+    for text in texts.iter().map(|text| text.trim()) {
+        let alone = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, DNS_PORT));
+        match text.parse::<SocketAddr>().ok().or_else(alone).filter(|it| it.port() > 0) {
+            Some(server) => servers.push(server),
+            None => {
+                let rule = "must be an address, perhaps with a port, as in 127.0.0.1:5353";
+                wrong.add(FLAG, format_args!("{text:?} {rule}"), ());
+            }
+        }
+    }
+    servers
 }
 
 #[cfg(test)]

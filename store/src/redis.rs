@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pregon_core::id::PartitionNo;
+use redis::{ConnectionAddr, IntoConnectionInfo};
 use zeroize::Zeroizing;
 
 mod config;
@@ -175,6 +176,20 @@ impl RedisOptions {
             history: History::default(),
             janitor: true,
             ahead: Ahead::default(),
+        }
+    }
+
+    /// The server's host, a name or an address, and its port; none where it is a socket of this
+    /// machine, or the URL is none.
+    pub fn endpoint(&self) -> Option<(String, u16)> {
+        let info = self.url.as_str().into_connection_info().ok()?;
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((host.clone(), *port))
+            }
+            ConnectionAddr::Unix(_) => None,
+            #[allow(clippy::wildcard_enum_match_arm)] // a foreign vocabulary, open at its end
+            _ => None,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod load;
 pub mod planes;
 pub mod poll;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod redis;

@@ -38,6 +38,7 @@ mod outcomes;
 mod pages;
 mod pause;
 mod planes;
+mod pools;
 mod quota;
 mod replay;
 mod retries;

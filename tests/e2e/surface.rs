@@ -14,6 +14,7 @@ const SERVICES: [&str; 15] = [
     "pregon.v1.CheckService",
     "pregon.v1.ContractService",
     "pregon.v1.DeliveryService",
+    "pregon.v1.EgressService",
     "pregon.v1.EventService",
     "pregon.v1.EventTypeService",
     "pregon.v1.NodeService",

@@ -122,9 +122,6 @@ fn ready(
                 let text = format!("contract: must be {id}, as the resource is called");
                 wrong.add(FIELD, Rule::ContractInvalid, text);
             }
-            if let Err(none) = contract.check_egress() {
-                wrong.add(FIELD, none.rule, none.description);
-            }
             Some(Ready { document, source, contract: Arc::new(contract) })
         }
         Err(faults) => {
@@ -158,6 +155,18 @@ impl Control {
     }
 
     async fn put_together(
+        &self,
+        given: &Given,
+        wrong: &mut Violations,
+    ) -> Result<Option<(Ready, Option<Parent>)>, Refusal> {
+        let found = self.composed(given, wrong).await?;
+        if let Some((ready, _)) = &found {
+            wrong.check(FIELD, ready.contract.check_egress(self.contracts.pools()));
+        }
+        Ok(found)
+    }
+
+    async fn composed(
         &self,
         given: &Given,
         wrong: &mut Violations,

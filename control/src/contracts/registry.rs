@@ -11,6 +11,7 @@ use pregon_core::contract::{BuiltIn, Contract, builtins};
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::ContractId;
 use pregon_core::model::ContractDocument;
+use pregon_core::pool::Pools;
 use pregon_core::url::UrlPolicy;
 
 use crate::catalog::Stored;
@@ -23,6 +24,7 @@ const KEPT: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Registry {
     policy: UrlPolicy,
+    pools: Pools,
     compiled: Mutex<HashMap<ContractId, Arc<Contract>>>,
 }
 
@@ -32,9 +34,14 @@ pub(crate) fn built_in(id: &ContractId) -> Option<&'static BuiltIn> {
 }
 
 impl Registry {
-    /// Of a deployment with this policy.
-    pub(crate) fn new(policy: UrlPolicy) -> Self {
-        Self { policy, compiled: Mutex::default() }
+    /// Of a deployment with this policy and these egress pools.
+    pub(crate) fn new(policy: UrlPolicy, pools: Pools) -> Self {
+        Self { policy, pools, compiled: Mutex::default() }
+    }
+
+    /// The egress pools of the deployment.
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// Which URLs may be had under a contract.

@@ -8,6 +8,7 @@ use pregon_core::contract::{Composed, Contract, Extends};
 use pregon_core::error::Refusal;
 use pregon_core::id::ContractId;
 use pregon_core::model::{ContractDocument, Resource};
+use pregon_core::pool::Pools;
 
 use super::children::{Children, document, parent};
 use super::given::Given;
@@ -86,10 +87,11 @@ impl Control {
             // Nobody is noted who is not stored.
             let [Some(child), uses] = pair else { continue };
             let stored = catalog::read::<ContractDocument>(child)?;
-            let composed = composed(&stored.value, parent).map_err(|why| {
-                let text = format!("{}, which extends it, would not hold: {why}", id.name());
-                in_use(&parent.id, text)
-            })?;
+            let composed =
+                composed(&stored.value, parent, self.contracts.pools()).map_err(|why| {
+                    let text = format!("{}, which extends it, would not hold: {why}", id.name());
+                    in_use(&parent.id, text)
+                })?;
             if composed.document == stored.value.document {
                 plan = plan.relies_on(id.name(), Some(stored.revision));
             } else {
@@ -117,7 +119,11 @@ impl Control {
 }
 
 /// A stored contract with what the one that it extends becomes, or why that is none.
-fn composed(child: &ContractDocument, parent: &ContractDocument) -> Result<Composed, String> {
+fn composed(
+    child: &ContractDocument,
+    parent: &ContractDocument,
+    pools: &Pools,
+) -> Result<Composed, String> {
     let source = child.source();
     let extends = Extends::of(source).map_err(|fault| fault.to_string())?;
     let extends = extends.ok_or("it extends nothing")?;
@@ -126,7 +132,7 @@ fn composed(child: &ContractDocument, parent: &ContractDocument) -> Result<Compo
         let first = faults.first().map(ToString::to_string).unwrap_or_default();
         if more == 0 { first } else { format!("{first}; and {more} faults more") }
     })?;
-    match composed.contract.check_egress() {
+    match composed.contract.check_egress(pools) {
         Ok(()) => Ok(composed),
         Err(wrong) => Err(wrong.description),
     }

@@ -3,8 +3,9 @@
 use pregon_core::contract::Contract;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::event::Environment;
-use pregon_core::id::{ContractId, LaneNo, SignerName};
+use pregon_core::id::{ContractId, LaneNo, PoolName, SignerName};
 use pregon_core::model::{Resource, Secret, Tenant};
+use pregon_core::pool::Pools;
 use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
 
@@ -89,6 +90,7 @@ impl Control {
         wrong: &mut Violations,
     ) -> Result<(), Refusal> {
         let Some(edit) = edit.filter(|_| !wrong.is_empty()) else { return Ok(()) };
+        check_pool::<R>(R::pool_of(&edit.own), self.contracts.pools(), wrong);
         let stored = match (&edit.contract, name) {
             (None, Some(name)) => self.find::<R>(&name.to_string()).await?,
             (Some(_), _) | (None, None) => None,
@@ -142,7 +144,8 @@ impl Control {
             true => self.store.config.next_lane().await?,
             false => LaneNo::EVENTS, // shown to nobody, and no number is used up
         };
-        let mut receiver: R = self.new_receiver(name, edit, contract, lane)?;
+        let mut receiver: R =
+            self.new_receiver(name, edit, &family.tenant.value, (contract, lane))?;
         if with.paused {
             receiver.pause_from_the_start(contract, self.clock.now())?;
         }
@@ -183,16 +186,18 @@ impl Control {
         &self,
         name: &R::Name,
         edit: &Edit<R::Own>,
-        contract: &Contract,
-        lane: LaneNo,
+        tenant: &Tenant,
+        (contract, lane): (&Contract, LaneNo),
     ) -> Result<R, Refusal> {
         let mut blank = R::blank(name, contract, lane, self.clock.now());
         *blank.parts().environment = edit.environment.unwrap_or(Environment::Live);
         let receiver = self.edited(&blank, edit, name)?;
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(contract));
         receiver.endpoint().check(R::WORD, contract, &policy, &mut wrong);
+        receiver.endpoint().check_rules(R::WORD, &tenant.egress_rules, &policy, &mut wrong);
         check_contract::<R>(contract, &mut wrong);
         receiver.check_own(contract, &mut wrong);
+        check_pool::<R>(receiver.pool(), self.contracts.pools(), &mut wrong);
         wrong.finish()?;
         Ok(receiver)
     }
@@ -201,6 +206,17 @@ impl Control {
 /// The contract that a creation asks for.
 fn under<Own>(edit: &Edit<Own>) -> ContractId {
     edit.contract.clone().unwrap_or_else(ContractId::standard_webhooks)
+}
+
+/// Notes that a receiver names an egress pool that there is not.
+pub(super) fn check_pool<R: Receiver>(
+    named: Option<&PoolName>,
+    pools: &Pools,
+    wrong: &mut Violations,
+) {
+    if let Some(pool) = named {
+        wrong.check(format!("{}.egress", R::WORD), pools.check(pool.as_str()));
+    }
 }
 
 /// Notes that a contract is none for this kind of receiver.

@@ -32,7 +32,7 @@ pub(super) struct Edit<Own> {
     headers: Option<Vec<HeaderEdit>>,
     auth: Option<AuthEdit>,
     max_concurrency: Option<u32>,
-    own: Own,
+    pub(super) own: Own,
 }
 
 impl<Own: Default> Edit<Own> {

@@ -4,7 +4,7 @@
 use pregon_core::contract::{AuthKind, Contract};
 use pregon_core::error::{Rule, Violations};
 use pregon_core::model::Auth;
-use pregon_core::url::{EndpointUrl, UrlPolicy};
+use pregon_core::url::{EgressRules, EndpointUrl, Unruled, UrlPolicy};
 use pregon_proto::v1;
 
 /// The header of HTTP authentication.
@@ -52,6 +52,24 @@ impl Endpoint<'_> {
             headers: self.headers.filter(|_| sent),
             identity: self.identity.filter(|_| sent),
         }
+    }
+
+    /// Holds the URL against its tenant's rules, as far as can be said before a name is looked up.
+    /// One that is no URL is told by [`Endpoint::check`].
+    pub(super) fn check_rules(
+        &self,
+        resource: &str,
+        rules: &EgressRules,
+        policy: &UrlPolicy,
+        wrong: &mut Violations,
+    ) {
+        let Some(Ok(url)) = self.url.map(EndpointUrl::parse_stored) else { return };
+        let text = match url.host().judge(rules, &policy.addresses, url.port()) {
+            Ok(()) => return,
+            Err(Unruled::Denied) => "the tenant's egress_rules deny it",
+            Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
+        };
+        wrong.add(format!("{resource}.url"), Rule::UrlRefused, text);
     }
 
     /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the

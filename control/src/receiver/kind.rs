@@ -8,8 +8,8 @@ use pregon_core::contract::Contract;
 use pregon_core::error::{Refusal, Rule, Violations, Wrong};
 use pregon_core::event::Environment;
 use pregon_core::id::{
-    CallbackId, CallbackName, ContractId, LaneNo, SignerName, SubscriptionId, SubscriptionName,
-    TenantId,
+    CallbackId, CallbackName, ContractId, LaneNo, PoolName, SignerName, SubscriptionId,
+    SubscriptionName, TenantId,
 };
 use pregon_core::model::{
     Auth, Callback, Common, OwnHeaders, StateChange, Subscription, TenantLimits,
@@ -274,6 +274,16 @@ pub(crate) trait Receiver: Shared {
 
     /// Notes what else of its kind does not go with its contract.
     fn check_own(&self, _contract: &Contract, _wrong: &mut Violations) {}
+
+    /// The egress pool that a request names; none: it names none.
+    fn pool_of(_own: &Self::Own) -> Option<&PoolName> {
+        None
+    }
+
+    /// The egress pool that it names; none: it names none.
+    fn pool(&self) -> Option<&PoolName> {
+        None
+    }
 
     /// Patterns of the event types that it wants.
     fn patterns(&self) -> &[String] {

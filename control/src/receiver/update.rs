@@ -4,10 +4,11 @@
 //! new one wants, and it gets its first key where the new one requires one.
 
 use pregon_core::error::{Refusal, Violations};
+use pregon_core::model::Tenant;
 use pregon_rpc::caller::Caller;
 use prost_types::FieldMask;
 
-use super::create::{With, check_contract};
+use super::create::{With, check_contract, check_pool};
 use super::edit::Edit;
 use super::kind::{Receiver, Shows, to_wire};
 use crate::catalog::Stored;
@@ -89,12 +90,21 @@ impl Control {
         let mut wrong = Violations::new();
         let affected = now.endpoint().affected_by(&edit.endpoint(), moved);
         let touched = moved || affected.url.is_some() || affected.headers.is_some();
-        affected.check(R::WORD, contract, &self.contracts.policy(contract), &mut wrong);
+        let policy = self.contracts.policy(contract);
+        affected.check(R::WORD, contract, &policy, &mut wrong);
+        if affected.url.is_some()
+            && let Some(tenant) = self.find::<Tenant>(&R::tenant(name).name()).await?
+        {
+            affected.check_rules(R::WORD, &tenant.value.egress_rules, &policy, &mut wrong);
+        }
         if moved {
             check_contract::<R>(contract, &mut wrong);
         }
         if moved || edit.endpoint().url.is_some() {
             now.check_own(contract, &mut wrong);
+        }
+        if now.pool() != before.pool() {
+            check_pool::<R>(now.pool(), self.contracts.pools(), &mut wrong);
         }
         wrong.finish()?;
         let time = self.clock.now();

@@ -122,7 +122,7 @@ fn lane_state(
 
 /// Whether a record is of an attempt that tells of the receiver.
 fn counts(record: &AttemptRecord) -> bool {
-    record.kind == RecordKind::Attempt && record.error_class != Some(ErrorClass::Local)
+    record.kind == RecordKind::Attempt && !record.error_class.is_some_and(ErrorClass::is_ours)
 }
 
 fn took(record: &AttemptRecord) -> Duration {

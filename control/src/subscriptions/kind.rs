@@ -17,7 +17,7 @@ use pregon_core::contract::{Contract, OVERRIDES_LEN, Overrides};
 use pregon_core::error::{Rule, Violations};
 use pregon_core::event::Environment;
 use pregon_core::filter::Filter;
-use pregon_core::id::{LaneNo, SubscriptionName};
+use pregon_core::id::{LaneNo, PoolName, SubscriptionName};
 use pregon_core::limits;
 use pregon_core::model::{
     Auth, Common, StateChange, Subscription, SubscriptionState, TenantLimits,
@@ -42,6 +42,7 @@ pub(crate) struct Own {
     filter: Option<String>,
     sensitive_paths: Option<Vec<String>>,
     overrides: Option<String>,
+    egress: Option<Option<PoolName>>,
 }
 
 impl Receiver for Subscription {
@@ -87,6 +88,9 @@ impl Receiver for Subscription {
         if mask.has("overrides") {
             own.overrides = overrides(&given.overrides, wrong);
         }
+        if mask.has("egress") {
+            own.egress = parse::pool("subscription.egress", &given.egress, wrong);
+        }
         refuse_unsupported(given, mask, wrong);
         own
     }
@@ -96,6 +100,7 @@ impl Receiver for Subscription {
         put(&mut self.filter, own.filter.as_ref());
         put(&mut self.sensitive_paths, own.sensitive_paths.as_ref());
         put(&mut self.overrides, own.overrides.as_ref());
+        put(&mut self.egress, own.egress.as_ref());
     }
 
     fn show_own(&self, wire: &mut v1::Subscription) {
@@ -103,6 +108,7 @@ impl Receiver for Subscription {
         wire.filter.clone_from(&self.filter);
         wire.sensitive_paths.clone_from(&self.sensitive_paths);
         wire.overrides.clone_from(&self.overrides);
+        wire.egress = self.egress.as_ref().map(PoolName::to_string).unwrap_or_default();
         wire.ordered = Some(false);
         wire.state = map::subscription_state(self.state).into();
         wire.state_reason.clone_from(&self.state_reason);
@@ -124,6 +130,7 @@ impl Receiver for Subscription {
             auth: Auth::None,
             sensitive_paths: Vec::new(),
             overrides: String::new(),
+            egress: None,
             max_concurrency: limits::CONCURRENCY_DEFAULT,
             max_pending: 0,
             state: SubscriptionState::PendingApproval,
@@ -163,6 +170,14 @@ impl Receiver for Subscription {
 
     fn most(limits: &TenantLimits) -> u32 {
         limits.max_subscriptions
+    }
+
+    fn pool_of(own: &Own) -> Option<&PoolName> {
+        own.egress.as_ref()?.as_ref()
+    }
+
+    fn pool(&self) -> Option<&PoolName> {
+        self.egress.as_ref()
     }
 
     fn patterns(&self) -> &[String] {
@@ -309,7 +324,6 @@ fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violati
         ("rate_limit", given.rate_limit.is_some()),
         ("max_pending", given.max_pending != 0),
         ("ordered", given.ordered == Some(true)),
-        ("egress", !given.egress.is_empty()),
     ];
     for (path, set) in set {
         parse::unsupported(&format!("subscription.{path}"), set && mask.has(path), wrong);

@@ -82,6 +82,7 @@ impl World {
             page_key: PageKey::new([7; 32]),
             portal: PortalKeys::new(vec![[8; 32].into()]),
             url_policy: UrlPolicy { addresses: AddressPolicy::default(), ..UrlPolicy::default() },
+            pools: crate::pools::pools(),
             event_data_limit: limits::EVENT_DATA_DEFAULT,
             random: |buffer| getrandom::fill(buffer).unwrap(),
             user_agent: "pregon/test".into(),

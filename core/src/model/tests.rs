@@ -1,4 +1,5 @@
 use super::*;
+use crate::url::EgressRules;
 
 #[test]
 fn documents_come_back_as_they_were_written() {
@@ -7,6 +8,8 @@ fn documents_come_back_as_they_were_written() {
         common: Common { display_name: "Acme".into(), ..Common::default() },
         suspended: false,
         limits: TenantLimits::default(),
+        egress: None,
+        egress_rules: EgressRules::default(),
         since: None,
     });
     let name = tenant.name();

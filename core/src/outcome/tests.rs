@@ -100,7 +100,7 @@ fn a_receiver_that_asks_to_be_left_alone_slows_its_lane() {
 #[test]
 fn faults_of_the_way_are_tried_again_and_timeouts_are_reported() {
     for class in ErrorClass::ALL {
-        if *class == ErrorClass::Local {
+        if class.is_ours() {
             continue;
         }
         let decision = decided(2, &fault(*class));
@@ -118,7 +118,14 @@ fn our_own_faults_cost_no_attempt() {
         let decision = decided(attempt, &fault(ErrorClass::Local));
         assert_eq!(decision.outcome, Outcome::Retry { after: LOCAL_DELAY });
         assert!(!decision.counts && !decision.timeout);
+        let decision = decided(attempt, &fault(ErrorClass::Egress));
+        assert_eq!(decision.outcome, Outcome::Retry { after: LOCAL_DELAY });
+        assert!(!decision.counts && !decision.timeout);
     }
+    let timings = Timings { age: Duration::from_secs(3600), ..TIMINGS };
+    let decision = decide(&standard_webhooks(), 3, &fault(ErrorClass::Egress), timings, 0.5);
+    assert_eq!(decision.outcome, Outcome::Retry { after: HELD_MAX });
+    assert_eq!(decision.error_class, Some(ErrorClass::Egress));
 }
 
 proptest! {
@@ -135,7 +142,7 @@ proptest! {
         prop_assert_eq!(succeeded, class.is_none() && (200..300).contains(&status));
         let refused = decision.outcome == Outcome::Failed { reason: EndReason::Refused };
         prop_assert!(!decision.disable || refused);
-        prop_assert_eq!(decision.counts, decision.error_class != Some(ErrorClass::Local));
+        prop_assert_eq!(decision.counts, !decision.error_class.is_some_and(ErrorClass::is_ours));
         if let (Outcome::Retry { after }, Some(lane)) = (decision.outcome, decision.slow_lane) {
             prop_assert!(after >= lane);
         }

@@ -6,12 +6,16 @@
 //! NAT64, 6to4, Teredo), site-local ones, multicast, and a cloud's wire server. IPv6 outside
 //! 2000::/3 is not handed out by anybody, so it is refused even where no list names it.
 //!
-//! Two forms are judged as the IPv4 address inside: mapped ones, and those of the well-known NAT64
-//! prefix (RFC 6052, 2.1), which is how a host without IPv4 reaches a receiver that has only IPv4.
+//! Two forms are judged as the IPv4 address inside: mapped ones, and those under a prefix of NAT64
+//! ([`Nat64Prefix`]): the well-known one, 64:ff9b::/96 (RFC 6052, 2.1), the local one,
+//! 64:ff9b:1::/48 (RFC 8215), and those that the deployment names. The local one may be used at
+//! any length from 48 on, and which is known to the deployment only: unless it names the prefix
+//! that it uses, an address must be public in every reading.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use super::nat64::{Nat64Prefix, inside};
+use super::rules::OpenNetwork;
 
 /// Prefix, its length, and the class that a refusal names; more particular ones first.
 const V4: &[([u8; 4], u32, &str)] = &[
@@ -43,7 +47,6 @@ const V6: &[([u16; 8], u32, &str)] = &[
     ([0, 0, 0, 0, 0, 0, 0, 1], 128, "loopback"),
     ([0, 0, 0, 0, 0, 0, 0, 0], 96, "IPv4-compatible"),
     ([0, 0, 0, 0, 0xffff, 0, 0, 0], 96, "IPv4-translated"),
-    ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "NAT64"),
     ([0x100, 0, 0, 0, 0, 0, 0, 0], 64, "discard"),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "Teredo"),
     ([0x2001, 2, 0, 0, 0, 0, 0, 0], 48, "benchmarking"),
@@ -59,8 +62,12 @@ const V6: &[([u16; 8], u32, &str)] = &[
     ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast"),
 ];
 
-/// The well-known prefix of NAT64, 64:ff9b::/96, as its upper 96 bits.
+/// The well-known prefix of NAT64, 64:ff9b::/96, as its upper 96 bits (RFC 6052, 2.1).
 const NAT64: u128 = 0x0064_ff9b << 64;
+/// The local prefix of NAT64, 64:ff9b:1::/48, as its upper 48 bits (RFC 8215).
+const NAT64_LOCAL: u128 = 0x0064_ff9b_0001;
+/// Lengths at which it may be used (RFC 8215 and RFC 6052, 2.2).
+const NAT64_LOCAL_LENGTHS: [u8; 4] = [48, 56, 64, 96];
 
 /// What IANA hands out: 2000::/3.
 const V6_GLOBAL: ([u16; 8], u32) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
@@ -69,21 +76,33 @@ const V6_GLOBAL: ([u16; 8], u32) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     /// Networks that are allowed whatever their class. They go before every refusal but one: an
-    /// address of the well-known NAT64 prefix is judged by the class of the IPv4 address inside.
-    pub allow: Vec<IpNet>,
+    /// address under a prefix of NAT64 is judged by the class of the IPv4 address inside.
+    pub allow: Vec<OpenNetwork>,
+    /// Prefixes of NAT64 beside the well-known one.
+    pub nat64: Vec<Nat64Prefix>,
 }
 
 impl AddressPolicy {
+    /// Public addresses, and those of these networks.
+    pub fn opening(allow: Vec<OpenNetwork>) -> Self {
+        Self { allow, nat64: Vec::new() }
+    }
+
     /// Whether the address may be dialled, else the class that forbids it. An IPv4 address mapped
-    /// into IPv6 is judged as what it is. No network that is allowed opens an address of the
-    /// well-known NAT64 prefix: the translator may stand anywhere, so only public IPv4 addresses
-    /// are dialled through it.
-    pub fn permits(&self, ip: IpAddr) -> Result<(), &'static str> {
+    /// into IPv6 is judged as what it is. No network that is allowed opens an address under a
+    /// prefix of NAT64: the translator may stand anywhere, so only public IPv4 addresses are
+    /// dialled through it.
+    ///
+    /// # Errors
+    ///
+    /// The class.
+    pub fn permits(&self, ip: IpAddr, port: u16) -> Result<(), &'static str> {
         let bare = ip.to_canonical();
-        if let Some(inside) = within_nat64(bare) {
-            return class_v4(inside).map_or(Ok(()), Err);
+        let within = self.within(bare);
+        if !within.is_empty() {
+            return within.into_iter().find_map(class_v4).map_or(Ok(()), Err);
         }
-        if self.allow.iter().any(|net| net.contains(&bare) || net.contains(&ip)) {
+        if self.opens(ip, port) {
             return Ok(());
         }
         let class = match bare {
@@ -92,13 +111,38 @@ impl AddressPolicy {
         };
         class.map_or(Ok(()), Err)
     }
-}
 
-/// The IPv4 address inside an address of the well-known NAT64 prefix.
-fn within_nat64(ip: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(ip) = ip else { return None };
-    let [.., a, b, c, d] = ip.octets();
-    (u128::from(ip) >> 32 == NAT64).then(|| Ipv4Addr::new(a, b, c, d))
+    /// Whether a network that is allowed opens the address. None opens one under a prefix of NAT64.
+    pub fn opens(&self, ip: IpAddr, port: u16) -> bool {
+        let bare = ip.to_canonical();
+        self.within(bare).is_empty()
+            && self.allow.iter().any(|net| net.has(bare, port) || net.has(ip, port))
+    }
+
+    /// All that an address stands for: itself, without a mapping, and the IPv4 address inside one
+    /// under a prefix of NAT64.
+    pub fn forms(&self, ip: IpAddr) -> Vec<IpAddr> {
+        let bare = ip.to_canonical();
+        let within = self.within(bare).into_iter().map(IpAddr::V4);
+        std::iter::once(bare).chain(within).collect()
+    }
+
+    /// The IPv4 addresses that may be inside an address: one where the prefix is known.
+    fn within(&self, ip: IpAddr) -> Vec<Ipv4Addr> {
+        let IpAddr::V6(ip) = ip else { return Vec::new() };
+        let bits = u128::from(ip);
+        if bits >> 32 == NAT64 {
+            return vec![inside(ip, 96)];
+        }
+        let named = self.nat64.iter().filter_map(|prefix| Some((prefix, prefix.inside(ip)?)));
+        if let Some((_, four)) = named.max_by_key(|(prefix, _)| prefix.length()) {
+            return vec![four];
+        }
+        match bits >> 80 == NAT64_LOCAL {
+            true => NAT64_LOCAL_LENGTHS.iter().map(|length| inside(ip, *length)).collect(),
+            false => Vec::new(),
+        }
+    }
 }
 
 fn class_v4(ip: Ipv4Addr) -> Option<&'static str> {
@@ -129,7 +173,7 @@ mod tests {
     use super::*;
 
     fn class(ip: &str) -> Option<&'static str> {
-        AddressPolicy::default().permits(ip.parse().unwrap()).err()
+        AddressPolicy::default().permits(ip.parse().unwrap(), 443).err()
     }
 
     #[test]
@@ -186,7 +230,11 @@ mod tests {
             ("64:ff9b::169.254.169.254", "link-local"),
             ("64:ff9b::10.0.0.1", "private"),
             ("64:ff9b:0:0:1::8.8.8.8", "not assigned"),
-            ("64:ff9b:1::1", "NAT64"),
+            ("64:ff9b:1::1", "this network"),
+            ("64:ff9b:1::8.8.8.8", "this network"),
+            ("64:ff9b:1:a00:0:100::", "private"),
+            ("64:ff9b:1:808:8:800::", "this network"),
+            ("64:ff9b:1:7f7f:7f:7f7f:7f00:1", "loopback"),
             ("100::1", "discard"),
             ("2001::1", "Teredo"),
             ("2001:2::1", "benchmarking"),
@@ -208,22 +256,21 @@ mod tests {
 
     #[test]
     fn allowed_networks_go_before_every_refusal() {
-        let policy = AddressPolicy {
-            allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-        };
+        let allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let policy = AddressPolicy::opening(allow);
         for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(policy.permits(ip.parse().unwrap()), Ok(()), "{ip}");
+            assert_eq!(policy.permits(ip.parse().unwrap(), 443), Ok(()), "{ip}");
         }
-        assert_eq!(policy.permits("10.0.0.1".parse().unwrap()), Err("private"));
-        assert_eq!(policy.permits("::2".parse().unwrap()), Err("IPv4-compatible"));
+        assert_eq!(policy.permits("10.0.0.1".parse().unwrap(), 443), Err("private"));
+        assert_eq!(policy.permits("::2".parse().unwrap(), 443), Err("IPv4-compatible"));
     }
 
     #[test]
     fn behind_nat64_the_ipv4_address_inside_is_judged_and_nothing_opens_it() {
         let nets = ["64:ff9b::/96", "10.0.0.0/8", "::/0", "0.0.0.0/0"];
-        let open = AddressPolicy { allow: nets.iter().map(|net| net.parse().unwrap()).collect() };
+        let open = AddressPolicy::opening(nets.iter().map(|net| net.parse().unwrap()).collect());
         for policy in [AddressPolicy::default(), open] {
-            let judged = |ip: &str| policy.permits(ip.parse().unwrap());
+            let judged = |ip: &str| policy.permits(ip.parse().unwrap(), 443);
             assert_eq!(judged("64:ff9b::8.8.8.8"), Ok(()));
             assert_eq!(judged("64:ff9b::10.0.0.1"), Err("private"));
             assert_eq!(judged("64:ff9b::169.254.169.254"), Err("link-local"));
@@ -231,7 +278,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn named_prefixes_are_judged_by_the_ipv4_address_inside_the_longest_one_first() {
+        let nat64 = ["2001:db8:64::/48", "2a00:64::/32", "64:ff9b:1:fffe::/96"];
+        let nat64 = nat64.map(|prefix| prefix.parse().unwrap()).to_vec();
+        let policy = AddressPolicy { allow: vec!["::/0".parse().unwrap()], nat64 };
+        let judged = |ip: &str| policy.permits(ip.parse().unwrap(), 443);
+        assert_eq!(judged("2001:db8:64:808:8:800::"), Ok(()));
+        assert_eq!(judged("2001:db8:64:a00:0:100::"), Err("private"));
+        assert_eq!(judged("2a00:64:a9fe:a9fe::"), Err("link-local"));
+        assert_eq!(judged("64:ff9b:1:fffe::8.8.8.8"), Ok(()));
+        assert_eq!(judged("64:ff9b:1:fffe::10.0.0.1"), Err("private"));
+        // Another prefix than the one that is in use.
+        assert_eq!(judged("64:ff9b:1:ffff::8.8.8.8"), Err("reserved"));
+        let forms = policy.forms("2001:db8:64:808:8:800::".parse().unwrap());
+        assert_eq!(forms[1..], ["8.8.8.8".parse::<IpAddr>().unwrap()]);
+    }
+
     proptest! {
+        /// Whatever the prefix's length, a forbidden IPv4 address is not reached through it.
+        #[test]
+        fn nat64_is_worth_the_ipv4_address_inside(
+            bits: u32, high: u128, length in prop::sample::select(vec![32_u8, 40, 48, 56, 64, 96]),
+        ) {
+            let four = Ipv4Addr::from(bits);
+            let high = high & (u128::MAX << (128 - u32::from(length)));
+            // Octet 8 is zero under all prefixes, and inside none but those of 96.
+            let high = (high & !(0xff << 56)) | (0x2a00 << 112);
+            let [a, b, c, d] = four.octets();
+            let mut octets = high.to_be_bytes();
+            let places = (usize::from(length / 8)..16).filter(|place| length == 96 || *place != 8);
+            for (place, octet) in places.zip([a, b, c, d]) {
+                octets[place] = octet;
+            }
+            let high = Ipv6Addr::from(high);
+            let nat64 = vec![format!("{high}/{length}").parse().unwrap()];
+            let policy = AddressPolicy { nat64, ..AddressPolicy::default() };
+            let judged = policy.permits(Ipv6Addr::from(octets).into(), 443);
+            prop_assert_eq!(judged.err(), class_v4(four));
+        }
+
         #[test]
         fn std_agrees_where_it_has_an_opinion(bits: u32) {
             let ip = Ipv4Addr::from(bits);
@@ -239,7 +325,7 @@ mod tests {
                 || ip.is_multicast() || ip.is_broadcast() || ip.is_documentation()
                 || ip.is_unspecified();
             prop_assert!(!special || class_v4(ip).is_some());
-            let mapped = AddressPolicy::default().permits(ip.to_ipv6_mapped().into());
+            let mapped = AddressPolicy::default().permits(ip.to_ipv6_mapped().into(), 443);
             prop_assert_eq!(mapped.err(), class_v4(ip));
         }
 

@@ -121,7 +121,7 @@ fn the_policy_decides_scheme_port_and_literal_address() {
     assert_eq!(rule("https://[::ffff:a9fe:a9fe]/", &strict), Some(Rule::UrlRefused));
     assert_eq!(rule("https://localhost/", &strict), None); // judged when it is dialled
 
-    let local = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()] };
+    let local = AddressPolicy::opening(vec!["127.0.0.0/8".parse().unwrap()]);
     let open = UrlPolicy { allow_http: true, addresses: local, ..UrlPolicy::default() };
     assert_eq!(rule("http://127.0.0.1:9000/hook", &open), None);
     assert_eq!(rule("http://10.0.0.1/", &open), Some(Rule::UrlRefused));
@@ -130,6 +130,27 @@ fn the_policy_decides_scheme_port_and_literal_address() {
     assert_eq!(rule("https://example.com/", &ports), None);
     assert_eq!(rule("https://example.com:8443/", &ports), None);
     assert_eq!(rule("https://example.com:22/", &ports), Some(Rule::UrlRefused));
+}
+
+#[test]
+fn the_deployments_lists_are_told_apart_from_the_contracts_ports() {
+    let rules = |allow: &[&str], deny: &[&str]| {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        EgressRules { allow: parse(allow), deny: parse(deny) }
+    };
+    let under = |rules: EgressRules, text: &str| {
+        let policy = UrlPolicy { rules, ..policy() };
+        EndpointUrl::parse(text, &policy).err().map(|wrong| wrong.description)
+    };
+    let denied = Some("the deployment denies it (--egress-deny)".to_owned());
+    let other = Some("the deployment allows other receivers only (--egress-only)".to_owned());
+    assert_eq!(under(rules(&[], &["*.evil.test"]), "https://a.evil.test/"), denied);
+    assert_eq!(under(rules(&[], &["8.8.0.0/16"]), "https://8.8.8.8/"), denied);
+    assert_eq!(under(rules(&[], &["8.8.0.0/16"]), "https://[64:ff9b::808:808]/"), denied);
+    assert_eq!(under(rules(&["*.good.test:443"], &[]), "https://a.test/"), other);
+    assert_eq!(under(rules(&["*.good.test:443"], &[]), "https://a.good.test:444/"), other);
+    assert_eq!(under(rules(&["*.good.test:443"], &[]), "https://8.8.8.8/"), other);
+    assert_eq!(under(rules(&["*.good.test:443"], &[]), "https://a.good.test/"), None);
 }
 
 #[test]

@@ -154,5 +154,6 @@ fn wire(class: ErrorClass) -> v1::ErrorClass {
         ErrorClass::Status => v1::ErrorClass::Status,
         ErrorClass::Denied => v1::ErrorClass::Denied,
         ErrorClass::Local => v1::ErrorClass::Local,
+        ErrorClass::Egress => v1::ErrorClass::Egress,
     }
 }

@@ -46,6 +46,7 @@ impl Node {
         let config = Arc::new(FakeConfig::default());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_500));
         let (follower, configuration) = Follower::new(FollowerOptions {
+            egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
             ring: ring(),

@@ -3,30 +3,29 @@
 //! The address that was judged is the one connected to (I7): a name is turned into addresses
 //! once, the forbidden ones are dropped from that answer, and the rest is dialled as it stands.
 //! The same answer says whether a connection that is kept still leads to the receiver.
-//! There is no second lookup anywhere below, nor a proxy that would make one. Literal addresses
-//! take the same way.
+//! There is no second lookup anywhere below, and a proxy is told an address. Literal addresses take
+//! the same way.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pregon_core::outcome::ErrorClass;
-use pregon_core::url::Scheme;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, OpenSlot};
+use super::connection::{Connection, OpenSlot, Under};
 use super::exchange::{Progress, Stage, micros};
 use super::fault::Fault;
 use super::names::Unresolved;
+use super::own::Whose;
+use super::policy::denied;
+use super::pools::{Via, Way};
+use super::race::{race, told};
 use super::target::{Host, PoolKey};
+use super::tenants::Told;
 use super::wire::{Counted, Meter, Stream};
-use super::{Inner, Policy, tls};
-
-/// Addresses of one answer that are tried, one after the other.
-const ADDRESSES_TRIED: usize = 4;
+use super::{Inner, tls};
 
 impl Inner {
     /// What is known of the receiver's addresses. Whether they may be connected to is not asked
@@ -45,14 +44,14 @@ impl Inner {
             None => {
                 progress.stage = Stage::Resolve;
                 let begin = Instant::now();
-                let answer = self.names.get(&key.tenant, name).await;
+                let answer = self.names.get(Some(&key.tenant), name).await;
                 progress.timing.dns = micros(begin.elapsed());
                 answer
             }
         };
         match answer {
             Ok(addresses) => Ok(Known::Answer(addresses)),
-            Err(why) if why.gone => Err(dns(why)),
+            Err(why) if why.is_gone() => Err(dns(why)),
             Err(why) => Ok(Known::Nothing(why)),
         }
     }
@@ -63,28 +62,54 @@ impl Inner {
         key: &PoolKey,
         found: &[IpAddr],
         server_name: Option<&ServerName<'static>>,
+        (way, told): (&Way, &Told),
         progress: &mut Progress,
     ) -> Result<Box<Connection>, Fault> {
         let (policy, generation) = self.policy();
         policy.scheme(key.scheme)?;
-        let addresses = policy.permitted(found)?;
+        let allowed = policy.permitted(&told.says.rules, &key.host, key.port, found)?;
+        let mut addresses = Vec::with_capacity(allowed.len());
+        let (mut ours, mut unknown) = (false, false);
+        for address in allowed {
+            match self.ours.judge(&policy.addresses.forms(address), key.port).await {
+                Whose::Others => addresses.push(address),
+                Whose::Ours => ours = true,
+                Whose::Unknown => unknown = true,
+            }
+        }
+        if addresses.is_empty() {
+            return Err(match (ours, unknown) {
+                (false, true) => {
+                    let why = "whether the address is one of Pregón's own cannot be told";
+                    Fault::new(ErrorClass::Local, why)
+                }
+                (true, _) | (false, false) => denied("an address of Pregón's own"),
+            });
+        }
+        let mut addresses = way.reached(addresses)?;
+        if let Host::Name(name) = &key.host {
+            self.winners.prefer(name, key.port, &mut addresses);
+        }
         let slot = self.slot()?;
-        let (tcp, remote) = match self.dial(&addresses, key.port, progress).await {
-            Ok(connected) => connected,
-            Err(fault) => {
-                if let Host::Name(name) = &key.host {
+        let dialled = self.dial(&addresses, key, way, progress).await;
+        if let Host::Name(name) = &key.host {
+            match &dialled {
+                Ok((_, remote)) => self.winners.won(name, key.port, remote.ip()),
+                Err(_) => {
+                    self.winners.forget(name, key.port);
                     self.names.forget(name);
                 }
-                return Err(fault);
             }
-        };
+        }
+        let (tcp, remote) = dialled?;
         let meter = Arc::new(Meter::default());
         let tcp = Counted::new(tcp, Arc::clone(&meter));
         let stream = match server_name {
             None => Stream::Plain(tcp),
-            Some(name) => self.handshake(name.clone(), tcp, &meter, progress).await?,
+            Some(name) => self.handshake(way, name.clone(), tcp, &meter, progress).await?,
         };
-        Connection::open(stream, meter, remote, generation, slot)
+        let under = Under { generation, tenant: told.version };
+        Connection::open(stream, meter, remote, under, slot)
             .await
             .map_err(|_| Fault::new(ErrorClass::Protocol, "the connection could not be used"))
     }
@@ -97,35 +122,62 @@ impl Inner {
             .ok_or_else(|| Fault::new(ErrorClass::Local, "too many connections are open"))
     }
 
-    /// Connects to the first address that answers. All tries share one limit: each gets an equal
-    /// part of what is left, so that a dead first address does not use up the second's time.
+    /// Connects to the first address that answers, within one limit for all of them.
     async fn dial(
         &self,
         addresses: &[IpAddr],
-        port: u16,
+        key: &PoolKey,
+        way: &Way,
         progress: &mut Progress,
     ) -> Result<(TcpStream, SocketAddr), Fault> {
-        progress.stage = Stage::Connect;
+        progress.stage = match &way.via {
+            Via::Proxy(_) => Stage::Proxy,
+            Via::Direct | Via::Source { .. } => Stage::Connect,
+        };
         let begin = Instant::now();
-        let mut fault = Fault::new(ErrorClass::Connect, "no address to connect to");
-        for (tried, address) in addresses.iter().enumerate() {
-            let remote = SocketAddr::new(*address, port);
-            progress.remote = Some(remote);
-            let left = self.limits.connect.saturating_sub(begin.elapsed());
-            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
-            let dialled = dial_one(remote, share).await;
-            progress.timing.connect = micros(begin.elapsed());
-            match dialled {
-                Ok(tcp) => return Ok((tcp, remote)),
-                Err(why) if why.class == ErrorClass::Local => return Err(why),
-                Err(why) => fault = why,
+        let remotes: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, key.port)).collect();
+        let mut tried = Tried { of: progress, remotes: Vec::with_capacity(remotes.len()), begin };
+        let racing = async {
+            let proxy = self.proxy(way).await?;
+            race(&remotes, |remote| way.dial(remote, &proxy), &mut tried.remotes).await
+        };
+        let won = timeout(self.limits.connect, racing).await;
+        let won = won.unwrap_or_else(|_| {
+            Err(match &way.via {
+                Via::Proxy(_) => way.fault("its proxy did not open the connection in time"),
+                Via::Direct | Via::Source { .. } => {
+                    Fault::new(ErrorClass::Connect, "the connection was not answered in time")
+                }
+            })
+        });
+        let won = won.map_err(|fault| match (&key.host, fault.class) {
+            (Host::Name(_), ErrorClass::Connect | ErrorClass::Egress) => {
+                told(fault, &tried.remotes)
             }
+            (Host::Name(_) | Host::Address(_), _) => fault,
+        });
+        if let Ok((_, remote)) = &won {
+            tried.remotes.push(*remote);
         }
-        Err(fault)
+        won
+    }
+
+    /// The proxy's addresses. Its operator named it: they are not judged.
+    async fn proxy(&self, way: &Way) -> Result<Vec<SocketAddr>, Fault> {
+        let Via::Proxy(options) = &way.via else { return Ok(Vec::new()) };
+        let at = |ip: IpAddr| SocketAddr::new(ip, options.port);
+        if let Ok(ip) = options.host.parse::<IpAddr>() {
+            return Ok(vec![at(ip)]);
+        }
+        match self.names.get(None, &Arc::from(options.host.as_str())).await {
+            Ok(found) => Ok(found.iter().copied().map(at).collect()),
+            Err(why) => Err(way.fault(format_args!("its proxy {}: {why}", options.host))),
+        }
     }
 
     async fn handshake(
         &self,
+        way: &Way,
         name: ServerName<'static>,
         tcp: Counted,
         meter: &Meter,
@@ -133,7 +185,7 @@ impl Inner {
     ) -> Result<Stream, Fault> {
         progress.stage = Stage::Handshake;
         let begin = Instant::now();
-        let shake = self.tls.connect(name, tcp);
+        let shake = way.tls.connect(name, tcp);
         let done = timeout(self.limits.tls, shake).await;
         progress.timing.tls = micros(begin.elapsed());
         match done {
@@ -148,6 +200,21 @@ impl Inner {
             }
             Err(_) => Err(Fault::new(ErrorClass::Tls, "the handshake took too long")),
         }
+    }
+}
+
+/// Which addresses are tried, and since when: noted for the attempt also when its time runs out in
+/// between.
+struct Tried<'a> {
+    of: &'a mut Progress,
+    remotes: Vec<SocketAddr>,
+    begin: Instant,
+}
+
+impl Drop for Tried<'_> {
+    fn drop(&mut self) {
+        self.of.remote = self.remotes.last().copied().or(self.of.remote);
+        self.of.timing.connect = micros(self.begin.elapsed());
     }
 }
 
@@ -181,111 +248,5 @@ impl Known {
 }
 
 fn dns(why: Unresolved) -> Fault {
-    Fault::new(ErrorClass::Dns, why.why)
-}
-
-impl Policy {
-    /// Whether the scheme is allowed at all.
-    pub(super) fn scheme(&self, scheme: Scheme) -> Result<(), Fault> {
-        match scheme {
-            Scheme::Http if !self.allow_http => {
-                Err(Fault::new(ErrorClass::Denied, "http without TLS is not allowed"))
-            }
-            Scheme::Http | Scheme::Https => Ok(()),
-        }
-    }
-
-    /// What the policy leaves of an answer: families in turn, so that a machine without IPv6
-    /// reaches the IPv4 address before the tries are used up.
-    fn permitted(&self, found: &[IpAddr]) -> Result<Vec<IpAddr>, Fault> {
-        let mut denied = "none";
-        let mut allowed = Vec::with_capacity(found.len());
-        for address in found {
-            // A mapped address is judged and dialled as the IPv4 address that it stands for.
-            match self.addresses.permits(*address) {
-                Ok(()) => allowed.push(address.to_canonical()),
-                Err(class) => denied = class,
-            }
-        }
-        let Some(first) = allowed.first().copied() else {
-            let detail = format!("not a public address ({denied})");
-            return Err(Fault::new(ErrorClass::Denied, detail));
-        };
-        let (same, other): (Vec<_>, Vec<_>) =
-            allowed.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
-        let longest = same.len().max(other.len());
-        let turn = |i: usize| same.get(i).into_iter().chain(other.get(i)).copied();
-        Ok((0..longest).flat_map(turn).take(ADDRESSES_TRIED).collect())
-    }
-}
-
-async fn dial_one(remote: SocketAddr, limit: Duration) -> Result<TcpStream, Fault> {
-    let connect = |why| Fault::new(ErrorClass::Connect, why);
-    match timeout(limit, TcpStream::connect(remote)).await {
-        Err(_) => Err(connect("the connection was not answered in time")),
-        Ok(Err(error)) if is_local(&error) => Err(local()),
-        Ok(Err(error)) => Err(connect(connect_words(error.kind()))),
-        // A request is written in one piece, so waiting to fill a packet only costs time.
-        Ok(Ok(tcp)) => match tcp.set_nodelay(true) {
-            Ok(()) => Ok(tcp),
-            Err(_) => Err(connect("the connection broke at once")),
-        },
-    }
-}
-
-#[allow(clippy::wildcard_enum_match_arm)] // a foreign vocabulary, open at its end
-fn connect_words(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset",
-        io::ErrorKind::HostUnreachable => "host unreachable",
-        io::ErrorKind::NetworkUnreachable => "network unreachable",
-        io::ErrorKind::TimedOut => "the connection was not answered in time",
-        io::ErrorKind::PermissionDenied => "the machine's firewall forbids the connection",
-        _ => "the connection failed",
-    }
-}
-
-/// The fault of a node that has run out of something.
-pub(super) fn local() -> Fault {
-    Fault::new(ErrorClass::Local, "the node is out of descriptors, ports or memory")
-}
-
-/// Whether an error is the node's own: it says nothing about the receiver.
-pub(super) fn is_local(error: &io::Error) -> bool {
-    // Numbers as on Linux; the first two are the same on every Unix.
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
-        || matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_node_runs_out_of_is_its_own_fault() {
-        let error = io::Error::from_raw_os_error;
-        const EADDRNOTAVAIL: i32 = 99;
-        const ECONNREFUSED: i32 = 111;
-        for number in [23, 24, 105, EADDRNOTAVAIL] {
-            assert!(is_local(&error(number)), "{number}");
-        }
-        assert!(!is_local(&error(ECONNREFUSED)));
-    }
-
-    #[test]
-    fn families_take_turns_and_forbidden_addresses_are_dropped() {
-        let policy = Policy { addresses: Default::default(), allow_http: false };
-        let found: Vec<IpAddr> =
-            "2a00::1 2a00::2 10.0.0.1 2a00::3 2a00::4 8.8.8.8 ::1 ::ffff:9.9.9.9"
-                .split(' ')
-                .map(|address| address.parse().unwrap())
-                .collect();
-        let left: Vec<_> =
-            policy.permitted(&found).unwrap().iter().map(IpAddr::to_string).collect();
-        assert_eq!(left, ["2a00::1", "8.8.8.8", "2a00::2", "9.9.9.9"]);
-    }
+    Fault::new(ErrorClass::Dns, why.to_string())
 }

@@ -49,6 +49,15 @@ impl Drop for OpenSlot {
 
 type Driver = http1::Connection<TokioIo<Wire>, Full<Bytes>>;
 
+/// Under what a connection was opened: where that has changed, it is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Under {
+    /// Which policy of the deployment.
+    pub generation: u64,
+    /// Which telling of the tenant.
+    pub tenant: u64,
+}
+
 /// An open connection.
 pub(super) struct Connection {
     /// None once hyper is done with it. It must be dropped then, not kept: its end cancels a
@@ -62,8 +71,8 @@ pub(super) struct Connection {
     pub born: Instant,
     /// When it was put into the pool last.
     pub idle_since: Instant,
-    /// The policy under which it was opened.
-    pub generation: u64,
+    /// Under what it was opened.
+    pub under: Under,
     _slot: OpenSlot,
 }
 
@@ -74,7 +83,7 @@ impl Connection {
         stream: Stream,
         meter: Arc<Meter>,
         remote: SocketAddr,
-        generation: u64,
+        under: Under,
         slot: OpenSlot,
     ) -> Result<Box<Self>, hyper::Error> {
         let wire = Wire::new(stream, Arc::clone(&meter));
@@ -94,7 +103,7 @@ impl Connection {
             remote,
             born: now,
             idle_since: now,
-            generation,
+            under,
             _slot: slot,
         }))
     }

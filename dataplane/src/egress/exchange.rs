@@ -173,6 +173,8 @@ pub struct Exchange {
 pub(super) enum Stage {
     Resolve,
     Connect,
+    /// As [`Stage::Connect`], by a proxy.
+    Proxy,
     Handshake,
     Head,
     Body(StatusCode),
@@ -184,6 +186,7 @@ impl Stage {
         let detail = match self {
             Stage::Resolve => Cow::Borrowed("time ran out while the name was resolved"),
             Stage::Connect => Cow::Borrowed("time ran out while connecting"),
+            Stage::Proxy => Cow::Borrowed("time ran out while the proxy was connecting"),
             Stage::Handshake => Cow::Borrowed("time ran out in the TLS handshake"),
             Stage::Head => Cow::Borrowed("no response in time"),
             Stage::Body(status) => Cow::Owned(format!(
@@ -191,7 +194,13 @@ impl Stage {
                 status.as_u16()
             )),
         };
-        Fault { class: ErrorClass::Timeout, detail }
+        let class = match self {
+            Stage::Proxy => ErrorClass::Egress,
+            Stage::Resolve | Stage::Connect | Stage::Handshake | Stage::Head | Stage::Body(_) => {
+                ErrorClass::Timeout
+            }
+        };
+        Fault { class, detail }
     }
 }
 

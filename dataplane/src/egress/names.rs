@@ -8,7 +8,6 @@
 //! is used.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,11 +16,12 @@ use pregon_core::id::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use super::resolver::Resolver;
+use super::resolver::{Found, LookupError, Resolver};
 
 /// Addresses of one answer that are looked at; more is no receiver's need.
 const ADDRESSES_KEPT: usize = 64;
-/// How long an answer is used at least: a burst asks once, whatever the answer says.
+/// How long an answer is used at least, also one that there is no address: a burst asks once,
+/// whatever the answer says.
 const KNOWN_LEAST: Duration = Duration::from_secs(1);
 
 /// Bounds of lookups and their cache.
@@ -29,34 +29,73 @@ const KNOWN_LEAST: Duration = Duration::from_secs(1);
 pub(super) struct NameLimits {
     pub lookup: Duration,
     pub known: Duration,
+    pub missing: Duration,
     pub failed: Duration,
     pub names: usize,
     pub lookups: usize,
     pub lookups_per_tenant: usize,
 }
 
+impl NameLimits {
+    /// What is kept of an answer, and for how long.
+    fn judge(&self, found: Result<Found, LookupError>) -> (Answer, Duration) {
+        let within = |ttl: Duration, most: Duration| ttl.clamp(KNOWN_LEAST.min(most), most);
+        match found {
+            Ok(found) if found.addresses.is_empty() => {
+                let none = LookupError::NoAddress { ttl: Some(found.ttl) };
+                (Err(none.into()), within(found.ttl, self.missing))
+            }
+            Ok(found) => {
+                // A mapped address is the IPv4 address that it stands for, here as at the connect.
+                let addresses = found.addresses.into_iter().take(ADDRESSES_KEPT);
+                let addresses = addresses.map(|address| address.to_canonical()).collect();
+                (Ok(addresses), within(found.ttl, self.known))
+            }
+            Err(why) => {
+                let kept = match why {
+                    LookupError::NoName { ttl } | LookupError::NoAddress { ttl } => {
+                        within(ttl.unwrap_or(self.missing), self.missing)
+                    }
+                    LookupError::ServerFailed
+                    | LookupError::ServerRefused
+                    | LookupError::TimedOut
+                    | LookupError::Unasked => self.failed,
+                };
+                (Err(why.into()), kept)
+            }
+        }
+    }
+}
+
 /// What is known of a name: its addresses, or why there are none.
 pub(super) type Answer = Result<Arc<[IpAddr]>, Unresolved>;
 
 /// Why there are no addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unresolved {
-    /// In a few words.
-    pub why: &'static str,
-    /// The name has none. Otherwise nobody knows.
-    pub gone: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unresolved {
+    /// The resolver says so.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The resolver broke.
+    #[error("the resolver failed")]
+    Failed,
+    /// There is no place for another lookup.
+    #[error("too many names are being looked up")]
+    Crowded,
+    /// Nor did the tenant get one of its own in time.
+    #[error("too many of the tenant's names are being looked up")]
+    Queued,
 }
 
 impl Unresolved {
-    const fn unknown(why: &'static str) -> Self {
-        Self { why, gone: false }
+    /// The name has no address. Otherwise nobody knows.
+    pub fn is_gone(self) -> bool {
+        match self {
+            Unresolved::Lookup(error) => error.is_gone(),
+            Unresolved::Failed | Unresolved::Crowded | Unresolved::Queued => false,
+        }
     }
 }
-
-const FAILED: Unresolved = Unresolved::unknown("the resolver failed");
-const CROWDED: Unresolved = Unresolved::unknown("too many names are being looked up");
-const QUEUED: Unresolved =
-    Unresolved::unknown("too many of the tenant's names are being looked up");
 
 enum Entry {
     Asked(watch::Receiver<Option<Answer>>),
@@ -71,8 +110,8 @@ enum Look {
 #[derive(Default)]
 struct State {
     entries: HashMap<Arc<str>, Entry>,
-    /// Places for lookups, of tenants that have any under way or wait for one.
-    places: HashMap<TenantId, Arc<Semaphore>>,
+    /// Places for lookups, of tenants that have any under way or wait for one; none: our own names.
+    places: HashMap<Option<TenantId>, Arc<Semaphore>>,
     /// Lookups under way.
     under_way: usize,
 }
@@ -101,21 +140,22 @@ impl Names {
         }
     }
 
-    /// The addresses of a name, within the time limits of the line and of the lookup.
-    pub async fn get(self: &Arc<Self>, tenant: &TenantId, host: &Arc<str>) -> Answer {
+    /// The addresses of a name, within the time limits of the line and of the lookup; `tenant`:
+    /// whose name it is, none if our own.
+    pub async fn get(self: &Arc<Self>, tenant: Option<&TenantId>, host: &Arc<str>) -> Answer {
         let look = self.state().look(host);
         let look = match look {
             Some(look) => look,
             None => match self.line_up(tenant).await {
                 Some(place) => self.begin(host, place),
-                None => return self.known(host).unwrap_or(Err(QUEUED)),
+                None => return self.known(host).unwrap_or(Err(Unresolved::Queued)),
             },
         };
         match look {
             Look::Known(answer) => answer,
             Look::Asked(mut asked) => match asked.wait_for(Option::is_some).await {
-                Ok(answer) => answer.clone().unwrap_or(Err(FAILED)),
-                Err(_) => Err(FAILED), // it panicked
+                Ok(answer) => answer.clone().unwrap_or(Err(Unresolved::Failed)),
+                Err(_) => Err(Unresolved::Failed), // it panicked
             },
         }
     }
@@ -129,16 +169,16 @@ impl Names {
     }
 
     /// A place of the tenant's for a lookup; none if its line is too long.
-    async fn line_up(self: &Arc<Self>, tenant: &TenantId) -> Option<Place> {
+    async fn line_up(self: &Arc<Self>, tenant: Option<&TenantId>) -> Option<Place> {
         let most = self.limits.lookups_per_tenant;
         let places = {
             let mut state = self.state();
-            let places = state.places.entry(tenant.clone());
+            let places = state.places.entry(tenant.cloned());
             Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(most))))
         };
         let mut place = Place {
             names: Arc::clone(self),
-            tenant: tenant.clone(),
+            tenant: tenant.cloned(),
             places: Some(Arc::clone(&places)),
             permit: None,
             counted: false,
@@ -160,7 +200,7 @@ impl Names {
         let crowded = place.taken(self.limits.lookups_per_tenant) > left;
         if crowded || !state.has_room(self.limits.names, host) {
             drop(state);
-            return Look::Known(Err(CROWDED));
+            return Look::Known(Err(Unresolved::Crowded));
         }
         let (answer, asked) = watch::channel(None);
         state.entries.insert(Arc::clone(host), Entry::Asked(asked.clone()));
@@ -179,24 +219,9 @@ impl Names {
         place: Place,
     ) {
         let lookup = self.resolver.lookup(Arc::clone(&host));
-        let (answer, kept) = match timeout(self.limits.lookup, lookup).await {
-            Err(_) => (Err(Unresolved::unknown("no answer from the name server in time")), None),
-            Ok(Err(error)) => {
-                let gone = error.kind() == io::ErrorKind::NotFound;
-                (Err(Unresolved { why: "the name does not resolve", gone }), None)
-            }
-            Ok(Ok(found)) if found.addresses.is_empty() => {
-                (Err(Unresolved { why: "the name has no address", gone: true }), None)
-            }
-            Ok(Ok(found)) => {
-                // A mapped address is the IPv4 address that it stands for, here as at the connect.
-                let addresses = found.addresses.into_iter().take(ADDRESSES_KEPT);
-                let addresses = addresses.map(|address| address.to_canonical()).collect();
-                let known = self.limits.known;
-                (Ok(addresses), Some(found.ttl.clamp(KNOWN_LEAST.min(known), known)))
-            }
-        };
-        let until = Instant::now() + kept.unwrap_or(self.limits.failed);
+        let found = timeout(self.limits.lookup, lookup).await.unwrap_or(Err(LookupError::TimedOut));
+        let (answer, kept) = self.limits.judge(found);
+        let until = Instant::now() + kept;
         self.state().entries.insert(host, Entry::Answered { answer: answer.clone(), until });
         drop(place);
         tell.send_replace(Some(answer));
@@ -241,7 +266,7 @@ impl State {
 /// A tenant's place for a lookup, or in the line for one; given back when dropped.
 struct Place {
     names: Arc<Names>,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     places: Option<Arc<Semaphore>>,
     permit: Option<OwnedSemaphorePermit>,
     /// Counted among the lookups under way.

@@ -10,9 +10,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking::{Mutex, lock};
+use pregon_core::id::TenantId;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Under};
 use super::target::PoolKey;
 
 /// A mutex whose poisoning means nothing: its state is whole after each statement.
@@ -107,14 +108,21 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, or closes it.
-    pub fn put(self: &Arc<Self>, key: &Arc<PoolKey>, mut connection: Box<Connection>) {
+    /// `tenant`: which telling of the tenant holds now.
+    pub fn put(
+        self: &Arc<Self>,
+        key: &Arc<PoolKey>,
+        mut connection: Box<Connection>,
+        tenant: impl Fn() -> u64,
+    ) {
         if !connection.is_reusable() {
             return;
         }
         connection.idle_since = Instant::now();
         let mut displaced = None; // closed after the lock is gone
         let mut shelves = lock(&self.shelves);
-        if connection.generation != shelves.generation {
+        // Asked under the lock, which who closes a tenant's connections takes after the change.
+        if connection.under != (Under { generation: shelves.generation, tenant: tenant() }) {
             return;
         }
         if shelves.by_key.get(key).is_some_and(|shelf| shelf.len() >= self.limits.burst_per_key) {
@@ -147,6 +155,17 @@ impl Pool {
             shelves.idle = 0;
             std::mem::take(&mut shelves.by_key)
         };
+        drop(closed);
+    }
+
+    /// Closes what a tenant has idle.
+    pub fn clear_of(&self, tenants: &[TenantId]) {
+        let mut closed = Vec::new();
+        let mut shelves = lock(&self.shelves);
+        let gone = shelves.by_key.extract_if(|key, _| tenants.contains(&key.tenant));
+        closed.extend(gone.flat_map(|(_, shelf)| shelf));
+        shelves.idle -= closed.len();
+        drop(shelves);
         drop(closed);
     }
 

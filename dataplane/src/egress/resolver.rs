@@ -1,13 +1,17 @@
-//! The system's resolver, asked without a thread: the name servers of `resolv.conf` and the names
-//! of the hosts file.
+//! The system's resolver, asked without a thread: the names of the hosts file, and the name servers
+//! of `resolv.conf` or of a setting.
 //!
 //! The C library's resolver blocks a thread for as long as a name server is silent, so whoever
 //! owns enough silent names holds all threads. Here a lookup is a future: to drop it ends it. Both
 //! files are read again when they change. `nsswitch.conf` is not read: first the hosts file, then
 //! the name servers, as nearly everywhere.
+//!
+//! Names are absolute. A search list would make `receiver.example` mean
+//! `receiver.example.apps.internal` wherever the outer name is not known, and so let whoever
+//! chooses a URL choose a name within the platform's own network.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,11 +37,52 @@ pub struct Found {
     pub ttl: Duration,
 }
 
+/// Why a name resolves to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// There is no such name. `ttl`: how long that holds, where the answer says so.
+    #[error("the name does not exist")]
+    NoName {
+        /// How long.
+        ttl: Option<Duration>,
+    },
+    /// There is such a name, without an address. `ttl` as before.
+    #[error("the name has no address")]
+    NoAddress {
+        /// How long.
+        ttl: Option<Duration>,
+    },
+    /// The name server said that it cannot tell (SERVFAIL and the like).
+    #[error("the name server answered that it failed")]
+    ServerFailed,
+    /// The name server does not tell us (REFUSED).
+    #[error("the name server refused to answer")]
+    ServerRefused,
+    /// No name server answered in time.
+    #[error("no answer from the name server in time")]
+    TimedOut,
+    /// No name server can be reached, or what came is no answer.
+    #[error("the name servers cannot be asked")]
+    Unasked,
+}
+
+impl LookupError {
+    /// Whether the name has no address; otherwise nobody knows.
+    pub fn is_gone(self) -> bool {
+        match self {
+            LookupError::NoName { .. } | LookupError::NoAddress { .. } => true,
+            LookupError::ServerFailed
+            | LookupError::ServerRefused
+            | LookupError::TimedOut
+            | LookupError::Unasked => false,
+        }
+    }
+}
+
 /// Where addresses of names come from. Time limit, sharing and caching are done by the caller.
 pub trait Resolver: Send + Sync + 'static {
-    /// What a name resolves to. An error of the kind [`io::ErrorKind::NotFound`] says that it has
-    /// no address, any other that nobody knows. The future is dropped when its time is up.
-    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, io::Result<Found>>;
+    /// What a name resolves to, or why to nothing. The future is dropped when its time is up.
+    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, Result<Found, LookupError>>;
 }
 
 /// After this a name server is asked once more: an answer takes milliseconds, a lost packet none.
@@ -49,8 +94,8 @@ const OTHER_FAMILY: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long what the hosts file says holds: until the files are looked at again.
 const HOSTS_HOLD: Duration = LOOK_EVERY;
-/// As many name servers as the C library uses.
-const NAME_SERVERS: usize = 3;
+/// Name servers that are asked: as many as the C library uses.
+pub const NAME_SERVERS: usize = 3;
 /// Beyond this a file is not one that the system would use.
 const FILE_LEN: u64 = 4 * 1024 * 1024;
 
@@ -65,20 +110,34 @@ pub struct SystemResolver {
 struct Files {
     resolv_conf: PathBuf,
     hosts: PathBuf,
-    /// Where name servers listen.
+    /// Where the name servers of `resolv_conf` listen.
     port: u16,
+    /// Those that are asked instead; empty: those of `resolv_conf`.
+    servers: Vec<SocketAddr>,
 }
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self::of("/etc/resolv.conf".into(), "/etc/hosts".into(), 53)
+        Self::asking(Vec::new())
     }
 }
 
 impl SystemResolver {
+    /// Asks these name servers instead of the system's; empty: the system's. The first
+    /// [`NAME_SERVERS`] of them count. The hosts file comes first all the same.
+    pub fn asking(servers: Vec<SocketAddr>) -> Self {
+        Self::of("/etc/resolv.conf".into(), "/etc/hosts".into(), 53, servers)
+    }
+
     /// Reads other files than the system's, and asks another port.
-    pub(super) fn of(resolv_conf: PathBuf, hosts: PathBuf, port: u16) -> Self {
-        Self { files: Arc::new(Files { resolv_conf, hosts, port }), loaded: Arc::default() }
+    pub(super) fn of(
+        resolv_conf: PathBuf,
+        hosts: PathBuf,
+        port: u16,
+        servers: Vec<SocketAddr>,
+    ) -> Self {
+        let files = Files { resolv_conf, hosts, port, servers };
+        Self { files: Arc::new(files), loaded: Arc::default() }
     }
 
     /// What the files say now.
@@ -99,11 +158,14 @@ impl SystemResolver {
 }
 
 impl Resolver for SystemResolver {
-    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, io::Result<Found>> {
+    fn lookup(&self, host: Arc<str>) -> BoxFuture<'static, Result<Found, LookupError>> {
         let this = self.clone();
         Box::pin(async move {
-            let name = Name::from_ascii(&host).map_err(|_| io::ErrorKind::NotFound)?;
-            let system = this.system().await?;
+            let name = Name::from_ascii(&host).map_err(|_| LookupError::NoName { ttl: None })?;
+            let system = this.system().await.map_err(|error| {
+                tracing::error!(%error, "names cannot be resolved");
+                LookupError::Unasked
+            })?;
             match system.in_hosts(&name) {
                 Some(addresses) => Ok(Found { addresses, ttl: HOSTS_HOLD }),
                 None => system.ask(&name).await,
@@ -142,7 +204,16 @@ impl Files {
         if let Err(error) = hosts.read_hosts_conf(contents(&self.hosts).await.as_slice()) {
             tracing::warn!(file = %self.hosts.display(), %error, "names of this machine not read");
         }
-        let resolver = resolver(&conf, self.port).map_err(io::Error::other)?;
+        let servers = match self.servers.is_empty() {
+            true => conf
+                .get_nameservers_or_local()
+                .into_iter()
+                .map(IpAddr::from)
+                .map(|ip| SocketAddr::new(ip, self.port))
+                .collect(),
+            false => self.servers.clone(),
+        };
+        let resolver = resolver(&conf, servers).map_err(io::Error::other)?;
         Ok(System { resolver, hosts })
     }
 }
@@ -154,23 +225,24 @@ async fn contents(path: &Path) -> Vec<u8> {
     }
 }
 
-/// Asks the name servers as the configuration says, at our pace.
-fn resolver(conf: &resolv_conf::Config, port: u16) -> Result<TokioResolver, NetError> {
-    let mut connections = vec![ConnectionConfig::tcp()];
-    if !conf.use_vc {
-        connections.insert(0, ConnectionConfig::udp());
-    }
-    for connection in &mut connections {
-        connection.port = port;
-    }
-    let servers = conf.get_nameservers_or_local();
-    let servers = servers.iter().take(NAME_SERVERS);
-    let servers = servers.map(|ip| NameServerConfig::new(ip.into(), true, connections.clone()));
-    let search = conf.get_last_search_or_domain().filter_map(|name| Name::from_ascii(name).ok());
-    let config = ResolverConfig::from_parts(None, search.collect(), servers.collect());
+/// Asks the name servers as the configuration says, at our pace and without its search list.
+fn resolver(
+    conf: &resolv_conf::Config,
+    servers: Vec<SocketAddr>,
+) -> Result<TokioResolver, NetError> {
+    let asked = servers.into_iter().take(NAME_SERVERS).map(|server| {
+        let mut connections = vec![ConnectionConfig::tcp()];
+        if !conf.use_vc {
+            connections.insert(0, ConnectionConfig::udp());
+        }
+        for connection in &mut connections {
+            connection.port = server.port();
+        }
+        NameServerConfig::new(server.ip(), true, connections)
+    });
+    let config = ResolverConfig::from_parts(None, Vec::new(), asked.collect());
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
-    options.ndots = usize::try_from(conf.ndots).unwrap_or(usize::MAX);
     options.edns0 = conf.edns0;
     options.timeout = ASK_AGAIN;
     options.attempts = 1; // once more, that is
@@ -204,9 +276,11 @@ impl System {
     }
 
     /// Asks for both families at once.
-    async fn ask(&self, name: &Name) -> io::Result<Found> {
-        let four = std::pin::pin!(self.family(name, RecordType::A));
-        let six = std::pin::pin!(self.family(name, RecordType::AAAA));
+    async fn ask(&self, name: &Name) -> Result<Found, LookupError> {
+        let mut name = name.clone();
+        name.set_fqdn(true);
+        let four = std::pin::pin!(self.family(&name, RecordType::A));
+        let six = std::pin::pin!(self.family(&name, RecordType::AAAA));
         let (four, six) = match select(four, six).await {
             Either::Left((Ok(four), six)) => (Ok(four), other(six).await),
             Either::Left((four, six)) => (four, six.await),
@@ -221,36 +295,48 @@ impl System {
             }
             (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
             // That there is no address of one family says nothing about the other.
-            (Err(four), Err(six)) if four.kind() == io::ErrorKind::NotFound => Err(six),
+            (Err(four), Err(six)) if four.is_gone() => Err(six),
             (Err(four), Err(_)) => Err(four),
         }
     }
 
     /// The addresses of one family, one at least.
-    async fn family(&self, name: &Name, kind: RecordType) -> io::Result<Found> {
-        let lookup = self.resolver.lookup(name.clone(), kind).await.map_err(io_error)?;
+    async fn family(&self, name: &Name, kind: RecordType) -> Result<Found, LookupError> {
+        let lookup = self.resolver.lookup(name.clone(), kind).await.map_err(|it| unfound(&it))?;
         // Of a chain of aliases the shortest-lived link decides.
         let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
         let addresses: Vec<_> =
             lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         match addresses.is_empty() {
-            true => Err(io::ErrorKind::NotFound.into()),
+            true => Err(LookupError::NoAddress { ttl: None }),
             false => Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) }),
         }
     }
 }
 
 /// The second family's answer, for which little time is left.
-async fn other(family: impl Future<Output = io::Result<Found>>) -> io::Result<Found> {
-    timeout(OTHER_FAMILY, family).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn other(
+    family: impl Future<Output = Result<Found, LookupError>>,
+) -> Result<Found, LookupError> {
+    timeout(OTHER_FAMILY, family).await.unwrap_or(Err(LookupError::TimedOut))
 }
 
-/// Tells that a name has no address from that nobody knows.
-fn io_error(error: NetError) -> io::Error {
-    if let NetError::Dns(DnsError::NoRecordsFound(none)) = &error
-        && matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
-    {
-        return io::ErrorKind::NotFound.into();
+/// What an error of the library's means.
+#[allow(clippy::wildcard_enum_match_arm)] // foreign vocabularies, open at their end
+fn unfound(error: &NetError) -> LookupError {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
+            match none.response_code {
+                ResponseCode::NXDomain => LookupError::NoName { ttl },
+                ResponseCode::NoError => LookupError::NoAddress { ttl },
+                ResponseCode::Refused => LookupError::ServerRefused,
+                _ => LookupError::ServerFailed,
+            }
+        }
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => LookupError::ServerRefused,
+        NetError::Dns(_) => LookupError::ServerFailed,
+        NetError::Timeout => LookupError::TimedOut,
+        _ => LookupError::Unasked,
     }
-    io::Error::other(error)
 }

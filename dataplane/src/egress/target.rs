@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
-use pregon_core::id::TenantId;
+use pregon_core::id::{PoolName, TenantId};
 use pregon_core::outcome::ErrorClass;
 use pregon_core::url::{EndpointUrl, Host as UrlHost, Scheme};
 use rustls::pki_types::ServerName;
@@ -21,6 +21,34 @@ pub(super) enum Host {
     Address(IpAddr),
 }
 
+/// Which egress pool requests leave by: the first of receiver, tenant and contract that names one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolChoice {
+    /// What the subscription names.
+    pub receiver: Option<PoolName>,
+    /// What the contract names.
+    pub contract: PoolName,
+}
+
+impl Default for PoolChoice {
+    fn default() -> Self {
+        Self { receiver: None, contract: PoolName::default_pool() }
+    }
+}
+
+impl PoolChoice {
+    /// What a receiver and its contract name. No contract is read that names what is no name.
+    pub fn new(receiver: Option<PoolName>, contract: &str) -> Self {
+        let contract = PoolName::parse(contract).unwrap_or_else(|_| PoolName::default_pool());
+        Self { receiver, contract }
+    }
+
+    /// The pool, where the tenant names this one.
+    pub(super) fn of<'a>(&'a self, tenant: Option<&'a PoolName>) -> &'a PoolName {
+        self.receiver.as_ref().or(tenant).unwrap_or(&self.contract)
+    }
+}
+
 /// What connections are pooled by. Tenants do not share connections, so that one cannot tell from
 /// another's timing that it talks to the same receiver, and a receiver cannot tie them together.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,17 +57,18 @@ pub(super) struct PoolKey {
     pub scheme: Scheme,
     pub host: Host,
     pub port: u16,
+    pub choice: PoolChoice,
     /// Of the others, computed once: the pool is asked twice per request.
     digest: u64,
 }
 
 impl PoolKey {
-    fn new(tenant: TenantId, scheme: Scheme, host: Host, port: u16) -> Self {
+    fn new(tenant: TenantId, scheme: Scheme, host: Host, port: u16, choice: PoolChoice) -> Self {
         // Fixed keys will do: the pool's map hashes the digest again with keys of its own, and
         // who makes digests collide slows down the connections of the same tenant only.
         let mut hasher = std::hash::DefaultHasher::new();
-        (&tenant, scheme, &host, port).hash(&mut hasher);
-        Self { digest: hasher.finish(), tenant, scheme, host, port }
+        (&tenant, scheme, &host, port, &choice).hash(&mut hasher);
+        Self { digest: hasher.finish(), tenant, scheme, host, port, choice }
     }
 }
 
@@ -71,13 +100,24 @@ pub struct Target(Arc<Parts>);
 impl Target {
     /// Makes ready what requests to the URL have in common.
     pub fn new(tenant: TenantId, url: &EndpointUrl) -> Self {
+        Self::by(tenant, url, PoolChoice::default())
+    }
+
+    /// The same, by this choice of egress pools.
+    pub fn by(tenant: TenantId, url: &EndpointUrl, choice: PoolChoice) -> Self {
         let host = match url.host() {
             UrlHost::Domain(name) => Host::Name(name.into()),
             UrlHost::Ip(address) => Host::Address(address),
         };
-        let key = Arc::new(PoolKey::new(tenant, url.scheme(), host, url.port()));
+        let key = Arc::new(PoolKey::new(tenant, url.scheme(), host, url.port(), choice));
         let plan = plan(&key, url);
         Self(Arc::new(Parts { key, plan }))
+    }
+
+    /// Another URL of the same receiver's.
+    pub fn at(&self, url: &EndpointUrl) -> Self {
+        let PoolKey { tenant, choice, .. } = self.key().as_ref();
+        Self::by(tenant.clone(), url, choice.clone())
     }
 
     pub(super) fn key(&self) -> &Arc<PoolKey> {

@@ -12,17 +12,19 @@ use http::{HeaderName, HeaderValue};
 use pregon_core::clock::SystemClock;
 use pregon_core::id::TenantId;
 use pregon_core::limits;
-use pregon_core::url::EndpointUrl;
+use pregon_core::url::{AddressPolicy, EgressRules, EndpointUrl};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
+mod denied;
 mod guard;
 mod hostile;
 mod names;
 mod reuse;
 mod trust;
+mod ways;
 
 /// Far longer than any test takes: for requests whose time limit is not under test.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -145,7 +147,7 @@ impl Scripted {
 }
 
 impl Resolver for Scripted {
-    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, std::io::Result<Found>> {
+    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, Result<Found, LookupError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.answer.clone();
         Box::pin(async move {
@@ -157,10 +159,18 @@ impl Resolver for Scripted {
     }
 }
 
+/// A policy that opens these networks, and http.
+fn opening(allow: &[&str]) -> EgressPolicy {
+    let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+    let addresses = AddressPolicy::opening(allow);
+    EgressPolicy { addresses, allow_http: true, ..EgressPolicy::default() }
+}
+
 fn options() -> EgressOptions {
     EgressOptions {
-        addresses: AddressPolicy { allow: vec!["127.0.0.1/32".parse().unwrap()] },
-        allow_http: true,
+        policy: opening(&["127.0.0.1/32"]),
+        own: Own::default(),
+        pools: Vec::new(),
         resolver: Arc::new(SystemResolver::default()),
         extra_roots: None,
         clock: Arc::new(SystemClock),

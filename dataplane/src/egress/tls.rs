@@ -13,13 +13,14 @@ use pregon_core::clock::SharedClock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
 use super::EgressError;
 
@@ -42,10 +43,26 @@ impl TimeProvider for Time {
     }
 }
 
-/// The connector: the web's roots and the deployment's own, in PEM.
+/// A certificate of our own, for receivers that ask who calls.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate and the chain to its authority, in PEM.
+    pub certificate: Vec<u8>,
+    /// Its key, in PEM.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// The connector: the web's roots and the deployment's own, in PEM; and our own certificate.
 pub(super) fn connector(
     extra_roots: Option<&[u8]>,
-    clock: SharedClock,
+    clock: &SharedClock,
+    identity: Option<&Identity>,
 ) -> Result<TlsConnector, EgressError> {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -58,12 +75,20 @@ pub(super) fn connector(
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let verifier = Arc::new(Verifier { web: web.build().map_err(|why| failed(&why))?, own });
-    let mut config = ClientConfig::builder_with_details(provider, Arc::new(Time(clock)))
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Time(Arc::clone(clock))))
         .with_safe_default_protocol_versions()
         .map_err(|why| failed(&why))?
         .dangerous() // a verifier of our own, that asks rustls's
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>();
+            let chain: Vec<_> = chain.map_err(|why| failed(&why))?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|why| failed(&why))?;
+            config.with_client_auth_cert(chain, key).map_err(|why| failed(&why))?
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     Ok(TlsConnector::from(Arc::new(config)))

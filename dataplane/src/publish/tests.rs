@@ -79,6 +79,7 @@ impl Node {
         let (config, intake) = (Arc::new(FakeConfig::default()), FakeIntake::new());
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         let (follower, configuration) = Follower::new(FollowerOptions {
+            egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
             ring: ring(),

@@ -14,7 +14,7 @@ use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
 use super::{Labels, labels_of};
-use crate::egress::Target;
+use crate::egress::{PoolChoice, Target};
 
 /// A callback, as checks see it.
 #[derive(Clone, Debug)]
@@ -69,11 +69,12 @@ impl CallbackEntry {
         };
         let url =
             EndpointUrl::parse_stored(&callback.url).map_err(|wrong| format!("url: {wrong}"))?;
+        let choice = PoolChoice::new(None, contract.egress());
         Ok(Self {
             headers: FixedHeaders::compile(&callback.auth, &callback.headers, &name, ring)?,
             name,
             environment: callback.environment,
-            target: Target::new(callback.tenant.clone(), &url),
+            target: Target::by(callback.tenant.clone(), &url, choice),
             url,
             contract,
             verdict,
@@ -87,6 +88,13 @@ impl CallbackEntry {
             max_concurrency: callback.max_concurrency,
             in_flight: Arc::default(),
         })
+    }
+
+    /// Puts it under another revision of its contract.
+    pub(super) fn put_under(&mut self, contract: &Arc<Contract>) {
+        let choice = PoolChoice::new(None, contract.egress());
+        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
+        self.contract = Arc::clone(contract);
     }
 
     /// Goes on counting what is in flight where an older version of it counted.

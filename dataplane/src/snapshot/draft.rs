@@ -18,6 +18,7 @@ use super::callback::CallbackEntry;
 use super::lane::Lane;
 use super::tenant::TenantEntry;
 use super::{Gaps, Snapshot, TypeEntry, paths_of};
+use crate::egress::TenantEgress;
 
 mod contracts;
 mod keys;
@@ -167,6 +168,7 @@ impl Draft {
         match ResourceName::parse(name) {
             None | Some(ResourceName::ApiKey(_)) => {}
             Some(ResourceName::Tenant(id)) => {
+                self.snapshot.egress.remove(&id);
                 let Some(tenant) = self.snapshot.tenants.get_mut(&id) else { return };
                 let changed = Arc::make_mut(tenant).clear_document();
                 self.replace(changed);
@@ -195,10 +197,20 @@ impl Draft {
     }
 
     fn put_tenant(&mut self, document: Tenant, revision: i64) -> Placed {
+        let Tenant { id, egress, egress_rules, .. } = &document;
+        self.say(id, TenantEgress { rules: egress_rules.clone(), pool: egress.clone() });
         let tenant = self.tenant_mut(&document.id);
         let changed = tenant.set_document(document, revision);
         self.replace(changed);
         Placed::Used
+    }
+
+    /// Notes what a tenant says of its way out.
+    fn say(&mut self, id: &TenantId, says: TenantEgress) {
+        match says.is_silent() {
+            true => self.snapshot.egress.remove(id),
+            false => self.snapshot.egress.insert(id.clone(), says),
+        };
     }
 
     fn put_type(&mut self, kind: &EventType, revision: i64) -> Result<Placed, String> {
@@ -262,6 +274,8 @@ impl Draft {
                 if let Some(old) = before.snapshot.tenant(id) {
                     let changed = self.tenant_mut(id).copy_document(old);
                     self.replace(changed);
+                    let says = before.snapshot.egress.get(id).cloned();
+                    self.say(id, says.unwrap_or_default());
                 }
             }
             ResourceName::EventType(id) => {

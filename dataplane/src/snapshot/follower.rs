@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use super::configuration::Configuration;
 use super::draft::Draft;
+use crate::egress::Egress;
 
 /// Documents in a page: a page is decoded in a few milliseconds.
 const PAGE: usize = 500;
@@ -44,6 +45,8 @@ pub struct FollowerOptions {
     pub ring: Arc<KeyRing>,
     /// Tells when a document was refused.
     pub clock: SharedClock,
+    /// Told what tenants say of their way out.
+    pub egress: Egress,
     /// Where documents that are refused are reported.
     pub telemetry: Telemetry,
 }
@@ -52,6 +55,7 @@ pub struct FollowerOptions {
 pub struct Follower {
     configuration: Configuration,
     clock: SharedClock,
+    egress: Egress,
     telemetry: Telemetry,
     draft: Draft,
     /// What the draft shows; none: everything is to be read (again).
@@ -80,6 +84,7 @@ impl Follower {
         let follower = Self {
             configuration: configuration.clone(),
             clock: options.clock,
+            egress: options.egress,
             telemetry: options.telemetry,
             draft,
             known: None,
@@ -189,7 +194,10 @@ impl Follower {
             self.configuration.refuse(RefusedDocument { revision, resource, reason, time });
         }
         self.served = known.revision;
-        self.configuration.serve(self.draft.snapshot(known.revision));
+        let snapshot = self.draft.snapshot(known.revision);
+        // Before: no attempt is made under rules older than what it is made for.
+        self.egress.set_tenants(snapshot.tenants_egress());
+        self.configuration.serve(snapshot);
     }
 }
 

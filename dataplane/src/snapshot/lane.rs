@@ -7,7 +7,7 @@ use pregon_core::contract::{Contract, Overrides, SigningKeys};
 use pregon_core::event::{Environment, Event};
 use pregon_core::expr::{Labelled, Scope, SubscriptionView};
 use pregon_core::filter::{Filter, Verdict};
-use pregon_core::id::{LaneNo, SubscriptionName};
+use pregon_core::id::{LaneNo, PoolName, SubscriptionName};
 use pregon_core::model::{Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
 use pregon_core::redact::SensitivePath;
@@ -16,7 +16,7 @@ use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
 use super::{Labels, labels_of, paths_of};
-use crate::egress::Target;
+use crate::egress::{PoolChoice, Target};
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
 /// anew has changed.
@@ -32,6 +32,8 @@ pub struct Lane {
     pub state: SubscriptionState,
     /// When a node is to ask its receiver for the contract's verification; none: it is left alone.
     pub asked_at: Option<Timestamp>,
+    /// The egress pool that it names.
+    pub egress: Option<PoolName>,
     /// Where attempts go.
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
@@ -112,6 +114,7 @@ impl Lane {
             filter,
             contract: Arc::clone(contract),
             overrides,
+            egress: subscription.egress.clone(),
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
             revision,
@@ -127,6 +130,8 @@ impl Lane {
             Some(overrides) => overrides.over(contract),
             None => Arc::clone(contract),
         };
+        let choice = PoolChoice::new(self.egress.clone(), contract.egress());
+        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
     }
 
     /// Whether its deliveries wait: it is paused, not approved or not verified, or its tenant is suspended.

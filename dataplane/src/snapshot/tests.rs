@@ -31,6 +31,7 @@ struct Running {
 impl Running {
     fn start(store: Arc<FakeConfig>) -> Self {
         let (follower, configuration) = Follower::new(FollowerOptions {
+            egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
             ring: ring(),

@@ -1,6 +1,5 @@
 //! A receiver on a loopback socket, and the way out to it.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::egress::{Egress, EgressLimits, EgressOptions, Found, Resolver};
+use crate::egress::{
+    Egress, EgressLimits, EgressOptions, EgressPolicy, Found, LookupError, Own, Resolver,
+};
 
 /// What a receiver does with a request.
 #[derive(Clone)]
@@ -139,16 +140,21 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 struct Nowhere;
 
 impl Resolver for Nowhere {
-    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, io::Result<Found>> {
-        Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
+    fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, Result<Found, LookupError>> {
+        Box::pin(async { Err(LookupError::NoName { ttl: None }) })
     }
 }
 
 /// A way out to 127.0.0.1 and nowhere else, that resolves no name.
 pub(crate) fn egress() -> Egress {
     Egress::new(EgressOptions {
-        addresses: AddressPolicy { allow: vec!["127.0.0.1/32".parse().unwrap()] },
-        allow_http: true,
+        policy: EgressPolicy {
+            addresses: AddressPolicy::opening(vec!["127.0.0.1/32".parse().unwrap()]),
+            allow_http: true,
+            ..EgressPolicy::default()
+        },
+        own: Own::default(),
+        pools: Vec::new(),
         resolver: Arc::new(Nowhere),
         extra_roots: None,
         clock: Arc::new(SystemClock),

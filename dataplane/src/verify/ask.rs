@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Verifier;
 use super::told::{Refused, Told};
 use super::turn::Taken;
-use crate::egress::{Asks, OutboundRequest, Resend, Response, Target};
+use crate::egress::{Asks, OutboundRequest, Resend, Response};
 use crate::outbound;
 use crate::snapshot::Lane;
 use crate::worker::scrub;
@@ -163,7 +163,7 @@ async fn one(
             ChallengeMethod::Options => Method::OPTIONS,
         },
         uri: None,
-        target: Target::new(lane.name.tenant.clone(), &made.url),
+        target: lane.target.at(&made.url),
         headers: headers.map_err(|it| unmade(it.to_string()))?,
         spelled: outbound::spelled(&made.headers, lane.headers.spelled()),
         body: made.body,

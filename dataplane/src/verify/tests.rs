@@ -59,6 +59,7 @@ async fn two() -> Two {
     commit(&*config, &[Resource::Subscription(pending("http://127.0.0.1:1/"))]).await;
     let node = |name| {
         let (_, configuration) = Follower::new(FollowerOptions {
+            egress: crate::testing::receiver::egress(),
             store: Arc::clone(&config),
             ring: ring(),
             clock: Arc::clone(&clock),

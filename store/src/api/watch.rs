@@ -298,7 +298,7 @@ fn moved(record: &AttemptRecord) -> Option<Move> {
     }
     let took = Duration::from_micros(u64::from(record.timing.total));
     let counts =
-        record.kind == RecordKind::Attempt && record.error_class != Some(ErrorClass::Local);
+        record.kind == RecordKind::Attempt && !record.error_class.is_some_and(ErrorClass::is_ours);
     Some(Move {
         n: record.key.position.n,
         lane: record.key.lane,

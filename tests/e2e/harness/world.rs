@@ -26,6 +26,9 @@ pub trait World: Sized {
     /// Starts one that knows the tokens of a file.
     async fn guarded(tokens: &Path) -> Self;
 
+    /// Starts one that forgets everything with its end, all its processes with these settings.
+    async fn set_up(all: &[&str]) -> Self;
+
     /// grpcurl to it.
     fn grpcurl(&self) -> Grpcurl;
 
@@ -73,6 +76,10 @@ impl World for Standalone {
     async fn guarded(tokens: &Path) -> Self {
         let file = tokens.display().to_string();
         Standalone::start(&["--in-memory", "--tokens-file", &file], None).await
+    }
+
+    async fn set_up(all: &[&str]) -> Self {
+        Standalone::start(&[&["--in-memory"], all].concat(), None).await
     }
 
     fn grpcurl(&self) -> Grpcurl {
@@ -127,6 +134,10 @@ impl World for Planes {
     async fn guarded(tokens: &Path) -> Self {
         let file = tokens.display().to_string();
         let all = &["--tokens-file", &file];
+        Planes::start(Plan { nodes: Self::NODES, all, ..Plan::default() }).await
+    }
+
+    async fn set_up(all: &[&str]) -> Self {
         Planes::start(Plan { nodes: Self::NODES, all, ..Plan::default() }).await
     }
 

@@ -15,19 +15,19 @@ use super::error::RenderError;
 use super::query::{self, Parameter};
 use super::retry::Retry;
 use super::setting::{
-    AuthKind, BodyFormat, Canonical, ContractType, EGRESS_DEFAULT, Gzip, Overridable, SecretRule,
-    TIMEOUT_DEFAULT,
+    AuthKind, BodyFormat, Canonical, ContractType, Gzip, Overridable, SecretRule, TIMEOUT_DEFAULT,
 };
 use super::signature::{Signature, SignatureAlgorithm, SignaturePlace, header_names};
 use super::template::Template;
 use super::text::TextTemplate;
 use super::verification::VerificationRule;
 use crate::contract::subject::{Answer, RenderInput, Subject, View};
-use crate::error::{Rule, Wrong};
+use crate::error::Wrong;
 use crate::id::{ContractId, EventTypeId};
 use crate::jwk::RsaUse;
 use crate::model::SecretAlgorithm;
 use crate::pattern::Pattern;
+use crate::pool::Pools;
 use crate::redact::SensitivePath;
 use crate::url::UrlRules;
 
@@ -256,14 +256,10 @@ impl Contract {
     ///
     /// # Errors
     ///
-    /// There is none but [`EGRESS_DEFAULT`].
-    pub fn check_egress(&self) -> Result<(), Wrong> {
-        if &*self.egress == EGRESS_DEFAULT {
-            return Ok(());
-        }
-        let pool = &self.egress;
-        let text = format!("egress: must be {EGRESS_DEFAULT}: there is no pool {pool}");
-        Err(Wrong::new(Rule::Unsupported, text))
+    /// There is no such pool.
+    pub fn check_egress(&self, pools: &Pools) -> Result<(), Wrong> {
+        let named = |wrong: Wrong| Wrong::new(wrong.rule, format!("egress: {}", wrong.description));
+        pools.check(&self.egress).map_err(named)
     }
 
     /// Whether a subscription waits for the platform's approval.

@@ -3,9 +3,8 @@
 use super::*;
 
 fn guarded(resolver: impl Resolver, allow: &[&str]) -> Egress {
-    let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-    let addresses = AddressPolicy { allow };
-    Egress::new(EgressOptions { addresses, resolver: Arc::new(resolver), ..options() }).unwrap()
+    let (policy, resolver) = (opening(allow), Arc::new(resolver));
+    Egress::new(EgressOptions { policy, resolver, ..options() }).unwrap()
 }
 
 /// A URL that names an address, or a name.
@@ -83,7 +82,7 @@ async fn name_that_turns_inwards_is_judged_at_each_connect() {
     let scripted = Scripted::answering(&["127.0.0.1"]);
     let egress = guarded(scripted.clone(), &["127.0.0.1/32"]);
     assert!(egress.send(&post(named("rebind.test", port)), AMPLE).await.result.is_ok());
-    egress.set_policy(AddressPolicy::default(), true);
+    egress.set_policy(opening(&[]));
     let exchange = egress.send(&post(named("rebind.test", port)), AMPLE).await;
     assert_eq!(fault(&exchange).0, ErrorClass::Denied);
     assert_eq!((scripted.asked(), receiver.accepted()), (1, 1));
@@ -102,13 +101,18 @@ async fn next_address_is_tried_when_one_refuses() {
 #[tokio::test]
 async fn number_of_addresses_tried_is_bounded() {
     let receiver = Receiver::answering(OK).await;
-    let many = ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.1"];
+    let dead = (2..10).map(|n| format!("127.0.0.{n}")).chain(["127.0.0.1".to_owned()]);
+    let many: Vec<_> = dead.collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
     let scripted = Scripted::answering(&many);
     let egress = guarded(scripted.clone(), &["127.0.0.0/8"]);
     let request = post(named("many.test", receiver.address.port()));
     for asked in 1..3 {
         let exchange = egress.send(&request, AMPLE).await;
-        assert_eq!(fault(&exchange).0, ErrorClass::Connect);
+        let (class, detail) = fault(&exchange);
+        let tried = "connection refused (tried 127.0.0.2, 127.0.0.3, 127.0.0.4, 127.0.0.5, \
+                     127.0.0.6, 127.0.0.7, 127.0.0.8, 127.0.0.9)";
+        assert_eq!((class, detail), (ErrorClass::Connect, tried));
         // Addresses that were of no use are asked for again.
         assert_eq!((scripted.asked(), receiver.accepted()), (asked, 0));
     }
@@ -163,7 +167,7 @@ async fn lookup_goes_on_when_its_first_caller_gives_up() {
 async fn empty_answer_and_resolver_that_panics_are_dns_faults() {
     struct Panics;
     impl Resolver for Panics {
-        fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, std::io::Result<Found>> {
+        fn lookup(&self, _: Arc<str>) -> BoxFuture<'static, Result<Found, LookupError>> {
             Box::pin(async { panic!("a fault of the resolver's") })
         }
     }

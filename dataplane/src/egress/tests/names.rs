@@ -11,10 +11,12 @@ use super::*;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
+/// Bytes of an answer in a datagram (RFC 1035 section 4.2.1).
+const DATAGRAM: usize = 512;
 
 /// A name server; silent for names that it was told nothing of.
 #[derive(Clone)]
-struct NameServer {
+pub(super) struct NameServer {
     port: u16,
     zone: Arc<Mutex<Zone>>,
 }
@@ -27,28 +29,42 @@ struct Zone {
     missing: HashSet<String>,
     /// Kinds of question that it does not answer at all.
     deaf: Vec<u16>,
+    aliases: HashMap<String, Vec<String>>,
     asked: Vec<(String, u16)>,
 }
 
 impl NameServer {
-    async fn start() -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = socket.local_addr().unwrap().port();
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let socket = UdpSocket::bind(("127.0.0.1", port)).await.unwrap();
         let zone: Arc<Mutex<Zone>> = Arc::default();
         let answers = Arc::clone(&zone);
         tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
-                let answer = answers.lock().unwrap().answer(&question[..length]);
+                let answer = answers.lock().unwrap().answer(&question[..length], DATAGRAM);
                 if let Some(answer) = answer {
                     let _ = socket.send_to(&answer, from).await;
                 }
             }
         });
+        let answers = Arc::clone(&zone);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(over_tcp(stream, Arc::clone(&answers)));
+            }
+        });
         Self { port, zone }
     }
 
-    fn says(&self, name: &str, ttl: u32, addresses: &[&str]) {
+    /// The name's addresses are those of the last of these, each an alias of the next.
+    pub(super) fn is_alias(&self, name: &str, of: &[&str]) {
+        let of = of.iter().map(|name| (*name).to_owned()).collect();
+        self.zone.lock().unwrap().aliases.insert(name.to_owned(), of);
+    }
+
+    pub(super) fn says(&self, name: &str, ttl: u32, addresses: &[&str]) {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         self.zone.lock().unwrap().names.insert(name.to_owned(), (ttl, addresses));
     }
@@ -59,22 +75,23 @@ impl NameServer {
     }
 
     /// The system's resolver, on a machine with that name server and hosts file.
-    fn resolver(&self, machine: &Path, hosts: &str) -> SystemResolver {
+    pub(super) fn resolver(&self, machine: &Path, hosts: &str) -> SystemResolver {
         let (conf, names) = (machine.join("resolv.conf"), machine.join("hosts"));
         std::fs::write(&conf, "nameserver 127.0.0.1\n").unwrap();
         std::fs::write(&names, hosts).unwrap();
-        SystemResolver::of(conf, names, self.port)
+        SystemResolver::of(conf, names, self.port, Vec::new())
     }
 
     fn egress(&self, machine: &Path, hosts: &str) -> Egress {
         let resolver = Arc::new(self.resolver(machine, hosts));
-        let addresses = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()] };
-        Egress::new(EgressOptions { resolver, addresses, ..options() }).unwrap()
+        let policy = opening(&["127.0.0.0/8"]);
+        Egress::new(EgressOptions { resolver, policy, ..options() }).unwrap()
     }
 }
 
 impl Zone {
-    fn answer(&mut self, question: &[u8]) -> Option<Vec<u8>> {
+    /// The answer of `most` bytes; a longer one is cut to none, and says so.
+    fn answer(&mut self, question: &[u8], most: usize) -> Option<Vec<u8>> {
         let (mut name, mut at) = (String::new(), 12);
         while question[at] != 0 {
             let end = at + 1 + usize::from(question[at]);
@@ -92,20 +109,61 @@ impl Zone {
         let of_kind = |address: &&IpAddr| address.is_ipv4() == (kind == A);
         let found: Vec<_> = addresses.iter().filter(of_kind).collect();
         let code = if missing { 3 } else { 0 };
+        let aliases = self.aliases.get(&name).cloned().unwrap_or_default();
         let mut answer = question[..2].to_vec();
-        answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(found.len()).unwrap(), 0, 0, 0, 0]);
+        let count = u16::try_from(found.len() + aliases.len()).unwrap().to_be_bytes();
+        answer.extend([0x81, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0]);
         answer.extend(&question[12..at + 5]);
+        // Where the owner of the next record stands: the question's name, then each alias.
+        let mut owner = 12_u16;
+        for alias in aliases {
+            let mut name: Vec<u8> = Vec::new();
+            for label in alias.split('.') {
+                name.push(u8::try_from(label.len()).unwrap());
+                name.extend(label.bytes());
+            }
+            name.push(0);
+            answer.extend((0xc000 | owner).to_be_bytes());
+            answer.extend([0, 5, 0, 1]); // CNAME
+            answer.extend(ttl.to_be_bytes());
+            answer.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+            owner = u16::try_from(answer.len()).unwrap();
+            answer.extend(name);
+        }
         for address in found {
             let bytes = match address {
                 IpAddr::V4(four) => four.octets().to_vec(),
                 IpAddr::V6(six) => six.octets().to_vec(),
             };
-            answer.extend([0xc0, 12, 0, u8::try_from(kind).unwrap(), 0, 1]);
+            answer.extend((0xc000 | owner).to_be_bytes());
+            answer.extend([0, u8::try_from(kind).unwrap(), 0, 1]);
             answer.extend(ttl.to_be_bytes());
             answer.extend([0, u8::try_from(bytes.len()).unwrap()]);
             answer.extend(bytes);
         }
+        if answer.len() > most {
+            answer.truncate(12 + at + 5 - 12);
+            answer[2] |= 2; // truncated
+            answer[6..8].fill(0);
+        }
         Some(answer)
+    }
+}
+
+/// Answers questions that come over TCP, each behind its length.
+async fn over_tcp(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
+    loop {
+        let mut length = [0; 2];
+        if stream.read_exact(&mut length).await.is_err() {
+            return;
+        }
+        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut question).await.unwrap();
+        let answer = zone.lock().unwrap().answer(&question, usize::from(u16::MAX));
+        if let Some(answer) = answer {
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&length[..], &answer].concat()).await.unwrap();
+        }
     }
 }
 
@@ -250,7 +308,7 @@ async fn kept_connection_is_used_while_the_name_server_is_silent_and_not_when_th
         assert!(begin.elapsed() < AMPLE, "still sent to a name that is gone");
     }
     let exchange = egress.send(&request, AMPLE).await;
-    assert_eq!(fault(&exchange), (ErrorClass::Dns, "the name does not resolve"));
+    assert_eq!(fault(&exchange), (ErrorClass::Dns, "the name does not exist"));
 }
 
 #[tokio::test]
@@ -273,16 +331,41 @@ async fn hosts_file_comes_first_and_is_read_again_when_it_changes() {
 }
 
 #[tokio::test]
-async fn search_list_is_used_for_names_without_dots() {
+async fn search_list_is_never_used() {
     let machine = tempfile::tempdir().unwrap();
     let server = NameServer::start().await;
-    server.says("receiver.apps.test", 60, &["127.0.0.5"]);
     let resolver = server.resolver(machine.path(), "");
-    let conf = "search apps.test\nnameserver 127.0.0.1\noptions ndots:1\n";
+    let conf = "search apps.test\nnameserver 127.0.0.1\noptions ndots:5\n";
     std::fs::write(machine.path().join("resolv.conf"), conf).unwrap();
+    for name in ["receiver", "receiver.test"] {
+        server.says(&format!("{name}.apps.test"), 60, &["127.0.0.5"]);
+        server.zone.lock().unwrap().missing.insert(name.to_owned());
+        let missing = resolver.lookup(name.into()).await.unwrap_err();
+        assert!(matches!(missing, LookupError::NoName { .. }), "{missing:?}");
+        assert_eq!(server.asked(&format!("{name}.apps.test"), A), 0);
+    }
+    server.says("receiver", 60, &["127.0.0.6"]);
+    server.zone.lock().unwrap().missing.clear();
     let found = resolver.lookup("receiver".into()).await.unwrap();
-    assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 5])]);
+    assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 6])]);
     assert_eq!(found.ttl, Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn name_servers_of_the_setting_are_asked_instead_of_the_machines() {
+    let machine = tempfile::tempdir().unwrap();
+    let (server, other) = (NameServer::start().await, NameServer::start().await);
+    server.says("ours.test", 60, &["127.0.0.5"]);
+    let (conf, hosts) = (machine.path().join("resolv.conf"), machine.path().join("hosts"));
+    std::fs::write(&conf, "nameserver 127.0.0.1\n").unwrap();
+    std::fs::write(&hosts, "127.0.0.9 listed.test\n").unwrap();
+    let servers = vec![SocketAddr::from(([127, 0, 0, 1], server.port))];
+    let resolver = SystemResolver::of(conf, hosts, other.port, servers);
+    for (name, address) in [("ours.test", 5), ("listed.test", 9)] {
+        let found = resolver.lookup(name.into()).await.unwrap();
+        assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, address])]);
+    }
+    assert!(other.zone.lock().unwrap().asked.is_empty());
 }
 
 #[tokio::test]
@@ -301,5 +384,5 @@ async fn name_server_that_answers_for_one_family_only_suffices() {
     assert_eq!(found.addresses, both);
     server.zone.lock().unwrap().missing.insert("missing.test".into());
     let missing = server.resolver(machine.path(), "").lookup("missing.test".into()).await;
-    assert_eq!(missing.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert!(matches!(missing.unwrap_err(), LookupError::NoName { .. }));
 }

@@ -352,11 +352,11 @@ async fn policy_change_closes_connections() {
     let receiver = Receiver::answering(OK).await;
     let egress = egress();
     assert!(egress.send(&post(receiver.target("/")), AMPLE).await.result.is_ok());
-    egress.set_policy(AddressPolicy::default(), true);
+    egress.set_policy(opening(&[]));
     assert_eq!(egress.connections(), (0, 0));
     let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
     assert_eq!(fault(&exchange), (ErrorClass::Denied, "not a public address (loopback)"));
-    egress.set_policy(options().addresses, false);
+    egress.set_policy(EgressPolicy { allow_http: false, ..options().policy });
     let exchange = egress.send(&post(receiver.target("/")), AMPLE).await;
     assert_eq!(fault(&exchange), (ErrorClass::Denied, "http without TLS is not allowed"));
 }

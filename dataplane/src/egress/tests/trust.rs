@@ -103,7 +103,7 @@ impl Secure {
 
 fn trusting(extra_roots: &str) -> Egress {
     Egress::new(EgressOptions {
-        allow_http: false,
+        policy: EgressPolicy { allow_http: false, ..options().policy },
         resolver: Arc::new(Scripted::answering(&["127.0.0.1"])),
         extra_roots: Some(extra_roots.as_bytes().to_vec()).filter(|it| !it.is_empty()),
         clock: ManualClock::at(NOW),

@@ -27,6 +27,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
     let embedded = open(EmbeddedOptions::new(location, clock.clone())).unwrap();
     let store = embedded.store();
     let (follower, configuration) = Follower::new(FollowerOptions {
+        egress: crate::testing::receiver::egress(),
         telemetry: pregon_telemetry::Telemetry::off(),
         store: store.config.clone(),
         ring: ring(),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use pregon_core::contract::{Contract, DocumentFault, EGRESS_DEFAULT, builtins};
+use pregon_core::contract::{Contract, DocumentFault, builtins};
 use pregon_core::id::{CallbackName, ContractId, LaneNo, SignerName};
 use pregon_core::model::{Callback, ContractDocument, Subscription};
 
@@ -58,16 +58,8 @@ pub(super) struct Under {
 }
 
 impl Under {
-    /// Puts a lane under a contract. The first one is the time to say that a way out which the
-    /// contract asks for is not set up.
+    /// Puts a lane under a contract.
     pub(super) fn move_lane(&mut self, lane: LaneNo, from: Option<ContractId>, to: &Contract) {
-        if !self.lanes.contains_key(to.id()) && to.egress() != EGRESS_DEFAULT {
-            tracing::warn!(
-                contract = %to.id(),
-                pool = to.egress(),
-                "no egress pool of this name is set up: requests leave by the default one"
-            );
-        }
         moved(&mut self.lanes, lane, from, to.id().clone());
     }
 
@@ -151,7 +143,7 @@ impl Draft {
             callbacks.filter_map(|name| self.snapshot.callbacks.get(name).cloned()).collect();
         for entry in callbacks {
             let mut entry = CallbackEntry::clone(&entry);
-            entry.contract = Arc::clone(&contract);
+            entry.put_under(&contract);
             self.set_callback(entry);
         }
         let id = id.clone();

@@ -49,6 +49,7 @@ impl Rig {
         }
         let revision = store.write(&resources);
         let (follower, configuration) = Follower::new(FollowerOptions {
+            egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
             ring: ring(),
