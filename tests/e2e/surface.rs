@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Shop, Standalone};
 
-const SERVICES: [&str; 15] = [
+const SERVICES: [&str; 16] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
