@@ -5,15 +5,17 @@
 //! the limit is raised as far as it goes, a part of it is kept for callers and the store, and what
 //! is left bounds connections to receivers.
 
-use pregon_dataplane::egress::EgressLimits;
+use pregon_dataplane::egress::{EgressLimits, SOCKETS_PER_LOOKUP};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// More than any process of ours opens: where the system sets no limit, this is it.
 const ENOUGH: u64 = 1 << 20;
 /// Kept at least for callers, the store and the process itself.
 const KEPT_LEAST: u64 = 64;
-/// Files of one lookup: a socket for each family of addresses.
-const PER_LOOKUP: u64 = 2;
+/// Files of one lookup.
+const PER_LOOKUP: u64 = SOCKETS_PER_LOOKUP as u64;
+/// Of the files that are left, the share of lookups is one in so many.
+const LOOKUPS_SHARE: u64 = 6;
 
 /// Raises the limit of open files as far as it goes; what it is then.
 pub fn raise() -> u64 {
@@ -47,7 +49,7 @@ impl Share {
         let usual = EgressLimits::default();
         let kept = (files / 4).max(KEPT_LEAST);
         let left = files.saturating_sub(kept);
-        let lookups = usual.lookups.min(number(left / 16).max(1));
+        let lookups = usual.lookups.min(number(left / LOOKUPS_SHARE / PER_LOOKUP).max(1));
         let left = left.saturating_sub(PER_LOOKUP * lookups as u64);
         // An attempt without a connection would be a fault of the node's.
         let open = usual.open.max(max_in_flight).min(number(left).max(1));

@@ -317,8 +317,14 @@ impl Decision {
         Self::held_by(ErrorClass::Local, age)
     }
 
+    /// How long something of that age waits that cannot go on for want of something of ours: a
+    /// quarter of its age, within [`LOCAL_DELAY`] and [`HELD_MAX`].
+    pub fn held_for(age: Duration) -> Duration {
+        (age / 4).clamp(LOCAL_DELAY, HELD_MAX)
+    }
+
     fn held_by(class: ErrorClass, age: Duration) -> Self {
-        let after = (age / 4).clamp(LOCAL_DELAY, HELD_MAX);
+        let after = Self::held_for(age);
         Self { counts: false, ..Self::of(Outcome::Retry { after }, Some(class)) }
     }
 

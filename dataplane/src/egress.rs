@@ -69,7 +69,9 @@ pub use own::Own;
 pub use policy::EgressPolicy;
 pub use pools::{PoolOptions, Via};
 pub use proxy::{Login, ProxyKind, ProxyOptions};
-pub use resolver::{Found, LookupError, NAME_SERVERS, Resolver, SystemResolver};
+pub use resolver::{
+    Found, LookupError, NAME_SERVERS, Resolver, SOCKETS_PER_LOOKUP, SystemResolver,
+};
 pub use target::{PoolChoice, Target};
 pub use tenants::TenantEgress;
 pub use tls::Identity;
@@ -103,7 +105,7 @@ pub struct EgressLimits {
     pub name_failed: Duration,
     /// Names kept. 4,096, a few hundred bytes each.
     pub names: usize,
-    /// Lookups under way. 256, two sockets each for every name server.
+    /// Lookups under way. 256, of [`SOCKETS_PER_LOOKUP`] sockets at most each.
     pub lookups: usize,
     /// Those of one tenant. 32: with a name server that answers in 20 ms 1,600 names a second.
     /// More wait for a place. What a tenant's silent names hold are its own places.
@@ -356,7 +358,8 @@ impl Inner {
         policy.host(&told.says.rules, &key.host, key.port)?;
         let known = deadline.bound(self.resolve(key, progress)).await;
         let known = known.ok_or_else(|| progress.stage.timeout())??;
-        if let Some(idle) = self.pool.take(key, idle_for, |remote| known.has(remote)) {
+        let under = (idle_for, told.version);
+        if let Some(idle) = self.pool.take(key, under, |remote| known.has(remote)) {
             progress.reused = true;
             progress.remote = Some(idle.remote);
             match self.over(idle, request, plan, progress, deadline).await {

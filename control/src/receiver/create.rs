@@ -7,7 +7,7 @@ use pregon_core::id::{ContractId, LaneNo, PoolName, SignerName};
 use pregon_core::model::{Resource, Secret, Tenant};
 use pregon_core::pool::Pools;
 use pregon_proto::v1;
-use pregon_rpc::caller::Caller;
+use pregon_rpc::caller::{Caller, Role};
 
 use super::edit::Edit;
 use super::kind::{Receiver, Shows, to_wire};
@@ -68,6 +68,9 @@ impl Control {
         };
         self.also_wrong::<R>(edit.as_ref(), None, &mut wrong).await?;
         let (name, (edit, paused)) = parse::done(wrong, name.zip(edit.zip(paused)))?;
+        if R::pool_of(&edit.own).is_some() {
+            may_choose_pool::<R>(caller)?;
+        }
         let secrets = match &found {
             Some(contract) => self.new_secrets(&name.clone().into(), &drafts, contract).await?,
             None => Vec::new(),
@@ -206,6 +209,24 @@ impl Control {
 /// The contract that a creation asks for.
 fn under<Own>(edit: &Edit<Own>) -> ContractId {
     edit.contract.clone().unwrap_or_else(ContractId::standard_webhooks)
+}
+
+/// Whether the caller may choose the egress pool of a receiver. A pool may show a certificate, or
+/// come from an address, that was agreed with one tenant's receivers: who may use it, operators say.
+///
+/// # Errors
+///
+/// ROLE_MISSING, where the caller has a role below operator.
+pub(super) fn may_choose_pool<R: Receiver>(caller: &Caller) -> Result<(), Refusal> {
+    match caller.role() {
+        Some(role) if !role.covers(Role::Operator) => {
+            let (field, needed) = (format!("{}.egress", R::WORD), Role::Operator);
+            let text =
+                format!("{field} is chosen by the roles {needed} and admin; this is a {role}");
+            Err(Refusal::new(Reason::RoleMissing, text))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Notes that a receiver names an egress pool that there is not.

@@ -8,7 +8,7 @@ use pregon_core::model::Tenant;
 use pregon_rpc::caller::Caller;
 use prost_types::FieldMask;
 
-use super::create::{With, check_contract, check_pool};
+use super::create::{With, check_contract, check_pool, may_choose_pool};
 use super::edit::Edit;
 use super::kind::{Receiver, Shows, to_wire};
 use crate::catalog::Stored;
@@ -63,6 +63,9 @@ impl Control {
                 let all = Edit::whole::<R>(given, &mut wrong);
                 self.also_wrong::<R>(Some(&all), None, &mut wrong).await?;
                 wrong.finish()?;
+                if R::pool_of(&all.own).is_some() {
+                    may_choose_pool::<R>(update.caller)?;
+                }
                 self.insert_receiver(
                     name,
                     &all,
@@ -104,6 +107,7 @@ impl Control {
             now.check_own(contract, &mut wrong);
         }
         if now.pool() != before.pool() {
+            may_choose_pool::<R>(update.caller)?;
             check_pool::<R>(now.pool(), self.contracts.pools(), &mut wrong);
         }
         wrong.finish()?;

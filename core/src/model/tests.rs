@@ -1,4 +1,5 @@
 use super::*;
+use crate::id::PoolName;
 use crate::url::EgressRules;
 
 #[test]
@@ -12,6 +13,15 @@ fn documents_come_back_as_they_were_written() {
         egress_rules: EgressRules::default(),
         since: None,
     });
+    let Resource::Tenant(mut ruled) = tenant.clone() else { panic!("{tenant:?}") };
+    ruled.egress = Some(PoolName::parse("fixed").unwrap());
+    let texts = |texts: &[&str]| texts.iter().map(|it| it.parse().unwrap()).collect();
+    ruled.egress_rules = EgressRules {
+        allow: texts(&["*.example.com:443", "203.0.113.0/24"]),
+        deny: texts(&["[2001:db8::/32]:8000-8999"]),
+    };
+    let ruled = Resource::Tenant(ruled);
+    assert_eq!(Resource::decode(&ruled.name(), &ruled.encode()), Ok(ruled));
     let name = tenant.name();
     assert_eq!(name.to_string(), "tenants/acme");
     assert_eq!(ResourceName::parse("tenants/acme"), Some(name.clone()));

@@ -141,6 +141,14 @@ impl Verification {
         self.last = Some(asked);
     }
 
+    /// An asking came to nothing for want of something of ours; it is asked again after `retry`. It
+    /// counts for nothing.
+    pub fn hold(&mut self, asked: Asked, retry: Duration) {
+        self.turn = None;
+        self.next = Some(asked.time.plus(retry));
+        self.last = Some(asked);
+    }
+
     /// An asking ended badly; it is asked again after `retry`. Without one it has failed.
     pub fn fail(&mut self, asked: Asked, retry: Option<Duration>) {
         self.attempts = self.attempts.saturating_add(1);
@@ -183,6 +191,17 @@ mod tests {
         assert_eq!((it.state(), it.attempts, it.next), (Pending, 0, Some(apart)));
         it.pass(asked(10), None);
         assert_eq!((it.state(), it.next), (Passed, None));
+    }
+
+    #[test]
+    fn what_is_our_fault_counts_for_nothing() {
+        let mut it = Verification::begin(AT);
+        it.pass(asked(1), Some(Duration::from_secs(60)));
+        for second in 2..100 {
+            it.hold(asked(second), Duration::from_secs(1));
+        }
+        assert_eq!((it.state(), it.attempts), (VerificationState::Passed, 0));
+        assert_eq!((it.next, it.last), (Some(asked(100).time), Some(asked(99))));
     }
 
     #[test]

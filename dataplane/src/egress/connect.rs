@@ -20,7 +20,8 @@ use super::fault::Fault;
 use super::names::Unresolved;
 use super::own::Whose;
 use super::policy::denied;
-use super::pools::{Via, Way};
+use super::pools::{Proxied, Via, Way};
+use super::proxy::Asked;
 use super::race::{race, told};
 use super::target::{Host, PoolKey};
 use super::tenants::Told;
@@ -69,39 +70,47 @@ impl Inner {
         policy.scheme(key.scheme)?;
         let allowed = policy.permitted(&told.says.rules, &key.host, key.port, found)?;
         let mut addresses = Vec::with_capacity(allowed.len());
-        let (mut ours, mut unknown) = (false, false);
+        let mut closed = None;
         for address in allowed {
-            match self.ours.judge(&policy.addresses.forms(address), key.port).await {
-                Whose::Others => addresses.push(address),
-                Whose::Ours => ours = true,
-                Whose::Unknown => unknown = true,
+            let opened = policy.addresses.opens(address, key.port);
+            let why =
+                match self.ours.judge(&policy.addresses.forms(address), key.port, opened).await {
+                    Whose::Others => {
+                        addresses.push(address);
+                        continue;
+                    }
+                    Whose::Ours => denied("an address of Pregón's own"),
+                    Whose::Machine => denied("an address of the node's own machine"),
+                    Whose::Unknown => {
+                        let why = "whether the address is one of Pregón's own cannot be told";
+                        Fault::new(ErrorClass::Local, why)
+                    }
+                };
+            // What is known goes before what is not.
+            if closed.as_ref().is_none_or(|it: &Fault| it.class == ErrorClass::Local) {
+                closed = Some(why);
             }
         }
-        if addresses.is_empty() {
-            return Err(match (ours, unknown) {
-                (false, true) => {
-                    let why = "whether the address is one of Pregón's own cannot be told";
-                    Fault::new(ErrorClass::Local, why)
-                }
-                (true, _) | (false, false) => denied("an address of Pregón's own"),
-            });
+        if addresses.is_empty()
+            && let Some(closed) = closed
+        {
+            return Err(closed);
         }
         let mut addresses = way.reached(addresses)?;
         if let Host::Name(name) = &key.host {
             self.winners.prefer(name, key.port, &mut addresses);
         }
-        let slot = self.slot()?;
         let dialled = self.dial(&addresses, key, way, progress).await;
         if let Host::Name(name) = &key.host {
             match &dialled {
-                Ok((_, remote)) => self.winners.won(name, key.port, remote.ip()),
+                Ok((_, remote, _)) => self.winners.won(name, key.port, remote.ip()),
                 Err(_) => {
                     self.winners.forget(name, key.port);
                     self.names.forget(name);
                 }
             }
         }
-        let (tcp, remote) = dialled?;
+        let (tcp, remote, slot) = dialled?;
         let meter = Arc::new(Meter::default());
         let tcp = Counted::new(tcp, Arc::clone(&meter));
         let stream = match server_name {
@@ -114,11 +123,12 @@ impl Inner {
             .map_err(|_| Fault::new(ErrorClass::Protocol, "the connection could not be used"))
     }
 
-    /// A place among the open connections; an idle connection makes room if it must.
-    fn slot(&self) -> Result<OpenSlot, Fault> {
-        let most = self.limits.open;
-        OpenSlot::take(&self.open, most)
-            .or_else(|| self.pool.evict().then(|| OpenSlot::take(&self.open, most)).flatten())
+    /// A place among the open connections. Where it is `needed` an idle connection makes room; a
+    /// second address beside the first is not worth one.
+    fn slot(&self, needed: bool) -> Result<OpenSlot, Fault> {
+        let take = || OpenSlot::take(&self.open, self.limits.open);
+        take()
+            .or_else(|| (needed && self.pool.evict()).then(take).flatten())
             .ok_or_else(|| Fault::new(ErrorClass::Local, "too many connections are open"))
     }
 
@@ -129,34 +139,44 @@ impl Inner {
         key: &PoolKey,
         way: &Way,
         progress: &mut Progress,
-    ) -> Result<(TcpStream, SocketAddr), Fault> {
+    ) -> Result<(TcpStream, SocketAddr, OpenSlot), Fault> {
         progress.stage = match &way.via {
             Via::Proxy(_) => Stage::Proxy,
             Via::Direct | Via::Source { .. } => Stage::Connect,
         };
         let begin = Instant::now();
         let remotes: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, key.port)).collect();
-        let mut tried = Tried { of: progress, remotes: Vec::with_capacity(remotes.len()), begin };
+        let (asked, remotes_tried) = (Asked::default(), Vec::with_capacity(remotes.len()));
+        let mut tried = Tried { of: progress, remotes: remotes_tried, asked: &asked, begin };
         let racing = async {
             let proxy = self.proxy(way).await?;
-            race(&remotes, |remote| way.dial(remote, &proxy), &mut tried.remotes).await
+            let by = Proxied { addresses: &proxy, within: self.limits.connect, asked: &asked };
+            let dial = |remote| way.dial(remote, by);
+            race(&remotes, |needed| self.slot(needed), dial, &mut tried.remotes).await
         };
         let won = timeout(self.limits.connect, racing).await;
-        let won = won.unwrap_or_else(|_| {
-            Err(match &way.via {
-                Via::Proxy(_) => way.fault("its proxy did not open the connection in time"),
-                Via::Direct | Via::Source { .. } => {
-                    Fault::new(ErrorClass::Connect, "the connection was not answered in time")
-                }
-            })
+        let unanswered = |why| Err(Fault::new(ErrorClass::Connect, why));
+        let won = won.unwrap_or_else(|_| match &way.via {
+            Via::Proxy(_) if asked.is_set() => {
+                unanswered("the proxy had no answer from the receiver in time")
+            }
+            Via::Proxy(_) => Err(way.fault("its proxy did not open the connection in time")),
+            Via::Direct | Via::Source { .. } => {
+                unanswered("the connection was not answered in time")
+            }
         });
+        if let (Via::Proxy(options), Err(fault)) = (&way.via, &won)
+            && fault.class == ErrorClass::Egress
+        {
+            self.names.forget(&options.host);
+        }
         let won = won.map_err(|fault| match (&key.host, fault.class) {
             (Host::Name(_), ErrorClass::Connect | ErrorClass::Egress) => {
                 told(fault, &tried.remotes)
             }
             (Host::Name(_) | Host::Address(_), _) => fault,
         });
-        if let Ok((_, remote)) = &won {
+        if let Ok((_, remote, _)) = &won {
             tried.remotes.push(*remote);
         }
         won
@@ -208,6 +228,7 @@ impl Inner {
 struct Tried<'a> {
     of: &'a mut Progress,
     remotes: Vec<SocketAddr>,
+    asked: &'a Asked,
     begin: Instant,
 }
 
@@ -215,6 +236,9 @@ impl Drop for Tried<'_> {
     fn drop(&mut self) {
         self.of.remote = self.remotes.last().copied().or(self.of.remote);
         self.of.timing.connect = micros(self.begin.elapsed());
+        if self.asked.is_set() {
+            self.of.stage = Stage::Connect; // the proxy has done its part: it waits for the receiver
+        }
     }
 }
 
@@ -248,5 +272,10 @@ impl Known {
 }
 
 fn dns(why: Unresolved) -> Fault {
-    Fault::new(ErrorClass::Dns, why.to_string())
+    let class = match why {
+        Unresolved::Lookup(_) | Unresolved::Queued | Unresolved::Failed => ErrorClass::Dns,
+        // It is the node that lacks a place: the name was not asked for.
+        Unresolved::Crowded => ErrorClass::Local,
+    };
+    Fault::new(class, why.to_string())
 }

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pregon_core::id::TenantId;
+use pregon_core::url::AddressPolicy;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::resolver::{Found, LookupError, Resolver};
 
-/// Addresses of one answer that are looked at; more is no receiver's need.
+/// Addresses of one answer that are kept; more is no receiver's need. Of a longer answer the public
+/// ones come first.
 const ADDRESSES_KEPT: usize = 64;
 /// How long an answer is used at least, also one that there is no address: a burst asks once,
 /// whatever the answer says.
@@ -47,8 +49,14 @@ impl NameLimits {
             }
             Ok(found) => {
                 // A mapped address is the IPv4 address that it stands for, here as at the connect.
-                let addresses = found.addresses.into_iter().take(ADDRESSES_KEPT);
-                let addresses = addresses.map(|address| address.to_canonical()).collect();
+                let mut addresses = found.addresses;
+                if addresses.len() > ADDRESSES_KEPT {
+                    // Forbidden ones are the first to go, so that they hide none that is not.
+                    let public = AddressPolicy::default();
+                    addresses.sort_by_key(|it| public.permits(*it, 443).is_err());
+                    addresses.truncate(ADDRESSES_KEPT);
+                }
+                let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
                 (Ok(addresses), within(found.ttl, self.known))
             }
             Err(why) => {

@@ -1,11 +1,13 @@
 //! What belongs to Pregón itself: never a receiver, whatever networks are open.
 //!
 //! Where a deployment opens its own network, or loopback in a trial, a tenant's URL must still not
-//! reach the API of the process that sends, nor the Redis that everything lies in.
+//! reach the API of the process that sends, nor the Redis that everything lies in. What else listens
+//! on this machine was not put there for tenants either: its own addresses are closed, public ones
+//! too, unless the deployment opens their network.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use tokio::time::{Instant, timeout};
 const BELIEVED: Duration = Duration::from_secs(30);
 /// How long a lookup of a name of ours may take.
 const LOOKUP: Duration = Duration::from_secs(2);
+/// A port for a question to which none matters: "discard" (RFC 863).
+const DISCARD: u16 = 9;
 
 /// What belongs to Pregón itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,8 +34,10 @@ pub struct Own {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     Ours,
+    /// This machine's, which the deployment does not open.
+    Machine,
     Others,
-    /// A name of ours could not be looked up, so nobody can tell.
+    /// A name of ours could not be looked up, or the system does not say what is this machine's.
     Unknown,
 }
 
@@ -50,12 +56,22 @@ impl Ours {
         Self { own, known: Mutex::default() }
     }
 
-    /// Whose the address is. `forms` are all that it stands for.
-    pub async fn judge(&self, forms: &[IpAddr], port: u16) -> Whose {
+    /// Whose the address is. `forms` are all that it stands for; `opened`: the deployment opens a
+    /// network that it is in.
+    pub async fn judge(&self, forms: &[IpAddr], port: u16, opened: bool) -> Whose {
+        // Asked of the system each time: that takes microseconds, beside a connect and a handshake.
+        let local = match is_any_local(forms) {
+            Ok(local) => local,
+            Err(error) => {
+                tracing::warn!(%error, "the system does not say which addresses are its own");
+                return Whose::Unknown;
+            }
+        };
+        // Whoever connects to the unspecified address gets to what listens on loopback.
+        let any = forms.iter().any(|ip| ip.is_unspecified());
         let listens = |own: &SocketAddr| {
-            let all = own.ip().is_unspecified();
-            own.port() == port
-                && forms.iter().any(|ip| (all && is_local(*ip)) || own.ip().to_canonical() == *ip)
+            let at = own.ip().to_canonical();
+            own.port() == port && (any || at.is_unspecified() && local || forms.contains(&at))
         };
         if self.own.listeners.iter().any(listens) {
             return Whose::Ours;
@@ -68,15 +84,18 @@ impl Ours {
                 }
                 Ok(own) if own.iter().any(|own| forms.contains(own)) => return Whose::Ours,
                 // Loopback is all of one machine.
-                Ok(own) => {
-                    let here = own.iter().any(|own| is_local(*own));
-                    if here && forms.iter().any(|ip| is_local(*ip)) {
-                        return Whose::Ours;
-                    }
-                }
+                Ok(own) if local => match is_any_local(&own) {
+                    Ok(true) => return Whose::Ours,
+                    Ok(false) => {}
+                    Err(_) => return Whose::Unknown,
+                },
+                Ok(_) => {}
             }
         }
-        Whose::Others
+        match local && !opened {
+            true => Whose::Machine,
+            false => Whose::Others,
+        }
     }
 
     /// The addresses of a host of ours, as the system resolves it: its operator named it, and the
@@ -99,9 +118,42 @@ impl Ours {
     }
 }
 
-/// Whether an address is one of this machine's: only then can a socket have it.
-fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+/// Whether one of the addresses is this machine's.
+fn is_any_local(forms: &[IpAddr]) -> io::Result<bool> {
+    forms.iter().try_fold(false, |local, ip| Ok(local || is_local(*ip)?))
+}
+
+/// Whether an address is one of this machine's: only then can a socket have it. An error: nobody
+/// knows. That it is not there is the one answer that says no.
+fn is_local(ip: IpAddr) -> io::Result<bool> {
+    if ip.is_loopback() || ip.is_unspecified() {
+        return Ok(true);
+    }
+    match UdpSocket::bind((ip, 0)) {
+        Ok(_) => is_routed_here(ip),
+        Err(error) => not_here(error),
+    }
+}
+
+/// Whether the system keeps to itself what is sent to an address. Where `ip_nonlocal_bind` is set,
+/// a socket can have any address, and only this tells. Nothing is sent.
+fn is_routed_here(ip: IpAddr) -> io::Result<bool> {
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((ip, DISCARD))?;
+    let source = socket.local_addr()?.ip();
+    Ok(source == ip || source.is_loopback())
+}
+
+fn not_here(error: io::Error) -> io::Result<bool> {
+    // A machine without the family has no address of it. The number is Linux's.
+    const EAFNOSUPPORT: i32 = 97;
+    let none = error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(EAFNOSUPPORT);
+    if none { Ok(false) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -109,7 +161,44 @@ mod tests {
     use super::*;
 
     async fn whose(own: &Own, ip: &str, port: u16) -> Whose {
-        Ours::new(own.clone()).judge(&[ip.parse().unwrap()], port).await
+        Ours::new(own.clone()).judge(&[ip.parse().unwrap()], port, true).await
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_address_leads_to_a_listener_on_loopback() {
+        let listeners = ["127.0.0.1:7070", "[::1]:7071", "192.0.2.1:7072"];
+        let listeners = listeners.map(|it| it.parse().unwrap()).to_vec();
+        let own = Own { listeners, ..Own::default() };
+        for port in [7070, 7071, 7072] {
+            assert_eq!(whose(&own, "0.0.0.0", port).await, Whose::Ours, "{port}");
+            assert_eq!(whose(&own, "::", port).await, Whose::Ours, "{port}");
+        }
+        assert_eq!(whose(&own, "0.0.0.0", 7073).await, Whose::Others);
+    }
+
+    #[tokio::test]
+    async fn what_is_the_machines_is_closed_unless_the_deployment_opens_it() {
+        let ours = Ours::new(Own::default());
+        let machine: IpAddr = "127.0.0.1".parse().unwrap();
+        let other: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(ours.judge(&[machine], 443, false).await, Whose::Machine);
+        assert_eq!(ours.judge(&[machine], 443, true).await, Whose::Others);
+        assert_eq!(ours.judge(&[other], 443, false).await, Whose::Others);
+        // The IPv4 address inside counts as well.
+        let through = "64:ff9b::7f00:1".parse().unwrap();
+        assert_eq!(ours.judge(&[through, machine], 443, false).await, Whose::Machine);
+    }
+
+    #[test]
+    fn only_an_address_that_is_not_there_is_known_to_be_anothers() {
+        let error = |number| not_here(io::Error::from_raw_os_error(number));
+        const EADDRNOTAVAIL: i32 = 99;
+        const EMFILE: i32 = 24;
+        const EACCES: i32 = 13;
+        assert!(!error(EADDRNOTAVAIL).unwrap());
+        assert!(error(EMFILE).is_err() && error(EACCES).is_err());
+        // A route to oneself tells as much as a socket's address.
+        assert!(is_routed_here("127.0.0.2".parse().unwrap()).unwrap());
     }
 
     #[tokio::test]

@@ -82,12 +82,13 @@ impl Pool {
         lock(&self.shelves).idle
     }
 
-    /// A connection that looks alive, has been idle for less than `idle` and leads to an address
-    /// that still is the receiver's; the one used last first. Others that come up are closed.
+    /// A connection that looks alive, has been idle for less than `idle`, was opened under what its
+    /// `tenant` says now (which telling), and leads to an address that still is the receiver's; the
+    /// one used last first. Others that come up are closed.
     pub fn take(
         &self,
         key: &PoolKey,
-        idle: Duration,
+        (idle, tenant): (Duration, u64),
         still: impl Fn(IpAddr) -> bool,
     ) -> Option<Box<Connection>> {
         loop {
@@ -100,7 +101,8 @@ impl Pool {
                 shelves.idle -= 1;
                 connection
             };
-            let fit = self.limits.allows(&connection, Instant::now());
+            let fit = self.limits.allows(&connection, Instant::now())
+                && connection.under.tenant == tenant;
             if fit && still(connection.remote.ip()) && connection.is_alive() {
                 return Some(connection);
             }

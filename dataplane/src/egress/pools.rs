@@ -9,17 +9,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::PoolName;
 use pregon_core::outcome::ErrorClass;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::EgressError;
 use super::dial::{self, connect_words, is_local};
 use super::fault::Fault;
-use super::proxy::{self, ProxyOptions};
+use super::proxy::{self, Asked, ProxyOptions};
 use super::tls::{self, Identity};
 
 /// A pool, as it is set up.
@@ -48,6 +50,20 @@ pub enum Via {
     },
     /// Through a proxy.
     Proxy(ProxyOptions),
+}
+
+/// Addresses of a proxy that are tried: more are no help within the time of a connect.
+const PROXY_ADDRESSES: usize = 4;
+
+/// What a connection by a proxy is opened with.
+#[derive(Clone, Copy)]
+pub(super) struct Proxied<'a> {
+    /// The proxy's addresses; none where the pool has no proxy.
+    pub addresses: &'a [SocketAddr],
+    /// The time for the whole of it.
+    pub within: Duration,
+    /// Set once the proxy waits for the receiver.
+    pub asked: &'a Asked,
 }
 
 /// A pool at work.
@@ -106,8 +122,8 @@ impl Way {
         }
     }
 
-    /// Opens a connection to a receiver's address. `proxy` are the proxy's, if there is one.
-    pub async fn dial(&self, remote: SocketAddr, proxy: &[SocketAddr]) -> Result<TcpStream, Fault> {
+    /// Opens a connection to a receiver's address, by the pool's proxy if there is one.
+    pub async fn dial(&self, remote: SocketAddr, by: Proxied<'_>) -> Result<TcpStream, Fault> {
         match &self.via {
             Via::Direct => dial::connect(TcpStream::connect(remote).await),
             Via::Source { v4, v6 } => {
@@ -120,11 +136,13 @@ impl Way {
                 dial::connect(socket.connect(remote).await)
             }
             Via::Proxy(options) => {
-                let tcp = self.to_proxy(proxy).await?;
-                proxy::through(options, tcp, remote).await.map_err(|refused| match refused {
-                    proxy::Refused::Receiver(why) => Fault::new(ErrorClass::Connect, why),
-                    proxy::Refused::Proxy(why) => self.fault(why),
-                })
+                let tcp = self.to_proxy(by).await?;
+                proxy::through(options, tcp, remote, by.asked).await.map_err(
+                    |refused| match refused {
+                        proxy::Refused::Receiver(why) => Fault::new(ErrorClass::Connect, why),
+                        proxy::Refused::Proxy(why) => self.fault(why),
+                    },
+                )
             }
         }
     }
@@ -145,11 +163,15 @@ impl Way {
         })
     }
 
-    /// A connection to the proxy: to the first of its addresses that answers.
-    async fn to_proxy(&self, proxy: &[SocketAddr]) -> Result<TcpStream, Fault> {
+    /// A connection to the proxy: to the first of its addresses that answers. One that is silent
+    /// has its part of half the time, so that the next ones and the request have theirs.
+    async fn to_proxy(&self, by: Proxied<'_>) -> Result<TcpStream, Fault> {
         let mut fault = self.fault("the proxy has no address");
-        for address in proxy {
-            match TcpStream::connect(address).await {
+        let addresses = by.addresses.get(..PROXY_ADDRESSES).unwrap_or(by.addresses);
+        let parts = u32::try_from(addresses.len() * 2).unwrap_or(u32::MAX).max(1);
+        for address in addresses {
+            let made = timeout(by.within / parts, TcpStream::connect(address)).await;
+            match made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(tcp) => return dial::connect(Ok(tcp)).map_err(|it| self.fault(it.detail)),
                 Err(error) if is_local(&error) => return Err(dial::local()),
                 Err(error) => {

@@ -4,9 +4,15 @@
 //! answers is read within bounds. Which of its refusals are the receiver's: with SOCKS5 the two
 //! replies that speak of the host, "host unreachable" and "connection refused". Every other one,
 //! and whatever an HTTP proxy answers but 2xx, is the proxy's: a 502 does not tell whether the
-//! receiver is down or the proxy is.
+//! receiver is down or the proxy is. So it is with time: a SOCKS5 proxy that has let us in and been
+//! asked, and then is silent, waits for the receiver, whom that is charged to. An HTTP proxy that is
+//! silent does not tell what it waits for.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -16,6 +22,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pregon_core::limits;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_socks::tcp::Socks5Stream;
 use zeroize::Zeroizing;
@@ -77,10 +84,11 @@ pub(super) async fn through(
     options: &ProxyOptions,
     tcp: TcpStream,
     remote: SocketAddr,
+    asked: &Asked,
 ) -> Result<TcpStream, Refused> {
     match options.kind {
         ProxyKind::Connect => connect(tcp, remote, options.login.as_ref()).await,
-        ProxyKind::Socks5 => socks5(tcp, remote, options.login.as_ref()).await,
+        ProxyKind::Socks5 => socks5(tcp, remote, options.login.as_ref(), asked).await,
     }
 }
 
@@ -151,14 +159,84 @@ async fn socks5(
     tcp: TcpStream,
     remote: SocketAddr,
     login: Option<&Login>,
+    asked: &Asked,
 ) -> Result<TcpStream, Refused> {
+    let tcp = LetIn { tcp, asked, heard: Vec::with_capacity(LetIn::LONGEST) };
     let made = match login {
         None => Socks5Stream::connect_with_socket(tcp, remote).await,
         Some(Login { user, password }) => {
             Socks5Stream::connect_with_password_and_socket(tcp, remote, user, password).await
         }
     };
-    made.map(Socks5Stream::into_inner).map_err(|error| refused(&error))
+    made.map(|made| made.into_inner().tcp).map_err(|error| refused(&error))
+}
+
+/// Whether a proxy was asked for a way to the receiver, and now waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Asked(AtomicBool);
+
+impl Asked {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection to a SOCKS5 proxy that notes when the proxy has let us in: what is written after
+/// that is the request.
+struct LetIn<'a> {
+    tcp: TcpStream,
+    asked: &'a Asked,
+    /// What it has said, up to that.
+    heard: Vec<u8>,
+}
+
+impl LetIn<'_> {
+    /// Bytes that it says at most before the request: the method (RFC 1928 section 3), and whether
+    /// the password is right (RFC 1929 section 2).
+    const LONGEST: usize = 4;
+
+    fn is_in(&self) -> bool {
+        matches!(self.heard[..], [_, 0, ..] | [_, 2, _, 0])
+    }
+}
+
+impl AsyncRead for LetIn<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let it = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut it.tcp).poll_read(cx, buf);
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let room = Self::LONGEST.saturating_sub(it.heard.len());
+        it.heard.extend(fresh.iter().take(room));
+        read
+    }
+}
+
+impl AsyncWrite for LetIn<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let it = self.get_mut();
+        let written = Pin::new(&mut it.tcp).poll_write(cx, bytes);
+        if it.is_in() && matches!(written, Poll::Ready(Ok(_))) {
+            it.asked.0.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // a foreign vocabulary

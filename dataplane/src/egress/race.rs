@@ -25,13 +25,17 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Receivers of which it is remembered: a hundred bytes each.
 const RECEIVERS: usize = 4096;
 
-/// Tries the addresses. `tried` notes each as its try begins; its last is the one that answered,
-/// if one did.
-pub(super) async fn race<T, F>(
+/// Tries the addresses. `place` gives a place for each try, which the winner keeps; it is told
+/// whether nothing else is under way. An address without a place waits for those under way. `tried`
+/// notes each as its try begins; its last is the one that answered, if one did.
+///
+/// Where all fail, the receiver's own verdict (CONNECT) is told rather than a fault of the way to it.
+pub(super) async fn race<P, T, F>(
     addresses: &[SocketAddr],
+    place: impl Fn(bool) -> Result<P, Fault>,
     dial: impl Fn(SocketAddr) -> F,
     tried: &mut Vec<SocketAddr>,
-) -> Result<(T, SocketAddr), Fault>
+) -> Result<(T, SocketAddr, P), Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
@@ -39,25 +43,38 @@ where
     let mut next = waiting.next();
     let mut under_way = FuturesUnordered::new();
     let mut turn = Instant::now();
-    let mut fault = Fault::new(ErrorClass::Connect, "no address to connect to");
+    let mut fault: Option<Fault> = None;
     loop {
-        if let Some(remote) = next.take_if(|_| under_way.is_empty() || turn <= Instant::now()) {
-            tried.push(remote);
-            let dialled = dial(remote);
-            under_way.push(async move { (remote, dialled.await) });
+        let alone = under_way.is_empty();
+        if let Some(remote) = next.filter(|_| alone || turn <= Instant::now()) {
             turn = Instant::now() + STAGGER;
-            next = waiting.next();
+            match place(alone) {
+                Ok(place) => {
+                    tried.push(remote);
+                    let dialled = dial(remote);
+                    under_way.push(async move { (remote, dialled.await, place) });
+                    next = waiting.next();
+                }
+                Err(none) if alone => return Err(none),
+                Err(_) => {} // those under way go on
+            }
         }
         tokio::select! {
             done = under_way.next() => match done {
-                Some((remote, Ok(connected))) => return Ok((connected, remote)),
+                Some((remote, Ok(connected), place)) => return Ok((connected, remote, place)),
                 // The node's own fault, which the next address would meet as well.
-                Some((_, Err(why))) if why.class == ErrorClass::Local => return Err(why),
-                Some((_, Err(why))) => {
-                    fault = why;
+                Some((_, Err(why), _)) if why.class == ErrorClass::Local => return Err(why),
+                Some((_, Err(why), _)) => {
+                    let receivers = |fault: &Fault| fault.class == ErrorClass::Connect;
+                    if receivers(&why) || !fault.as_ref().is_some_and(receivers) {
+                        fault = Some(why);
+                    }
                     turn = Instant::now(); // nothing to wait for: the next one begins
                 }
-                None if next.is_none() => return Err(fault),
+                None if next.is_none() => {
+                    let none = || Fault::new(ErrorClass::Connect, "no address to connect to");
+                    return Err(fault.unwrap_or_else(none));
+                }
                 None => {}
             },
             () = sleep_until(turn), if next.is_some() => {}
@@ -150,8 +167,8 @@ mod tests {
                 }
             }
         };
-        let won = race(&all, dial, &mut tried).await;
-        (won.map(|((), who)| who).map_err(|fault| fault.class), tried.len(), begin.elapsed())
+        let won = race(&all, |_| Ok(()), dial, &mut tried).await;
+        (won.map(|((), who, ())| who).map_err(|fault| fault.class), tried.len(), begin.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -167,6 +184,58 @@ mod tests {
         assert_eq!(raced(&[Some(300), Some(100)]).await, (Ok(all[0]), 2, ms(300)));
         assert_eq!(raced(&[None, None]).await, (Err(ErrorClass::Connect), 2, ms(0)));
         assert_eq!(raced(&[]).await, (Err(ErrorClass::Connect), 0, ms(0)));
+    }
+
+    #[tokio::test]
+    async fn of_several_faults_the_receivers_is_told() {
+        use ErrorClass::{Connect, Egress};
+        let told = async |faults: &[ErrorClass]| {
+            let all = addresses(u8::try_from(faults.len()).unwrap());
+            let dial = |remote: SocketAddr| {
+                let class = faults[all.iter().position(|it| *it == remote).unwrap()];
+                async move { Err::<(), _>(Fault::new(class, "failed")) }
+            };
+            race(&all, |_| Ok(()), dial, &mut Vec::new()).await.unwrap_err().class
+        };
+        assert_eq!(told(&[Connect, Egress]).await, Connect);
+        assert_eq!(told(&[Egress, Connect]).await, Connect);
+        assert_eq!(told(&[Egress, Connect, Egress]).await, Connect);
+        assert_eq!(told(&[Egress, Egress]).await, Egress);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_without_a_place_waits_for_those_under_way() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (open, most_seen) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        for places in [0, 1, 2] {
+            let (all, mut tried) = (addresses(3), Vec::new());
+            let place = |_| {
+                let none = || Fault::new(ErrorClass::Local, "too many connections are open");
+                let slot = super::super::connection::OpenSlot::take(&open, places);
+                most_seen.fetch_max(open.load(Ordering::SeqCst), Ordering::SeqCst);
+                slot.ok_or_else(none)
+            };
+            let dial = |remote: SocketAddr| {
+                let last = remote == all[2];
+                async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    let refused = Fault::new(ErrorClass::Connect, "connection refused");
+                    if last { Ok(()) } else { Err(refused) }
+                }
+            };
+            let won = race(&all, place, dial, &mut tried).await.map_err(|fault| fault.class);
+            match (places, won) {
+                (0, Err(ErrorClass::Local)) => assert!(tried.is_empty()),
+                (0, other) => panic!("{other:?}"),
+                (_, won) => {
+                    let (_, who, slot) = won.unwrap();
+                    assert_eq!((who, open.load(Ordering::SeqCst)), (all[2], 1), "{places}");
+                    drop(slot);
+                }
+            }
+            assert_eq!(most_seen.load(Ordering::SeqCst), places);
+            assert_eq!(open.load(Ordering::SeqCst), 0);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt as _;
 use futures::future::{BoxFuture, Either, select};
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ServerOrderingStrategy,
-};
+use futures::stream::FuturesUnordered;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
@@ -77,6 +77,19 @@ impl LookupError {
             | LookupError::Unasked => false,
         }
     }
+
+    /// Of two name servers' reasons, the one that says more: that it answered at all goes before
+    /// that it did not.
+    fn or(self, other: Self) -> Self {
+        let says = |why: &Self| match why {
+            LookupError::NoName { .. } | LookupError::NoAddress { .. } => 4,
+            LookupError::ServerFailed => 3,
+            LookupError::ServerRefused => 2,
+            LookupError::TimedOut => 1,
+            LookupError::Unasked => 0,
+        };
+        if says(&other) > says(&self) { other } else { self }
+    }
 }
 
 /// Where addresses of names come from. Time limit, sharing and caching are done by the caller.
@@ -96,6 +109,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const HOSTS_HOLD: Duration = LOOK_EVERY;
 /// Name servers that are asked: as many as the C library uses.
 pub const NAME_SERVERS: usize = 3;
+/// Sockets of one lookup at most: two families of addresses, three sends over sockets of their own,
+/// to every name server.
+pub const SOCKETS_PER_LOOKUP: usize = 2 * 3 * NAME_SERVERS;
 /// Beyond this a file is not one that the system would use.
 const FILE_LEN: u64 = 4 * 1024 * 1024;
 
@@ -213,8 +229,9 @@ impl Files {
                 .collect(),
             false => self.servers.clone(),
         };
-        let resolver = resolver(&conf, servers).map_err(io::Error::other)?;
-        Ok(System { resolver, hosts })
+        let asked = servers.into_iter().take(NAME_SERVERS);
+        let resolvers: Result<_, _> = asked.map(|server| resolver(&conf, server)).collect();
+        Ok(System { resolvers: resolvers.map_err(io::Error::other)?, hosts })
     }
 }
 
@@ -225,22 +242,18 @@ async fn contents(path: &Path) -> Vec<u8> {
     }
 }
 
-/// Asks the name servers as the configuration says, at our pace and without its search list.
-fn resolver(
-    conf: &resolv_conf::Config,
-    servers: Vec<SocketAddr>,
-) -> Result<TokioResolver, NetError> {
-    let asked = servers.into_iter().take(NAME_SERVERS).map(|server| {
-        let mut connections = vec![ConnectionConfig::tcp()];
-        if !conf.use_vc {
-            connections.insert(0, ConnectionConfig::udp());
-        }
-        for connection in &mut connections {
-            connection.port = server.port();
-        }
-        NameServerConfig::new(server.ip(), true, connections)
-    });
-    let config = ResolverConfig::from_parts(None, Vec::new(), asked.collect());
+/// Asks one name server as the configuration says, at our pace and without its search list. One
+/// alone: of several, the library takes whatever comes first, also that a server has failed.
+fn resolver(conf: &resolv_conf::Config, server: SocketAddr) -> Result<TokioResolver, NetError> {
+    let mut connections = vec![ConnectionConfig::tcp()];
+    if !conf.use_vc {
+        connections.insert(0, ConnectionConfig::udp());
+    }
+    for connection in &mut connections {
+        connection.port = server.port();
+    }
+    let server = NameServerConfig::new(server.ip(), true, connections);
+    let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
     options.edns0 = conf.edns0;
@@ -248,13 +261,12 @@ fn resolver(
     options.attempts = 1; // once more, that is
     options.cache_size = 0; // the caller keeps answers
     options.use_hosts_file = ResolveHosts::Never; // it is looked at before
-    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-    options.num_concurrent_reqs = NAME_SERVERS; // one that is down must not cost the lookup
     builder.build()
 }
 
 struct System {
-    resolver: TokioResolver,
+    /// One for each name server.
+    resolvers: Vec<TokioResolver>,
     hosts: Hosts,
 }
 
@@ -300,17 +312,38 @@ impl System {
         }
     }
 
-    /// The addresses of one family, one at least.
+    /// The addresses of one family, one at least. All name servers are asked at once, for one that
+    /// is down must not cost the lookup. The first counts that tells, be it that there is none;
+    /// where none tells, what says most of why is told.
     async fn family(&self, name: &Name, kind: RecordType) -> Result<Found, LookupError> {
-        let lookup = self.resolver.lookup(name.clone(), kind).await.map_err(|it| unfound(&it))?;
-        // Of a chain of aliases the shortest-lived link decides.
-        let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
-        let addresses: Vec<_> =
-            lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
-        match addresses.is_empty() {
-            true => Err(LookupError::NoAddress { ttl: None }),
-            false => Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) }),
+        let asked = self.resolvers.iter().map(|server| of_one(server, name, kind));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut failed = LookupError::Unasked;
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(found) => return Ok(found),
+                Err(why) if why.is_gone() => return Err(why),
+                Err(why) => failed = failed.or(why),
+            }
         }
+        Err(failed)
+    }
+}
+
+/// What one name server says of a family of addresses.
+async fn of_one(
+    server: &TokioResolver,
+    name: &Name,
+    kind: RecordType,
+) -> Result<Found, LookupError> {
+    let lookup = server.lookup(name.clone(), kind).await.map_err(|it| unfound(&it))?;
+    // Of a chain of aliases the shortest-lived link decides.
+    let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+    let addresses: Vec<_> =
+        lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+    match addresses.is_empty() {
+        true => Err(LookupError::NoAddress { ttl: None }),
+        false => Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) }),
     }
 }
 

@@ -45,6 +45,8 @@ impl Failed {
 pub(super) async fn ask(of: &Verifier, no: LaneNo, taken: &Taken) -> Told {
     let begun = Instant::now();
     let snapshot = of.configuration.wait_for(taken.revision, SERVED_WITHIN).await.ok();
+    // A tenant whose document cannot be read has no rules here: nothing goes out then.
+    let partial = snapshot.as_ref().is_some_and(|snapshot| snapshot.gaps().missing > 0);
     let lane = snapshot.as_ref().and_then(|snapshot| snapshot.lane(no));
     let lane = lane.filter(|lane| {
         lane.url.as_str() == taken.subscription.url
@@ -52,6 +54,7 @@ pub(super) async fn ask(of: &Verifier, no: LaneNo, taken: &Taken) -> Told {
     });
     let rule = lane.and_then(|lane| lane.contract.verification());
     let (step, made) = match (lane, rule) {
+        _ if partial => (0, Err(Failed::local("the node cannot read all of its configuration"))),
         (None, _) => (0, Err(Failed::local("the node does not serve the subscription"))),
         (Some(_), None) => (0, Ok(0)), // the contract asks for nothing any more
         (Some(lane), Some(rule)) => steps(of, lane, rule, taken).await,
@@ -74,7 +77,7 @@ pub(super) async fn ask(of: &Verifier, no: LaneNo, taken: &Taken) -> Told {
                 step => cut(&format!("step {step} of {steps}: {reason}")),
             };
             asked.excerpt = excerpt;
-            let refused = Refused { ended, took: begun.elapsed(), status, retry_after };
+            let refused = Refused { ended, took: begun.elapsed(), class, status, retry_after };
             Told::Failed { asked, refused, rule: rule.cloned() }
         }
     };

@@ -5,9 +5,11 @@ use pregon_core::id::ContractId;
 use pregon_core::model::{
     Asked, Resource, ResourceName, Subscription, SubscriptionState, Verification, VerificationState,
 };
+use pregon_core::outcome::ErrorClass;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 
+use super::told::Refused;
 use super::turn::{settle, take};
 use super::*;
 use crate::snapshot::{Follower, FollowerOptions};
@@ -120,6 +122,33 @@ async fn other_changes_under_a_turn_are_kept_and_it_counts() {
     assert_eq!(now.verification.unwrap().state(), VerificationState::Passed);
     assert_eq!(now.state_change.unwrap().actor, "nodes/n1");
     assert!(take(&one, &name, SECOND).await.unwrap().is_none(), "nothing is left to ask");
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_ends_nothing_and_counts_for_nothing() {
+    let Two { config, nodes: [one, _], _embedded } = two().await;
+    let name = subscription("acme", 1, &["*"]).name();
+    let turn = take(&one, &name, SECOND).await.unwrap().unwrap();
+    settle(&one, &turn, &passed(&one), 0.5).await;
+    for class in [ErrorClass::Egress, ErrorClass::Local, ErrorClass::Connect] {
+        let mut due = stored(&*config).await;
+        assert_eq!(due.state, SubscriptionState::Active, "before {class:?}");
+        due.verification.as_mut().unwrap().next = Some(Timestamp::from_millis(0));
+        commit(&*config, &[Resource::Subscription(due)]).await;
+        let turn = take(&one, &name, SECOND).await.unwrap().unwrap();
+        let ended = one.clock.now();
+        let asked = Asked { time: ended, reason: "away".into(), ..Asked::default() };
+        let refused =
+            Refused { ended, took: SECOND, class: Some(class), status: None, retry_after: None };
+        // Without a rule there is no retry.
+        settle(&one, &turn, &Told::Failed { asked, refused, rule: None }, 0.5).await;
+        let now = stored(&*config).await;
+        let it = now.verification.unwrap();
+        let ours = class.is_ours();
+        assert_eq!((it.passed, it.attempts, it.next > Some(ended)), (ours, u32::from(!ours), ours));
+        let active = now.state == SubscriptionState::Active;
+        assert_eq!(active, ours, "{class:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pregon_core::clock::Timestamp;
 use pregon_core::contract::VerificationRule;
 use pregon_core::model::Asked;
+use pregon_core::outcome::ErrorClass;
 
 /// What came of a turn.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Refused {
     pub ended: Timestamp,
     /// How long it took.
     pub took: Duration,
+    /// What kind of fault it was, if it was one.
+    pub class: Option<ErrorClass>,
     /// The status of the last answer, if there was one.
     pub status: Option<u16>,
     /// What the receiver asked for.

@@ -13,6 +13,7 @@ use pregon_core::id::SubscriptionName;
 use pregon_core::model::{
     Resource, ResourceName, StateChange, Subscription, SubscriptionState, Turn, Verification,
 };
+use pregon_core::outcome::{Decision, ErrorClass};
 use pregon_store::StoreError;
 use pregon_store::author::Author;
 use pregon_store::config::{Commit, Committed, Expect};
@@ -124,8 +125,15 @@ fn apply(subscription: &mut Subscription, told: &Told, chance: f64, now: Timesta
             }
         }
         Told::Failed { asked, refused, rule } => {
-            let retry = rule.as_ref().and_then(|rule| retry(rule, verification, refused, chance));
-            verification.fail(asked.clone(), retry);
+            if refused.class.is_some_and(ErrorClass::is_ours) {
+                // It says nothing about the receiver: what has passed stays so.
+                let age = refused.ended.since(verification.begun);
+                verification.hold(asked.clone(), Decision::held_for(age));
+            } else {
+                let retry =
+                    rule.as_ref().and_then(|rule| retry(rule, verification, refused, chance));
+                verification.fail(asked.clone(), retry);
+            }
             let failed = !verification.passed && verification.next.is_none();
             match state {
                 SubscriptionState::PendingVerification => {

@@ -163,6 +163,21 @@ async fn the_processs_own_port_and_its_redis_are_closed_though_their_network_is_
 }
 
 #[tokio::test]
+async fn the_unspecified_address_does_not_lead_to_a_listener_on_loopback() {
+    let api = Receiver::answering(OK).await;
+    let own = Own { listeners: vec![api.address], ..Own::default() };
+    let policy = opening(&["::/0", "0.0.0.0/0"]);
+    let egress = Egress::new(EgressOptions { policy, own, ..options() }).unwrap();
+    for host in ["0.0.0.0", "[::]", "[::ffff:0:0]"] {
+        let url = format!("http://{host}:{}/", api.address.port());
+        let exchange = egress.send(&post(target(&url)), AMPLE).await;
+        let said = (ErrorClass::Denied, "an address of Pregón's own");
+        assert_eq!(fault(&exchange), said, "{url}");
+    }
+    assert_eq!(api.accepted(), 0);
+}
+
+#[tokio::test]
 async fn a_tenants_new_rules_close_its_connections_and_nobody_elses() {
     let receiver = Receiver::answering(OK).await;
     let port = receiver.address.port();
@@ -188,6 +203,23 @@ async fn a_tenants_new_rules_close_its_connections_and_nobody_elses() {
     assert_eq!((receiver.accepted(), resolver.asked()), (2, 1));
     egress.set_tenants(&Default::default());
     assert_eq!(response(&ask("acme").await).status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_opened_under_other_rules_is_not_taken_though_it_is_still_idle() {
+    let receiver = Receiver::answering(OK).await;
+    let egress = egress();
+    let request = post(receiver.target("/"));
+    assert_eq!(response(&egress.send(&request, AMPLE).await).status, 200);
+    let rules = EgressRules { allow: Vec::new(), deny: vec!["203.0.113.0/24".parse().unwrap()] };
+    let says = TenantEgress { rules, pool: None };
+    // Told, and nothing is closed yet.
+    egress.0.tenants.set(&[(TenantId::parse("acme").unwrap(), says)].into_iter().collect());
+    assert_eq!(egress.connections(), (1, 1));
+    let exchange = egress.send(&request, AMPLE).await;
+    assert_eq!(response(&exchange).status, 200);
+    assert!(!exchange.reused);
+    assert_eq!(receiver.accepted(), 2);
 }
 
 #[tokio::test]

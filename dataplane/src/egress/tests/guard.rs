@@ -199,5 +199,5 @@ async fn names_kept_are_bounded() {
     let sends = requests.iter().map(|request| egress.send(request, AMPLE));
     let exchanges = futures::future::join_all(sends).await;
     let busy = "too many names are being looked up";
-    assert_eq!(fault(&exchanges[3]), (ErrorClass::Dns, busy));
+    assert_eq!(fault(&exchanges[3]), (ErrorClass::Local, busy)); // of ours, not of the name
 }

@@ -29,6 +29,8 @@ struct Zone {
     missing: HashSet<String>,
     /// Kinds of question that it does not answer at all.
     deaf: Vec<u16>,
+    /// What it answers every question with, if it is not to tell (RFC 1035 section 4.1.1).
+    fails: Option<u8>,
     aliases: HashMap<String, Vec<String>>,
     asked: Vec<(String, u16)>,
 }
@@ -102,13 +104,14 @@ impl Zone {
         let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
         self.asked.push((name.clone(), kind));
         let missing = self.missing.contains(&name);
-        if self.deaf.contains(&kind) || !(missing || self.names.contains_key(&name)) {
+        let told = missing || self.fails.is_some() || self.names.contains_key(&name);
+        if self.deaf.contains(&kind) || !told {
             return None;
         }
         let (ttl, addresses) = self.names.get(&name).cloned().unwrap_or_default();
         let of_kind = |address: &&IpAddr| address.is_ipv4() == (kind == A);
         let found: Vec<_> = addresses.iter().filter(of_kind).collect();
-        let code = if missing { 3 } else { 0 };
+        let code = self.fails.unwrap_or(if missing { 3 } else { 0 });
         let aliases = self.aliases.get(&name).cloned().unwrap_or_default();
         let mut answer = question[..2].to_vec();
         let count = u16::try_from(found.len() + aliases.len()).unwrap().to_be_bytes();
@@ -366,6 +369,42 @@ async fn name_servers_of_the_setting_are_asked_instead_of_the_machines() {
         assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, address])]);
     }
     assert!(other.zone.lock().unwrap().asked.is_empty());
+}
+
+#[tokio::test]
+async fn name_server_that_fails_or_refuses_leaves_the_lookup_to_the_next() {
+    let machine = tempfile::tempdir().unwrap();
+    let (bad, good) = (NameServer::start().await, NameServer::start().await);
+    let at = |server: &NameServer| SocketAddr::from(([127, 0, 0, 1], server.port));
+    let (conf, hosts) = (machine.path().join("resolv.conf"), machine.path().join("hosts"));
+    let of = |servers| SystemResolver::of(conf.clone(), hosts.clone(), 53, servers);
+    let alone = of(vec![at(&bad)]);
+    let both = of(vec![at(&bad), at(&good)]);
+    for (code, said) in [(2, LookupError::ServerFailed), (5, LookupError::ServerRefused)] {
+        bad.zone.lock().unwrap().fails = Some(code);
+        assert_eq!(alone.lookup("a.test".into()).await.unwrap_err(), said);
+        good.says("a.test", 60, &["127.0.0.5"]);
+        let found = both.lookup("a.test".into()).await.unwrap();
+        assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 5])], "{said}");
+        good.zone.lock().unwrap().missing.insert("none.test".to_owned());
+        assert!(both.lookup("none.test".into()).await.unwrap_err().is_gone(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_address_behind_a_hundred_denied_ones_is_found() {
+    // Nothing is connected to: the last address is denied by a rule, and the first refusal is told.
+    let mut many: Vec<String> = (0..100).map(|n| format!("10.0.0.{n}")).collect();
+    many.push("9.9.9.9".to_owned());
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let resolver = Arc::new(Scripted::answering(&many));
+    let deny = vec!["9.9.9.9".parse().unwrap()];
+    let rules = EgressRules { allow: Vec::new(), deny };
+    let policy = EgressPolicy { rules, ..opening(&["10.0.0.0/32:1"]) };
+    let egress = Egress::new(EgressOptions { resolver, policy, ..options() }).unwrap();
+    let exchange = egress.send(&of_tenant("acme", "many.test", 8080), AMPLE).await;
+    let said = (ErrorClass::Denied, "the deployment denies the receiver");
+    assert_eq!(fault(&exchange), said);
 }
 
 #[tokio::test]

@@ -208,6 +208,73 @@ async fn of_a_socks_proxys_replies_two_are_the_receivers() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_a_socks_proxy_waits_for_in_vain_is_charged() {
+    let receiver = Receiver::answering(OK).await;
+    for password in [None, Some("s3cret")] {
+        // It lets us in, reads the request, and has no answer.
+        let proxy = Receiver::start(move |mut stream, _| async move {
+            let mut greeting = [0; 2];
+            stream.read_exact(&mut greeting).await.unwrap();
+            stream.read_exact(&mut vec![0; usize::from(greeting[1])]).await.unwrap();
+            match password {
+                None => stream.write_all(&[5, 0]).await.unwrap(),
+                Some(password) => {
+                    stream.write_all(&[5, 2]).await.unwrap();
+                    let length = 3 + "pregon".len() + password.len();
+                    stream.read_exact(&mut vec![0; length]).await.unwrap();
+                    stream.write_all(&[1, 0]).await.unwrap();
+                }
+            }
+            hold(stream).await;
+        })
+        .await;
+        let login = password.map(|password| ("pregon", password));
+        let via = by(ProxyKind::Socks5, proxy.address, login);
+        let pools = vec![PoolOptions { name: pool("way"), via, identity: None }];
+        let limits =
+            EgressLimits { connect: Duration::from_millis(500), ..EgressLimits::default() };
+        let resolver = Arc::new(Scripted::answering(&["127.0.0.1"]));
+        let egress = Egress::new(EgressOptions { pools, limits, resolver, ..options() }).unwrap();
+        let exchange = egress.send(&through("way", &receiver), AMPLE).await;
+        let said = "the proxy had no answer from the receiver in time (tried 127.0.0.1)";
+        assert_eq!(fault(&exchange), (ErrorClass::Connect, said));
+        let exchange = egress.send(&through("way", &receiver), Duration::from_millis(250)).await;
+        assert_eq!(fault(&exchange), (ErrorClass::Timeout, "time ran out while connecting"));
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_a_proxy_that_is_silent_leaves_time_for_the_next() {
+    let receiver = Receiver::answering(OK).await;
+    let (proxy, _) = http_proxy(ESTABLISHED).await;
+    // A listener whose queue is full answers nobody.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 9], proxy.address.port()))).unwrap();
+    let silent = socket.listen(1).unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut queue = Vec::new();
+    let short = Duration::from_millis(200);
+    while let Ok(made) = tokio::time::timeout(short, TcpStream::connect(address)).await {
+        queue.push(made.unwrap());
+    }
+    let via = Via::Proxy(ProxyOptions {
+        kind: ProxyKind::Connect,
+        host: "proxy.test".to_owned(),
+        port: proxy.address.port(),
+        login: None,
+    });
+    let pools = vec![PoolOptions { name: pool("way"), via, identity: None }];
+    let resolver = Arc::new(Scripted::answering(&["127.0.0.9", "127.0.0.1"]));
+    let limits = EgressLimits { connect: Duration::from_secs(2), ..EgressLimits::default() };
+    let policy = opening(&["127.0.0.1/32"]);
+    let egress =
+        Egress::new(EgressOptions { pools, resolver, limits, policy, ..options() }).unwrap();
+    let exchange = egress.send(&through("way", &receiver), AMPLE).await;
+    assert_eq!(response(&exchange).status, 200);
+    assert!(!queue.is_empty(), "the first address was to be silent");
+}
+
+#[tokio::test]
 async fn a_proxy_is_not_even_asked_for_a_denied_address() {
     let proxy = Receiver::answering(ESTABLISHED).await;
     let pools = vec![PoolOptions {

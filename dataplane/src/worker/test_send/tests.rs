@@ -6,6 +6,7 @@ use pregon_core::event::{Environment, Event};
 use pregon_core::id::{ContractId, EventId, EventTypeId, LaneNo, Position, TenantId};
 use pregon_core::model::{Auth, Resource, Subscription};
 use pregon_core::outcome::ErrorClass;
+use pregon_store::config::{Commit, Committed};
 use pregon_store::test_send::Tested;
 
 use super::*;
@@ -176,6 +177,19 @@ async fn where_no_request_can_be_made_the_answer_says_why() {
     let disabled = Subscription { state: SubscriptionState::Disabled, ..ours(&receiver) };
     whole.write(&[Resource::Subscription(disabled)]).await;
     assert_eq!(send(&whole, test("1")).await.record.status, 200, "a disabled one may be tried");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_while_a_tenants_rules_may_be_unread() {
+    let receiver = Receiver::answering(200, "").await;
+    let whole = node(ours(&receiver)).await;
+    let unreadable = ("tenants/globex".to_owned(), Some(Bytes::from_static(b"{")));
+    let commit = Commit { write: vec![unreadable], ..Commit::default() };
+    let committed = whole.store.config.commit(commit).await.unwrap();
+    let Committed::Done { revision } = committed else { panic!("{committed:?}") };
+    let reply = send(&whole, TestSend { min_revision: revision, ..test("1") }).await;
+    let why = "the node cannot read all of its configuration; its log says what";
+    assert_eq!((reply.error.as_deref(), receiver.seen().len()), (Some(why), 0));
 }
 
 #[tokio::test]
