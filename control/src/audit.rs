@@ -7,8 +7,6 @@
 //! on disk. Calls that are refused are noted by the layer around the services
 //! ([`pregon_rpc::audit`]).
 
-use std::collections::BTreeSet;
-
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Refusal, Violations};
 use pregon_core::id::TenantId;
@@ -26,8 +24,10 @@ use crate::{map, parse};
 
 pub(crate) mod entry;
 pub(crate) mod shown;
+mod sight;
 
 pub(crate) use entry::Begun;
+use sight::Sight;
 
 service! {
     /// The service of the audit log.
@@ -40,6 +40,9 @@ service! {
 const SCAN: usize = 2000;
 /// Entries that one call to the store reads: of the largest a few MiB.
 const CHUNK: usize = 64;
+
+/// Bytes of entries that one page looks at, about: those of an answer, whatever filters leave of them.
+const READ_BYTES: usize = 4 << 20;
 
 /// Which entries a request wants.
 #[derive(Debug)]
@@ -65,12 +68,6 @@ impl Filter {
             && self.tenant.as_ref().is_none_or(|tenant| entry.tenants.contains(tenant))
             && names().any(|name| below(&self.resource, name))
     }
-}
-
-/// Whether a caller may see an entry: all of it concerns the caller's tenants.
-fn sees(caller: &Caller, entry: &AuditEntry) -> bool {
-    let tenants: BTreeSet<TenantId> = entry.tenants.iter().cloned().collect();
-    caller.reaches((!tenants.is_empty()).then_some(&tenants))
 }
 
 impl Control {
@@ -102,21 +99,25 @@ impl Control {
             before,
             limit: CHUNK,
         };
-        let (mut audit_entries, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        let (mut audit_entries, mut bytes) = (Vec::new(), 0);
+        let (mut seen, mut read_bytes) = (0, 0);
+        let mut sight = Sight::of(caller);
         loop {
             let chunk = self.store.audit.entries(range.clone()).await?;
             let last = chunk.len() < CHUNK;
-            for record in chunk {
-                if audit_entries.len() == paging.size || bytes > PAGE_BYTES || seen == SCAN {
+            let wanted = |it: &AuditEntry| filter.wants(it) && sight.reaches(it);
+            let found: Vec<_> = chunk.iter().map(|it| read(it).filter(wanted)).collect();
+            sight.look(self, found.iter().flatten()).await?;
+            for (record, entry) in chunk.into_iter().zip(found) {
+                let full = audit_entries.len() == paging.size || bytes > PAGE_BYTES;
+                if full || seen == SCAN || read_bytes >= READ_BYTES {
                     let place = range.before.as_ref().map(AuditId::as_str);
                     let next_page_token = self.next_page(&paging, place);
                     return Ok(v1::ListAuditEntriesResponse { audit_entries, next_page_token });
                 }
                 seen += 1;
-                if let Some(entry) = read(&record)
-                    && filter.wants(&entry)
-                    && sees(caller, &entry)
-                {
+                read_bytes += record.bytes.len();
+                if let Some(entry) = entry.filter(|it| sight.sees(it)) {
                     let shown = to_wire(&record, entry);
                     bytes += shown.encoded_len();
                     audit_entries.push(shown);

@@ -367,12 +367,14 @@ impl Control {
         let cancel = async {
             match self.store.operate.cancel(name.delivery, EndReason::ByCaller).await? {
                 Cancelled::Unknown => Err(Refusal::not_found("delivery", name.to_string())),
-                Cancelled::Ended(_) | Cancelled::Done | Cancelled::InFlight => Ok(()),
+                Cancelled::Ended(_) | Cancelled::Done | Cancelled::InFlight => {
+                    let record = self.delivery(&name).await?;
+                    check_cancel(&name, &record)?;
+                    Ok(record)
+                }
             }
         };
-        self.with_entry(&name.to_string(), cancel).await?;
-        let record = self.delivery(&name).await?;
-        check_cancel(&name, &record)?;
+        let record = self.with_entry(&name.to_string(), cancel).await?;
         Ok(v1::CancelDeliveryResponse { delivery: self.shown_one(&record).await? })
     }
 

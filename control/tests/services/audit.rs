@@ -440,6 +440,27 @@ async fn others_that_write_first_do_not_mix_into_an_entry() {
 }
 
 #[tokio::test]
+async fn a_tenant_made_anew_does_not_show_its_readers_what_was_before() {
+    let world = World::with_subscription().await;
+    let (by, name) = (bound(Role::Auditor), "tenants/acme".to_owned());
+    let told = async || -> Vec<String> {
+        let found = list(&world, by.clone(), Default::default()).await.unwrap().audit_entries;
+        found.iter().map(|it| it.method.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told().await, ["CreateSubscription", "CreateTenant"]);
+    world.clock.advance(Duration::from_secs(1));
+    let delete = v1::DeleteTenantRequest { name, force: true, ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    // One that is not there shows nothing.
+    assert_eq!(told().await, [""; 0]);
+    world.clock.advance(Duration::from_secs(1));
+    world.tenant("acme").await;
+    assert_eq!(told().await, ["CreateTenant"]);
+    // Whoever is for all tenants sees all of it.
+    assert_eq!(entries(&world, Default::default()).await.len(), 4);
+}
+
+#[tokio::test]
 async fn a_new_subscription_is_told_with_its_name() {
     let world = World::with_tenant().await;
     let request = v1::CreateSubscriptionRequest {

@@ -7,8 +7,10 @@ use pregon_proto::v1;
 use pregon_proto::v1::egress_service_server::EgressService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_rpc::caller::{Caller, Role};
+use tonic::{Code, Status};
 
-use crate::world::{World, ask, assert_wrong, mask};
+use crate::world::{World, ask, assert_wrong, from, mask, reason};
 
 fn update(tenant: v1::Tenant, paths: &[&str]) -> v1::UpdateTenantRequest {
     v1::UpdateTenantRequest {
@@ -87,6 +89,62 @@ async fn a_pool_that_is_set_up_can_be_named_and_no_other() {
     let given = v1::Tenant { egress: "fixed".into(), ..Default::default() };
     let tenant = ask!(world.tenants, update_tenant, update(given, &["egress"])).unwrap().tenant;
     assert_eq!(tenant.unwrap().egress, "fixed");
+}
+
+#[tokio::test]
+async fn operators_choose_a_subscriptions_pool_and_tenant_managers_leave_it() {
+    let world = World::with_tenant().await;
+    let manager = || Caller::new("shop", Role::TenantManager, None);
+    let create = async |caller: Caller, id: &str, egress: &str| {
+        let subscription = v1::Subscription {
+            url: "https://receiver.example/hook".into(),
+            event_types: vec!["order.*".into()],
+            egress: egress.into(),
+            ..Default::default()
+        };
+        let request = v1::CreateSubscriptionRequest {
+            parent: "tenants/acme".into(),
+            subscription_id: id.into(),
+            subscription: Some(subscription),
+            ..Default::default()
+        };
+        world.subscriptions.create_subscription(from(caller, request)).await
+    };
+    let update = async |caller: Caller, egress: &str, allow_missing: bool| {
+        let id = if allow_missing { "new" } else { "erp" };
+        let subscription = v1::Subscription {
+            name: format!("tenants/acme/subscriptions/{id}"),
+            url: "https://receiver.example/hook2".into(),
+            event_types: vec!["order.*".into()],
+            egress: egress.into(),
+            ..Default::default()
+        };
+        let request = v1::UpdateSubscriptionRequest {
+            subscription: Some(subscription),
+            update_mask: mask(&["url", "egress", "event_types"]),
+            allow_missing,
+            ..Default::default()
+        };
+        world.subscriptions.update_subscription(from(caller, request)).await
+    };
+    let denied = |answer: Result<(), Status>| {
+        let status = answer.unwrap_err();
+        assert!(status.message().contains("subscription.egress"), "{}", status.message());
+        let word = (Code::PermissionDenied, "ROLE_MISSING".to_owned());
+        assert_eq!(reason(&status), word);
+    };
+    denied(create(manager(), "erp", "fixed").await.map(|_| ()));
+    denied(update(manager(), "fixed", true).await.map(|_| ()));
+    create(manager(), "plain", "").await.unwrap();
+    for (number, role) in [Role::Operator, Role::Admin].into_iter().enumerate() {
+        let id = ["erp", "other"][number];
+        create(Caller::new("desk", role, None), id, "fixed").await.unwrap();
+    }
+    // What an operator has chosen stays while others change the rest.
+    update(manager(), "fixed", false).await.unwrap();
+    denied(update(manager(), "default", false).await.map(|_| ()));
+    denied(update(manager(), "", false).await.map(|_| ()));
+    update(Caller::anyone(), "default", false).await.unwrap();
 }
 
 #[tokio::test]

@@ -65,12 +65,35 @@ impl Config {
     }
 
     async fn try_entries(&self, range: &AuditRange) -> Result<Vec<AuditRecord>> {
-        let (since, below) = range.ids();
-        let mut look = Pipeline::with_capacity(3);
+        let (since, mut below) = range.ids();
+        let mut records = Vec::new();
+        // Ids whose entries are trimmed meanwhile make room for the next.
+        while records.len() < range.limit {
+            let wanted = range.limit - records.len();
+            let ids = self.audit_ids(&since, &below, wanted).await?;
+            let Some(last) = ids.last() else { break };
+            below.clone_from(last);
+            let mut get = redis::cmd("HMGET");
+            get.arg(ConfigKey::Audit.to_string()).arg(&ids);
+            let values = value::array(self.link.query(&get).await?)?;
+            for (id, value) in ids.iter().zip(values) {
+                records.extend(record(id, value)?);
+            }
+            if ids.len() < wanted {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    /// The latest ids of both classes from `since` on and below `below`; fewer than wanted: there are
+    /// no more.
+    async fn audit_ids(&self, since: &str, below: &str, wanted: usize) -> Result<Vec<String>> {
+        let mut look = Pipeline::with_capacity(AuditClass::ALL.len() + 1);
         for class in AuditClass::ALL {
             look.cmd("ZREVRANGEBYLEX").arg(ConfigKey::AuditIds(class).to_string());
             look.arg(format!("({below}")).arg(format!("[{since}"));
-            look.arg("LIMIT").arg(0).arg(range.limit);
+            look.arg("LIMIT").arg(0).arg(wanted);
         }
         look.add_command(meta_cmd());
         let [calls, refusals, meta] = value::exactly(self.link.pipeline(&look).await?)?;
@@ -82,15 +105,8 @@ impl Config {
             }
         }
         ids.sort_unstable_by(|a, b| b.cmp(a));
-        ids.truncate(range.limit);
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut get = redis::cmd("HMGET");
-        get.arg(ConfigKey::Audit.to_string()).arg(&ids);
-        let values = value::array(self.link.query(&get).await?)?;
-        let found = ids.iter().zip(values);
-        found.filter_map(|(id, value)| record(id, value).transpose()).collect()
+        ids.truncate(wanted);
+        Ok(ids)
     }
 }
 
