@@ -12,7 +12,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{Grpcurl, World, eventually, raw};
 use crate::on_both;
-use crate::strangers::methods::{Api, Method, Ways, wanted};
+use crate::strangers::methods::{Api, Method, Ways, is_of_all, wanted};
 use crate::strangers::{Token, guarded};
 
 on_both!(
@@ -206,8 +206,7 @@ async fn every_method_tells_of_every_way_to_be_refused<W: World>() {
 /// Whether a method's request names a tenant, or it is closed to whoever is for some tenants only. What
 /// everybody may know, and keys, which are below no tenant, are neither.
 fn names_a_tenant(path: &str) -> bool {
-    let catalogue = path.contains("EventTypeService/") || path.contains("ContractService/");
-    let shared = catalogue && wanted(path) == "auditor";
+    let shared = is_of_all(path) && wanted(path) == "auditor";
     !(shared || path.contains("ApiKeyService/"))
 }
 
