@@ -120,7 +120,7 @@ impl EventService for EventServiceImpl {
     ) -> Result<Response<v1::PublishResponse>, Status> {
         let (caller, told) = (Caller::of(&request).map_err(status)?, audit::Origin::of(&request));
         let trace = current_trace();
-        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
+        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told, many: false };
         let response = self.0.publish(request.into_inner(), from).await;
         response.map(Response::new).map_err(|refusal| status(self.0.refused(refusal)))
     }
@@ -131,7 +131,7 @@ impl EventService for EventServiceImpl {
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
         let (caller, told) = (Caller::of(&request).map_err(status)?, audit::Origin::of(&request));
         let trace = current_trace();
-        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
+        let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told, many: true };
         let results = batch::publish(&self.0, request.into_inner().requests, from).await;
         results.map(Response::new).map_err(status)
     }
@@ -148,7 +148,7 @@ impl EventService for EventServiceImpl {
         let (answers, receiver) = mpsc::channel(STREAM_ANSWERS);
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told };
+            let from = Origin { caller: &caller, trace: trace.as_ref(), told: &told, many: true };
             stream::serve(&inner, requests, from, answers).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -171,7 +171,9 @@ impl Inner {
     ) -> Result<v1::PublishResponse, Refusal> {
         let snapshot = self.snapshot()?;
         let mut parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
-        let revision = self.admission.admit(&snapshot, &mut parsed, &mut None).await?;
+        let admitted = self.admission.admit(&snapshot, &mut parsed, &mut None).await;
+        let note = |refusal: &Refusal| from.note(refusal, &parsed.event.tenant.name());
+        let revision = admitted.inspect_err(note)?;
         let facts = Facts::of(&self.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(facts.validated());

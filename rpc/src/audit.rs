@@ -5,7 +5,8 @@
 //! entries: of calls from one caller (or from one address, where the caller is not known) to one
 //! method for one reason, the first makes an entry at once, and the others of the same minute make
 //! one more between them, which says how many there were. All kinds together make [`ENTRIES`] a
-//! minute; what is beyond is counted in one entry for all.
+//! minute; what is beyond is counted in one entry for all, which names none of them where they are
+//! not alike.
 //!
 //! Whoever writes entries takes them from [`Refusals`]. Until then they lie in memory.
 
@@ -56,11 +57,19 @@ struct Shared {
 struct State {
     windows: HashMap<Alike, Window>,
     /// What found no place: of more kinds, or beyond what a window may make.
-    beyond: Option<Window>,
+    beyond: Option<Beyond>,
     ready: Vec<AuditEntry>,
     /// When the present window of all began, and how many entries it made.
     begun: Instant,
     made: usize,
+}
+
+/// Calls that are counted in one entry.
+#[derive(Debug)]
+struct Beyond {
+    window: Window,
+    /// What they have in common; none: not all of it.
+    alike: Option<Alike>,
 }
 
 /// What calls have in common that share entries.
@@ -138,11 +147,7 @@ impl Refusals {
 
     /// Takes all that is there to tell, for who ends.
     pub fn rest(&self) -> Vec<AuditEntry> {
-        let mut state = self.state();
-        let windows = std::mem::take(&mut state.windows).into_values().chain(state.beyond.take());
-        let told: Vec<_> = windows.filter_map(Window::told).collect();
-        state.ready.extend(told);
-        std::mem::take(&mut state.ready)
+        self.state().rest()
     }
 }
 
@@ -157,37 +162,43 @@ impl State {
             Some(window) => {
                 entry.suppressed = std::mem::take(&mut window.untold);
                 window.begun = now;
-                self.tell(entry, now);
+                self.tell(Some(alike), entry, now);
             }
-            None if full => self.put_beyond(entry, now),
+            None if full => self.put_beyond(Some(alike), entry, now),
             None => {
                 let window = Window { begun: now, last: entry.clone(), untold: 0 };
-                self.windows.insert(alike, window);
-                self.tell(entry, now);
+                self.windows.insert(alike.clone(), window);
+                self.tell(Some(alike), entry, now);
             }
         }
     }
 
     /// Makes an entry, if the present window has room for one.
-    fn tell(&mut self, entry: AuditEntry, now: Instant) {
+    fn tell(&mut self, alike: Option<Alike>, entry: AuditEntry, now: Instant) {
         if now.duration_since(self.begun) >= WINDOW {
             (self.begun, self.made) = (now, 0);
         }
         if self.made >= ENTRIES || self.ready.len() >= READY {
-            return self.put_beyond(entry, now);
+            return self.put_beyond(alike, entry, now);
         }
         self.made += 1;
         self.ready.push(entry);
     }
 
-    fn put_beyond(&mut self, entry: AuditEntry, now: Instant) {
+    fn put_beyond(&mut self, alike: Option<Alike>, entry: AuditEntry, now: Instant) {
         let untold = entry.suppressed + 1;
         match &mut self.beyond {
-            Some(window) => {
-                window.untold += untold;
-                window.last = entry;
+            Some(beyond) => {
+                beyond.window.untold += untold;
+                if beyond.alike != alike {
+                    beyond.alike = None;
+                }
+                beyond.window.last = entry;
             }
-            None => self.beyond = Some(Window { begun: now, last: entry, untold }),
+            None => {
+                let window = Window { begun: now, last: entry, untold };
+                self.beyond = Some(Beyond { window, alike });
+            }
         }
     }
 
@@ -195,12 +206,49 @@ impl State {
     fn sweep(&mut self, now: Instant) {
         let over = |window: &Window| now.duration_since(window.begun) >= WINDOW;
         let old = self.windows.extract_if(|_, window| over(window));
-        let mut told: Vec<_> = old.filter_map(|(_, window)| window.told()).collect();
-        told.extend(self.beyond.take_if(|window| over(window)).and_then(Window::told));
-        for entry in told {
-            self.tell(entry, now);
+        let mut told: Vec<_> =
+            old.filter_map(|(alike, window)| Some((Some(alike), window.told()?))).collect();
+        let beyond = self.beyond.take_if(|beyond| over(&beyond.window));
+        told.extend(beyond.and_then(Beyond::told));
+        for (alike, entry) in told {
+            self.tell(alike, entry, now);
         }
     }
+
+    /// Takes all that is there to tell.
+    fn rest(&mut self) -> Vec<AuditEntry> {
+        let mut all = std::mem::take(&mut self.ready);
+        all.extend(std::mem::take(&mut self.windows).into_values().filter_map(Window::told));
+        all.extend(self.beyond.take().and_then(Beyond::told).map(|(_, entry)| entry));
+        all
+    }
+}
+
+impl Beyond {
+    /// An entry that counts them; of those that are not alike it names none.
+    fn told(self) -> Option<(Option<Alike>, AuditEntry)> {
+        let Self { window, alike } = self;
+        let mut entry = window.told()?;
+        if alike.is_none() {
+            entry = AuditEntry {
+                actor: nobody(String::new()),
+                peer: String::new(),
+                method: String::new(),
+                resource: String::new(),
+                tenants: Vec::new(),
+                code: String::new(),
+                reason: String::new(),
+                trace_id: String::new(),
+                ..entry
+            };
+        }
+        Some((alike, entry))
+    }
+}
+
+/// A caller that is not known.
+fn nobody(id: String) -> AuditActor {
+    AuditActor { kind: ActorKind::None, id, display_name: String::new() }
 }
 
 /// Where a call came from, and what it is about: for its handler, and for the audit log.
@@ -247,17 +295,16 @@ impl Origin {
     /// Says what the call is about; the first to say it counts.
     pub fn about(&self, resource: &str) {
         if self.0.refusals.is_some() {
-            let end = resource.floor_char_boundary(NAME_LEN);
-            let _ = self.0.resource.set(resource[..end].to_owned());
+            let _ = self.0.resource.set(cut(resource));
         }
     }
 
-    /// Notes that a part of the call was refused, as one event of many is. What is no refusal of its
-    /// caller is nothing to note.
-    pub fn refused(&self, refusal: &Refusal) {
+    /// Notes that a part of the call about this resource was refused, as one event of many is. What is no
+    /// refusal of its caller is nothing to note.
+    pub fn refused(&self, refusal: &Refusal, resource: &str) {
         let reason = refusal.reason;
-        if is_refusal(grpc_code(reason.code()), reason.word()) {
-            self.note(grpc_code(reason.code()), reason.word());
+        if self.0.refusals.is_some() && is_refusal(grpc_code(reason.code()), reason.word()) {
+            self.note(grpc_code(reason.code()), reason.word(), cut(resource));
         }
     }
 
@@ -268,20 +315,16 @@ impl Origin {
         }
         let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
         if is_refusal(status.code(), &reason) {
-            self.note(status.code(), &reason);
+            let resource = self.0.resource.get().cloned().unwrap_or_default();
+            self.note(status.code(), &reason, resource);
         }
     }
 
-    fn note(&self, code: Code, reason: &str) {
+    fn note(&self, code: Code, reason: &str, resource: String) {
         let facts = &self.0;
         let Some(refusals) = &facts.refusals else { return };
         let caller = facts.caller.get();
-        let unknown = || AuditActor {
-            kind: ActorKind::None,
-            id: ANONYMOUS.to_owned(),
-            display_name: String::new(),
-        };
-        let actor = caller.map_or_else(unknown, Caller::audited);
+        let actor = caller.map_or_else(|| nobody(ANONYMOUS.to_owned()), Caller::audited);
         let who = match actor.kind {
             ActorKind::None => Who::Network(facts.peer.map(|peer| network(peer.ip()))),
             ActorKind::Token | ActorKind::ApiKey | ActorKind::Portal | ActorKind::Other => {
@@ -294,7 +337,7 @@ impl Origin {
             actor,
             peer: facts.peer.map(|peer| peer.to_string()).unwrap_or_default(),
             method: facts.method.clone(),
-            resource: facts.resource.get().cloned().unwrap_or_default(),
+            resource,
             tenants,
             outcome: AuditOutcome::Refused,
             code: word(code).to_owned(),
@@ -307,6 +350,11 @@ impl Origin {
         };
         refusals.note(who, entry);
     }
+}
+
+/// As much of a resource name as is kept.
+fn cut(resource: &str) -> String {
+    resource[..resource.floor_char_boundary(NAME_LEN)].to_owned()
 }
 
 /// Addresses that one peer may have: an IPv4 address, or the network of an IPv6 one.

@@ -66,14 +66,13 @@ async fn admit(
         let mut parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
             Ok(parsed) => parsed,
             Err(refusal) => {
-                from.told.refused(&refusal);
                 slots.push(Slot::Done(Err(refusal)));
                 continue;
             }
         };
         slots.push(match inner.admission.admit(&snapshot, &mut parsed, &mut fresh).await {
             Err(refusal) => {
-                from.told.refused(&refusal);
+                from.note(&refusal, &parsed.event.tenant.name());
                 Slot::Done(Err(refusal))
             }
             Ok(revision) => {

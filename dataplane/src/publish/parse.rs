@@ -36,6 +36,18 @@ pub(super) struct Origin<'a> {
     pub(super) trace: Option<&'a TraceContext>,
     /// Where refusals of events are noted.
     pub(super) told: &'a audit::Origin,
+    /// The call has many events, and each refusal is one of its own.
+    pub(super) many: bool,
+}
+
+impl Origin<'_> {
+    /// An event of this tenant is refused. Where the call has no other, its end tells of that.
+    pub(super) fn note(&self, refusal: &Refusal, tenant: &str) {
+        match self.many {
+            true => self.told.refused(refusal, tenant),
+            false => self.told.about(tenant),
+        }
+    }
 }
 
 /// Parses a request. A caller who may not touch its tenant, or not publish its type, is told that and
@@ -48,7 +60,7 @@ pub(super) fn parse(
     snapshot: &Snapshot,
 ) -> Result<Parsed, Refusal> {
     let mut wrong = Violations::new();
-    let about = |_: &Refusal| from.told.about(&request.tenant);
+    let about = |refusal: &Refusal| from.note(refusal, &request.tenant);
     from.caller.may_touch_named(&request.tenant).inspect_err(about)?;
     let tenant = wrong.check("tenant", TenantId::parse_name(&request.tenant));
     if request.min_revision < 0 {

@@ -99,10 +99,7 @@ impl Reader<'_> {
     async fn take(&self, request: Option<v1::PublishRequest>) -> State {
         match self.put(request).await {
             Ok(state) => state,
-            Err(refusal) => {
-                self.from.told.refused(&refusal);
-                State::Done(Err(refusal))
-            }
+            Err(refusal) => State::Done(Err(refusal)),
         }
     }
 
@@ -113,7 +110,9 @@ impl Reader<'_> {
             request.ok_or_else(|| Refusal::field("request", Rule::Required, "must be set"))?;
         let snapshot = inner.snapshot()?;
         let mut parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
-        let revision = inner.admission.admit(&snapshot, &mut parsed, &mut None).await?;
+        let admitted = inner.admission.admit(&snapshot, &mut parsed, &mut None).await;
+        let note = |refusal: &Refusal| self.from.note(refusal, &parsed.event.tenant.name());
+        let revision = admitted.inspect_err(note)?;
         let facts = Facts::of(&inner.telemetry, &mut parsed.event, revision);
         if parsed.validate_only {
             return Ok(State::Done(Ok(facts.validated())));

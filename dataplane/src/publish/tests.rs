@@ -43,7 +43,7 @@ fn ours() -> Origin<'static> {
     static ANYONE: LazyLock<Caller> = LazyLock::new(Caller::anyone);
     static NOWHERE: LazyLock<audit::Origin> =
         LazyLock::new(|| audit::Origin::of(&Request::new(())));
-    Origin { caller: &ANYONE, trace: None, told: &NOWHERE }
+    Origin { caller: &ANYONE, trace: None, told: &NOWHERE, many: false }
 }
 
 /// A caller who may publish for this tenant only.

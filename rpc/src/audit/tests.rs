@@ -67,6 +67,28 @@ async fn many_peers_and_methods_make_no_more_than_their_share() {
     entries.extend(refusals.rest());
     assert_eq!(entries.len(), ENTRIES + 1);
     assert_eq!(told(&entries), calls as u64);
+    // What is beyond blames nobody: it is of many addresses.
+    let beyond = &entries[ENTRIES];
+    let said = [&beyond.actor.id, &beyond.peer, &beyond.method, &beyond.code, &beyond.reason];
+    assert_eq!(said, [""; 5]);
+    assert_eq!(beyond.suppressed, (calls - ENTRIES) as u64 - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_beyond_and_alike_says_who_it_was() {
+    let refusals = refusals();
+    let call = |n: usize| {
+        let origin = from(&refusals, "192.0.2.1:1", "/a.B/C");
+        origin.know(&Caller::new(&format!("ci-{n}"), crate::caller::Role::Viewer, None));
+        origin.ended(&crate::status::status(Refusal::new(Reason::RoleMissing, "no")));
+    };
+    (0..ENTRIES).for_each(call);
+    (0..3).for_each(|_| call(ENTRIES));
+    let entries = refusals.rest();
+    assert_eq!(told(&entries), ENTRIES as u64 + 3);
+    let last = format!("ci-{ENTRIES}");
+    let of_last: Vec<_> = entries.iter().filter(|it| it.actor.id == last).cloned().collect();
+    assert_eq!(told(&of_last), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,14 +118,15 @@ async fn only_refusals_of_the_caller_are_noted() {
     let origin = from(&refusals, "192.0.2.1:9", "/a.B/C");
     for reason in [Reason::LoadShed, Reason::QuotaExceeded, Reason::FieldsInvalid] {
         let refusal = Refusal::new(reason, "no");
-        origin.refused(&refusal);
+        origin.refused(&refusal, "tenants/a");
         origin.ended(&crate::status::status(refusal));
     }
     assert_eq!(refusals.rest(), []);
-    origin.about("tenants/a");
-    origin.refused(&Refusal::new(Reason::RateLimited, "slow"));
+    // One call has events of several resources; each refusal says which.
+    origin.refused(&Refusal::new(Reason::RateLimited, "slow"), "tenants/a");
+    origin.refused(&Refusal::new(Reason::TenantDenied, "no"), "tenants/b");
     let entries = refusals.rest();
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].resource, "tenants/a");
+    let named: Vec<_> = entries.iter().map(|it| it.resource.as_str()).collect();
+    assert_eq!(named, ["tenants/a", "tenants/b"]);
     assert_eq!(entries[0].code, "RESOURCE_EXHAUSTED");
 }
