@@ -9,7 +9,7 @@ use std::time::Duration;
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::model::{ActorKind, AuditActor, AuditChange, AuditEntry, AuditOutcome};
 use pregon_rpc::audit::Refusals;
-use pregon_store::audit::{AuditClass, AuditId, NewAudit};
+use pregon_store::audit::{AuditClass, AuditId, NewAudit, WhenFull};
 use pregon_store::{AuditLog, StoreError};
 use pregon_telemetry::Telemetry;
 use tokio::task::JoinHandle;
@@ -98,7 +98,7 @@ impl Writer {
     async fn write(&mut self) -> Result<(), StoreError> {
         while !self.waiting.is_empty() {
             let many = self.waiting.len().min(AT_ONCE);
-            self.log.record(&self.waiting[..many]).await?;
+            self.log.record(&self.waiting[..many], WhenFull::Refused).await?;
             self.waiting.drain(..many);
         }
         Ok(())

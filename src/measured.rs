@@ -15,7 +15,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
-use pregon_store::audit::{AuditRange, AuditRecord, NewAudit};
+use pregon_store::audit::{AuditRange, AuditRecord, NewAudit, WhenFull};
 use pregon_store::backlog::BacklogReport;
 use pregon_store::batch::{Batch, LaneClose, Token};
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
@@ -139,7 +139,7 @@ measured! {
 
 measured! {
     AuditLog {
-        record(entries: &[NewAudit]) -> ();
+        record(entries: &[NewAudit], full: WhenFull) -> ();
         entries(range: AuditRange) -> Vec<AuditRecord>;
     }
 }

@@ -7,6 +7,7 @@ use pregon_proto::v1;
 use pregon_rpc::caller::{Caller, Role};
 use pregon_rpc::portal::{Grant, USER_LEN};
 use pregon_rpc::time;
+use serde_json::json;
 
 use super::draft::may_grant;
 use crate::{Control, map, parse};
@@ -35,13 +36,14 @@ impl Control {
         let since = self.fetch::<Tenant>(&tenant.name()).await?.value.common.create_time;
         let end = self.clock.now().plus(ttl);
         let end = caller.end().map_or(end, |own| own.min(end));
+        let lent = json!({"role": role.word(), "user": user, "expireTime": end.to_string()});
         let (role, maker, name) = (role.word().to_owned(), caller.maker(), tenant.name());
         let token = self.portal.seal(&Grant { tenant, since, role, user, end, maker });
         let token = token.ok_or_else(|| {
             Refusal::new(Reason::Internal, "the server has no key for portal tokens")
         })?;
         // It is handed over once that is on disk.
-        self.revealed(&name).await?;
+        self.lent(&name, lent.to_string()).await?;
         Ok(v1::CreatePortalTokenResponse {
             token: token.to_string(),
             expire_time: map::moment(end),

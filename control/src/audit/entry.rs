@@ -8,7 +8,7 @@ use pregon_core::id::TenantId;
 use pregon_core::model::{AuditChange, AuditEntry, AuditOutcome, Resource, ResourceName};
 use pregon_rpc::call::{current_trace, word};
 use pregon_rpc::status::grpc_code;
-use pregon_store::audit::{AuditClass, AuditId, NewAudit};
+use pregon_store::audit::{AuditClass, AuditId, NewAudit, WhenFull};
 use pregon_store::config::{Commit, Document, Expect};
 
 use crate::Control;
@@ -135,10 +135,14 @@ impl Control {
     }
 
     /// Writes down that a step is begun which is no commit.
-    pub(crate) async fn begin_step(&self, resource: &str) -> Result<Begun, Refusal> {
+    pub(crate) async fn begin_step(
+        &self,
+        resource: &str,
+        full: WhenFull,
+    ) -> Result<Begun, Refusal> {
         let told = self.told(AuditOutcome::Unknown, resource);
         if let Some(told) = &told {
-            self.store.audit.record(&[told.stored()]).await?;
+            self.store.audit.record(&[told.stored()], full).await?;
         }
         Ok(Begun(told))
     }
@@ -161,7 +165,7 @@ impl Control {
             }
         }
         self.telemetry.audited(told.id(), 0, &told.entry);
-        if let Err(error) = self.store.audit.record(&[told.stored()]).await {
+        if let Err(error) = self.store.audit.record(&[told.stored()], WhenFull::Written).await {
             tracing::warn!(id = told.id(), %error, "the end of a call is not in the audit log");
         }
     }
@@ -170,9 +174,10 @@ impl Control {
     pub(crate) async fn with_entry<T>(
         &self,
         resource: &str,
+        full: WhenFull,
         step: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let begun = self.begin_step(resource).await?;
+        let begun = self.begin_step(resource, full).await?;
         let ended = step.await;
         self.end_step(begun, &ended).await;
         ended
@@ -180,9 +185,21 @@ impl Control {
 
     /// Writes down that the present call is about to be shown a secret.
     pub(crate) async fn revealed(&self, resource: &str) -> Result<(), Refusal> {
+        self.handed_over(resource, Vec::new()).await
+    }
+
+    /// Writes down that the present call is about to be given a credential, and as JSON what that may do.
+    pub(crate) async fn lent(&self, resource: &str, lent: String) -> Result<(), Refusal> {
+        let resource_name = resource.to_owned();
+        let change = AuditChange { resource: resource_name, after: lent, ..AuditChange::default() };
+        self.handed_over(resource, vec![change]).await
+    }
+
+    async fn handed_over(&self, resource: &str, changes: Vec<AuditChange>) -> Result<(), Refusal> {
         let Some(mut told) = self.told(AuditOutcome::Done, resource) else { return Ok(()) };
         told.entry.code = word(tonic::Code::Ok).to_owned();
-        self.store.audit.record(&[told.stored()]).await?;
+        told.entry.changes = changes;
+        self.store.audit.record(&[told.stored()], WhenFull::Refused).await?;
         self.telemetry.audited(told.id(), 0, &told.entry);
         Ok(())
     }

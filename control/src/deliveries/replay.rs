@@ -24,6 +24,7 @@ use pregon_core::outcome::{DeliveryState, PendingReason};
 use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::page;
+use pregon_store::audit::WhenFull;
 use pregon_store::log::{DeliveryQuery, DeliveryRecord};
 use pregon_store::operate::{Replay, Replayed, STEP_MAX};
 use sha2::{Digest, Sha256};
@@ -116,7 +117,7 @@ impl Control {
                 }
             }
         };
-        self.with_entry(&name.to_string(), replayed).await
+        self.with_entry(&name.to_string(), WhenFull::Refused, replayed).await
     }
 
     /// Refuses a replay that could not be delivered now.
@@ -292,7 +293,7 @@ pub(super) async fn begin(
     let repeat = how.repeat.filter(|_| place.is_none());
     let begun = match request.validate_only {
         true => None,
-        false => Some(control.begin_step(&tenant.name()).await?),
+        false => Some(control.begin_step(&tenant.name(), WhenFull::Refused).await?),
     };
     let run = Run {
         tenant,

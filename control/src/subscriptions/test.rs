@@ -21,6 +21,7 @@ use pregon_rpc::call::current_trace;
 use pregon_rpc::caller::Caller;
 use pregon_rpc::time;
 use pregon_store::StoreError;
+use pregon_store::audit::WhenFull;
 use pregon_store::test_reply::TestReply;
 use pregon_store::test_send::{TestSend, Tested};
 
@@ -75,7 +76,7 @@ impl Control {
         let ((name, wanted), timeout) = parse::done(wrong, parsed)?;
         let made = async {
             let test = self.test(name, wanted, timeout).await?;
-            self.with_entry(&request.name, self.send(&test)).await
+            self.with_entry(&request.name, WhenFull::Refused, self.send(&test)).await
         };
         match &how.repeat {
             None => made.await,

@@ -17,7 +17,7 @@ use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::{Caller, Role};
-use pregon_store::audit::{AuditRange, AuditRecord, NewAudit};
+use pregon_store::audit::{AuditRange, AuditRecord, NewAudit, WhenFull};
 use pregon_store::{AuditLog, Store, StoreError};
 use serde_json::Value;
 use tonic::Code;
@@ -309,11 +309,11 @@ struct Failing {
 
 #[async_trait]
 impl AuditLog for Failing {
-    async fn record(&self, entries: &[NewAudit]) -> Result<(), StoreError> {
+    async fn record(&self, entries: &[NewAudit], full: WhenFull) -> Result<(), StoreError> {
         let left =
             self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1));
         match left {
-            Ok(_) => self.log.record(entries).await,
+            Ok(_) => self.log.record(entries, full).await,
             Err(_) => Err(StoreError::Unavailable("no more".into())),
         }
     }
@@ -458,6 +458,22 @@ async fn a_tenant_made_anew_does_not_show_its_readers_what_was_before() {
     assert_eq!(told().await, ["CreateTenant"]);
     // Whoever is for all tenants sees all of it.
     assert_eq!(entries(&world, Default::default()).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_portal_token_is_told_with_what_was_lent() {
+    let world = World::with_tenant().await;
+    let request = v1::CreatePortalTokenRequest {
+        tenant: "tenants/acme".into(),
+        user: "jane".into(),
+        ..Default::default()
+    };
+    let made = ask!(world.api_keys, create_portal_token, request).unwrap();
+    let entry = entries(&world, Default::default()).await.remove(0);
+    assert_eq!(entry.method, "pregon.v1.ApiKeyService/CreatePortalToken");
+    let lent: Value = serde_json::from_str(&entry.changes[0].after).unwrap();
+    assert_eq!((&lent["role"], &lent["user"]), (&"viewer".into(), &"jane".into()));
+    assert!(!format!("{entry:?}").contains(&made.token));
 }
 
 #[tokio::test]

@@ -88,6 +88,15 @@ impl AuditClass {
     pub const ALL: [Self; 2] = [Self::Call, Self::Refusal];
 }
 
+/// What becomes of entries while the store is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They are refused, as all that takes room is.
+    Refused,
+    /// They are written: of a step that makes room, and of how one ended. Trimming bounds them.
+    Written,
+}
+
 /// An entry to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAudit {
@@ -179,9 +188,9 @@ impl AuditKept {
 #[async_trait]
 pub trait AuditLog: Send + Sync {
     /// Writes entries, each in the place of one of its id if that is there. Durable when it returns.
-    async fn record(&self, entries: &[NewAudit]) -> Result<(), StoreError>;
+    async fn record(&self, entries: &[NewAudit], full: WhenFull) -> Result<(), StoreError>;
 
-    /// Entries of a range, the latest first.
+    /// Entries of a range, the latest first. Fewer than its limit: there are no more.
     async fn entries(&self, range: AuditRange) -> Result<Vec<AuditRecord>, StoreError>;
 }
 

@@ -7,7 +7,7 @@ use pregon_core::clock::Timestamp;
 
 use super::Rig;
 use super::config::{commit, done, write};
-use crate::audit::{AuditClass, AuditId, AuditRange, AuditRecord, NewAudit};
+use crate::audit::{AuditClass, AuditId, AuditRange, AuditRecord, NewAudit, WhenFull};
 use crate::config::{Commit, Committed, Expect, RequestKey};
 
 /// An entry of this time, the `n`th.
@@ -35,7 +35,7 @@ async fn entries(rig: &Rig, range: AuditRange) -> Vec<AuditRecord> {
 }
 
 async fn record(rig: &Rig, entries: &[NewAudit]) {
-    rig.store.audit.record(entries).await.expect("to be recorded");
+    rig.store.audit.record(entries, WhenFull::Refused).await.expect("to be recorded");
 }
 
 /// The entry of a commit has its revision; what is refused or was done before leaves none.

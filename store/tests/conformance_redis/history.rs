@@ -11,7 +11,9 @@ use pregon_core::id::{
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason};
 use pregon_store::Store;
-use pregon_store::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit};
+use pregon_store::audit::{
+    AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit, WhenFull,
+};
 use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::log::DeliveryQuery;
 use pregon_store::redis::{History, RedisOptions};
@@ -193,7 +195,7 @@ async fn the_audit_log_is_bounded_by_class() {
     for n in 0..300 {
         let call = entry(2 * n, AuditClass::Call, 10);
         let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
-        store.audit.record(&[call, refusal]).await.expect("to be recorded");
+        store.audit.record(&[call, refusal], WhenFull::Refused).await.expect("to be recorded");
     }
     let until = Instant::now() + Duration::from_secs(30);
     loop {

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pregon_core::clock::Timestamp;
 use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{DeliveryKey, EventTypeId, LaneNo, NodeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
+use pregon_store::audit::{AuditClass, AuditId, NewAudit, WhenFull};
 use pregon_store::batch::{Batch, LaneClose};
 use pregon_store::intake::Published;
 use pregon_store::operate::Cancelled;
@@ -316,6 +318,14 @@ async fn work_is_finished_without_memory_for_more() {
     let more = take(&store).await;
     assert_eq!(more.events.len(), 20);
     settle(&store, &more, &[(2, Transition::Succeeded)]).await;
+    let entry = [NewAudit {
+        id: AuditId::new(Timestamp::from_millis(1_700_000_000_000), 0, [0; 6]),
+        class: AuditClass::Call,
+        bytes: "{}".into(),
+    }];
+    let refused = store.audit.record(&entry, WhenFull::Refused).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    store.audit.record(&entry, WhenFull::Written).await.expect("that of a cancel");
     let waiting = due(&store).await;
     let cancelled = store.operate.cancel(waiting.deliveries[0].key, EndReason::ByCaller).await;
     assert_eq!(cancelled.expect("a cancel"), Cancelled::InFlight);

@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::StoreError;
 use crate::audit::{
-    AuditClass, AuditId, AuditKept, AuditLog, AuditRange, AuditRecord, NewAudit, TRIMMED, first,
+    AuditClass, AuditId, AuditKept, AuditLog, AuditRange, AuditRecord, NewAudit, TRIMMED, WhenFull,
+    first,
 };
 use crate::embedded::engine::Class;
 use crate::embedded::engine::codec::{self, len};
@@ -96,10 +97,18 @@ fn trim_class(tx: &Tx<'_>, kept: &AuditKept, class: AuditClass) -> Result<bool> 
 
 #[async_trait]
 impl AuditLog for Handle {
-    async fn record(&self, entries: &[NewAudit]) -> std::result::Result<(), StoreError> {
+    async fn record(
+        &self,
+        entries: &[NewAudit],
+        full: WhenFull,
+    ) -> std::result::Result<(), StoreError> {
         let (entries, items) = (entries.to_vec(), entries.len());
+        let class = match full {
+            WhenFull::Refused => Class::Accept,
+            WhenFull::Written => Class::Decide,
+        };
         let record = move |tx: &mut Tx<'_>| entries.iter().try_for_each(|entry| put(tx, entry, 0));
-        self.write(Class::Accept, items, record).await
+        self.write(class, items, record).await
     }
 
     async fn entries(

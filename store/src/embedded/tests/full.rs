@@ -1,6 +1,9 @@
 //! No room: new work is refused, what was accepted is finished.
 
 use super::*;
+use pregon_core::clock::Clock as _;
+
+use crate::audit::{AuditClass, AuditId, NewAudit, WhenFull};
 
 /// A database that may have a megabyte and a half.
 fn small(options: &mut EmbeddedOptions) {
@@ -37,6 +40,15 @@ async fn publishes_are_refused_and_settles_go_on() {
         let more = vec![event("acme", None, "1")];
         let refused = bench.store.intake.publish(more.clone()).await;
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+        // A step that makes room is written down, and no other is.
+        let entry = [NewAudit {
+            id: AuditId::new(bench.clock.now(), 0, [0; 6]),
+            class: AuditClass::Call,
+            bytes: "{}".into(),
+        }];
+        let refused = bench.store.audit.record(&entry, WhenFull::Refused).await;
+        assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+        bench.store.audit.record(&entry, WhenFull::Written).await.unwrap();
         while let Some(batch) = bench.take(256).await {
             let settled = bench.match_all(&batch, Transition::Retry(DAY)).await;
             assert_eq!(settled.lost, []);

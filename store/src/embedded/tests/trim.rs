@@ -1,7 +1,7 @@
 //! History goes, work stays.
 
 use super::*;
-use crate::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit};
+use crate::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit, WhenFull};
 use crate::log::{EventQuery, Most};
 use pregon_core::clock::Clock as _;
 use pregon_core::outcome::EndReason;
@@ -122,7 +122,7 @@ async fn the_audit_log_is_bounded_by_class() {
     for n in 0..400 {
         let call = entry(2 * n, AuditClass::Call, 10);
         let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
-        bench.store.audit.record(&[call, refusal]).await.unwrap();
+        bench.store.audit.record(&[call, refusal], WhenFull::Refused).await.unwrap();
     }
     bench.trim();
     let range =

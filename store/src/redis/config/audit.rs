@@ -7,7 +7,8 @@ use redis::{Pipeline, Value};
 use super::{Config, meta_cmd, print, random, read_meta};
 use crate::StoreError;
 use crate::audit::{
-    AuditClass, AuditId, AuditKept, AuditLog, AuditRange, AuditRecord, NewAudit, TRIMMED, first,
+    AuditClass, AuditId, AuditKept, AuditLog, AuditRange, AuditRecord, NewAudit, TRIMMED, WhenFull,
+    first,
 };
 use crate::redis::engine::fault::{Result, bad};
 use crate::redis::engine::link::Link;
@@ -52,7 +53,7 @@ pub(in crate::redis) async fn trim(
 }
 
 impl Config {
-    async fn try_record(&self, entries: &[NewAudit]) -> Result<()> {
+    async fn try_record(&self, entries: &[NewAudit], full: WhenFull) -> Result<()> {
         let call = ConfigKey::Commit(random()?).to_string();
         let mut args = vec![print(self.ahead.millis()), call.clone().into_bytes()];
         for NewAudit { id, class, bytes } in entries {
@@ -60,7 +61,11 @@ impl Config {
             args.extend([letter(*class), id.as_str().into(), value.encode()?]);
         }
         let meta = ConfigKey::Meta.to_string();
-        let _: u8 = self.publish.run(&self.scripts.audit, &meta, &args).await?;
+        let script = match full {
+            WhenFull::Refused => &self.scripts.audit,
+            WhenFull::Written => &self.scripts.audit_always,
+        };
+        let _: u8 = self.publish.run(script, &meta, &args).await?;
         self.confirmer.confirm(Proof::Key(call)).await
     }
 
@@ -121,8 +126,12 @@ fn record(id: &str, value: Value) -> Result<Option<AuditRecord>> {
 
 #[async_trait]
 impl AuditLog for Config {
-    async fn record(&self, entries: &[NewAudit]) -> std::result::Result<(), StoreError> {
-        Ok(self.try_record(entries).await?)
+    async fn record(
+        &self,
+        entries: &[NewAudit],
+        full: WhenFull,
+    ) -> std::result::Result<(), StoreError> {
+        Ok(self.try_record(entries, full).await?)
     }
 
     async fn entries(

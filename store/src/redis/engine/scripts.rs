@@ -21,6 +21,8 @@ pub(in crate::redis) static AUDIT_TRIM: LazyLock<Script> =
 pub(in crate::redis) struct Scripts {
     pub commit: Script,
     pub audit: Script,
+    /// The same where there is no memory.
+    pub audit_always: Script,
     pub lane: Script,
     pub setup: Script,
     pub announce: Script,
@@ -32,6 +34,7 @@ impl Scripts {
         Self {
             commit: Script::new("", PRELUDE, include_str!("../lua/commit.lua")),
             audit: Script::new("", PRELUDE, include_str!("../lua/audit.lua")),
+            audit_always: Script::new("allow-oom", PRELUDE, include_str!("../lua/audit.lua")),
             lane: Script::new("", PRELUDE, include_str!("../lua/lane.lua")),
             setup: Script::new("", PRELUDE, include_str!("../lua/setup.lua")),
             announce: Script::new("allow-oom", PRELUDE, include_str!("../lua/announce.lua")),
