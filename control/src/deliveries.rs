@@ -30,7 +30,7 @@ use crate::Control;
 use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
-use crate::service::{CALL, opened, service};
+use crate::service::{CALL, enter, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
@@ -63,10 +63,7 @@ service! {
             request: tonic::Request<v1::ReplayDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::ReplayDeliveriesStream>, tonic::Status> {
             let method = ("DeliveryService", "ReplayDeliveriesRequest");
-            let opened = opened(request, method);
-            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
-            let standing = crate::service::standing(&self.0, &call).await;
-            standing.map_err(pregon_rpc::status::status)?;
+            let (call, request) = enter(&self.0, request, method).await?;
             let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
             let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
@@ -79,11 +76,8 @@ service! {
             request: tonic::Request<v1::WatchDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::WatchDeliveriesStream>, tonic::Status> {
             let method = ("DeliveryService", "WatchDeliveriesRequest");
-            let opened = opened(request, method);
-            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
-            let standing = crate::service::standing(&self.0, &call).await;
-            standing.map_err(pregon_rpc::status::status)?;
-            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, &call.caller).await;
+            let (call, request) = enter(&self.0, request, method).await?;
+            let watch = watch::begin(std::sync::Arc::clone(&self.0), request, call).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
     }

@@ -12,7 +12,7 @@ use pregon_store::node::{LOST_AFTER, NodeStatus};
 use tokio::time::Instant;
 
 use crate::Control;
-use crate::service::{draining, opened, service};
+use crate::service::{draining, enter, service};
 use crate::{map, parse};
 
 mod configuration;
@@ -32,8 +32,7 @@ service! {
             request: tonic::Request<v1::WatchConfigurationRequest>,
         ) -> Result<tonic::Response<Self::WatchConfigurationStream>, tonic::Status> {
             let method = ("NodeService", "WatchConfigurationRequest");
-            let opened = opened(request, method);
-            let (call, request) = opened.map_err(pregon_rpc::status::status)?;
+            let (call, request) = enter(&self.0, request, method).await?;
             let control = std::sync::Arc::clone(&self.0);
             let watch = configuration::begin(control, request, &call.caller).await;
             watch.map(tonic::Response::new).map_err(pregon_rpc::status::status)

@@ -7,6 +7,7 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::model::Tenant;
 use pregon_rpc::audit::Origin;
 use pregon_rpc::caller::Caller;
+use pregon_rpc::status::status;
 
 use crate::Control;
 use crate::reach::{self, Reaches};
@@ -15,7 +16,7 @@ use crate::reach::{self, Reaches};
 /// [`Control`](crate::Control) of the same name, from request to `Result<response, Refusal>`; one
 /// with `by caller` is told who calls as well. Before it, the caller is held against the tenants
 /// that the request names ([`crate::reach`]). What stands in `with` goes into the trait's impl as
-/// it is; it begins with [`opened`] likewise.
+/// it is; it begins with [`enter`] likewise.
 macro_rules! service {
     (
         $(#[$doc:meta])* $name:ident: $service:ident {
@@ -42,10 +43,8 @@ macro_rules! service {
                     request: tonic::Request<pregon_proto::v1::$request>,
                 ) -> Result<tonic::Response<pregon_proto::v1::$response>, tonic::Status> {
                     let method = (stringify!($service), stringify!($request));
-                    let opened = crate::service::opened(request, method);
-                    let (_call, request) = opened.map_err(pregon_rpc::status::status)?;
-                    let standing = crate::service::standing(&self.0, &_call).await;
-                    standing.map_err(pregon_rpc::status::status)?;
+                    let (_call, request) =
+                        crate::service::enter(&self.0, request, method).await?;
                     let call = std::sync::Arc::clone(&_call);
                     let handled =
                         self.0.$method(request $(, { let $caller = &_call.caller; $caller })?);
@@ -98,7 +97,17 @@ pub(crate) fn actor() -> String {
 
 /// Takes a request of a service (its name, and that of the message) out of its envelope, with its
 /// call, whose caller may touch what it names.
-pub(crate) fn opened<T: Reaches>(
+pub(crate) async fn enter<T: Reaches>(
+    control: &Control,
+    request: tonic::Request<T>,
+    method: (&'static str, &'static str),
+) -> Result<(Arc<Call>, T), tonic::Status> {
+    let (call, request) = opened(request, method).map_err(status)?;
+    standing(control, &call).await.map_err(status)?;
+    Ok((call, request))
+}
+
+fn opened<T: Reaches>(
     request: tonic::Request<T>,
     (service, message): (&'static str, &'static str),
 ) -> Result<(Arc<Call>, T), Refusal> {

@@ -163,7 +163,7 @@ impl Caller {
     }
 
     /// A caller with a portal token, who is held to what its maker is held to.
-    pub(crate) fn with_portal(grant: &Grant, role: Role, maker: Option<&Caller>) -> Self {
+    pub fn with_portal(grant: &Grant, role: Role, maker: Option<&Caller>) -> Self {
         let portal = format!("{}/portal", grant.tenant.name());
         let actor = match grant.user.as_str() {
             "" => portal.as_str().into(),
@@ -192,15 +192,6 @@ impl Caller {
 
     fn made(inner: Inner) -> Self {
         Self(Arc::new(inner), None, None)
-    }
-
-    /// The same caller with a portal token of a tenant that was created then.
-    #[must_use]
-    pub fn of_portal(self, since: Timestamp) -> Self {
-        let Inner { actor, share, role, tenants, .. } = &*self.0;
-        let (actor, share) = (Arc::clone(actor), Arc::clone(share));
-        let (role, tenants, portal) = (*role, tenants.clone(), Some(since));
-        Self(Arc::new(Inner { actor, share, role, tenants, key: None, portal }), self.1, self.2)
     }
 
     /// Whether it came with a portal token.

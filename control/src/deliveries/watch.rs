@@ -14,7 +14,6 @@ use pregon_core::model::Subscription;
 use pregon_core::outcome::DeliveryState;
 use pregon_proto::v1;
 use pregon_proto::v1::watch_deliveries_response::Happened;
-use pregon_rpc::caller::Caller;
 use pregon_rpc::page::{self, Resume};
 use pregon_store::log::DeliveryRecord;
 use pregon_store::watch::{Place, Seen, Stretch, WatchQuery};
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 use super::attempt;
 use crate::catalog::Kind;
 use crate::parse::Scope;
+use crate::service::{Call, standing};
 use crate::watches::{BEHIND, HEARTBEAT, Messages, Watch, Watcher, expired, stream};
 use crate::{Control, map, parse, repeat};
 
@@ -35,6 +35,7 @@ pub(super) type Answers = Messages<v1::WatchDeliveriesResponse>;
 /// A watch at work.
 struct Deliveries {
     control: Arc<Control>,
+    call: Arc<Call>,
     query: WatchQuery,
     scope: [u8; 32],
     place: Place,
@@ -51,7 +52,7 @@ struct Deliveries {
 pub(super) async fn begin(
     control: Arc<Control>,
     mut request: v1::WatchDeliveriesRequest,
-    caller: &Caller,
+    call: Arc<Call>,
 ) -> Result<Answers, Refusal> {
     let mut wrong = Violations::new();
     let token = std::mem::take(&mut request.resume_token);
@@ -85,7 +86,7 @@ pub(super) async fn begin(
     if too_old {
         return Err(expired("the resume token is more than 24 h old"));
     }
-    let permit = control.watchers.enter(caller)?;
+    let permit = control.watchers.enter(&call.caller)?;
     let place = match resumed {
         // Our own words, authenticated: what cannot be read was written by another release.
         Some(text) => {
@@ -96,6 +97,7 @@ pub(super) async fn begin(
     let drain = control.drain.clone();
     let mut watch = Deliveries {
         control,
+        call,
         query,
         scope,
         place,
@@ -186,6 +188,8 @@ impl Deliveries {
         let Stretch::Read { seen, place } = stretch else {
             return Err(expired("what came after the resume token is no longer kept"));
         };
+        // What was read may be of another tenant, made anew under the same id.
+        standing(&self.control, &self.call).await?;
         let before = self.token();
         self.place = place;
         for happened in self.shown(seen).await? {

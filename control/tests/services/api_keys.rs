@@ -12,6 +12,7 @@ use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::{Caller, Role};
 use pregon_rpc::keys;
+use pregon_rpc::portal::{Grant, Maker};
 use pregon_rpc::time::timestamp;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -405,7 +406,15 @@ async fn a_portal_token_is_for_the_tenant_that_it_was_made_for() {
     let list =
         || v1::ListSubscriptionsRequest { parent: "tenants/acme".into(), ..Default::default() };
     let ask = async |since| {
-        let caller = caller(Role::TenantManager, &["acme"]).of_portal(since);
+        let grant = Grant {
+            tenant: TenantId::parse("acme").unwrap(),
+            since,
+            role: "tenant_manager".into(),
+            user: String::new(),
+            end: pregon_core::clock::Timestamp::MAX,
+            maker: Maker::Anyone,
+        };
+        let caller = Caller::with_portal(&grant, Role::TenantManager, None);
         world.subscriptions.list_subscriptions(from(caller, list())).await
     };
     ask(created).await.unwrap();

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use pregon_core::clock::Timestamp;
 use pregon_core::limits;
+use pregon_core::model::Resource;
 use pregon_core::outcome::EndReason;
 use pregon_proto::v1;
 use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::node_service_server::NodeService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_proto::v1::watch_deliveries_response::Happened;
+use pregon_rpc::caller::{Caller, Role};
+use pregon_rpc::portal::{Grant, Maker};
 use pregon_store::settlement::Transition;
 use tonic::{Code, Status};
 
-use crate::world::{World, ask, assert_refused, assert_wrong};
+use crate::world::{World, ask, assert_refused, assert_wrong, from};
 
 const ERP: &str = "tenants/acme/subscriptions/erp";
 
@@ -123,4 +128,41 @@ async fn a_watch_too_far_behind_is_let_go() {
     assert!(message.contains("10001 entries behind"), "{message}");
     assert_refused(refused, Code::OutOfRange, "RESUME_TOKEN_EXPIRED");
     assert!(stream.next().await.is_none());
+}
+
+/// A watch by a portal token ends with its tenant: it shows nothing of one made anew.
+#[tokio::test]
+async fn a_portal_watch_ends_with_its_tenant() {
+    let world = World::with_subscription().await;
+    let Some(Resource::Tenant(tenant)) = world.stored("tenants/acme").await else {
+        panic!("there is no tenant");
+    };
+    let grant = Grant {
+        tenant: tenant.id,
+        since: tenant.common.create_time,
+        role: "viewer".into(),
+        user: String::new(),
+        end: Timestamp::MAX,
+        maker: Maker::Anyone,
+    };
+    let jane = Caller::with_portal(&grant, Role::Viewer, None);
+    let watch = world.deliveries.watch_deliveries(from(jane, acme())).await;
+    let mut watch = watch.unwrap().into_inner();
+    watch.next().await.unwrap().unwrap(); // that it has begun
+    let failed = Transition::Failed(EndReason::AttemptsExhausted);
+    world.publish("acme", None, "{}").await;
+    world.settle_new(&[world.lane(ERP).await], failed).await;
+    let message = watch.next().await.unwrap().unwrap();
+    assert!(matches!(message.happened, Some(Happened::Delivery(_))), "{message:?}");
+
+    let name = "tenants/acme".to_owned();
+    let delete = v1::DeleteTenantRequest { name, force: true, ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    world.tenant("acme").await;
+    world.subscription("acme", "erp").await;
+    world.publish("acme", None, "{}").await;
+    world.settle_new(&[world.lane(ERP).await], failed).await;
+    let ended = watch.next().await.unwrap();
+    assert_refused(ended, Code::Unauthenticated, "CREDENTIAL_REVOKED");
 }
