@@ -57,5 +57,6 @@ for _ in $(seq 120); do
     [ "$answered" -ge 1024 ] && break
     sleep 1
 done
+[ "$answered" -ge 1024 ] || { echo "memory.sh: $answered answers in two minutes" >&2; exit 1; }
 peak=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$of/status")
 echo "$peak MiB at most, $answered requests received"

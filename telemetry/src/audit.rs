@@ -13,7 +13,7 @@ use crate::record::{Audited, Told};
 const NAMES: usize = 16;
 
 impl Telemetry {
-    /// Tells of an entry that was written, of a commit of this revision (0: of none).
+    /// Tells of an entry that was written or is about to be, of a commit of this revision (0: of none).
     pub fn audited(&self, id: &str, revision: i64, entry: &AuditEntry) {
         let changed: Vec<_> = names(entry).take(NAMES).collect();
         tracing::info!(
