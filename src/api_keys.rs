@@ -43,12 +43,19 @@ fn follow(store: Arc<dyn ConfigStore>, stop: CancellationToken) -> watch::Receiv
     let keys = book.keys();
     tokio::spawn(async move {
         let following = async {
-            let mut known = None;
+            let (mut known, mut follows) = (None, true);
             loop {
                 match step(&*store, &book, known).await {
-                    Ok(next) => known = next,
+                    Ok(next) => {
+                        if !std::mem::replace(&mut follows, true) {
+                            tracing::info!("API keys are followed again");
+                        }
+                        known = next;
+                    }
                     Err(error) => {
-                        tracing::debug!(%error, "API keys are not followed");
+                        if std::mem::take(&mut follows) {
+                            tracing::warn!(%error, "API keys are not followed: revocations wait");
+                        }
                         sleep(AGAIN).await;
                     }
                 }

@@ -4,8 +4,8 @@
 //! lookup has its own time limit, whatever the resolver does; callers for one name share one
 //! lookup; a tenant has a bounded number of lookups under way, and waits in its own line for more;
 //! answers are kept for as long as they hold, failures for a short while; the number of names kept
-//! is bounded. Nothing here judges addresses: that is done to every answer, kept or fresh, when it
-//! is used.
+//! is bounded. Nothing here decides who may be dialled: every answer, kept or fresh, is judged when
+//! it is used. Of an answer that is too long, addresses that are public are kept first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

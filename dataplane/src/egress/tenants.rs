@@ -39,6 +39,8 @@ pub(super) struct Told {
 struct State {
     tenants: HashMap<TenantId, Arc<Told>>,
     version: u64,
+    /// What was taken over last.
+    last: imbl::HashMap<TenantId, TenantEgress>,
 }
 
 /// All tenants that say something.
@@ -64,7 +66,12 @@ impl Tenants {
     /// else before.
     pub fn set(&self, all: &imbl::HashMap<TenantId, TenantEgress>) -> Vec<TenantId> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let State { tenants, version } = &mut *state;
+        let State { tenants, version, last } = &mut *state;
+        // Few changes of the configuration are about any of this.
+        if last.ptr_eq(all) {
+            return Vec::new();
+        }
+        last.clone_from(all);
         let mut changed = Vec::new();
         tenants.retain(|id, _| {
             let speaks = all.contains_key(id);

@@ -215,6 +215,8 @@ impl Dispatcher {
     ) -> Admission {
         let (means, lane) = (self.means(), Arc::clone(&job.lane));
         let (partition, mut ripe) = (job.key.position.partition, false);
+        // Once known it is looked at in the next turn; to ask is a walk of the queue.
+        let known = self.ripe.contains(&lane.lane);
         let (admission, job) = self.lanes.change(&lane, now, |flow| {
             let admission = match job.alone && flow.start_alone(now, means) {
                 true => Admission::Start,
@@ -224,7 +226,7 @@ impl Dispatcher {
                 return (admission, Some(job));
             }
             flow.enqueue(job, now);
-            ripe = flow.is_ripe(now, means);
+            ripe = !known && flow.is_ripe(now, means);
             (admission, None)
         });
         if ripe {
