@@ -178,6 +178,7 @@ pub async fn first(
         role: Role::Admin.word().to_owned(),
         tenants: None,
         event_types: Vec::new(),
+        environment: None,
         limits: ApiKeyLimits::default(),
         secrets: vec![ApiKeySecret { sha256: made.sha256, create_time: now, expire_time: None }],
         expire_time: None,

@@ -48,7 +48,7 @@ const GUARD: &str = "books/apiKeys";
 
 /// Whether a caller may see a key.
 fn sees(caller: &Caller, key: &ApiKey) -> bool {
-    caller.reaches(key.tenants.as_ref())
+    caller.reaches(key.tenants.as_ref()) && caller.may_use(key.environment).is_ok()
 }
 
 /// A key as the API shows it.
@@ -69,6 +69,7 @@ pub(crate) fn to_wire(stored: &Stored<ApiKey>, now: Timestamp) -> v1::ApiKey {
         role: Role::parse(&key.role).map_or(v1::ApiKeyRole::Unspecified, map::role).into(),
         tenants: tenants.map(pregon_core::id::TenantId::name).collect(),
         event_types: key.event_types.clone(),
+        environment: key.environment.map_or(0, |it| map::environment(it).into()),
         limits: Some(v1::ApiKeyLimits {
             calls_per_second: map::small(key.limits.calls_per_second),
             events_per_second: map::small(key.limits.events_per_second),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
+use pregon_core::event::Environment;
 use pregon_core::event::Event;
 use pregon_core::id::{
     AttemptName, ContractId, DeliveryName, EventName, EventTypeId, LaneNo, SubscriptionName,
@@ -30,7 +31,7 @@ use crate::Control;
 use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
-use crate::service::{CALL, enter, service};
+use crate::service::{CALL, enter, environment, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
@@ -174,7 +175,8 @@ impl Control {
         let scope = wrong.check("parent", Scope::parse(&request.parent));
         let (from, to) = parse::time_range(request.time_range.as_ref(), &mut wrong);
         let mut query = EventQuery {
-            environment: parse::environment("environment", request.environment, &mut wrong),
+            environment: parse::environment("environment", request.environment, &mut wrong)
+                .or_else(environment),
             from,
             to,
             unmatched_only: request.unmatched_only,
@@ -222,6 +224,23 @@ impl Control {
         let found = self.of_tenants(Vec::from_iter(found), |record| &record.event).await?;
         let gone = || Refusal::not_found("delivery", name.to_string());
         found.into_iter().next().ok_or_else(gone)
+    }
+
+    /// The environment of an event, or of that of a delivery or of what lies below one; none where
+    /// there is none of this name.
+    pub(crate) async fn environment_of_event(
+        &self,
+        name: &str,
+    ) -> Result<Option<Environment>, Refusal> {
+        let found = match (EventName::parse(name), DeliveryName::parse(name)) {
+            (Ok(name), _) => self.event(&name).await.map(|(event, _)| event.environment),
+            (_, Ok(name)) => self.delivery(&name).await.map(|found| found.event.environment),
+            (Err(_), Err(_)) => return Ok(None),
+        };
+        match found {
+            Err(refusal) if refusal.reason == Reason::ResourceNotFound => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Deliveries as the API shows them.
@@ -328,7 +347,10 @@ impl Control {
             let page = self.store.log.deliveries(query, place.as_deref(), want).await?;
             // The store goes by the event's time; a replay came later.
             let before = |it: &DeliveryRecord| query.to.is_none_or(|to| it.create_time < to);
-            let found = page.items.into_iter().filter(before);
+            let own = |it: &DeliveryRecord| {
+                environment().is_none_or(|environment| environment == it.event.environment)
+            };
+            let found = page.items.into_iter().filter(|it| before(it) && own(it));
             match query.tenant {
                 Some(_) => items.extend(found),
                 None => items.extend(self.of_tenants(found.collect(), |it| &it.event).await?),

@@ -5,10 +5,17 @@
 //! a service can be made of. The answer is given before anything is looked up, so it tells nothing
 //! of what exists. Requests about no tenant in particular are for the layer to deny, by its table
 //! ([`pregon_rpc::access`]).
+//!
+//! A credential may be for one environment only. Every request message says how it tells
+//! environments apart; what does not is refused to such a credential.
 
 use pregon_core::error::Refusal;
+use pregon_core::event::Environment;
+use pregon_core::model::{Callback, Subscription};
 use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
+
+use crate::{Control, map};
 
 /// What a request is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +28,27 @@ pub(crate) enum Reach<'a> {
     NewTenant(&'a str),
 }
 
+/// How a request tells environments apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// It does not.
+    Not,
+    /// It makes something of this environment, as the wire says it: LIVE where it is not specified.
+    Makes(i32),
+    /// It lists those of this environment; where it is not specified, its handler leaves out what
+    /// the caller may not see.
+    Lists(i32),
+    /// What its names stand for belongs to one, or to none.
+    ByNames,
+}
+
 /// A request message that says what it is about.
 pub(crate) trait Reaches {
     /// The names in it.
     fn reach(&self) -> Reach<'_>;
+
+    /// How it tells environments apart.
+    fn apart(&self) -> Apart;
 }
 
 /// Whether the caller may ask this.
@@ -39,12 +63,73 @@ pub(crate) fn check(caller: &Caller, request: &impl Reaches) -> Result<(), Refus
     }
 }
 
-/// Requests with one name, in this field.
+/// Whether the caller may ask this, as far as environments go.
+///
+/// # Errors
+///
+/// ENVIRONMENT_DENIED; what the store answers.
+pub(crate) async fn check_environment(
+    control: &Control,
+    caller: &Caller,
+    request: &impl Reaches,
+) -> Result<(), Refusal> {
+    if caller.environment().is_none() {
+        return Ok(());
+    }
+    match request.apart() {
+        Apart::Not => caller.may_use(None),
+        Apart::Makes(given) => caller.may_use(environment(given).or(Some(Environment::Live))),
+        Apart::Lists(given) => environment(given).map_or(Ok(()), |it| caller.may_use(Some(it))),
+        Apart::ByNames => {
+            let Reach::Names(names) = request.reach() else { return Ok(()) };
+            let names = names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+            for name in names {
+                if let Some(found) = control.environment_of(&name).await? {
+                    caller.may_use(Some(found))?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn environment(given: i32) -> Option<Environment> {
+    v1::Environment::try_from(given).ok().and_then(map::from_environment)
+}
+
+impl Control {
+    /// The environment of what a name stands for; none where there is no such thing, or where it
+    /// belongs to both.
+    async fn environment_of(&self, name: &str) -> Result<Option<Environment>, Refusal> {
+        let parts: Vec<&str> = name.split('/').collect();
+        let (Some(kind), Some(owner)) = (parts.get(2), parts.get(..4)) else { return Ok(None) };
+        let owner = owner.join("/");
+        match *kind {
+            "subscriptions" => {
+                let found = self.find::<Subscription>(&owner).await?;
+                Ok(found.map(|it| it.value.environment))
+            }
+            "callbacks" => {
+                let found = self.find::<Callback>(&owner).await?;
+                Ok(found.map(|it| it.value.environment))
+            }
+            "events" | "deliveries" => self.environment_of_event(&owner).await,
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Requests with one name, in this field, and how they tell environments apart.
 macro_rules! named {
-    ($($field:ident: $($request:ident)+;)*) => {$($(
+    ($($field:ident, $apart:expr, $($request:ident)+;)*) => {$($(
         impl Reaches for v1::$request {
             fn reach(&self) -> Reach<'_> {
                 Reach::Names(vec![&self.$field])
+            }
+
+            fn apart(&self) -> Apart {
+                let apart: fn(&Self) -> Apart = $apart;
+                apart(self)
             }
         }
     )+)*};
@@ -52,10 +137,14 @@ macro_rules! named {
 
 /// Updates, whose resource has the name.
 macro_rules! updates {
-    ($($request:ident: $resource:ident;)*) => {$(
+    ($($request:ident: $resource:ident, $apart:ident;)*) => {$(
         impl Reaches for v1::$request {
             fn reach(&self) -> Reach<'_> {
                 Reach::Names(vec![self.$resource.as_ref().map_or("", |it| it.name.as_str())])
+            }
+
+            fn apart(&self) -> Apart {
+                Apart::$apart
             }
         }
     )*};
@@ -63,13 +152,17 @@ macro_rules! updates {
 
 /// Requests about no tenant.
 macro_rules! of_no_tenant {
-    ($($request:ident)+) => {$(
+    ($($apart:ident: $($request:ident)+;)*) => {$($(
         impl Reaches for v1::$request {
             fn reach(&self) -> Reach<'_> {
                 Reach::NoTenant
             }
+
+            fn apart(&self) -> Apart {
+                Apart::$apart
+            }
         }
-    )+};
+    )+)*};
 }
 
 /// A name that has to be there, and some that need not.
@@ -79,8 +172,8 @@ fn names<'a>(first: &'a str, others: &[&'a str]) -> Reach<'a> {
 }
 
 named! {
-    name:
-        GetTenantRequest DeleteTenantRequest
+    name, |_| Apart::ByNames,
+        GetTenantRequest
         GetSubscriptionRequest DeleteSubscriptionRequest PauseSubscriptionRequest
         ResumeSubscriptionRequest DisableSubscriptionRequest
         ApproveSubscriptionRequest RejectSubscriptionRequest VerifySubscriptionRequest
@@ -90,31 +183,39 @@ named! {
         GetSubscriptionHealthRequest ExplainEventRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
         ReplayDeliveryRequest CancelDeliveryRequest;
-    tenant: CreatePortalTokenRequest;
-    parent:
-        CreateSubscriptionRequest ListSubscriptionsRequest
+    name, |_| Apart::Not, DeleteTenantRequest;
+    tenant, |_| Apart::ByNames, CreatePortalTokenRequest;
+    parent, |_| Apart::ByNames,
         CreateSecretRequest ListSecretsRequest RotateSecretRequest GetJwksRequest
-        CreateCallbackRequest ListCallbacksRequest
-        ListEventsRequest ListAttemptsRequest GetReconciliationReportRequest;
+        ListAttemptsRequest;
+    parent, |it| Apart::Makes(it.subscription.as_ref().map_or(0, |it| it.environment)),
+        CreateSubscriptionRequest;
+    parent, |it| Apart::Makes(it.callback.as_ref().map_or(0, |it| it.environment)),
+        CreateCallbackRequest;
+    parent, |it| Apart::Lists(it.environment),
+        ListSubscriptionsRequest ListCallbacksRequest ListEventsRequest;
+    parent, |_| Apart::Not, GetReconciliationReportRequest;
 }
 
 updates! {
-    UpdateTenantRequest: tenant;
-    UpdateSubscriptionRequest: subscription;
-    UpdateCallbackRequest: callback;
+    UpdateTenantRequest: tenant, Not;
+    UpdateSubscriptionRequest: subscription, ByNames;
+    UpdateCallbackRequest: callback, ByNames;
 }
 
-// Whose tenants a key may be for is held against the caller where it is known.
+// Whose tenants and environment a key may be for is held against the caller where it is known.
 of_no_tenant! {
-    CreateApiKeyRequest GetApiKeyRequest ListApiKeysRequest RotateApiKeyRequest
-    RevokeApiKeyRequest
-    ListTenantsRequest
-    CreateEventTypeRequest GetEventTypeRequest ListEventTypesRequest UpdateEventTypeRequest
-    DeleteEventTypeRequest ImportEventTypesRequest
-    CreateContractRequest GetContractRequest ListContractsRequest UpdateContractRequest
-    DeleteContractRequest
-    GetNodeRequest ListNodesRequest WaitForRevisionRequest WatchConfigurationRequest
-    ListEgressAddressesRequest
+    ByNames:
+        CreateApiKeyRequest GetApiKeyRequest ListApiKeysRequest RotateApiKeyRequest
+        RevokeApiKeyRequest
+        ListTenantsRequest GetEventTypeRequest ListEventTypesRequest
+        GetContractRequest ListContractsRequest
+        WaitForRevisionRequest ListEgressAddressesRequest;
+    Not:
+        CreateEventTypeRequest UpdateEventTypeRequest DeleteEventTypeRequest
+        ImportEventTypesRequest
+        CreateContractRequest UpdateContractRequest DeleteContractRequest
+        GetNodeRequest ListNodesRequest WatchConfigurationRequest;
 }
 
 impl Reaches for v1::ListAuditEntriesRequest {
@@ -125,11 +226,19 @@ impl Reaches for v1::ListAuditEntriesRequest {
             tenant => Reach::Names(vec![tenant]),
         }
     }
+
+    fn apart(&self) -> Apart {
+        Apart::Not
+    }
 }
 
 impl Reaches for v1::ListDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.event, &self.subscription])
+    }
+
+    fn apart(&self) -> Apart {
+        Apart::Lists(0)
     }
 }
 
@@ -137,11 +246,20 @@ impl Reaches for v1::WatchDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.subscription])
     }
+
+    fn apart(&self) -> Apart {
+        Apart::Lists(0)
+    }
 }
 
 impl Reaches for v1::ReplayDeliveriesRequest {
     fn reach(&self) -> Reach<'_> {
         names(&self.parent, &[&self.subscription])
+    }
+
+    fn apart(&self) -> Apart {
+        // One lane has one environment.
+        if self.subscription.is_empty() { Apart::Not } else { Apart::ByNames }
     }
 }
 
@@ -153,6 +271,10 @@ impl Reaches for v1::PreviewDeliveryRequest {
             }
             Some(v1::preview_delivery_request::Source::Event(_)) | None => names(&self.name, &[]),
         }
+    }
+
+    fn apart(&self) -> Apart {
+        Apart::ByNames
     }
 }
 
@@ -170,5 +292,9 @@ impl Reach<'_> {
 impl Reaches for v1::CreateTenantRequest {
     fn reach(&self) -> Reach<'_> {
         Reach::NewTenant(&self.tenant_id)
+    }
+
+    fn apart(&self) -> Apart {
+        Apart::Not
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pregon_core::error::{Reason, Refusal};
+use pregon_core::event::Environment;
 use pregon_core::model::Tenant;
 use pregon_rpc::audit::Origin;
 use pregon_rpc::caller::Caller;
@@ -95,6 +96,11 @@ pub(crate) fn actor() -> String {
     CALL.try_with(|call| call.caller.actor().to_string()).unwrap_or_default()
 }
 
+/// The only environment that whoever makes it reaches; none: both.
+pub(crate) fn environment() -> Option<Environment> {
+    CALL.try_with(|call| call.caller.environment()).ok().flatten()
+}
+
 /// Takes a request of a service (its name, and that of the message) out of its envelope, with its
 /// call, whose caller may touch what it names.
 pub(crate) async fn enter<T: Reaches>(
@@ -104,6 +110,7 @@ pub(crate) async fn enter<T: Reaches>(
 ) -> Result<(Arc<Call>, T), tonic::Status> {
     let (call, request) = opened(request, method).map_err(status)?;
     standing(control, &call).await.map_err(status)?;
+    reach::check_environment(control, &call.caller, &request).await.map_err(status)?;
     Ok((call, request))
 }
 

@@ -132,7 +132,7 @@ impl CheckService for CheckServiceImpl {
         let deadline = Deadline::of(&request);
         audit::Origin::of(&request).about(&request.get_ref().callback);
         let question = parse::parse(request.into_inner(), &caller).map_err(status)?;
-        let response = self.0.check(&question, began, deadline).await;
+        let response = self.0.check(&question, &caller, began, deadline).await;
         response.map(Response::new).map_err(status)
     }
 }
@@ -141,6 +141,7 @@ impl Inner {
     async fn check(
         &self,
         question: &Question,
+        caller: &Caller,
         began: Instant,
         deadline: Option<Instant>,
     ) -> Result<v1::CheckResponse, Refusal> {
@@ -149,6 +150,7 @@ impl Inner {
             return Err(refusal.retry_after(DRAINING_WAIT));
         }
         let found = find::find(&self.configuration, question).await?;
+        caller.may_use(Some(found.callback.environment))?;
         let id = self.next_id();
         let decision = self.decide(&id, question, &found, deadline).await?;
         let duration = began.elapsed();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
+use pregon_core::event::Environment;
 use pregon_core::id::{ApiKeyId, EventTypeId, TenantId};
 use pregon_core::model::{ActorKind, ApiKeyLimits, AuditActor};
 use pregon_core::pattern::Pattern;
@@ -107,6 +108,8 @@ struct Inner {
     role: Option<Role>,
     /// None: all of them.
     tenants: Option<BTreeSet<TenantId>>,
+    /// None: both.
+    environment: Option<Environment>,
     /// What an API key says besides.
     key: Option<KeyUse>,
     /// It came with a portal token of the tenant that was created then.
@@ -141,12 +144,19 @@ impl PartialEq for Rates {
 
 impl Eq for Rates {}
 
+impl Inner {
+    /// One whom nothing is known of but its name and that of its share.
+    fn of(actor: Arc<str>, share: Arc<str>) -> Self {
+        Self { actor, share, role: None, tenants: None, environment: None, key: None, portal: None }
+    }
+}
+
 impl Caller {
     /// A caller with a credential; `tenants` are those that it may touch, all if `None`.
     pub fn new(actor: &str, role: Role, tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = actor.into();
         let share = Arc::clone(&actor);
-        Self::made(Inner { actor, share, role: Some(role), tenants, key: None, portal: None })
+        Self::made(Inner { role: Some(role), tenants, ..Inner::of(actor, share) })
     }
 
     /// A caller with an API key, with the name of its share; empty: its own.
@@ -154,12 +164,13 @@ impl Caller {
         (actor, share): (&str, &str),
         role: Role,
         tenants: Option<BTreeSet<TenantId>>,
+        environment: Option<Environment>,
         key: KeyUse,
     ) -> Self {
         let actor: Arc<str> = actor.into();
         let share = if share.is_empty() { Arc::clone(&actor) } else { share.into() };
-        let key = Some(key);
-        Self::made(Inner { actor, share, role: Some(role), tenants, key, portal: None })
+        let (role, key) = (Some(role), Some(key));
+        Self::made(Inner { role, tenants, environment, key, ..Inner::of(actor, share) })
     }
 
     /// A caller with a portal token, who is held to what its maker is held to.
@@ -185,6 +196,7 @@ impl Caller {
             share,
             role: Some(role),
             tenants,
+            environment: maker.and_then(Caller::environment),
             key,
             portal: Some(grant.since),
         })
@@ -254,7 +266,7 @@ impl Caller {
     fn unknown(tenants: Option<BTreeSet<TenantId>>) -> Self {
         let actor: Arc<str> = ANONYMOUS.into();
         let share = Arc::clone(&actor);
-        Self::made(Inner { actor, share, role: None, tenants, key: None, portal: None })
+        Self::made(Inner { tenants, ..Inner::of(actor, share) })
     }
 
     /// The same caller with a credential that is valid until then; none: without end.
@@ -340,6 +352,27 @@ impl Caller {
     pub fn may_touch_named(&self, name: &str) -> Result<(), Refusal> {
         let below = name.strip_prefix("tenants/").unwrap_or_default();
         self.touches(below.split('/').next().unwrap_or_default())
+    }
+
+    /// The only environment that it reaches; none: both.
+    pub fn environment(&self) -> Option<Environment> {
+        self.0.environment
+    }
+
+    /// Whether the caller may touch what belongs to an environment (none: to both).
+    ///
+    /// # Errors
+    ///
+    /// ENVIRONMENT_DENIED.
+    pub fn may_use(&self, environment: Option<Environment>) -> Result<(), Refusal> {
+        match self.0.environment {
+            None => Ok(()),
+            Some(own) if environment == Some(own) => Ok(()),
+            Some(own) => {
+                let text = format!("the credential is for {own} only, and the call is not");
+                Err(Refusal::new(Reason::EnvironmentDenied, text))
+            }
+        }
     }
 
     /// Whether the caller reaches as far as a credential for these tenants (none: all).

@@ -79,8 +79,13 @@ impl Key {
         let rates = before.and_then(|it| it.caller.rates().cloned()).unwrap_or_default();
         let display_name = key.common.display_name.as_str().into();
         let held = KeyUse { display_name, event_types, limits: key.limits, rates };
-        let caller =
-            Caller::with_key((&key.id.name(), &key.share), role, key.tenants.clone(), held);
+        let caller = Caller::with_key(
+            (&key.id.name(), &key.share),
+            role,
+            key.tenants.clone(),
+            key.environment,
+            held,
+        );
         Ok(Self {
             caller,
             secrets,

@@ -1,5 +1,6 @@
 //! Strangers stay out, and friends do what they may: TLS, tokens, roles and tenants.
 
+mod environments;
 pub(crate) mod methods;
 mod tls;
 

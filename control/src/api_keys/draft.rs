@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violation, Violations};
+use pregon_core::event::Environment;
 use pregon_core::id::{ApiKeyId, TenantId};
 use pregon_core::limits;
 use pregon_core::model::{ApiKey, ApiKeyLimits, ApiKeySecret, Common};
@@ -20,6 +21,7 @@ pub(super) struct Draft {
     role: Role,
     tenants: Option<BTreeSet<TenantId>>,
     event_types: Vec<String>,
+    environment: Option<Environment>,
     limits: ApiKeyLimits,
     expire_time: Option<Timestamp>,
 }
@@ -44,6 +46,7 @@ impl Draft {
             let text = "must be empty: only a PUBLISHER publishes";
             wrong.add("api_key.event_types", Rule::OutOfRange, text);
         }
+        let environment = parse::environment("api_key.environment", given.environment, wrong);
         let limits = limits(given.limits.as_ref(), wrong);
         let expire = parse::moment("api_key.expire_time", given.expire_time.as_ref(), wrong);
         if expire.is_some_and(|end| end <= now) {
@@ -54,6 +57,7 @@ impl Draft {
             role: role?,
             tenants,
             event_types,
+            environment,
             limits,
             expire_time: expire,
         })
@@ -63,7 +67,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// ROLE_MISSING, TENANT_DENIED, with the field.
+    /// ROLE_MISSING, TENANT_DENIED, ENVIRONMENT_DENIED, with the field.
     pub(super) fn may_be_made_by(&self, caller: &Caller) -> Result<(), Refusal> {
         may_grant(caller, Some(self.role))
             .map_err(|text| at("api_key.role", Refusal::new(Reason::RoleMissing, text)))?;
@@ -71,6 +75,10 @@ impl Draft {
             let text = "must be tenants that the caller's own credential is for, one at least";
             return Err(at("api_key.tenants", Refusal::new(Reason::TenantDenied, text)));
         }
+        caller.may_use(self.environment).map_err(|refusal| {
+            let text = "must be the environment that the caller's own credential is for";
+            at("api_key.environment", Refusal::new(refusal.reason, text))
+        })?;
         may_have(caller, self.expire_time, self.limits).map_err(|(field, rule)| {
             at(&format!("api_key.{field}"), Refusal::new(Reason::RoleMissing, rule))
         })
@@ -96,6 +104,7 @@ impl Draft {
             role: self.role.word().to_owned(),
             tenants: self.tenants,
             event_types: self.event_types,
+            environment: self.environment,
             limits: self.limits,
             secrets: vec![secret],
             expire_time: self.expire_time,

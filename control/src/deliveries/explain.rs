@@ -34,6 +34,7 @@ use prost::Message as _;
 use super::attempt::{self, is_attempt};
 use super::show;
 use crate::listing::PAGE_BYTES;
+use crate::service::environment;
 use crate::subscriptions::{contract_of, preview};
 use crate::{Control, map, parse};
 
@@ -124,7 +125,9 @@ impl Control {
             self.fetch::<Tenant>(&tenant),
             self.all_below::<Subscription>(&prefix, |it| it.name().to_string()),
         )?;
-        let subscriptions: Vec<Subscription> = stored.into_iter().map(|it| it.value).collect();
+        let all = stored.into_iter().map(|it| it.value);
+        let own = |it: &Subscription| environment().is_none_or(|own| own == it.environment);
+        let subscriptions: Vec<Subscription> = all.filter(own).collect();
         let lanes = subscriptions.iter().enumerate().map(|(at, it)| (it.lane, at)).collect();
         let named = subscriptions.iter().map(|it| &it.contract).collect();
         let contracts = self.find_contracts(named).await?;

@@ -202,7 +202,10 @@ impl Deliveries {
         Ok(())
     }
 
-    async fn shown(&self, seen: Vec<Seen>) -> Result<Vec<Happened>, Refusal> {
+    async fn shown(&self, mut seen: Vec<Seen>) -> Result<Vec<Happened>, Refusal> {
+        if let Some(environment) = self.call.caller.environment() {
+            seen.retain(|seen| seen.environment() == environment);
+        }
         let records: Vec<DeliveryRecord> = seen
             .iter()
             .filter_map(|seen| match seen {

@@ -10,7 +10,7 @@ use pregon_core::model::Tenant;
 use super::kind::{Receiver, to_wire};
 use crate::listing::Paging;
 use crate::parse::Scope;
-use crate::{Control, parse};
+use crate::{Control, parse, service};
 
 /// Which receivers of a list are wanted, as far as both kinds have it.
 pub(crate) struct Filter<State> {
@@ -28,7 +28,8 @@ impl<State: Copy + PartialEq> Filter<State> {
         state: Option<State>,
         wrong: &mut Violations,
     ) -> Self {
-        let environment = parse::environment("environment", environment, wrong);
+        let environment =
+            parse::environment("environment", environment, wrong).or_else(service::environment);
         let contract = match contract {
             "" => None,
             name => wrong.check("contract", ContractId::parse_name(name)),

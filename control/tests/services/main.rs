@@ -14,6 +14,7 @@ mod contracts;
 mod creation;
 mod deliveries;
 mod egress;
+mod environments;
 mod erasing;
 mod event_types;
 mod explain;

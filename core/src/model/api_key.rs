@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Common;
 use crate::clock::Timestamp;
+use crate::event::Environment;
 use crate::id::{ApiKeyId, TenantId};
 
 /// A credential of a caller: `apiKeys/{k}`.
@@ -28,6 +29,9 @@ pub struct ApiKey {
     /// Patterns of the only event types that it may publish; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_types: Vec<String>,
+    /// The only environment that it reaches; none: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// What it may use in each process.
     #[serde(default)]
     pub limits: ApiKeyLimits,

@@ -95,7 +95,7 @@ impl Node {
     async fn ask_within(&self, time: Duration) -> v1::CheckResponse {
         let question = parse::parse(request(), &Caller::anyone()).unwrap();
         let now = Instant::now();
-        self.service.0.check(&question, now, Some(now + time)).await.unwrap()
+        self.service.0.check(&question, &Caller::anyone(), now, Some(now + time)).await.unwrap()
     }
 }
 

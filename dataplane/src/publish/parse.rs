@@ -83,6 +83,9 @@ pub(super) fn parse(
         from.caller.may_publish(event_type).inspect_err(about)?;
     }
     let environment = wrong.check("event.environment", parse_environment(event.environment));
+    if environment.is_some() {
+        from.caller.may_use(environment).inspect_err(about)?;
+    }
     let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
     let occur_time = wrong.check("event.occur_time", occur_time).flatten();
     let attributes = event::parse_attributes("event.attributes", event.attributes, &mut wrong);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pregon_core::attempt::{AttemptRecord, End, RecordKind};
 use pregon_core::clock::Timestamp;
+use pregon_core::event::Environment;
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo, ReplayTag, TenantId};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, ErrorClass, PendingReason};
@@ -122,6 +123,14 @@ pub enum Seen {
 }
 
 impl Seen {
+    /// The environment of its event.
+    pub fn environment(&self) -> Environment {
+        match self {
+            Seen::Attempt(record) => record.environment,
+            Seen::Delivery(record) => record.event.environment,
+        }
+    }
+
     /// The delivery that it is about.
     pub fn key(&self) -> DeliveryKey {
         match self {

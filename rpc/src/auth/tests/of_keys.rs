@@ -27,6 +27,7 @@ pub(super) fn key(id: &str, role: Role, bound: bool) -> (ApiKey, NewSecret) {
         role: role.word().to_owned(),
         tenants: bound.then(|| BTreeSet::from([TenantId::parse("acme").unwrap()])),
         event_types: Vec::new(),
+        environment: None,
         limits: ApiKeyLimits::default(),
         secrets: vec![secret],
         expire_time: None,
