@@ -23,6 +23,7 @@ const CHANGES_LEN: usize = 48 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     id: AuditId,
+    class: AuditClass,
     pub(crate) entry: Box<AuditEntry>,
 }
 
@@ -30,7 +31,7 @@ impl Told {
     /// As the store takes it.
     pub(crate) fn stored(&self) -> NewAudit {
         let bytes = self.entry.encode().into();
-        NewAudit { id: self.id.clone(), class: AuditClass::Call, bytes }
+        NewAudit { id: self.id.clone(), class: self.class, bytes }
     }
 
     /// The id of the entry.
@@ -67,7 +68,8 @@ impl Control {
         let time = self.clock.now();
         let sequence = self.told.fetch_add(1, Ordering::Relaxed);
         let id = AuditId::new(time, sequence, random);
-        Some(Told { id, entry: Box::new(entry(&call, time, outcome, resource)) })
+        let class = if call.caller.is_bound() { AuditClass::Bound } else { AuditClass::Call };
+        Some(Told { id, class, entry: Box::new(entry(&call, time, outcome, resource)) })
     }
 
     /// The entry of a commit, with what its resources were and become.

@@ -5,8 +5,8 @@
 //! if the commit is. Other entries are recorded by themselves; one of an id that is there takes its
 //! place, so that an entry made before a step can be completed after it.
 //!
-//! Entries of calls that were let in and of calls that were refused are bounded apart: nobody
-//! crowds out what was done by calls that are refused.
+//! Entries are bounded apart by who calls: nobody crowds out what was done by calls that are refused,
+//! nor a tenant's people what was done by those who are held to no tenant.
 //!
 //! [`Commit::audit`]: crate::config::Commit::audit
 
@@ -21,10 +21,11 @@ use crate::StoreError;
 
 /// How long entries are kept when nothing else is set: a quarter of a year.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Entries of calls that were let in, at most: a write a minute for as long as [`KEPT`] is.
-pub const CALLS: u64 = 131_072;
-/// Bytes of them: a kibibyte each, or of a Redis of a gibibyte an eighth.
-pub const CALLS_BYTES: u64 = 128 << 20;
+/// Entries of calls that were let in, at most, and as many of callers who are held to tenants: a
+/// write each two minutes for as long as [`KEPT`] is.
+pub const CALLS: u64 = 65_536;
+/// Bytes of them: a kibibyte each, or of a Redis of a gibibyte a sixteenth.
+pub const CALLS_BYTES: u64 = 64 << 20;
 /// Entries of calls that were refused, at most.
 pub const REFUSALS: u64 = 32_768;
 /// Bytes of them: they show no resource, so half a kibibyte each.
@@ -77,15 +78,17 @@ pub(crate) fn first(time: Timestamp) -> String {
 /// Which entries an entry is bounded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuditClass {
-    /// Of a call that was let in.
+    /// Of a call that was let in, by a caller who is held to no tenant.
     Call,
+    /// Of a call that was let in, by a caller who is held to some tenants.
+    Bound,
     /// Of a call that was refused.
     Refusal,
 }
 
 impl AuditClass {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Call, Self::Refusal];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Call, Self::Bound, Self::Refusal];
 }
 
 /// What becomes of entries while the store is full.
@@ -158,8 +161,10 @@ pub struct AuditBound {
 pub struct AuditKept {
     /// Age.
     pub age: Duration,
-    /// Of calls that were let in.
+    /// Of calls that were let in, by callers who are held to no tenant.
     pub calls: AuditBound,
+    /// The same by callers who are held to some tenants.
+    pub bound: AuditBound,
     /// Of calls that were refused.
     pub refusals: AuditBound,
 }
@@ -169,6 +174,7 @@ impl Default for AuditKept {
         Self {
             age: KEPT,
             calls: AuditBound { entries: CALLS, bytes: CALLS_BYTES },
+            bound: AuditBound { entries: CALLS, bytes: CALLS_BYTES },
             refusals: AuditBound { entries: REFUSALS, bytes: REFUSALS_BYTES },
         }
     }
@@ -179,6 +185,7 @@ impl AuditKept {
     pub(crate) fn of(&self, class: AuditClass) -> AuditBound {
         match class {
             AuditClass::Call => self.calls,
+            AuditClass::Bound => self.bound,
             AuditClass::Refusal => self.refusals,
         }
     }

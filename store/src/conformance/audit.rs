@@ -80,10 +80,10 @@ pub async fn an_entry_takes_the_place_of_its_id(rig: &mut Rig) {
 
 /// Entries are read from the latest on, whatever they were written by and in which order.
 pub async fn entries_are_read_from_the_latest_on(rig: &mut Rig) {
-    let classes = [AuditClass::Call, AuditClass::Refusal];
+    let classes = AuditClass::ALL;
     let now = now(rig).await;
     let all: Vec<NewAudit> = (0..40)
-        .map(|n: u8| entry(now + i64::from(n), n, classes[usize::from(n % 2)], &n.to_string()))
+        .map(|n: u8| entry(now + i64::from(n), n, classes[usize::from(n % 3)], &n.to_string()))
         .collect();
     record(rig, &all[20..]).await;
     record(rig, &all[..20]).await;
@@ -110,7 +110,7 @@ pub async fn entries_are_read_from_the_latest_on(rig: &mut Rig) {
 /// What is older than a quarter of a year goes by itself, and what is younger stays.
 pub async fn entries_go_when_they_are_old(rig: &mut Rig) {
     let begun = now(rig).await;
-    let old = |n| entry(begun, n, AuditClass::ALL[usize::from(n % 2)], "old");
+    let old = |n| entry(begun, n, AuditClass::ALL[usize::from(n % 3)], "old");
     record(rig, &(0..250).map(old).collect::<Vec<_>>()).await;
     rig.advance(crate::audit::KEPT - Duration::from_secs(3600)).await;
     let young = entry(now(rig).await, 1, AuditClass::Call, "young");

@@ -27,7 +27,8 @@
 //!   and reply ([`config::Remembered`]). A day.
 //! - `{pgc}:audit` hash: the audit log. Id → `<revision>:<bytes>` ([`config::Stamped`]), 0 where
 //!   there was no commit. One goes when it is old, or when there are too many.
-//! - `{pgc}:aids:<class>` zset: ids of entries of calls that were let in (`c`) or refused (`r`), all
+//! - `{pgc}:aids:<class>` zset: ids of entries of calls that were let in (`c`, or `b` of
+//!   callers who are held to tenants) or refused (`r`), all
 //!   scores 0. As above.
 //! - `{pgc}:asize` hash: class → how many bytes its values have. It never goes.
 //! - `{pgc}:nodes` hash: node → `<moment>:<what it said, JSON>` ([`config::Stamped`]). One goes 10

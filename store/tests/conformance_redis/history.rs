@@ -181,9 +181,10 @@ async fn what_was_written_anew_goes_with_history() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_log_is_bounded_by_class() {
     let server = Server::start();
+    let bound = AuditBound { entries: 20, bytes: 1 << 20 };
     let (calls, refusals) =
         (AuditBound { entries: 30, bytes: 1 << 20 }, AuditBound { entries: 1000, bytes: 5100 });
-    let audit = AuditKept { calls, refusals, ..AuditKept::default() };
+    let audit = AuditKept { calls, bound, refusals, ..AuditKept::default() };
     let history = History { audit, ..History::default() };
     let store = store(&RedisOptions { history, ..RedisOptions::new(&server.url(0)) }).await;
     let now = store.operate.now().await.expect("the time");
@@ -193,9 +194,14 @@ async fn the_audit_log_is_bounded_by_class() {
         bytes: vec![b'x'; len].into(),
     };
     for n in 0..300 {
-        let call = entry(2 * n, AuditClass::Call, 10);
-        let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
-        store.audit.record(&[call, refusal], WhenFull::Refused).await.expect("to be recorded");
+        let call = entry(3 * n, AuditClass::Call, 10);
+        let bound = entry(3 * n + 1, AuditClass::Bound, 11);
+        let refusal = entry(3 * n + 2, AuditClass::Refusal, 100);
+        store
+            .audit
+            .record(&[call, bound, refusal], WhenFull::Refused)
+            .await
+            .expect("to be recorded");
     }
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -204,14 +210,14 @@ async fn the_audit_log_is_bounded_by_class() {
         let left = store.audit.entries(range).await.expect("the audit log");
         let of = |len| left.iter().filter(|it| it.bytes.len() == len).count();
         // Two bytes more are before each.
-        if (of(10), of(100)) == (30, 50) {
-            assert_eq!(left[0].id, entry(599, AuditClass::Refusal, 0).id);
+        if (of(10), of(11), of(100)) == (30, 20, 50) {
+            assert_eq!(left[0].id, entry(899, AuditClass::Refusal, 0).id);
             break;
         }
         assert!(Instant::now() < until, "{} and {} are left", of(10), of(100));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(server.run(&["HLEN", "{pgc}:audit"]), redis::Value::Int(80));
+    assert_eq!(server.run(&["HLEN", "{pgc}:audit"]), redis::Value::Int(100));
     let size = server.run(&["HGET", "{pgc}:asize", "r"]);
     assert_eq!(size, redis::Value::BulkString(b"5100".to_vec()));
 }

@@ -20,6 +20,7 @@ fn number(class: AuditClass) -> i64 {
     match class {
         AuditClass::Call => 0,
         AuditClass::Refusal => 1,
+        AuditClass::Bound => 2,
     }
 }
 

@@ -106,10 +106,11 @@ async fn too_many_events_are_trimmed_from_the_oldest() {
 /// Of each class of entries of the audit log as many are kept as may be, in number and in bytes.
 #[tokio::test]
 async fn the_audit_log_is_bounded_by_class() {
+    let bound = AuditBound { entries: 20, bytes: 1 << 20 };
     let (calls, refusals) =
         (AuditBound { entries: 30, bytes: 1 << 20 }, AuditBound { entries: 1000, bytes: 5000 });
     let change = |options: &mut EmbeddedOptions| {
-        let audit = AuditKept { calls, refusals, ..AuditKept::default() };
+        let audit = AuditKept { calls, bound, refusals, ..AuditKept::default() };
         options.history = History { audit, ..History::default() };
     };
     let bench = Bench::with(Location::Memory, change);
@@ -120,17 +121,18 @@ async fn the_audit_log_is_bounded_by_class() {
         bytes: vec![b'x'; len].into(),
     };
     for n in 0..400 {
-        let call = entry(2 * n, AuditClass::Call, 10);
-        let refusal = entry(2 * n + 1, AuditClass::Refusal, 100);
-        bench.store.audit.record(&[call, refusal], WhenFull::Refused).await.unwrap();
+        let call = entry(3 * n, AuditClass::Call, 10);
+        let bound = entry(3 * n + 1, AuditClass::Bound, 11);
+        let refusal = entry(3 * n + 2, AuditClass::Refusal, 100);
+        bench.store.audit.record(&[call, bound, refusal], WhenFull::Refused).await.unwrap();
     }
     bench.trim();
     let range =
         AuditRange { since: Timestamp::MIN, until: Timestamp::MAX, before: None, limit: 1000 };
     let left = bench.store.audit.entries(range).await.unwrap();
     let of = |len| left.iter().filter(|it| it.bytes.len() == len).count();
-    assert_eq!((of(10), of(100)), (30, 50));
-    assert_eq!(left[0].id, entry(799, AuditClass::Refusal, 0).id);
+    assert_eq!((of(10), of(11), of(100)), (30, 20, 50));
+    assert_eq!(left[0].id, entry(1199, AuditClass::Refusal, 0).id);
     bench.check().await;
 }
 

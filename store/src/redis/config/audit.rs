@@ -91,7 +91,7 @@ impl Config {
         Ok(records)
     }
 
-    /// The latest ids of both classes from `since` on and below `below`; fewer than wanted: there are
+    /// The latest ids of all classes from `since` on and below `below`; fewer than wanted: there are
     /// no more.
     async fn audit_ids(&self, since: &str, below: &str, wanted: usize) -> Result<Vec<String>> {
         let mut look = Pipeline::with_capacity(AuditClass::ALL.len() + 1);
@@ -101,10 +101,10 @@ impl Config {
             look.arg("LIMIT").arg(0).arg(wanted);
         }
         look.add_command(meta_cmd());
-        let [calls, refusals, meta] = value::exactly(self.link.pipeline(&look).await?)?;
+        let [calls, bound, refusals, meta] = value::exactly(self.link.pipeline(&look).await?)?;
         read_meta(meta)?;
         let mut ids = Vec::new();
-        for class in [calls, refusals] {
+        for class in [calls, bound, refusals] {
             for id in value::array(class)? {
                 ids.push(value::text(id)?);
             }

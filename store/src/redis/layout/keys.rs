@@ -61,6 +61,7 @@ impl fmt::Display for ConfigKey {
 pub fn class_letter(class: AuditClass) -> char {
     match class {
         AuditClass::Call => 'c',
+        AuditClass::Bound => 'b',
         AuditClass::Refusal => 'r',
     }
 }

@@ -344,6 +344,7 @@ fn keys_of_the_configuration_differ_and_share_a_tag() {
         ConfigKey::Changes,
         ConfigKey::Audit,
         ConfigKey::AuditIds(AuditClass::Call),
+        ConfigKey::AuditIds(AuditClass::Bound),
         ConfigKey::AuditIds(AuditClass::Refusal),
         ConfigKey::Nodes,
         ConfigKey::Seen,
