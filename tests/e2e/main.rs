@@ -16,6 +16,7 @@ mod api_keys;
 mod audit;
 mod bad_input;
 mod bad_resources;
+mod canaries;
 mod collector;
 mod contracts;
 mod crash_loop;

@@ -106,6 +106,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// Where its files are.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port

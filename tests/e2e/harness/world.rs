@@ -56,10 +56,28 @@ pub trait World: Sized {
     /// Starts its processes again, on other ports, with what was kept.
     async fn start_again(&mut self);
 
+    /// The bytes of everything that its store has on disk, once it has ended; keys that lie beside it are
+    /// not its.
+    async fn kept(&mut self) -> Vec<u8>;
+
     /// A publisher's way to it.
     fn target(&self) -> Target {
         Target::new(self.events())
     }
+}
+
+/// What is in the files below a directory, one behind another, but for keys.
+fn bytes_below(directory: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            bytes.append(&mut bytes_below(&path));
+        } else if path.extension().is_none_or(|it| it != "key") {
+            bytes.append(&mut std::fs::read(&path).expect("a file can be read"));
+        }
+    }
+    bytes
 }
 
 impl World for Standalone {
@@ -116,6 +134,10 @@ impl World for Standalone {
 
     async fn start_again(&mut self) {
         Standalone::start_again(self).await;
+    }
+
+    async fn kept(&mut self) -> Vec<u8> {
+        bytes_below(self.dir())
     }
 }
 
@@ -186,6 +208,11 @@ impl World for Planes {
         for plane in self.every() {
             plane.start_again().await;
         }
+    }
+
+    async fn kept(&mut self) -> Vec<u8> {
+        self.redis.stop().await;
+        bytes_below(self.redis.directory())
     }
 }
 
