@@ -33,10 +33,8 @@ python3 contracts/catalog/expected.py
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
-if command -v cargo-deny >/dev/null; then
-    step "dependencies"
-    cargo deny --all-features check bans licenses sources
-fi
+step "dependencies"
+./scripts/deny.sh
 
 if command -v promtool >/dev/null; then
     step "alerts"
