@@ -20,6 +20,8 @@ const RECORDS: usize = 256;
 
 /// In a chunk's length: its records have all fields.
 const WHOLE: u32 = 1 << 31;
+/// Bytes that LZ4 makes of one at most: a length goes on by 255 for each further byte of it.
+const LZ4_MOST: usize = 255;
 /// Fields at the end of a record that chunks without the bit do not have.
 const ADDED: usize = 2;
 
@@ -104,6 +106,10 @@ pub(crate) fn unpack(
     let (length, compressed) = data.split_first_chunk().ok_or("chunk: too short")?;
     let length = u32::from_le_bytes(*length);
     let size = usize::try_from(length & !WHOLE).unwrap_or(usize::MAX);
+    // That much memory is taken before a byte is read.
+    if size > compressed.len().saturating_mul(LZ4_MOST) {
+        return Err(format!("chunk: {} bytes cannot be {size}", compressed.len()));
+    }
     let encoded =
         lz4_flex::decompress(compressed, size).map_err(|error| format!("chunk: {error}"))?;
     let records = match length & WHOLE {
@@ -208,5 +214,19 @@ mod tests {
         for broken in [&data[..2], &data[..9], &[]] {
             assert!(unpack(broken, []).is_err());
         }
+    }
+
+    /// The memory for it is taken before a byte is read.
+    #[test]
+    fn a_chunk_that_cannot_be_as_long_as_it_says_is_refused() {
+        let token = Token { incarnation: 1, sequence: 1 };
+        let packed = pack(&[(token, Arc::new(record(1)))]).unwrap();
+        let mut data = packed[0].data.clone();
+        data[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(unpack(&data, []).unwrap_err().contains("cannot be 2147483647"));
+        // What resembles itself as much as can be is read all the same.
+        let alike: Vec<_> = (0..256).map(|_| (token, Arc::new(record(1)))).collect();
+        let packed = pack(&alike).unwrap();
+        assert_eq!(unpack(&packed[0].data, []).unwrap().len(), 256);
     }
 }
