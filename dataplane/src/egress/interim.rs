@@ -45,18 +45,14 @@ impl InterimCount {
             self.at = match (&self.at, byte) {
                 (At::Over, _) => break,
                 (At::StatusLine(0), b'\r' | b'\n') => At::StatusLine(0), // parsers skip these
-                (At::StatusLine(n), b'\n') => {
-                    self.line[*n..].fill(byte);
-                    self.end_of_line()
-                }
-                (At::StatusLine(STATUS_AT), b'1') => {
-                    self.count += 1;
-                    At::Interim { blank: false }
-                }
-                (At::StatusLine(n), _) => {
+                (At::StatusLine(n), _) if byte != b'\n' && n + 1 < LINE => {
                     let n = *n;
                     self.line[n] = byte;
-                    if n + 1 < LINE { At::StatusLine(n + 1) } else { At::Answer }
+                    At::StatusLine(n + 1)
+                }
+                (At::StatusLine(n), _) => {
+                    self.line[*n..].fill(byte);
+                    self.behind_status(byte)
                 }
                 (At::Answer, b'\n') => self.end_of_line(),
                 (At::Answer, _) => At::Answer,
@@ -74,18 +70,36 @@ impl InterimCount {
         self.status
     }
 
+    /// What begins as no head does is none, whatever comes later: no parser goes past it either.
+    fn behind_status(&mut self, last: u8) -> At {
+        let (version, rest) = self.line.split_at(STATUS_AT);
+        let interim = matches!(rest, [b'1', b'0'..=b'9', b'0'..=b'9', b' ' | b'\r' | b'\n']);
+        match (is_known(version) && interim, last) {
+            (true, _) => {
+                self.count += 1;
+                At::Interim { blank: last == b'\n' }
+            }
+            (false, b'\n') => self.end_of_line(),
+            (false, _) => At::Answer,
+        }
+    }
+
     fn end_of_line(&mut self) -> At {
         let (version, rest) = self.line.split_at(STATUS_AT);
-        let known = matches!(version, b"HTTP/1.0 " | b"HTTP/1.1 ");
         let status = match rest {
             [a @ b'2'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ' | b'\r' | b'\n'] => {
                 [a, b, c].iter().fold(0, |sum, digit| sum * 10 + u16::from(**digit - b'0'))
             }
             _ => 0,
         };
-        self.status = Some(status).filter(|status| known && *status > 0);
+        self.status = Some(status).filter(|status| is_known(version) && *status > 0);
         At::Over
     }
+}
+
+/// Whether these bytes begin a head.
+fn is_known(version: &[u8]) -> bool {
+    matches!(version, b"HTTP/1.0 " | b"HTTP/1.1 ")
 }
 
 #[cfg(test)]
@@ -134,6 +148,13 @@ mod tests {
             interim,
         ] {
             assert_eq!(status(line), None, "{line:?}");
+        }
+        // An answer behind what is no interim head belongs to something else.
+        for line in
+            ["HTTP/1.1\x1b100 Continue", "HTTP/1.1 1x0 No", "HTTP/1.1 1000 No", "220 mx1", "1"]
+        {
+            let text = format!("{line}\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+            assert_eq!(status(&text), None, "{text:?}");
         }
     }
 }
