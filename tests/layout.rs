@@ -11,8 +11,8 @@ use serde_json::Value;
 
 /// The crates of ours that each crate may depend on: `src → {control, dataplane} → store → core`,
 /// `{control, dataplane} → rpc → {core, proto}`, and `telemetry → core` for whoever tells. The binary
-/// wires everything together.
-const MAY_USE: [(&str, &[&str]); 9] = [
+/// wires everything together, and so do the fuzz targets.
+const MAY_USE: [(&str, &[&str]); 10] = [
     (
         "pregon",
         &[
@@ -39,6 +39,18 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("pregon-core", &[]),
     ("pregon-proto", &[]),
     ("pregon-bench", &["pregon-proto"]),
+    (
+        "pregon-fuzz",
+        &[
+            "pregon-control",
+            "pregon-core",
+            "pregon-dataplane",
+            "pregon-proto",
+            "pregon-rpc",
+            "pregon-store",
+            "pregon-telemetry",
+        ],
+    ),
 ];
 
 /// Clients of databases: the engines, and what would be a way around them.

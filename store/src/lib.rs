@@ -31,6 +31,8 @@ mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod moves;
 pub mod redis;
 mod run;

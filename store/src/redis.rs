@@ -60,6 +60,9 @@ pub mod probe {
     pub use super::layout::written_again;
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use layout::written_again;
+
 use crate::Store;
 use crate::audit::AuditKept;
 use crate::intake::Durability;

@@ -157,6 +157,23 @@ pub(crate) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
     }
 }
 
+/// An event as entries are written from it, its id given whatever it is.
+pub(crate) fn as_new(event: &Event) -> NewEvent {
+    NewEvent {
+        tenant: event.tenant.clone(),
+        id: Some(event.id.clone()),
+        version: event.version,
+        event_type: event.event_type.clone(),
+        environment: event.environment,
+        occur_time: event.given_occur_time,
+        since: None,
+        min_revision: event.min_revision,
+        trace: event.trace.clone(),
+        attributes: event.attributes.clone(),
+        data: event.data.clone(),
+    }
+}
+
 /// What must be the same for a publish to be a repeat.
 pub(crate) fn content_digest(event: &NewEvent) -> [u8; 16] {
     let mut hash = Sha256::new();

@@ -156,11 +156,13 @@ mod tests;
 pub(super) use form::{Stored, number, packed_list, packed_text, text};
 
 /// What Rust writes of a value that it has read; none: it is no such value.
-#[cfg(feature = "conformance")]
+#[cfg(any(feature = "conformance", feature = "fuzzing"))]
 pub fn written_again(kind: &str, stored: &[u8]) -> Option<Vec<u8>> {
     use bytes::Bytes;
     use pregon_core::id::{DeliveryKey, LaneNo, Position};
 
+    use crate::codec::stored::as_new;
+    use crate::redis::config::log_entry;
     use crate::redis::work::runs::{Ended, Piece};
     use crate::run::Bits;
 
@@ -192,6 +194,14 @@ pub fn written_again(kind: &str, stored: &[u8]) -> Option<Vec<u8>> {
         "late" => again::<chunk::Late>(stored),
         "ends" => again::<ends::Ends>(stored),
         "ends of a run" => again::<ends::EndsOfRun>(stored),
+        "row" => again::<stream::Row>(stored),
+        "entry" => {
+            let position = Position { ms: 0, partition: 0, n: 1 };
+            let event = entry::decode(position, stored).event()?;
+            entry::encode(&as_new(&event)).ok()
+        }
+        "test send" => test_send::encode(&test_send::decode(stored)?).ok(),
+        "change" => log_entry::written_again(stored),
         _ => None,
     }
 }

@@ -62,6 +62,19 @@ pub(in crate::redis) fn read(entry: Value) -> Result<Entry> {
     Ok(Entry { revision, nonce, documents })
 }
 
+/// What is written of documents that were read whole; none: they cannot be read, or are too many.
+#[cfg(any(feature = "conformance", feature = "fuzzing"))]
+pub(in crate::redis) fn written_again(stored: &[u8]) -> Option<Vec<u8>> {
+    let string = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+    let row = Value::Array(vec![string(b"1-1"), Value::Array(vec![string(b"c"), string(stored)])]);
+    match read(row).ok()?.documents {
+        Documents::Whole(documents) => {
+            write(&documents).ok().filter(|(field, _)| *field == "c").map(|(_, body)| body)
+        }
+        Documents::Names(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,13 @@
 //! Test sends as they wait to be taken.
 
 use bytes::Bytes;
-use pregon_core::event::{Event, NewEvent};
 use pregon_core::id::{LaneNo, Position};
 use pregon_core::trace::TraceContext;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::entry::{self, Found};
+use crate::codec::stored;
 use crate::redis::engine::fault::Result;
 use crate::test_send::TestSend;
 
@@ -34,7 +34,7 @@ pub fn encode(test: &TestSend) -> Result<Vec<u8>> {
         trace: test.trace.as_ref().map(TraceContext::to_text),
     };
     let mut bytes = postcard::to_extend(&head, vec![FORMAT])?;
-    bytes.extend(entry::encode(&as_new(&test.event))?);
+    bytes.extend(entry::encode(&stored::as_new(&test.event))?);
     Ok(bytes)
 }
 
@@ -54,21 +54,4 @@ pub fn decode(bytes: &Bytes) -> Option<TestSend> {
         timeout: Duration::from_millis(head.timeout_ms),
         trace: head.trace.as_deref().and_then(TraceContext::from_text),
     })
-}
-
-/// An event as entries are written from it, its id given whatever it is.
-fn as_new(event: &Event) -> NewEvent {
-    NewEvent {
-        tenant: event.tenant.clone(),
-        id: Some(event.id.clone()),
-        version: event.version,
-        event_type: event.event_type.clone(),
-        environment: event.environment,
-        occur_time: event.given_occur_time,
-        since: None,
-        min_revision: event.min_revision,
-        trace: event.trace.clone(),
-        attributes: event.attributes.clone(),
-        data: event.data.clone(),
-    }
 }
