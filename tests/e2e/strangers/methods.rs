@@ -106,6 +106,7 @@ pub(crate) fn wanted(path: &str) -> &'static str {
         "EventService" | "CheckService" => "publisher",
         "DeliveryService" if reads && method != "GetReconciliationReport" => "viewer",
         _ if reads => "auditor",
+        "MasterKeyService" => "admin",
         "TenantService" | "EventTypeService" | "ContractService" => "operator",
         "SubscriptionService"
             if ["ApproveSubscription", "RejectSubscription"].contains(&method) =>
