@@ -126,7 +126,7 @@ async fn in_redis_everything_is_sealed_anew_and_opens_in_its_place_only() {
 
 async fn everything_is_sealed_anew_and_nothing_else_changes(world: &World) {
     let before = everything(world).await;
-    assert_eq!(before.len(), 10, "two secrets, three auths, four headers: {before:?}");
+    assert_eq!(before.len(), 9, "two secrets, three auths, four headers: {before:?}");
     let opened = |ring: &KeyRing, all: &[(String, String, String)]| -> Vec<_> {
         let open = |(_, binding, text): &(String, String, String)| {
             ring.open_text(text, binding).map(|it| it.expose().to_vec())
