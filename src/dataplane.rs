@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
 use crate::audit::Auditing;
-use crate::keys;
+use crate::keys::{self, Keeper, KeeperOptions};
 use crate::measured::measured;
 use crate::planes::{self, NodeParts};
-use crate::serving::{CONFIGURATION, Fault, Serving};
+use crate::serving::{CONFIGURATION, Fault, KEYS, Serving};
 use crate::settings::DataplaneSettings;
 
 /// A running `pregon dataplane`.
@@ -35,7 +35,7 @@ impl DataplaneNode {
     pub async fn start(settings: DataplaneSettings) -> anyhow::Result<Self> {
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
-        let keys = Arc::new(keys::given(&settings.master_key_file)?);
+        let loaded = keys::given(&settings.master_key_file)?;
         let hosts = settings.redis.endpoint().into_iter().collect();
         let own = Own { listeners: vec![listener.local_addr()], hosts };
         let redis = redis::open(settings.redis).await?;
@@ -43,18 +43,22 @@ impl DataplaneNode {
         let (telemetry, telling) =
             planes::telemetry(&settings.telemetry, "dataplane", id.as_str(), &clock)?;
         let store = measured(redis.store(), &telemetry);
+        let (latest, shutdown) = (Revision::none(), CancellationToken::new());
+        let stop = shutdown.clone();
+        let options = KeeperOptions { loaded, store: &store, id: id.clone(), seals: false, stop };
+        let keys = Keeper::start(options).await?;
         let node = planes::node(NodeParts {
             policy: &settings.policy,
             node: &settings.node,
             id,
             store: store.clone(),
-            keys,
+            keys: keys.held(),
+            seals: false,
             clock: &clock,
             own,
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(store.audit.clone(), &clock, telemetry.clone());
-        let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &[], latest.clone(), Limits::default())?
             .with_elsewhere("control planes serve it, call a `pregon control`")
@@ -72,7 +76,7 @@ impl DataplaneNode {
         let unread = Some("is not read yet".to_owned());
         serving.health().set_condition(CONFIGURATION, unread).await;
         let fault = Fault::new(CONFIGURATION, move || configuration.fault());
-        serving.follow(store.config, first, vec![fault]);
+        serving.follow(store.config, first, vec![fault, Fault::new(KEYS, keys.fault())]);
         Ok(Self { serving, node, auditing, telling, _redis: redis })
     }
 

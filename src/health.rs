@@ -4,20 +4,20 @@
 //! for it. With a token that may read what belongs to all tenants it is told why a process is not
 //! ready, too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use pregon_rpc::health::{LIVENESS, NOT_READY, READINESS};
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use zeroize::Zeroizing;
+
+use crate::client::{Way, told};
 
 /// Status of the command where something does not serve.
 const NOT_SERVING: u8 = 1;
@@ -25,8 +25,6 @@ const NOT_SERVING: u8 = 1;
 const NOT_REACHED: u8 = 2;
 /// How long the process may take to answer: it asks nobody else for it.
 const TIME: Duration = Duration::from_secs(5);
-/// A token is a short line.
-const TOKEN_LEN: u64 = 4096;
 
 /// Asks a process whether it lives and is ready, and why not: ends with status 0 where it serves, 1
 /// where it does not, 2 where nobody answers.
@@ -74,9 +72,10 @@ impl HealthArgs {
     pub async fn run(self) -> ExitCode {
         let asked = async {
             let mut all = true;
-            let mut client = self.client()?;
+            let way = self.way();
+            let mut client = HealthClient::new(way.channel(TIME)?);
             for what in self.asked()? {
-                let said = self.ask(&mut client, what).await?;
+                let said = self.ask(&way, &mut client, what).await?;
                 all &= said.serving;
                 println!("{what:9}  {}", if said.serving { "SERVING" } else { "NOT_SERVING" });
                 for reason in said.reasons {
@@ -104,42 +103,25 @@ impl HealthArgs {
         })
     }
 
-    fn client(&self) -> anyhow::Result<HealthClient<Channel>> {
-        let url = match self.address.contains("://") {
-            true => self.address.clone(),
-            false => format!("http://{}", self.address),
-        };
-        let endpoint = Endpoint::from_shared(url.clone()).context("ADDRESS")?;
-        let mut endpoint = endpoint.connect_timeout(TIME).timeout(TIME);
-        if url.starts_with("https:") {
-            endpoint = endpoint.tls_config(self.tls()?).context("TLS")?;
+    /// How the process is reached.
+    fn way(&self) -> Way {
+        Way {
+            address: self.address.clone(),
+            token_file: self.token_file.clone(),
+            ca_file: self.ca_file.clone(),
+            server_name: self.server_name.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
         }
-        Ok(HealthClient::new(endpoint.connect_lazy()))
     }
 
-    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
-        let mut tls = match &self.ca_file {
-            None => ClientTlsConfig::new().with_webpki_roots(),
-            Some(path) => {
-                let authority = Certificate::from_pem(file("--ca-file", path)?.as_slice());
-                ClientTlsConfig::new().ca_certificate(authority)
-            }
-        };
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
-        }
-        if let (Some(cert), Some(key)) = (&self.cert_file, &self.key_file) {
-            let (cert, key) = (file("--cert-file", cert)?, file("--key-file", key)?);
-            tls = tls.identity(Identity::from_pem(cert.as_slice(), key.as_slice()));
-        }
-        Ok(tls)
-    }
-
-    async fn ask(&self, client: &mut HealthClient<Channel>, what: &str) -> anyhow::Result<Said> {
-        let mut request = Request::new(HealthCheckRequest { service: what.to_owned() });
-        if let Some(path) = &self.token_file {
-            request.metadata_mut().insert("authorization", bearer(path)?);
-        }
+    async fn ask(
+        &self,
+        way: &Way,
+        client: &mut HealthClient<Channel>,
+        what: &str,
+    ) -> anyhow::Result<Said> {
+        let request = way.request(HealthCheckRequest { service: what.to_owned() })?;
         let answer = client.check(request).await.map_err(|status| {
             let why = told(&status);
             anyhow::anyhow!("{} does not answer: {why}", self.address)
@@ -153,20 +135,6 @@ impl HealthArgs {
     }
 }
 
-/// A status and what lies under it: the cause of a refused connection stands there.
-fn told(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// The reasons beside an answer. They come from outside: nothing of them steers a terminal.
 fn reasons(metadata: &MetadataMap) -> Vec<String> {
     let each = metadata.get_all_bin(NOT_READY).iter();
@@ -175,23 +143,4 @@ fn reasons(metadata: &MetadataMap) -> Vec<String> {
         Some(String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect())
     })
     .collect()
-}
-
-fn bearer(path: &Path) -> anyhow::Result<AsciiMetadataValue> {
-    let flag = || format!("--token-file {}", path.display());
-    let size = std::fs::metadata(path).with_context(flag)?.len();
-    let text = match size {
-        0..=TOKEN_LEN => Zeroizing::new(std::fs::read_to_string(path).with_context(flag)?),
-        _ => bail!("{}: must have {TOKEN_LEN} bytes at most", flag()),
-    };
-    let value = Zeroizing::new(format!("Bearer {}", text.trim()));
-    let mut value: AsciiMetadataValue =
-        value.parse().map_err(|_| anyhow::anyhow!("{}: must hold one line of text", flag()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn file(flag: &str, path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let read = std::fs::read(path).map(Zeroizing::new);
-    read.with_context(|| format!("{flag} {}", path.display()))
 }

@@ -1,29 +1,54 @@
-//! The master keys that secrets are sealed under: given by a file, or made beside the store.
+//! The master keys that secrets are sealed under: given by a file, or made beside the store, and kept
+//! up with while the process runs ([`Keeper`]).
+
+mod announce;
+pub mod command;
+mod keeper;
+mod tally;
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use pregon_core::model::{Resource, ResourceName};
-use pregon_core::seal::{KeyRing, SealError, new_key};
-use pregon_rpc::page::PageKey;
-use pregon_rpc::portal::PortalKeys;
-use pregon_store::ConfigStore;
+use pregon_core::seal::{KeyRing, new_key};
+use pregon_rpc::files::{BadFile, Contents, Source};
 
-/// What the page tokens' key is derived for.
-const PAGES: &str = "pregon page tokens";
-/// What the portal tokens' keys are derived for.
-const PORTAL: &str = "pregon portal tokens";
+pub use announce::announce;
+pub use keeper::{Keeper, KeeperOptions};
 
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";
+/// A key file above so many bytes is refused unread.
+const FILE_LEN: u64 = 16 * 1024;
 
-/// Documents in a page while the store's secrets are looked through.
-const PAGE: usize = 500;
+/// Keys, and the file that they came from; none: they are nowhere else.
+pub struct Loaded {
+    /// The keys.
+    pub ring: KeyRing,
+    /// Their file.
+    pub file: Option<PathBuf>,
+}
+
+/// A key file, as something that is read again when it changes.
+pub struct KeyFile(pub PathBuf);
+
+impl Source for KeyFile {
+    type Made = KeyRing;
+    const WHAT: &'static str = "master keys";
+    const LEN: u64 = FILE_LEN;
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.0]
+    }
+
+    fn make(&self, contents: &Contents) -> Result<KeyRing, BadFile> {
+        let bytes = contents.first().map_or(&[][..], |bytes| bytes.as_slice());
+        let text = std::str::from_utf8(bytes).map_err(|_| BadFile::new(&self.0, "is not text"))?;
+        KeyRing::parse(text).map_err(|wrong| BadFile::new(&self.0, wrong))
+    }
+}
 
 /// The keys of the given file, else of the directory's, else, in memory, new ones. `configured`: the
 /// store has configuration already, so its key exists somewhere and a new one would be wrong.
@@ -31,13 +56,13 @@ pub fn load(
     file: Option<&Path>,
     directory: Option<&Path>,
     configured: bool,
-) -> anyhow::Result<KeyRing> {
+) -> anyhow::Result<Loaded> {
     if let Some(path) = file {
         return given(path);
     }
     let Some(directory) = directory else {
         let key = new_key(&mut |bytes| crate::random::fill(bytes));
-        return Ok(KeyRing::parse(&key)?);
+        return Ok(Loaded { ring: KeyRing::parse(&key)?, file: None });
     };
     let path = directory.join(FILE);
     if configured && !path.try_exists()? {
@@ -48,56 +73,23 @@ pub fn load(
         );
     }
     make(&path).with_context(|| format!("cannot make the master key {}", path.display()))?;
-    read(&path).with_context(|| format!("cannot read the master key {}", path.display()))
-}
-
-/// Whether the keys are those of the store: every secret is sealed under one of them.
-///
-/// # Errors
-///
-/// The first secret that is not, with the id of the key it needs; or the store does not answer.
-pub async fn fit(keys: &KeyRing, store: &dyn ConfigStore) -> anyhow::Result<()> {
-    let mut after = String::new();
-    loop {
-        let page = store.documents(&after, PAGE).await.context("cannot read the store")?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after.clone_from(&last.name);
-        for document in &page {
-            let Some(name) = ResourceName::parse(&document.name) else { continue };
-            // What cannot be read at all is for whoever serves it to say.
-            let Ok(Resource::Secret(secret)) = Resource::decode(&name, &document.bytes) else {
-                continue;
-            };
-            let Ok(sealed) = BASE64.decode(&secret.sealed) else { continue };
-            if let Err(error @ SealError::UnknownKey(_)) = keys.has_key_of(&sealed) {
-                bail!("{}: {error}: add that key behind the others", document.name);
-            }
-        }
-    }
-}
-
-/// The key of page and resume tokens, which outlive the process as the master keys do: control planes
-/// continue each other's lists, and a watch goes on where one before it was cut.
-pub fn page_key(keys: &KeyRing) -> PageKey {
-    PageKey::derive(&*keys.derive(PAGES))
-}
-
-/// The keys of portal tokens, which every control plane with the same master keys lets in.
-pub fn portal_keys(keys: &KeyRing) -> PortalKeys {
-    PortalKeys::new(keys.derive_each(PORTAL))
+    let ring = read(&path);
+    let ring = ring.with_context(|| format!("cannot read the master key {}", path.display()))?;
+    Ok(Loaded { ring, file: Some(path) })
 }
 
 /// The keys of the file that the setting names.
-pub fn given(path: &Path) -> anyhow::Result<KeyRing> {
-    read(path).with_context(|| format!("--master-key-file {}", path.display()))
+pub fn given(path: &Path) -> anyhow::Result<Loaded> {
+    let ring = read(path).with_context(|| format!("--master-key-file {}", path.display()))?;
+    Ok(Loaded { ring, file: Some(path.to_owned()) })
 }
 
 /// The keys of a file.
 pub fn read(path: &Path) -> anyhow::Result<KeyRing> {
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path)?);
-    if text.len() > 16 * 1024 {
-        bail!("is larger than any key file");
+    if std::fs::metadata(path)?.len() > FILE_LEN {
+        bail!("must have {FILE_LEN} bytes at most");
     }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path)?);
     Ok(KeyRing::parse(&text)?)
 }
 

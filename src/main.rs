@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod client;
 mod contract;
 mod control;
 mod dataplane;
@@ -57,6 +58,7 @@ enum Command {
     Contract(contract::ContractArgs),
     Token(token::TokenArgs),
     Health(health::HealthArgs),
+    Keys(keys::command::KeysArgs),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +88,7 @@ async fn run(command: Command) -> Result<ExitCode, Vec<String>> {
         Command::Receiver(args) => args.run().await,
         Command::Token(args) => args.run(),
         Command::Contract(args) => return args.run(),
+        Command::Keys(args) => args.run().await,
         Command::Health(args) => return Ok(args.run().await),
     };
     ran.map(|()| ExitCode::SUCCESS).map_err(|error| vec![format!("{error:#}")])

@@ -8,21 +8,21 @@ use pregon_control::{Control, ControlOptions};
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_core::pool::Pools;
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::Held;
 use pregon_core::url::UrlPolicy;
 use pregon_dataplane::egress::{
     Egress, EgressError, EgressOptions, EgressPolicy, Own, SystemResolver,
 };
 use pregon_dataplane::plane::{Dataplane, DataplaneOptions};
 use pregon_dataplane::worker::WorkerLimits;
-use pregon_rpc::page::PageKey;
-use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::{Identity, Running, Settings, Telemetry};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::files::{self, Share};
+use crate::keys::Keeper;
 use crate::settings::{Node, Policy, PoolLine};
 
 /// What a control plane is made of here.
@@ -31,12 +31,8 @@ pub struct ControlParts<'a> {
     pub store: Store,
     /// The present time.
     pub clock: SharedClock,
-    /// The master keys.
-    pub keys: Arc<KeyRing>,
-    /// Authenticates page tokens.
-    pub page_key: PageKey,
-    /// Authenticate portal tokens.
-    pub portal: PortalKeys,
+    /// The master keys, and those that are derived from them.
+    pub keys: &'a Keeper,
     /// What both planes must agree on.
     pub policy: &'a Policy,
     /// Goes out with every answer.
@@ -58,7 +54,9 @@ pub struct NodeParts<'a> {
     /// Where everything lives.
     pub store: Store,
     /// The master keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: watch::Receiver<Arc<Held>>,
+    /// Whether the process is a control plane too.
+    pub seals: bool,
     /// The present time.
     pub clock: &'a SharedClock,
     /// What belongs to this process and is never sent to.
@@ -76,8 +74,8 @@ pub fn node_id(node: &Node) -> anyhow::Result<NodeId> {
 }
 
 /// A name for a process that has none of its own.
-pub fn process_name() -> String {
-    format!("control-{:08x}", random() >> 32)
+pub fn process_name() -> anyhow::Result<NodeId> {
+    Ok(NodeId::parse(&format!("control-{:08x}", random() >> 32))?)
 }
 
 /// Telemetry of this process, and the tasks behind it.
@@ -109,9 +107,9 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
     let control = Control::new(ControlOptions {
         store: parts.store,
         clock: parts.clock,
-        keys: parts.keys,
-        page_key: parts.page_key,
-        portal: parts.portal,
+        keys: parts.keys.held(),
+        page_key: parts.keys.pages(),
+        portal: parts.keys.portal(),
         url_policy: UrlPolicy {
             allow_http: policy.allow_http,
             addresses: policy.addresses.clone(),
@@ -135,7 +133,7 @@ pub fn control(parts: ControlParts<'_>) -> Arc<Control> {
 
 /// A node, started.
 pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
-    let NodeParts { policy, node, id, store, keys, clock, own, telemetry } = parts;
+    let NodeParts { policy, node, id, store, keys, seals, clock, own, telemetry } = parts;
     let share = Share::told(files::raise(), node.max_in_flight);
     let egress = Egress::new(EgressOptions {
         policy: EgressPolicy {
@@ -159,6 +157,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
     Ok(Dataplane::start(DataplaneOptions {
         store,
         keys,
+        seals,
         clock: Arc::clone(clock),
         egress,
         node: id,

@@ -23,6 +23,8 @@ const STUCK: Duration = Duration::from_secs(60);
 const STORE: &str = "store";
 /// The condition that the configuration is read, and can be.
 pub const CONFIGURATION: &str = "configuration";
+/// The condition that every master key that the store needs is here.
+pub const KEYS: &str = "keys";
 /// The condition that the embedded store's disk takes what is written.
 pub const DISK: &str = "disk";
 

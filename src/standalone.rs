@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
 use crate::audit::Auditing;
-use crate::keys;
+use crate::keys::{self, Keeper, KeeperOptions};
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
-use crate::serving::{CONFIGURATION, DISK, Fault, Serving};
+use crate::serving::{CONFIGURATION, DISK, Fault, KEYS, Serving};
 use crate::settings::{Level, Settings};
 
 /// A running `pregon standalone`.
@@ -42,12 +42,11 @@ impl Standalone {
         let store = Arc::new(open_store(&settings, &clock)?);
         let config = store.store().config;
         let configured = config.head().await.context("cannot read the store")?.revision > 0;
-        let keys = Arc::new(keys::load(
+        let loaded = keys::load(
             settings.master_key_file.as_deref(),
             settings.data_dir.as_deref(),
             configured,
-        )?);
-        keys::fit(&keys, &*config).await?;
+        )?;
         if settings.listen.keys
             && let Some(key) = api_keys::first(&*config, &*clock).await?
         {
@@ -61,24 +60,25 @@ impl Standalone {
         let (telemetry, telling) =
             planes::telemetry(&settings.telemetry, "standalone", id.as_str(), &clock)?;
         let handles = measured(store.store(), &telemetry);
+        let stop = shutdown.clone();
+        let options = KeeperOptions { loaded, store: &handles, id: id.clone(), seals: true, stop };
+        let keys = Keeper::start(options).await?;
         let node = planes::node(NodeParts {
             policy: &settings.policy,
             node: &settings.node,
             id,
             store: handles.clone(),
-            keys: Arc::clone(&keys),
+            keys: keys.held(),
+            seals: true,
             clock: &clock,
             own: Own { listeners: vec![listener.local_addr()], hosts: Vec::new() },
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());
-        let portal = keys::portal_keys(&keys);
         let control = planes::control(ControlParts {
             store: handles.clone(),
             clock,
-            page_key: keys::page_key(&keys),
-            portal: portal.clone(),
-            keys,
+            keys: &keys,
             policy: &settings.policy,
             latest: latest.clone(),
             drain: shutdown.clone(),
@@ -86,7 +86,7 @@ impl Standalone {
         });
         let descriptors = pregon_proto::FILE_DESCRIPTOR_SET;
         let server = Server::new(descriptors, &Services::WAITS, latest, Limits::default())?
-            .with_portal(portal)
+            .with_portal(keys.portal())
             .with_telemetry(telemetry)
             .with_refusals(auditing.refusals());
         let server = api_keys::guard(server, &listener, &handles.config, &shutdown);
@@ -96,10 +96,12 @@ impl Standalone {
         let (configuration, kept) = (node.configuration().clone(), Arc::clone(&store));
         let unread = configuration.fault();
         serving.health().set_condition(CONFIGURATION, unread).await;
+        serving.health().set_condition(KEYS, keys.fault()()).await;
         serving.health().set_all(true).await;
         let faults = vec![
             Fault::new(DISK, move || kept.fault()),
             Fault::new(CONFIGURATION, move || configuration.fault()),
+            Fault::new(KEYS, keys.fault()),
         ];
         serving.follow(handles.config, std::future::ready(()), faults);
         let load = node.load();

@@ -117,6 +117,7 @@ answers! {
     CreateApiKeyResponse: api_key;
     RotateApiKeyResponse: api_key;
     RevokeApiKeyResponse: api_key;
+    ResealDocumentsResponse: ;
 }
 
 impl Answer for v1::ImportEventTypesResponse {

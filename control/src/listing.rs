@@ -58,6 +58,7 @@ page_requests! {
     ListDeliveriesRequest: "ListDeliveries";
     ListAttemptsRequest: "ListAttempts";
     ListNodesRequest: "ListNodes";
+    ResealDocumentsRequest: "ResealDocuments";
     ListApiKeysRequest: "ListApiKeys";
     ListAuditEntriesRequest: "ListAuditEntries";
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
 use pregon_core::id::NodeId;
+use pregon_core::seal::KeyId;
 use pregon_proto::v1;
 use pregon_proto::v1::node_service_server::NodeService;
 use pregon_rpc::time;
-use pregon_store::node::{LOST_AFTER, NodeStatus};
+use pregon_store::node::NodeStatus;
 use tokio::time::Instant;
 
 use crate::Control;
@@ -51,15 +52,35 @@ const POLL_MAX: Duration = Duration::from_millis(250);
 /// Latest refused documents of a node that are shown.
 const REFUSED_SHOWN: usize = 100;
 
+/// Control planes that are shown; there are a few.
+const PLANES_SHOWN: usize = 100;
+
 /// The nodes at one moment, by the store's clock.
 struct Census {
     nodes: Vec<NodeStatus>,
+    /// Control planes that are no nodes, and are there.
+    control_planes: Vec<NodeStatus>,
     now: Timestamp,
     latest: i64,
 }
 
+fn ids(keys: &[KeyId]) -> Vec<String> {
+    keys.iter().map(KeyId::to_string).collect()
+}
+
+fn control_plane(it: &NodeStatus) -> v1::ControlPlane {
+    v1::ControlPlane {
+        id: it.id.to_string(),
+        version: it.version.clone(),
+        start_time: map::moment(it.start_time),
+        heartbeat_time: map::moment(it.heartbeat_time),
+        master_key_ids: ids(&it.master_keys),
+        sealing_key_id: it.sealing.as_ref().map(KeyId::to_string).unwrap_or_default(),
+    }
+}
+
 fn state(node: &NodeStatus, now: Timestamp) -> v1::NodeState {
-    if now.since(node.heartbeat_time) >= LOST_AFTER {
+    if !node.is_alive(now) {
         v1::NodeState::Lost
     } else if node.draining {
         v1::NodeState::Draining
@@ -110,6 +131,8 @@ impl Census {
             in_flight: map::small(node.in_flight),
             claimed: map::count(node.claimed),
             lanes: map::small(node.lanes),
+            master_key_ids: ids(&node.master_keys),
+            sealing_key_id: node.sealing.as_ref().map(KeyId::to_string).unwrap_or_default(),
         }
     }
 }
@@ -117,9 +140,12 @@ impl Census {
 impl Control {
     async fn census(&self) -> Result<Census, Refusal> {
         let head = self.store.config.head().await?;
-        let (nodes, now) = self.store.nodes.nodes().await?;
+        let (all, now) = self.store.nodes.nodes().await?;
         self.heads.saw(head.revision, self.clock.now());
-        Ok(Census { nodes, now, latest: head.revision })
+        let (nodes, mut control_planes): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(NodeStatus::is_node);
+        control_planes.retain(|it| it.is_alive(now));
+        Ok(Census { nodes, control_planes, now, latest: head.revision })
     }
 
     fn shown_node(&self, census: &Census, node: &NodeStatus) -> v1::Node {
@@ -155,6 +181,12 @@ impl Control {
         Ok(v1::ListNodesResponse {
             nodes: page.iter().map(|node| self.shown_node(&census, node)).collect(),
             next_page_token: self.next_page(&paging, more),
+            control_planes: census
+                .control_planes
+                .iter()
+                .take(PLANES_SHOWN)
+                .map(control_plane)
+                .collect(),
         })
     }
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::model::Resource;
 use pregon_core::pool::Pools;
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{Held, KeyRing};
 use pregon_core::url::UrlPolicy;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::Store;
 use pregon_telemetry::Telemetry;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::contracts::Registry;
@@ -41,8 +41,8 @@ pub struct ControlOptions {
     pub store: Store,
     /// The present time.
     pub clock: SharedClock,
-    /// The master keys that secrets are sealed under.
-    pub keys: Arc<KeyRing>,
+    /// The master keys that secrets are sealed under, as they are at present.
+    pub keys: watch::Receiver<Arc<Held>>,
     /// Authenticates page tokens; shared by all control planes of a deployment.
     pub page_key: PageKey,
     /// Make portal tokens.
@@ -69,7 +69,7 @@ pub struct ControlOptions {
 pub struct Control {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
-    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) keys: watch::Receiver<Arc<Held>>,
     pub(crate) page_key: PageKey,
     pub(crate) portal: PortalKeys,
     pub(crate) contracts: Registry,
@@ -110,6 +110,11 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
+    /// The master keys at present.
+    pub(crate) fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys.borrow().ring)
+    }
+
     /// Keeps [`ControlOptions::latest`] at the latest revision, whoever commits it, until the
     /// server is to end. A store that does not answer is asked again.
     pub async fn follow(&self) {

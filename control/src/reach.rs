@@ -215,7 +215,8 @@ of_no_tenant! {
         CreateEventTypeRequest UpdateEventTypeRequest DeleteEventTypeRequest
         ImportEventTypesRequest
         CreateContractRequest UpdateContractRequest DeleteContractRequest
-        GetNodeRequest ListNodesRequest WatchConfigurationRequest;
+        GetNodeRequest ListNodesRequest WatchConfigurationRequest
+        ListMasterKeysRequest ResealDocumentsRequest;
 }
 
 impl Reaches for v1::ListAuditEntriesRequest {

@@ -21,7 +21,6 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
 use pregon_store::config::{Commit, Committed, Expect, ListRange};
 use pregon_store::erase::{Erase, ErasePlace};
-use pregon_store::node::LOST_AFTER;
 use serde::{Deserialize, Serialize};
 
 use crate::Control;
@@ -176,7 +175,7 @@ impl Control {
     /// Whether every node that is there serves a revision.
     async fn all_serve(&self, revision: i64) -> Result<bool, Refusal> {
         let (nodes, now) = self.store.nodes.nodes().await?;
-        let alive = nodes.iter().filter(|node| now.since(node.heartbeat_time) < LOST_AFTER);
+        let alive = nodes.iter().filter(|node| node.is_node() && node.is_alive(now));
         Ok(alive.into_iter().all(|node| node.served_revision >= revision))
     }
 }

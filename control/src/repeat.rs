@@ -77,6 +77,7 @@ impl Canonical for v1::ListEventsRequest {}
 impl Canonical for v1::ListDeliveriesRequest {}
 impl Canonical for v1::ListAttemptsRequest {}
 impl Canonical for v1::ListNodesRequest {}
+impl Canonical for v1::ResealDocumentsRequest {}
 
 /// A hash of a message: equal for equal content, whatever the order of its labels.
 pub(crate) fn content<M: Canonical>(message: &M) -> [u8; 32] {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::Environment;
 use pregon_core::model::Tenant;
+use pregon_rpc::access::{API, Who};
 use pregon_rpc::audit::Origin;
-use pregon_rpc::caller::Caller;
+use pregon_rpc::caller::{Caller, Role};
 use pregon_rpc::status::status;
 
 use crate::Control;
@@ -109,6 +110,7 @@ pub(crate) async fn enter<T: Reaches>(
     method: (&'static str, &'static str),
 ) -> Result<(Arc<Call>, T), tonic::Status> {
     let (call, request) = opened(request, method).map_err(status)?;
+    takes(control, &call).map_err(status)?;
     standing(control, &call).await.map_err(status)?;
     reach::check_environment(control, &call.caller, &request).await.map_err(status)?;
     Ok((call, request))
@@ -127,6 +129,23 @@ fn opened<T: Reaches>(
     }
     reach::check(&call.caller, &request)?;
     Ok((Arc::new(call), request))
+}
+
+/// Whether the control plane may do what a call asks for: without a master key that the store needs, it
+/// only reads.
+///
+/// # Errors
+///
+/// NOT_READY, which names the key.
+fn takes(control: &Control, call: &Call) -> Result<(), Refusal> {
+    let Some(fault) = control.keys.borrow().fault() else { return Ok(()) };
+    let (path, wait) = (format!("/{}", call.method()), Duration::from_secs(1));
+    let access = API.iter().find(|(listed, _)| *listed == path).map(|(_, access)| access.who);
+    match access {
+        Some(Who::Everyone | Who::Known | Who::Role(Role::Viewer | Role::Auditor)) => Ok(()),
+        Some(Who::Role(Role::Admin | Role::Operator | Role::TenantManager | Role::Publisher))
+        | None => Err(Refusal::new(Reason::NotReady, fault).retry_after(wait)),
+    }
 }
 
 /// Whether the tenant of a caller with a portal token is still the one that it was made for.

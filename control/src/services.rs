@@ -9,6 +9,7 @@ use pregon_proto::v1::contract_service_server::ContractServiceServer;
 use pregon_proto::v1::delivery_service_server::DeliveryServiceServer;
 use pregon_proto::v1::egress_service_server::EgressServiceServer;
 use pregon_proto::v1::event_type_service_server::EventTypeServiceServer;
+use pregon_proto::v1::master_key_service_server::MasterKeyServiceServer;
 use pregon_proto::v1::node_service_server::NodeServiceServer;
 use pregon_proto::v1::secret_service_server::SecretServiceServer;
 use pregon_proto::v1::subscription_service_server::SubscriptionServiceServer;
@@ -16,8 +17,8 @@ use pregon_proto::v1::tenant_service_server::TenantServiceServer;
 use pregon_rpc::server::{Server, ServerError};
 
 use crate::{
-    ApiKeys, AuditLogs, Callbacks, Contracts, Control, Deliveries, EgressPools, EventTypes, Nodes,
-    Secrets, Subscriptions, Tenants,
+    ApiKeys, AuditLogs, Callbacks, Contracts, Control, Deliveries, EgressPools, EventTypes,
+    MasterKeys, Nodes, Secrets, Subscriptions, Tenants,
 };
 
 /// The gRPC services of the control plane, to be added to a server.
@@ -39,6 +40,8 @@ pub struct Services {
     pub deliveries: DeliveryServiceServer<Deliveries>,
     /// `pregon.v1.NodeService`
     pub nodes: NodeServiceServer<Nodes>,
+    /// `pregon.v1.MasterKeyService`
+    pub master_keys: MasterKeyServiceServer<MasterKeys>,
     /// `pregon.v1.EgressService`
     pub egress: EgressServiceServer<EgressPools>,
     /// `pregon.v1.ApiKeyService`
@@ -67,6 +70,8 @@ impl Control {
                 .max_decoding_message_size(LEN),
             audit_logs: AuditLogServiceServer::new(AuditLogs::new(it()))
                 .max_decoding_message_size(LEN),
+            master_keys: MasterKeyServiceServer::new(MasterKeys::new(it()))
+                .max_decoding_message_size(LEN),
             egress: EgressServiceServer::new(EgressPools::new(it())).max_decoding_message_size(LEN),
             api_keys: ApiKeyServiceServer::new(ApiKeys::new(it())).max_decoding_message_size(LEN),
             nodes: NodeServiceServer::new(Nodes::new(it())).max_decoding_message_size(LEN),
@@ -92,6 +97,7 @@ impl Services {
             .with(self.callbacks)?
             .with(self.deliveries)?
             .with(self.egress)?
+            .with(self.master_keys)?
             .with(self.api_keys)?
             .with(self.audit_logs)?
             .with(self.nodes)

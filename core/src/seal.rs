@@ -2,25 +2,32 @@
 //!
 //! An envelope is one byte of version (1), 8 bytes that name the master key, 24 bytes of nonce,
 //! and the ciphertext with its 16-byte tag (XChaCha20-Poly1305). Everything before the ciphertext
-//! and the caller's associated data are authenticated with it. The associated data name the
-//! secret and its lane ([`place`]), so an envelope that is moved to another subscription, or to a
-//! new one of the same name, does not open. The nonce is random, given by the caller: at 192 bits
-//! chance does not repeat it.
+//! and the caller's associated data are authenticated with it. The associated data are the name of
+//! the resource and the field in it, so an envelope that is moved to another record or to another
+//! header does not open. The nonce is random, given by the caller: at 192 bits chance does not
+//! repeat it.
 //!
-//! A ring holds one current key, which seals, and older ones, which only open: so the master key
-//! can change while everything sealed before still opens.
+//! A ring holds one current key, which seals, and others, which only open: so the master key can
+//! change while everything sealed before still opens. The current key is the first that was given,
+//! until all processes of a deployment have it ([`KeyRing::choose`]).
 
 use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::error::{Rule, Wrong};
-use crate::id::{LaneNo, SecretName};
 use crate::secret::{SecretBytes, decode, decode_base64};
+
+mod held;
+
+pub use held::Held;
 
 /// Bytes of a nonce, to be filled with random ones for every seal.
 pub const NONCE_LEN: usize = 24;
@@ -34,8 +41,34 @@ const TAG_LEN: usize = 16;
 const HEADER_LEN: usize = 1 + ID_LEN + NONCE_LEN;
 
 /// What a master key is called: the start of a hash of it. Not secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct KeyId([u8; ID_LEN]);
+
+impl FromStr for KeyId {
+    type Err = Wrong;
+
+    /// Reads the 16 hex digits that [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let id = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);
+        id.ok_or_else(|| Wrong::new(Rule::Malformed, "must be 16 hex digits in lower case"))
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = Wrong;
+
+    fn try_from(text: String) -> Result<Self, Wrong> {
+        text.parse()
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.to_string()
+    }
+}
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +88,9 @@ pub enum SealError {
     /// Too short for an envelope.
     #[error("a sealed secret is cut short")]
     Truncated,
+    /// Not base64, as documents hold it.
+    #[error("a sealed secret is not base64")]
+    NotBase64,
     /// Made by a later release, or not an envelope.
     #[error("a sealed secret has version {0}, known is 1")]
     UnknownVersion(u8),
@@ -66,19 +102,18 @@ pub enum SealError {
     Refused,
 }
 
-/// One current master key and older ones.
-pub struct KeyRing(Vec<MasterKey>);
+/// Master keys in the order of their file, one of which is current. Clones share the keys.
+#[derive(Clone)]
+pub struct KeyRing {
+    keys: Vec<Arc<MasterKey>>,
+    /// The place of the key that seals.
+    sealing: usize,
+}
 
 struct MasterKey {
     id: KeyId,
     /// Wipes its key on drop.
     cipher: XChaCha20Poly1305,
-}
-
-/// The associated data of a subscription's secret: its name, and the lane, which is never used
-/// again, so that a new subscription of an old name cannot open an old secret.
-pub fn place(secret: &SecretName, lane: LaneNo) -> String {
-    format!("{secret} lane {lane}")
 }
 
 /// A new master key as text: `random` fills a buffer with random bytes.
@@ -101,7 +136,7 @@ impl KeyRing {
     /// Parses 32-byte keys as hex or base64, separated by commas or white space; the first is the
     /// current one. What is wrong is said by a key's place, never by its text.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
-        let mut keys = Vec::<MasterKey>::new();
+        let mut keys = Vec::<Arc<MasterKey>>::new();
         let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
         for (index, word) in words.enumerate() {
             if index == KEYS {
@@ -115,17 +150,49 @@ impl KeyRing {
                 let text = format!("key {} is given twice", index + 1);
                 return Err(Wrong::new(Rule::Malformed, text));
             }
-            keys.push(key);
+            keys.push(Arc::new(key));
         }
         if keys.is_empty() {
             return Err(Wrong::new(Rule::Required, "must be at least one key of 32 bytes"));
         }
-        Ok(Self(keys))
+        Ok(Self { keys, sealing: 0 })
     }
 
     /// The name of the key that seals.
     pub fn current(&self) -> KeyId {
         self.sealing().id
+    }
+
+    /// The names of all keys, in the order in which they were given.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.keys.iter().map(|key| key.id).collect()
+    }
+
+    /// Whether a key is among them.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.place(id).is_some()
+    }
+
+    /// The key to seal under: the first given that each of `others`, the keys of a process each, has
+    /// too. Where they have none in common, `otherwise` if it is here, else the first.
+    pub fn choose(&self, others: &[Vec<KeyId>], otherwise: Option<KeyId>) -> KeyId {
+        let all_have = |key: &&Arc<MasterKey>| others.iter().all(|ids| ids.contains(&key.id));
+        let common = self.keys.iter().find(all_have).map(|key| key.id);
+        common.or(otherwise.filter(|id| self.has(*id))).unwrap_or(self.keys[0].id)
+    }
+
+    /// The same keys, of which this one seals; unchanged where it is not among them.
+    pub fn sealing_under(mut self, id: KeyId) -> Self {
+        self.sealing = self.place(id).unwrap_or(self.sealing);
+        self
+    }
+
+    /// The same keys, and behind them these of another ring, which only open.
+    pub fn keeping(mut self, other: &Self, ids: &[KeyId]) -> Self {
+        let kept = other.keys.iter().filter(|key| ids.contains(&key.id) && !self.has(key.id));
+        let kept: Vec<_> = kept.cloned().collect();
+        self.keys.extend(kept);
+        self
     }
 
     /// A key for another purpose, the same wherever the current master key is the same: 32 bytes of
@@ -137,11 +204,12 @@ impl KeyRing {
     /// The same of every master key, the current one's first: for what was made while another was
     /// current.
     pub fn derive_each(&self, purpose: &str) -> Vec<Zeroizing<[u8; KEY_LEN]>> {
-        self.0.iter().map(|key| derived(key, purpose)).collect()
+        let others = self.keys.iter().filter(|key| key.id != self.current()).map(Arc::as_ref);
+        std::iter::once(self.sealing()).chain(others).map(|key| derived(key, purpose)).collect()
     }
 
     /// Seals under the current key. `nonce` must be random and never used before; `aad` names the
-    /// place (see [`place`]).
+    /// place.
     pub fn seal(&self, plaintext: &SecretBytes, aad: &str, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         let key = self.sealing();
         let secret = plaintext.expose();
@@ -167,7 +235,8 @@ impl KeyRing {
     /// Opens an envelope that was sealed for the same place, under any key of the ring.
     pub fn open(&self, sealed: &[u8], aad: &str) -> Result<SecretBytes, SealError> {
         let id = sealed_under(sealed)?;
-        let key = self.0.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey(id))?;
+        let place = self.place(id).ok_or(SealError::UnknownKey(id))?;
+        let key = &self.keys[place];
         let (header, rest) = sealed.split_at(HEADER_LEN);
         let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
         let mut secret = Zeroizing::new(ciphertext.to_vec());
@@ -182,31 +251,30 @@ impl KeyRing {
         Ok(SecretBytes::new(std::mem::take(&mut *secret)))
     }
 
+    /// The same of text as documents hold it, in base64.
+    pub fn open_text(&self, sealed: &str, aad: &str) -> Result<SecretBytes, SealError> {
+        let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| SealError::NotBase64)?;
+        self.open(&sealed, aad)
+    }
+
     /// Whether an envelope is under the current key; others want to be sealed anew.
     pub fn is_current(&self, sealed: &[u8]) -> bool {
         sealed_under(sealed) == Ok(self.current())
     }
 
-    /// Whether the ring has the key that an envelope is under; whether it opens is another question.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError::UnknownKey`] where it does not, and what is wrong with its shape.
-    pub fn has_key_of(&self, sealed: &[u8]) -> Result<(), SealError> {
-        let id = sealed_under(sealed)?;
-        let found = self.0.iter().any(|key| key.id == id);
-        found.then_some(()).ok_or(SealError::UnknownKey(id))
+    fn place(&self, id: KeyId) -> Option<usize> {
+        self.keys.iter().position(|key| key.id == id)
     }
 
     fn sealing(&self) -> &MasterKey {
         // A ring is never empty: parse, the only way to make one, sees to that.
-        &self.0[0]
+        &self.keys[self.sealing]
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| key.id)).finish()
+        f.debug_list().entries(self.keys.iter().map(|key| key.id)).finish()
     }
 }
 
@@ -224,6 +292,15 @@ impl MasterKey {
         let id = hash.finalize().first_chunk().copied()?;
         Some(Self { id: KeyId(id), cipher })
     }
+}
+
+/// The name of the key that an envelope is under, as documents hold it, in base64.
+///
+/// # Errors
+///
+/// What is wrong with its shape.
+pub fn key_of(sealed: &str) -> Result<KeyId, SealError> {
+    sealed_under(&BASE64.decode(sealed.as_bytes()).map_err(|_| SealError::NotBase64)?)
 }
 
 /// The name of the key that an envelope is under, if it has an envelope's shape.

@@ -1,7 +1,7 @@
 //! A node says that it is there, and what it serves.
 //!
-//! It announces itself every few seconds, and at once when it serves another revision, so that a
-//! write can wait until it is served everywhere. An announcement that fails is repeated with the
+//! It announces itself every few seconds, and at once when it serves another revision or has other
+//! master keys, so that a write can wait until it is served everywhere. An announcement that fails is repeated with the
 //! next; after ten seconds of silence the node counts as lost, which is no more than the truth.
 
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::id::NodeId;
+use pregon_core::seal::Held;
 use pregon_store::NodeRegistry;
-use pregon_store::node::NodeStatus;
+use pregon_store::node::{NodeStatus, Plane};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,10 @@ pub struct Heartbeat {
     pub load: Arc<Load>,
     /// Wall-clock time.
     pub clock: SharedClock,
+    /// Its master keys.
+    pub keys: watch::Receiver<Arc<Held>>,
+    /// Whether the process seals as well.
+    pub seals: bool,
 }
 
 impl Heartbeat {
@@ -41,6 +47,13 @@ impl Heartbeat {
     /// end.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
         let mut served = self.configuration.watch();
+        let mut keys = self.keys.clone();
+        // What is counted of the store's documents is no news of this node.
+        let said = |keys: &watch::Receiver<Arc<Held>>| {
+            let held = keys.borrow();
+            (held.given.clone(), held.ring.current())
+        };
+        let mut told = said(&keys);
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drained = false;
@@ -50,8 +63,11 @@ impl Heartbeat {
                 () = drain.cancelled(), if !drained => drained = true,
                 _ = beat.tick() => {}
                 changed = served.changed() => if changed.is_err() { break },
+                // Who gives no keys any more is going down as well.
+                Ok(()) = keys.changed() => if said(&keys) == told { continue },
             }
             served.mark_unchanged();
+            told = said(&keys);
             if let Err(error) = self.registry.announce(self.status(drained)).await {
                 tracing::warn!(%error, "could not announce this node");
             }
@@ -74,6 +90,9 @@ impl Heartbeat {
             in_flight: count(self.load.in_flight()),
             claimed: count(self.load.claimed()),
             lanes: count(self.load.lanes()),
+            plane: Plane::Data,
+            master_keys: self.keys.borrow().given.clone(),
+            sealing: self.seals.then(|| self.keys.borrow().ring.current()),
         }
     }
 }

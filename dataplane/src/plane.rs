@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::Held;
 use pregon_proto::v1::check_service_server::CheckServiceServer;
 use pregon_proto::v1::event_service_server::EventServiceServer;
 use pregon_store::Store;
 use pregon_telemetry::Telemetry;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,10 @@ use crate::worker::{Load, WorkerLimits, WorkerOptions, Workers};
 pub struct DataplaneOptions {
     /// Where everything lives.
     pub store: Store,
-    /// The master keys that secrets are sealed under.
-    pub keys: Arc<KeyRing>,
+    /// The master keys that secrets are sealed under, as they are at present.
+    pub keys: watch::Receiver<Arc<Held>>,
+    /// Whether the process is a control plane too, which seals.
+    pub seals: bool,
     /// The wall clock.
     pub clock: SharedClock,
     /// The way out.
@@ -75,7 +78,7 @@ impl Dataplane {
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: Arc::clone(&options.store.config),
-            ring: options.keys,
+            keys: options.keys.clone(),
             clock: Arc::clone(&options.clock),
             egress: options.egress.clone(),
             telemetry: options.telemetry.clone(),
@@ -138,6 +141,8 @@ impl Dataplane {
             configuration: configuration.clone(),
             load: workers.load(),
             clock: options.clock,
+            keys: options.keys,
+            seals: options.seals,
         };
         let background = vec![
             tokio::spawn(follower.run(stop.clone())),

@@ -14,7 +14,7 @@
 //!
 //! A resource that cannot be read and has no good version ([`Gaps::missing`]) stops the node: it
 //! takes no work and accepts no event until the resource can be read, for what it matched meanwhile
-//! would be lost to that resource.
+//! would be lost to that resource. So does a master key that is not here ([`Gaps::keys`]).
 
 mod callback;
 mod configuration;
@@ -39,6 +39,7 @@ use pregon_core::id::{CallbackName, EventTypeId, LaneNo, TenantId};
 use pregon_core::model::Common;
 use pregon_core::redact::SensitivePath;
 use pregon_core::schema::Schema;
+use pregon_core::seal::KeyId;
 
 pub use callback::{CallbackEntry, Place};
 pub use configuration::{Configuration, Late};
@@ -49,6 +50,9 @@ pub use matching::{Matched, Matching};
 pub use tenant::TenantEntry;
 
 use crate::egress::TenantEgress;
+
+/// Master keys that a reason names; a store needs one or two.
+const KEYS_NAMED: usize = 4;
 
 /// Labels of a resource, shared by whoever shows them to contracts and filters.
 pub type Labels = Arc<BTreeMap<String, String>>;
@@ -107,12 +111,26 @@ pub struct Gaps {
     pub missing: usize,
     /// The first of them by name, missing ones before outdated ones, and what is wrong with it.
     pub first: Option<Arc<str>>,
+    /// Master keys that are not here and that something in the store is sealed under.
+    pub keys: Vec<KeyId>,
 }
 
 impl Gaps {
     /// Whether everything was read.
     pub fn none(&self) -> bool {
         self.outdated + self.missing == 0
+    }
+
+    /// Whether the node must take nothing: something would be lost to a resource that is not known, or
+    /// sent by rules that are no longer those of the store.
+    pub fn stop(&self) -> bool {
+        self.missing > 0 || !self.keys.is_empty()
+    }
+
+    /// The master keys that are not here, in words; none: nothing needs another.
+    pub fn keys_text(&self) -> Option<String> {
+        let named: Vec<_> = self.keys.iter().take(KEYS_NAMED).map(KeyId::to_string).collect();
+        (!named.is_empty()).then(|| format!("master key {} is not here", named.join(", ")))
     }
 }
 

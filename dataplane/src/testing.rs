@@ -19,13 +19,13 @@ use pregon_core::model::{
     Auth, Common, EventType, Resource, Secret, SecretAlgorithm, Subscription, SubscriptionState,
     Tenant, TenantLimits,
 };
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{Held, KeyRing};
 use pregon_core::secret::SecretBytes;
 use pregon_core::url::EgressRules;
 use pregon_store::config::{Change, Changes, Commit, Committed, Document, Head, ListRange};
 use pregon_store::intake::{Durability, Published};
 use pregon_store::{ConfigStore, Intake, StoreError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// A configuration store in memory.
 #[derive(Default)]
@@ -249,8 +249,13 @@ impl Intake for FakeIntake {
 }
 
 /// A ring of one master key.
-pub(crate) fn ring() -> Arc<KeyRing> {
-    Arc::new(KeyRing::parse(&"5a".repeat(32)).unwrap())
+pub(crate) fn ring() -> KeyRing {
+    KeyRing::parse(&"5a".repeat(32)).unwrap()
+}
+
+/// A process's keys, which are that ring and stay so.
+pub(crate) fn held() -> watch::Receiver<Arc<Held>> {
+    watch::channel(Arc::new(Held::new(ring()))).1
 }
 
 pub(crate) fn tenant(id: &str) -> Tenant {

@@ -26,7 +26,7 @@ mod tag {
 
 /// Every service of the API with its RPCs. A service or an RPC that is added or lost has to be
 /// added or lost here too.
-const SERVICES: [(&str, &[&str]); 13] = [
+const SERVICES: [(&str, &[&str]); 14] = [
     (
         "ApiKeyService",
         &[
@@ -86,6 +86,7 @@ const SERVICES: [(&str, &[&str]); 13] = [
             "ImportEventTypes",
         ],
     ),
+    ("MasterKeyService", &["ListMasterKeys", "ResealDocuments"]),
     ("NodeService", &["GetNode", "ListNodes", "WatchConfiguration", "WaitForRevision"]),
     (
         "SecretService",

@@ -91,6 +91,8 @@ const MANAGE: Access = role(Role::TenantManager, Reach::Named);
 const OPERATE: Access = role(Role::Operator, Reach::Named);
 /// Writes of the catalogue.
 const OPERATE_ALL: Access = role(Role::Operator, Reach::All);
+/// Writes of everything at once.
+const ADMIN_ALL: Access = role(Role::Admin, Reach::All);
 /// Reads of credentials.
 const AUDIT_CREDENTIALS: Access = role(Role::Auditor, Reach::Credentials);
 /// Writes of credentials.
@@ -166,6 +168,8 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.NodeService/WaitForRevision", AUDIT_ALL),
     ("/pregon.v1.NodeService/WatchConfiguration", AUDIT_ALL),
     ("/pregon.v1.EgressService/ListEgressAddresses", AUDIT_SHARED),
+    ("/pregon.v1.MasterKeyService/ListMasterKeys", AUDIT_ALL),
+    ("/pregon.v1.MasterKeyService/ResealDocuments", ADMIN_ALL),
     ("/pregon.v1.ApiKeyService/CreateApiKey", MANAGE_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/GetApiKey", AUDIT_CREDENTIALS),
     ("/pregon.v1.ApiKeyService/ListApiKeys", AUDIT_CREDENTIALS),

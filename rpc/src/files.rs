@@ -33,16 +33,17 @@ pub struct BadFile {
 }
 
 impl BadFile {
-    pub(crate) fn new(file: &Path, rule: impl fmt::Display) -> Self {
+    /// A file, and what is wrong with it.
+    pub fn new(file: &Path, rule: impl fmt::Display) -> Self {
         Self { file: file.to_owned(), rule: rule.to_string() }
     }
 }
 
 /// What the files of a source held. They may hold keys.
-pub(crate) type Contents = Vec<Zeroizing<Vec<u8>>>;
+pub type Contents = Vec<Zeroizing<Vec<u8>>>;
 
 /// Something that is made of files.
-pub(crate) trait Source: Send + Sync + 'static {
+pub trait Source: Send + Sync + 'static {
     /// What is made of them.
     type Made: Send + Sync + 'static;
 
@@ -59,7 +60,7 @@ pub(crate) trait Source: Send + Sync + 'static {
 }
 
 /// What is made of files at present, and what keeps it so.
-pub(crate) struct Followed<S: Source> {
+pub struct Followed<S: Source> {
     source: Arc<S>,
     taken: [u8; 32],
     current: watch::Sender<Arc<S::Made>>,
@@ -73,7 +74,11 @@ impl<S: Source> fmt::Debug for Followed<S> {
 
 impl<S: Source> Followed<S> {
     /// Reads the files for the first time.
-    pub(crate) async fn load(source: S) -> Result<Self, BadFile> {
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or used.
+    pub async fn load(source: S) -> Result<Self, BadFile> {
         let source = Arc::new(source);
         let contents = look(&source).await?;
         let (current, _) = watch::channel(Arc::new(source.make(&contents)?));
@@ -81,12 +86,12 @@ impl<S: Source> Followed<S> {
     }
 
     /// What was made last.
-    pub(crate) fn current(&self) -> watch::Receiver<Arc<S::Made>> {
+    pub fn current(&self) -> watch::Receiver<Arc<S::Made>> {
         self.current.subscribe()
     }
 
     /// Follows the files, without end.
-    pub(crate) async fn follow(self) {
+    pub async fn follow(self) {
         let Self { source, taken, current } = self;
         // What was acted on, and what was seen last.
         let (mut taken, mut seen) = (Ok(taken), Ok(taken));

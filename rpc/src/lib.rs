@@ -13,7 +13,7 @@ pub mod audit;
 mod auth;
 pub mod call;
 pub mod caller;
-mod files;
+pub mod files;
 mod hash;
 pub mod health;
 pub mod keys;

@@ -10,6 +10,7 @@
 //! bytes.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +19,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::error::{Rule, Wrong};
 use pregon_core::limits;
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 /// Enters every tag: a token of another layout is refused.
 const VERSION: u8 = 1;
@@ -35,21 +36,42 @@ const PURPOSE: &[u8] = b"pregon page tokens 1";
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// The key that authenticates page tokens. Servers that share it continue each other's lists.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct PageKey([u8; 32]);
+/// A key of 32 bytes.
+type Key = Zeroizing<[u8; 32]>;
+
+/// The keys that authenticate page tokens: the first makes them, any lets them in. Servers that share
+/// them continue each other's lists. Clones share what they hold, which may change while they are in
+/// use.
+#[derive(Clone)]
+pub struct PageKey(Arc<RwLock<Arc<[Key]>>>);
 
 impl PageKey {
     /// A key of 32 random bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(Arc::new(RwLock::new(Arc::new([Zeroizing::new(bytes)]))))
     }
 
-    /// The key that all servers with this master key have in common.
-    pub fn derive(master: &[u8]) -> Self {
-        let mut mac = keyed(master);
-        mac.update(PURPOSE);
-        Self(mac.finalize().into_bytes().into())
+    /// The keys that all servers with these master keys have in common; the first makes tokens. Of
+    /// no master keys: one that lets nothing in which others made.
+    pub fn derive<M: AsRef<[u8]>>(masters: &[M]) -> Self {
+        let key = Self(Arc::new(RwLock::new(Arc::new([]))));
+        key.change(masters);
+        key
+    }
+
+    /// From now on the keys are those of these master keys.
+    pub fn change<M: AsRef<[u8]>>(&self, masters: &[M]) {
+        let of = |master: &M| {
+            let mut mac = keyed(master.as_ref());
+            mac.update(PURPOSE);
+            Zeroizing::new(mac.finalize().into_bytes().into())
+        };
+        let keys = masters.iter().map(of).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn keys(&self) -> Arc<[Key]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A token that continues the list of this scope (see [`scope`]) at this position.
@@ -58,7 +80,9 @@ impl PageKey {
         let mut token = Vec::with_capacity(ISSUED_LEN + position.len() + TAG_LEN);
         token.extend_from_slice(&issued);
         token.extend_from_slice(position.as_bytes());
-        token.extend_from_slice(&self.mac(scope, issued, position.as_bytes()).tag());
+        // Where there is no key, nobody lets the token in.
+        let tag = self.keys().first().map(|key| mac(key, scope, issued, position.as_bytes()).tag());
+        token.extend_from_slice(&tag.unwrap_or_default());
         URL_SAFE_NO_PAD.encode(token)
     }
 
@@ -121,22 +145,23 @@ impl PageKey {
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (issued, rest) = token.split_first_chunk::<ISSUED_LEN>()?;
         let (position, tag) = rest.split_last_chunk::<TAG_LEN>()?;
-        if !self.mac(scope, *issued, position).verify(tag) {
+        let ours = |key: &Key| mac(key, scope, *issued, position).verify(tag);
+        if !self.keys().iter().any(ours) {
             return None;
         }
         let issued = Timestamp::from_millis(i64::from_be_bytes(*issued).checked_mul(1000)?);
         Some((issued, String::from_utf8(position.to_vec()).ok()?))
     }
+}
 
-    fn mac(&self, scope: &[u8], issued: [u8; ISSUED_LEN], position: &[u8]) -> Tagged {
-        let mut mac = keyed(&self.0);
-        mac.update(&[VERSION]);
-        mac.update(&issued);
-        mac.update(&(scope.len() as u64).to_be_bytes());
-        mac.update(scope);
-        mac.update(position);
-        Tagged(mac)
-    }
+fn mac(key: &Key, scope: &[u8], issued: [u8; ISSUED_LEN], position: &[u8]) -> Tagged {
+    let mut mac = keyed(&**key);
+    mac.update(&[VERSION]);
+    mac.update(&issued);
+    mac.update(&(scope.len() as u64).to_be_bytes());
+    mac.update(scope);
+    mac.update(position);
+    Tagged(mac)
 }
 
 /// Why a stream does not go on from a token.
@@ -206,7 +231,24 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     fn key() -> PageKey {
-        PageKey::derive(b"a master key")
+        PageKey::derive(&[b"a master key"])
+    }
+
+    #[test]
+    fn tokens_under_any_key_are_let_in_and_under_none_that_went() {
+        let scope = scope("ListTenants", []);
+        let shared = key();
+        let clone = shared.clone();
+        let token = shared.seal(&scope, "x", NOW);
+        clone.change(&[b"another key!", b"a master key"]);
+        assert_eq!(shared.open(&scope, &token, NOW).unwrap().unwrap(), "x");
+        let newer = shared.seal(&scope, "x", NOW);
+        assert!(key().open(&scope, &newer, NOW).is_err());
+        shared.change(&[b"another key!"]);
+        assert!(clone.open(&scope, &token, NOW).is_err());
+        assert!(clone.open(&scope, &newer, NOW).is_ok());
+        let none = PageKey::derive::<&[u8]>(&[]);
+        assert!(none.open(&scope, &none.seal(&scope, "x", NOW), NOW).is_err());
     }
 
     #[test]

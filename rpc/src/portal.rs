@@ -9,6 +9,7 @@
 //! `tag = HMAC-SHA256(key, grant)`.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -66,9 +67,13 @@ pub enum Maker {
     },
 }
 
-/// Keys that authenticate tokens: the first makes them, any lets them in.
+/// A key of 32 bytes.
+type Key = Zeroizing<[u8; 32]>;
+
+/// Keys that authenticate tokens: the first makes them, any lets them in. Clones share what they hold,
+/// which may change while they are in use.
 #[derive(Clone, Default)]
-pub struct PortalKeys(Vec<Zeroizing<[u8; 32]>>);
+pub struct PortalKeys(Arc<RwLock<Arc<Vec<Key>>>>);
 
 impl fmt::Debug for PortalKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,13 +84,22 @@ impl fmt::Debug for PortalKeys {
 impl PortalKeys {
     /// Keys of 32 bytes; the first makes tokens.
     pub fn new(keys: Vec<Zeroizing<[u8; 32]>>) -> Self {
-        Self(keys)
+        Self(Arc::new(RwLock::new(Arc::new(keys))))
+    }
+
+    /// From now on the keys are these.
+    pub fn change(&self, keys: Vec<Zeroizing<[u8; 32]>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<Vec<Key>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes a token; none without a key.
     pub fn seal(&self, grant: &Grant) -> Option<Zeroizing<String>> {
         let mut bytes = Zeroizing::new(serde_json::to_vec(grant).ok()?);
-        let tag = mac(self.0.first()?, &bytes).finalize().into_bytes();
+        let tag = mac(self.keys().first()?, &bytes).finalize().into_bytes();
         bytes.extend_from_slice(&tag);
         Some(Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&*bytes))))
     }
@@ -95,7 +109,7 @@ impl PortalKeys {
         let text = token.strip_prefix(PREFIX).filter(|_| token.len() <= TOKEN_LEN)?;
         let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
         let (grant, tag) = bytes.split_last_chunk::<TAG_LEN>()?;
-        let ours = self.0.iter().any(|key| mac(key, grant).verify_slice(tag).is_ok());
+        let ours = self.keys().iter().any(|key| mac(key, grant).verify_slice(tag).is_ok());
         ours.then(|| serde_json::from_slice(grant).ok())?
     }
 }
@@ -138,6 +152,18 @@ mod tests {
         assert_eq!(keys(&[2]).open(&token), None);
         assert_eq!(keys(&[]).open(&token), None);
         assert!(keys(&[]).seal(&grant()).is_none());
+    }
+
+    #[test]
+    fn keys_change_while_they_are_in_use() {
+        let (shared, fresh) = (keys(&[1]), || Zeroizing::new([2; 32]));
+        let clone = shared.clone();
+        let token = clone.seal(&grant()).unwrap();
+        shared.change(vec![fresh(), Zeroizing::new([1; 32])]);
+        assert_eq!(clone.open(&token), Some(grant()));
+        assert_eq!(keys(&[2]).open(&clone.seal(&grant()).unwrap()), Some(grant()));
+        shared.change(vec![fresh()]);
+        assert_eq!(clone.open(&token), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod full;
 mod greedy;
 mod health;
 mod isolation;
+mod keys;
 mod kill;
 mod lateness;
 mod neighbours;

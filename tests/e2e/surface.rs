@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Shop, Standalone};
 
-const SERVICES: [&str; 16] = [
+const SERVICES: [&str; 17] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -17,6 +17,7 @@ const SERVICES: [&str; 16] = [
     "pregon.v1.EgressService",
     "pregon.v1.EventService",
     "pregon.v1.EventTypeService",
+    "pregon.v1.MasterKeyService",
     "pregon.v1.NodeService",
     "pregon.v1.SecretService",
     "pregon.v1.SubscriptionService",

@@ -198,7 +198,7 @@ impl Control {
     pub(crate) fn seal(&self, secret: &SecretBytes, binding: &str) -> String {
         let mut nonce = [0u8; NONCE_LEN];
         (self.random)(&mut nonce);
-        STANDARD.encode(self.keys.seal(secret, binding, nonce))
+        STANDARD.encode(self.ring().seal(secret, binding, nonce))
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pregon_core::clock::Timestamp;
 use pregon_core::limits;
 use pregon_core::secret::{SecretBytes, SecretForm};
@@ -207,8 +205,8 @@ impl Control {
             let text = format!("{} does not open under the master keys given", secret.name());
             Refusal::new(Reason::Internal, text)
         };
-        let sealed = STANDARD.decode(&secret.sealed).map_err(|error| refused(&error))?;
-        self.keys.open(&sealed, &secret.binding()).map_err(|error| refused(&error))
+        let opened = self.ring().open_text(&secret.sealed, &secret.binding());
+        opened.map_err(|error| refused(&error))
     }
 
     /// How many secrets of a subscription or a callback are scheduled or active.

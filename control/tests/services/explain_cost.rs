@@ -30,7 +30,7 @@ fn number(name: &str, default: usize) -> usize {
 }
 
 /// A Redis in a directory that keeps nothing; it ends with this value.
-async fn redis(directory: &tempfile::TempDir) -> (Child, Store) {
+pub(crate) async fn redis(directory: &tempfile::TempDir) -> (Child, Store) {
     let socket = directory.path().join("redis");
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);

@@ -24,6 +24,7 @@ mod headers;
 mod health;
 mod input;
 mod jwks;
+mod master_keys;
 mod nodes;
 mod pages;
 mod pairs;

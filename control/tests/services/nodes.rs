@@ -6,7 +6,7 @@ use pregon_core::id::NodeId;
 use pregon_proto::v1;
 use pregon_proto::v1::NodeState as State;
 use pregon_proto::v1::node_service_server::NodeService as _;
-use pregon_store::node::{NodeStatus, RefusedDocument};
+use pregon_store::node::{NodeStatus, Plane, RefusedDocument};
 use tonic::Code;
 
 use crate::world::{World, ask, assert_refused, assert_wrong, seconds};
@@ -23,6 +23,9 @@ fn node(id: &str, served: i64) -> NodeStatus {
         in_flight: 3,
         claimed: 5,
         lanes: 2,
+        plane: Plane::Data,
+        master_keys: Vec::new(),
+        sealing: None,
     }
 }
 

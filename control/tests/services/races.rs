@@ -7,8 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pregon_core::id::LaneNo;
+use pregon_core::model::Resource;
+use pregon_core::seal::{Held, KeyRing, key_of};
 use pregon_proto::v1;
 use pregon_proto::v1::contract_service_server::ContractService as _;
+use pregon_proto::v1::master_key_service_server::MasterKeyService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
@@ -384,4 +387,29 @@ async fn nobody_overtakes<K: Kind>() {
 async fn creations_under_one_contract_take_turns() {
     nobody_overtakes::<Subscriptions>().await;
     nobody_overtakes::<Callbacks>().await;
+}
+
+/// What is sealed anew was read before somebody else wrote: it is read again.
+#[tokio::test]
+async fn a_write_during_sealing_anew_is_not_lost() {
+    const NAME: &str = "tenants/acme/subscriptions/erp";
+    let (world, meddler) = meddled().await;
+    world.subscription("acme", "erp").await;
+    let keys = format!("{} {}", "77".repeat(32), "5a".repeat(32));
+    let ring = KeyRing::parse(&keys).unwrap();
+    world.held.send_replace(Arc::new(Held::new(ring.clone())));
+    let secrets = v1::ListSecretsRequest { parent: NAME.into(), ..Default::default() };
+    let secret = ask!(world.secrets, list_secrets, secrets).unwrap().secrets[0].name.clone();
+    let name = secret.clone();
+    meddler.before_commit(async move |store| {
+        let revoke = v1::RevokeSecretRequest { name, force: true, ..Default::default() };
+        let secrets = pregon_control::Secrets::new(another(store));
+        ask!(secrets, revoke_secret, revoke).unwrap();
+    });
+    let request = v1::ResealDocumentsRequest { page_size: 1000, ..Default::default() };
+    let done = ask!(world.master_keys, reseal_documents, request).unwrap();
+    assert_eq!((done.resealed, done.failed.len()), (1, 0));
+    let Some(Resource::Secret(after)) = world.stored(&secret).await else { panic!("{secret}") };
+    assert!(after.revoke_time.is_some(), "the write that came between");
+    assert_eq!(key_of(&after.sealed), Ok(ring.current()));
 }

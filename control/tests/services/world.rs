@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pregon_control::{
-    ApiKeys, Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, Nodes, Secrets,
-    Subscriptions, Tenants,
+    ApiKeys, Callbacks, Contracts, Control, ControlOptions, Deliveries, EventTypes, MasterKeys,
+    Nodes, Secrets, Subscriptions, Tenants,
 };
 use pregon_core::attempt::{AttemptRecord, End, MASKED, RecordKind, ResponseHead, Timing};
 use pregon_core::clock::{Clock, ManualClock, SharedClock, Timestamp};
@@ -17,7 +17,7 @@ use pregon_core::id::{
 use pregon_core::limits;
 use pregon_core::model::{Resource, ResourceName};
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass};
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{Held, KeyRing};
 use pregon_core::url::{AddressPolicy, UrlPolicy};
 use pregon_proto::v1;
 use pregon_proto::v1::contract_service_server::ContractService as _;
@@ -37,9 +37,13 @@ use pregon_store::settlement::{
     BatchSettle, DeliverySettle, EventOutcome, EventSettle, FilterError, Settlement, Transition,
 };
 use pregon_store::work::{Claim, DueRequest};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt as _;
+use tonic::Request;
+
+mod refusals;
+
+pub use refusals::{assert_refused, assert_wrong, reason, violations};
 
 pub const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 pub const URL: &str = "https://example.com/hook?a=1";
@@ -58,6 +62,9 @@ pub struct World {
     pub secrets: Secrets,
     pub deliveries: Deliveries,
     pub nodes: Nodes,
+    pub master_keys: MasterKeys,
+    /// The master keys of the control plane.
+    pub held: watch::Sender<Arc<Held>>,
     pub api_keys: ApiKeys,
     pub latest: Revision,
     pub drain: CancellationToken,
@@ -74,11 +81,13 @@ impl World {
         let shared: SharedClock = clock.clone();
         let embedded = open(EmbeddedOptions::new(Location::Memory, shared.clone())).unwrap();
         let (latest, drain) = (Revision::none(), CancellationToken::new());
+        let ring = KeyRing::parse(&"5a".repeat(32)).unwrap();
+        let (held, keys) = watch::channel(Arc::new(Held::new(ring)));
         let control = Control::new(ControlOptions {
             telemetry: pregon_telemetry::Telemetry::off(),
             store: between(embedded.store()),
             clock: shared,
-            keys: Arc::new(KeyRing::parse(&"5a".repeat(32)).unwrap()),
+            keys,
             page_key: PageKey::new([7; 32]),
             portal: PortalKeys::new(vec![[8; 32].into()]),
             url_policy: UrlPolicy { addresses: AddressPolicy::default(), ..UrlPolicy::default() },
@@ -102,6 +111,8 @@ impl World {
             secrets: Secrets::new(it()),
             deliveries: Deliveries::new(it()),
             nodes: Nodes::new(it()),
+            master_keys: MasterKeys::new(it()),
+            held,
             api_keys: ApiKeys::new(it()),
             control,
             latest,
@@ -465,35 +476,3 @@ macro_rules! ask {
     };
 }
 pub(crate) use ask;
-
-/// Code and reason of a refusal.
-pub fn reason(status: &Status) -> (Code, String) {
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
-    (status.code(), reason)
-}
-
-#[track_caller]
-pub fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, word: &str) {
-    let status = answer.unwrap_err();
-    assert_eq!(reason(&status), (code, word.to_owned()), "{}", status.message());
-}
-
-/// The violations of a refusal: fields and rules, sorted.
-#[track_caller]
-pub fn violations<T: std::fmt::Debug>(answer: Result<T, Status>) -> Vec<(String, String)> {
-    let status = answer.unwrap_err();
-    assert_eq!(reason(&status), (Code::InvalidArgument, "FIELDS_INVALID".to_owned()));
-    let details = status.get_error_details();
-    let wrong = details.bad_request().unwrap().field_violations.iter();
-    let mut wrong: Vec<_> = wrong.map(|it| (it.field.clone(), it.reason.clone())).collect();
-    wrong.sort();
-    wrong
-}
-
-#[track_caller]
-pub fn assert_wrong<T: std::fmt::Debug>(answer: Result<T, Status>, expected: &[(&str, &str)]) {
-    let found = violations(answer);
-    let found: Vec<_> = found.iter().map(|(f, r)| (f.as_str(), r.as_str())).collect();
-    assert_eq!(found, expected);
-}

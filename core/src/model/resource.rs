@@ -7,6 +7,8 @@ use crate::id::{
     ApiKeyId, CallbackName, ContractId, EventTypeId, SecretName, SubscriptionName, TenantId,
 };
 
+mod sealed;
+
 /// A document of the configuration, by the kind that its name shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {

@@ -13,22 +13,15 @@ fn secret() -> SecretBytes {
     SecretBytes::new(b"a key of twenty-four byt".to_vec())
 }
 
-fn name(text: &str) -> SecretName {
-    SecretName::parse(text).unwrap()
-}
-
 #[test]
 fn what_is_sealed_opens_in_its_place_only() {
-    let erp = name("tenants/acme/subscriptions/erp/secrets/k1");
-    let other = name("tenants/acme/subscriptions/crm/secrets/k1");
-    let here = place(&erp, LaneNo(7));
     let ring = ring(KEY_A);
-    let sealed = ring.seal(&secret(), &here, [9; 24]);
-    assert_eq!(ring.open(&sealed, &here), Ok(secret()));
-    // Another subscription; and the same name after it was deleted and created anew.
-    assert_eq!(ring.open(&sealed, &place(&other, LaneNo(7))), Err(SealError::Refused));
-    assert_eq!(ring.open(&sealed, &place(&erp, LaneNo(8))), Err(SealError::Refused));
-    assert_eq!(ring.open(&sealed, ""), Err(SealError::Refused));
+    let here = "tenants/acme/subscriptions/erp/secrets/k1";
+    let sealed = ring.seal(&secret(), here, [9; 24]);
+    assert_eq!(ring.open(&sealed, here), Ok(secret()));
+    for there in ["tenants/acme/subscriptions/crm/secrets/k1", "", &format!("{here}/auth")] {
+        assert_eq!(ring.open(&sealed, there), Err(SealError::Refused), "{there}");
+    }
 }
 
 #[test]
@@ -70,6 +63,48 @@ fn keys_are_read_as_hex_or_base64_and_never_repeated() {
     let twice = KeyRing::parse(&format!("{KEY_A},{}", KEY_A.to_uppercase())).unwrap_err();
     assert_eq!(twice.description, "key 2 is given twice");
     assert!(!format!("{:?}", ring(KEY_A)).contains(&KEY_A[..8]));
+}
+
+#[test]
+fn the_key_that_seals_is_the_first_that_everybody_has() {
+    let (a, b) = (ring(KEY_A).current(), ring(KEY_B).current());
+    let both = ring(&format!("{KEY_B} {KEY_A}"));
+    assert_eq!(both.ids(), [b, a]);
+    assert_eq!(both.choose(&[], None), b);
+    assert_eq!(both.choose(&[vec![a, b], vec![b]], Some(a)), b);
+    assert_eq!(both.choose(&[vec![a, b], vec![a]], None), a);
+    // Nothing in common: as before, else the first.
+    let apart = [vec![a], vec![b]];
+    assert_eq!(both.choose(&apart, Some(a)), a);
+    assert_eq!(both.choose(&apart, None), b);
+    let unknown = "00".repeat(8).parse().unwrap();
+    assert_eq!(both.choose(&apart, Some(unknown)), b);
+
+    let sealed = both.clone().sealing_under(a).seal(&secret(), "x", [1; 24]);
+    assert_eq!(ring(KEY_A).open(&sealed, "x"), Ok(secret()));
+    assert_eq!(key_of(&BASE64.encode(&sealed)), Ok(a));
+    assert_eq!(both.open_text(&BASE64.encode(&sealed), "x"), Ok(secret()));
+    assert_eq!(both.sealing_under(unknown).current(), b);
+}
+
+#[test]
+fn a_kept_key_opens_and_does_not_seal() {
+    let (a, b) = (ring(KEY_A).current(), ring(KEY_B).current());
+    let kept = ring(KEY_B).keeping(&ring(KEY_A), &[a, b]);
+    assert_eq!((kept.ids(), kept.current()), (vec![b, a], b));
+    let sealed = ring(KEY_A).seal(&secret(), "x", [1; 24]);
+    assert_eq!(kept.open(&sealed, "x"), Ok(secret()));
+    assert_eq!(ring(KEY_B).keeping(&ring(KEY_A), &[]).ids(), [b]);
+}
+
+#[test]
+fn an_id_is_read_as_it_is_written() {
+    let id = ring(KEY_A).current();
+    assert_eq!(id.to_string().parse(), Ok(id));
+    assert_eq!(serde_json::from_str::<KeyId>(&format!("\"{id}\"")).unwrap(), id);
+    for bad in ["", "00", &"0".repeat(18), &"AB".repeat(8)] {
+        assert_eq!(bad.parse::<KeyId>().unwrap_err().rule, Rule::Malformed, "{bad}");
+    }
 }
 
 #[test]
@@ -119,4 +154,11 @@ fn a_derived_key_is_of_its_purpose_and_of_the_current_key() {
     assert_ne!(derived, *ring(&one).derive("other"));
     assert_ne!(derived, *ring(&two).derive("pages"));
     assert_ne!(derived, [0; 32]);
+    let both = ring(&format!("{one},{two}"));
+    let other = both.clone().sealing_under(both.ids()[1]);
+    assert_eq!(*other.derive("pages"), *ring(&two).derive("pages"));
+    let each = |ring: &KeyRing| ring.derive_each("pages").iter().map(|key| **key).collect();
+    let (mut first, second): (Vec<_>, Vec<_>) = (each(&both), each(&other));
+    first.reverse();
+    assert_eq!(first, second);
 }

@@ -20,7 +20,7 @@ use super::*;
 use crate::snapshot::{Follower, FollowerOptions};
 use crate::testing::documents::{callback, callback_secret, contract, sealed};
 use crate::testing::receiver::{Answer, Receiver, answer, egress};
-use crate::testing::{FakeConfig, ring, tenant};
+use crate::testing::{FakeConfig, held, tenant};
 
 /// Longer than anything here takes.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -49,7 +49,7 @@ impl Node {
             egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
-            ring: ring(),
+            keys: held(),
             clock: clock.clone(),
         });
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());

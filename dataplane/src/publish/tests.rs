@@ -21,7 +21,7 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::snapshot::{Follower, FollowerOptions};
-use crate::testing::{FakeConfig, FakeIntake, event_type, ring, tenant};
+use crate::testing::{FakeConfig, FakeIntake, event_type, held, tenant};
 
 /// What `order.captured` must look like.
 const SCHEMA: &str = r#"{"type":"object","properties":{"amount":{"type":"integer"}}}"#;
@@ -82,7 +82,7 @@ impl Node {
             egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: config.clone(),
-            ring: ring(),
+            keys: held(),
             clock: clock.clone(),
         });
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());

@@ -73,15 +73,19 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// [`Reason::NotReady`] where there is none yet, or a resource cannot be read
-    /// ([`super::Gaps::missing`]).
+    /// [`Reason::NotReady`] where there is none yet, or the node must take nothing
+    /// ([`super::Gaps::stop`]).
     pub fn whole(&self) -> Result<Arc<Snapshot>, Refusal> {
         let snapshot = self
             .current()
             .ok_or_else(|| Refusal::new(Reason::NotReady, "the node has no configuration yet"))?;
-        if snapshot.gaps().missing > 0 {
+        if snapshot.gaps().stop() {
+            let keys = snapshot.gaps().keys_text().map(|text| format!(": {text}"));
             let text = "the node cannot read all of its configuration; its log says what";
-            return Err(Refusal::new(Reason::NotReady, text));
+            return Err(Refusal::new(
+                Reason::NotReady,
+                text.to_owned() + &keys.unwrap_or_default(),
+            ));
         }
         Ok(snapshot)
     }
@@ -91,9 +95,12 @@ impl Configuration {
     pub fn fault(&self) -> Option<String> {
         let snapshot = self.current()?;
         let gaps = snapshot.gaps();
-        let first = gaps.first.as_deref()?;
         let count = gaps.missing + gaps.outdated;
-        Some(format!("{count} of the store's documents cannot be read, first {first}"))
+        let unread = gaps
+            .first
+            .as_deref()
+            .map(|first| format!("{count} of the store's documents cannot be read, first {first}"));
+        unread.or_else(|| gaps.keys_text())
     }
 
     /// Follows the snapshots; intermediate ones may be passed over.

@@ -5,14 +5,14 @@
 //! its last good version. What is usable but for something that is not there yet (a secret without
 //! its signer, a subscription without its contract) is kept aside until that comes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pregon_core::contract::{Contract, SigningKeys, builtins};
 use pregon_core::id::{CallbackName, ContractId, LaneNo, SignerName, SubscriptionName, TenantId};
 use pregon_core::model::{Callback, EventType, Resource, ResourceName, Subscription, Tenant};
 use pregon_core::schema::Schema;
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{KeyId, KeyRing};
 
 use super::callback::CallbackEntry;
 use super::lane::Lane;
@@ -56,6 +56,8 @@ pub(super) struct Draft {
     refused: Vec<Refused>,
     /// Resources whose latest document cannot be used, and why.
     unreadable: BTreeMap<String, String>,
+    /// Resources with something sealed under keys that are not here, and those keys.
+    locked: BTreeMap<String, BTreeSet<KeyId>>,
 }
 
 impl Draft {
@@ -72,12 +74,8 @@ impl Draft {
             orphans: Orphans::new(),
             refused: Vec::new(),
             unreadable: BTreeMap::new(),
+            locked: BTreeMap::new(),
         }
-    }
-
-    /// An empty draft with the same keys.
-    pub(super) fn anew(&self) -> Self {
-        Self::new(Arc::clone(&self.ring))
     }
 
     /// What was refused since the last call, and what is kept aside since then.
@@ -101,7 +99,9 @@ impl Draft {
         if matches!(name, ResourceName::ApiKey(_)) {
             return; // for whoever checks credentials, and no reason to stop delivering
         }
-        let done = match Resource::decode(&name, bytes) {
+        let read = Resource::decode(&name, bytes);
+        self.note_keys(&name, read.as_ref().ok());
+        let done = match read {
             Err(bad) => Err(bad.reason),
             Ok(resource) if resource.name() != name => Err("belongs to another name".to_owned()),
             Ok(Resource::Tenant(tenant)) => Ok(self.put_tenant(tenant, revision)),
@@ -125,6 +125,17 @@ impl Draft {
         }
     }
 
+    /// Notes whether a document needs keys that are not here.
+    fn note_keys(&mut self, name: &ResourceName, read: Option<&Resource>) {
+        let mut keys = read.map(Resource::master_keys).unwrap_or_default();
+        keys.retain(|id| !self.ring.has(*id));
+        if !keys.is_empty() {
+            self.locked.insert(name.to_string(), keys);
+        } else if !self.locked.is_empty() {
+            self.locked.remove(&name.to_string());
+        }
+    }
+
     fn refuse(&mut self, resource: String, revision: i64, reason: String) {
         self.unreadable.insert(resource.clone(), reason.clone());
         self.refused.push(Refused { resource, revision, reason });
@@ -145,6 +156,8 @@ impl Draft {
             *count += 1;
             first.get_or_insert_with(|| Arc::from(format!("{name}: {why}")));
         }
+        let keys: BTreeSet<_> = self.locked.values().flatten().copied().collect();
+        gaps.keys = keys.into_iter().collect();
         gaps.first = first.into_iter().flatten().next();
         gaps
     }
@@ -165,6 +178,7 @@ impl Draft {
     /// Takes out a document.
     pub(super) fn delete(&mut self, name: &str) {
         self.unreadable.remove(name);
+        self.locked.remove(name);
         match ResourceName::parse(name) {
             None | Some(ResourceName::ApiKey(_)) => {}
             Some(ResourceName::Tenant(id)) => {

@@ -3,19 +3,21 @@
 //! All documents are read page by page, which is not one moment's view; so the head is read before
 //! and after, and the changes between are applied on top before anything is served. Then the
 //! changes are followed with a long poll. A gap (the log was trimmed, or the history is another)
-//! means to read all again, and an error to wait and go on; the last good snapshot serves.
+//! means to read all again, and so do other master keys: what did not open may open now. An error
+//! means to wait and go on; the last good snapshot serves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{Held, KeyId, KeyRing};
 use pregon_core::trace::TraceContext;
 use pregon_store::author::Author;
 use pregon_store::config::{Change, Changes, Document, Head};
 use pregon_store::node::RefusedDocument;
 use pregon_store::{ConfigStore, StoreError};
 use pregon_telemetry::{Kind, Span, Telemetry};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -41,8 +43,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
 pub struct FollowerOptions {
     /// Where the configuration is.
     pub store: Arc<dyn ConfigStore>,
-    /// The master keys that secrets are sealed under.
-    pub ring: Arc<KeyRing>,
+    /// The master keys that secrets are sealed under, as they are at present.
+    pub keys: watch::Receiver<Arc<Held>>,
     /// Tells when a document was refused.
     pub clock: SharedClock,
     /// Told what tenants say of their way out.
@@ -57,6 +59,9 @@ pub struct Follower {
     clock: SharedClock,
     egress: Egress,
     telemetry: Telemetry,
+    keys: watch::Receiver<Arc<Held>>,
+    /// The keys that documents are read with.
+    ring: Arc<KeyRing>,
     draft: Draft,
     /// What the draft shows; none: everything is to be read (again).
     known: Option<Head>,
@@ -80,12 +85,15 @@ impl Follower {
     /// A follower, to be run, and the handle on what it serves.
     pub fn new(options: FollowerOptions) -> (Self, Configuration) {
         let configuration = Configuration::new(options.store);
-        let draft = Draft::new(options.ring);
+        let ring = Arc::clone(&options.keys.borrow().ring);
+        let draft = Draft::new(Arc::clone(&ring));
         let follower = Self {
             configuration: configuration.clone(),
             clock: options.clock,
             egress: options.egress,
             telemetry: options.telemetry,
+            keys: options.keys,
+            ring,
             draft,
             known: None,
             served: 0,
@@ -98,7 +106,18 @@ impl Follower {
         let following = async {
             let mut wait = None;
             loop {
-                match self.step().await {
+                let ring = Arc::clone(&self.keys.borrow().ring);
+                if ring.ids() != self.ring.ids() {
+                    self.ring = ring;
+                    self.known = None;
+                }
+                let (mut keys, ids) = (self.keys.clone(), self.ring.ids());
+                let step = tokio::select! {
+                    step = self.step() => step,
+                    // What the step had read is read again.
+                    () = other_keys(&mut keys, &ids) => continue,
+                };
+                match step {
                     Ok(()) => {
                         if wait.take().is_some() {
                             info!(revision = self.served, "configuration is followed again");
@@ -148,7 +167,7 @@ impl Follower {
         if known.revision == 0 && self.served > 0 {
             return Err(Obstacle::Emptied(self.served));
         }
-        let mut draft = self.draft.anew();
+        let mut draft = Draft::new(Arc::clone(&self.ring));
         let mut after = String::new();
         loop {
             let page = store.documents(&after, PAGE).await?;
@@ -198,6 +217,14 @@ impl Follower {
         // Before: no attempt is made under rules older than what it is made for.
         self.egress.set_tenants(snapshot.tenants_egress());
         self.configuration.serve(snapshot);
+    }
+}
+
+/// Waits until there are other keys than these.
+async fn other_keys(keys: &mut watch::Receiver<Arc<Held>>, known: &[KeyId]) {
+    if keys.wait_for(|held| held.ring.ids() != known).await.is_err() {
+        // They stay as they are.
+        std::future::pending::<()>().await;
     }
 }
 

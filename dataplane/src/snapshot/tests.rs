@@ -12,12 +12,14 @@ use pregon_core::clock::{SystemClock, Timestamp};
 use pregon_core::event::{Environment, Event};
 use pregon_core::id::{EventId, EventTypeId, LaneNo, Position, TenantId};
 use pregon_core::model::{Resource, SubscriptionState};
+use pregon_core::seal::Held;
 use pregon_store::settlement::FilterError;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::testing::{FakeConfig, event_type, ring, secret, subscription, tenant};
+use crate::testing::{FakeConfig, event_type, held, ring, secret, subscription, tenant};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -30,11 +32,15 @@ struct Running {
 
 impl Running {
     fn start(store: Arc<FakeConfig>) -> Self {
+        Self::with(store, held())
+    }
+
+    fn with(store: Arc<FakeConfig>, keys: watch::Receiver<Arc<Held>>) -> Self {
         let (follower, configuration) = Follower::new(FollowerOptions {
             egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
-            ring: ring(),
+            keys,
             clock: Arc::new(SystemClock),
         });
         let stop = CancellationToken::new();

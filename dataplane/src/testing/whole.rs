@@ -14,8 +14,8 @@ use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 use pregon_store::intake::Published;
 
+use super::held;
 use super::receiver::egress;
-use super::ring;
 use crate::plane::{Dataplane, DataplaneOptions};
 use crate::worker::{LEASE, WorkerLimits};
 
@@ -38,7 +38,8 @@ impl Whole {
         let node = Dataplane::start(DataplaneOptions {
             telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
-            keys: ring(),
+            keys: held(),
+            seals: false,
             clock,
             egress: egress(),
             node: NodeId::parse("n1").unwrap(),

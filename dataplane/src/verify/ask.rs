@@ -46,7 +46,7 @@ pub(super) async fn ask(of: &Verifier, no: LaneNo, taken: &Taken) -> Told {
     let begun = Instant::now();
     let snapshot = of.configuration.wait_for(taken.revision, SERVED_WITHIN).await.ok();
     // A tenant whose document cannot be read has no rules here: nothing goes out then.
-    let partial = snapshot.as_ref().is_some_and(|snapshot| snapshot.gaps().missing > 0);
+    let partial = snapshot.as_ref().is_some_and(|snapshot| snapshot.gaps().stop());
     let lane = snapshot.as_ref().and_then(|snapshot| snapshot.lane(no));
     let lane = lane.filter(|lane| {
         lane.url.as_str() == taken.subscription.url

@@ -16,7 +16,7 @@ use crate::snapshot::{Follower, FollowerOptions};
 use crate::testing::documents::contract;
 use crate::testing::receiver::{Answer, Receiver, egress};
 use crate::testing::whole::Whole;
-use crate::testing::{ring, subscription, tenant};
+use crate::testing::{held, subscription, tenant};
 
 const ECHO: &str = "verification:\n  steps: [{ query: { c: \"${challenge.text}\" }, expect: response.body == challenge.text }]\n  retry: none\n";
 
@@ -63,7 +63,7 @@ async fn two() -> Two {
         let (_, configuration) = Follower::new(FollowerOptions {
             egress: crate::testing::receiver::egress(),
             store: Arc::clone(&config),
-            ring: ring(),
+            keys: held(),
             clock: Arc::clone(&clock),
             telemetry: Telemetry::off(),
         });

@@ -280,7 +280,7 @@ impl Dispatcher {
     /// Deliveries that there are places for.
     fn places(&self) -> usize {
         let behind = self.ledger.len() >= LEDGER_MAX;
-        let partial = self.snapshot.gaps().missing > 0;
+        let partial = self.snapshot.gaps().stop();
         if self.draining || behind || partial || self.is_full() {
             return 0;
         }

@@ -1,8 +1,10 @@
-//! Who is there: nodes announce themselves and say what they serve.
+//! Who is there: nodes announce themselves and say what they serve. Control planes announce themselves
+//! too, so that everybody knows which master keys they have.
 
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
 use pregon_core::id::NodeId;
+use pregon_core::seal::KeyId;
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
@@ -23,6 +25,16 @@ pub struct RefusedDocument {
     pub reason: String,
     /// When it was refused.
     pub time: Timestamp,
+}
+
+/// What a process is, of those that announce themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plane {
+    /// It publishes and delivers, whether or not it is a control plane as well.
+    #[default]
+    Data,
+    /// It is a control plane only: of what it says, only the keys count.
+    Control,
 }
 
 /// What a node says of itself.
@@ -48,6 +60,27 @@ pub struct NodeStatus {
     pub claimed: u64,
     /// Lanes with work in its memory.
     pub lanes: u64,
+    /// What it is.
+    #[serde(default)]
+    pub plane: Plane,
+    /// The master keys of its key file, in the order of the file; empty: it does not say.
+    #[serde(default)]
+    pub master_keys: Vec<KeyId>,
+    /// The key that it seals under; none: it seals nothing.
+    #[serde(default)]
+    pub sealing: Option<KeyId>,
+}
+
+impl NodeStatus {
+    /// Whether it publishes and delivers.
+    pub fn is_node(&self) -> bool {
+        self.plane == Plane::Data
+    }
+
+    /// Whether it was heard of lately enough, at `now` of the store's clock, to be counted on.
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        now.since(self.heartbeat_time) < LOST_AFTER
+    }
 }
 
 /// Who is there.
@@ -59,6 +92,7 @@ pub trait NodeRegistry: Send + Sync {
     /// A node goes.
     async fn leave(&self, id: &NodeId) -> Result<(), StoreError>;
 
-    /// All nodes that are not forgotten, by id, and the store's present time.
+    /// All processes that are not forgotten, by id, and the store's present time. What another
+    /// release said in another form is left out.
     async fn nodes(&self) -> Result<(Vec<NodeStatus>, Timestamp), StoreError>;
 }

@@ -6,7 +6,7 @@ use pregon_core::clock::Timestamp;
 
 use super::Rig;
 use super::kit::node;
-use crate::node::{FORGOTTEN_AFTER, LOST_AFTER, NodeStatus, RefusedDocument};
+use crate::node::{FORGOTTEN_AFTER, LOST_AFTER, NodeStatus, Plane, RefusedDocument};
 
 fn status(id: &str) -> NodeStatus {
     NodeStatus {
@@ -25,6 +25,9 @@ fn status(id: &str) -> NodeStatus {
         in_flight: 3,
         claimed: 4,
         lanes: 5,
+        plane: Plane::Control,
+        master_keys: vec!["00112233445566ff".parse().expect("an id"); 2],
+        sealing: Some("00112233445566ff".parse().expect("an id")),
     }
 }
 

@@ -2,6 +2,7 @@
 //! several processes.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ use super::redis::{Keep, Redis};
 use super::switch::Switch;
 use super::telling::Env;
 use super::{Grpcurl, eventually};
+
+/// The byte that a deployment's first master key is made of.
+pub const FIRST_KEY: &str = "42";
+/// The setting that names a process's key file.
+const KEY_FILE: &str = "--master-key-file";
 
 /// What a story wants of its planes.
 #[derive(Clone, Copy, Debug)]
@@ -77,29 +83,34 @@ impl Planes {
     pub async fn start(plan: Plan<'_>) -> Self {
         let redis = Redis::start(plan.keep).await;
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let key = dir.path().join("key");
-        // The secrets of tests are no secrets.
-        std::fs::write(&key, "42".repeat(32)).expect("a file can be written");
+        // The secrets of tests are no secrets. Each process has a key file of its own.
+        let key_file = |of: &str| {
+            let file = dir.path().join(format!("{of}.key"));
+            std::fs::write(&file, FIRST_KEY.repeat(32)).expect("a file can be written");
+            file.display().to_string()
+        };
         let durability = match plan.keep {
             Keep::Always | Keep::Confirmed => "fsync",
             Keep::Nothing | Keep::EverySecond => "memory",
         };
         let url = plan.through.map_or_else(|| redis.url(), |switch| switch.lead_to(redis.port()));
-        let key = key.display().to_string();
         let store = ["--redis-url", &url, "--durability", durability];
         let (status, output) = Process::run(&[&["init"], &store[..]].concat(), &[]).await;
         assert!(status.success(), "{output}");
 
-        let usual = ["--master-key-file", &key, "--listen", "127.0.0.1:0", "--allow-http"];
+        let usual = ["--listen", "127.0.0.1:0", "--allow-http"];
         let loopback = ["--allow-egress", "127.0.0.0/8"];
         let all = [&store[..], &usual, &loopback, plan.all].concat();
         let env = |own: Option<&Env>| own.or(plan.env).cloned().unwrap_or_default();
         let control_env = env(plan.control_env);
-        let control = Plane::start(&[&["control"], &all[..]].concat(), &control_env).await;
+        let file = key_file("control");
+        let args = [&["control", KEY_FILE, &file], &all[..]].concat();
+        let control = Plane::start(&args, &control_env).await;
         let mut nodes = Vec::with_capacity(plan.nodes);
         for n in 0..plan.nodes {
             let id = format!("n{n}");
-            let own = ["--node-id", &id];
+            let file = key_file(&id);
+            let own = ["--node-id", &id, KEY_FILE, &file];
             let args = [&["dataplane"], &all[..], &own, plan.node].concat();
             nodes.push(Plane::start(&args, &env(plan.node_env)).await);
         }
@@ -147,6 +158,15 @@ impl Planes {
         std::iter::once(&mut self.control).chain(&mut self.nodes)
     }
 
+    /// Another control plane beside the first, with a key file of its own.
+    pub async fn another_control(&self, key_file: &Path) -> Plane {
+        let mut args: Vec<_> = self.control.args.iter().map(String::as_str).collect();
+        let place = args.iter().position(|arg| *arg == KEY_FILE).expect("it has a key file");
+        let file = key_file.display().to_string();
+        args[place + 1] = &file;
+        Plane::start(&args, &self.control.env).await
+    }
+
     /// What all of them have said.
     pub fn output(&self) -> String {
         let all = std::iter::once(&self.control).chain(&self.nodes);
@@ -164,6 +184,12 @@ impl Plane {
     /// Where it serves gRPC.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Its key file.
+    pub fn key_file(&self) -> PathBuf {
+        let mut args = self.args.iter().skip_while(|arg| *arg != KEY_FILE);
+        args.nth(1).expect("it has a key file").into()
     }
 
     /// What it has said since it was last started.

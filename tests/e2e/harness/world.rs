@@ -3,12 +3,12 @@
 //! A story that takes any `World` runs on each of them by [`on_both`](crate::on_both).
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::load::Target;
-use super::planes::{Plan, Planes};
+use super::planes::{Plan, Plane, Planes};
 use super::redis::Keep;
 use super::{Grpcurl, Standalone};
 
@@ -31,6 +31,9 @@ pub trait World: Sized {
 
     /// grpcurl to it.
     fn grpcurl(&self) -> Grpcurl;
+
+    /// The key file of each process.
+    fn key_files(&self) -> Vec<PathBuf>;
 
     /// Where management is served.
     fn management(&self) -> SocketAddr;
@@ -104,6 +107,10 @@ impl World for Standalone {
         Standalone::grpcurl(self)
     }
 
+    fn key_files(&self) -> Vec<PathBuf> {
+        vec![self.dir().join("master.key")]
+    }
+
     fn management(&self) -> SocketAddr {
         self.addr()
     }
@@ -165,6 +172,10 @@ impl World for Planes {
 
     fn grpcurl(&self) -> Grpcurl {
         Planes::grpcurl(self)
+    }
+
+    fn key_files(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.control).chain(&self.nodes).map(Plane::key_file).collect()
     }
 
     fn management(&self) -> SocketAddr {

@@ -35,7 +35,11 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
         ("TenantService", "CreateTenant") => json!({"tenant_id": "more", "tenant": {}}),
         ("TenantService", "UpdateTenant") => json!({"tenant": {"name": "tenants/acme"}}),
         ("TenantService", "DeleteTenant") => json!({"name": "tenants/acme", "force": true}),
-        ("EventTypeService" | "ContractService" | "NodeService" | "AuditLogService", _) => {
+        (
+            "EventTypeService" | "ContractService" | "NodeService" | "MasterKeyService"
+            | "AuditLogService",
+            _,
+        ) => {
             json!({})
         }
         ("SubscriptionService", "CreateSubscription")

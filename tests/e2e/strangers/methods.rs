@@ -106,6 +106,7 @@ pub(crate) fn wanted(path: &str) -> &'static str {
         "EventService" | "CheckService" => "publisher",
         "DeliveryService" if reads && method != "GetReconciliationReport" => "viewer",
         _ if reads => "auditor",
+        "MasterKeyService" => "admin",
         "TenantService" | "EventTypeService" | "ContractService" => "operator",
         "SubscriptionService"
             if ["ApproveSubscription", "RejectSubscription"].contains(&method) =>
@@ -280,7 +281,8 @@ async fn no_method_reaches_another_tenant<W: World>() {
             raw::call(ways.of(path), path, message, Some(&token.token)).await
         };
         let catalogue = is_of_all(path);
-        let over_all = path.contains("NodeService/") || path.ends_with("/ListTenants");
+        let over_all = ["NodeService/", "MasterKeyService/", "/ListTenants"];
+        let over_all = over_all.iter().any(|it| path.contains(it));
         if path.contains("ApiKeyService/") {
             continue; // keys are below no tenant: the story of API keys tells of them
         }

@@ -30,7 +30,7 @@ async fn published_events_are_taken_and_matched(location: Location) {
         egress: crate::testing::receiver::egress(),
         telemetry: pregon_telemetry::Telemetry::off(),
         store: store.config.clone(),
-        ring: ring(),
+        keys: held(),
         clock: clock.clone(),
     });
     let stop = CancellationToken::new();

@@ -33,6 +33,56 @@ async fn a_resource_without_a_readable_version_stops_the_node_until_it_has_one()
     assert_eq!(running.configuration.fault(), None);
 }
 
+/// Of a secret under a key that is not here a good version may be served: nothing is taken all the
+/// same, and it goes on by itself once the key is there.
+#[tokio::test]
+async fn a_master_key_that_is_not_here_stops_the_node_until_it_is() {
+    let (given, keys) = watch::channel(Arc::new(Held::new(ring())));
+    let running = Running::with(Arc::default(), keys);
+    let mut resources = base();
+    resources.extend([sub("acme", 1, &["*"]), Resource::Secret(secret("acme", 1, "k", 0))]);
+    running.write(&resources).await;
+    assert!(running.configuration.whole().is_ok());
+    let snapshot = running.write(&[sealed_elsewhere(1)]).await;
+    assert_eq!((snapshot.gaps().missing, snapshot.gaps().outdated), (0, 1));
+    let lacking = KeyRing::parse(&"ab".repeat(32)).unwrap().current();
+    assert_eq!(snapshot.gaps().keys, [lacking]);
+    let refusal = running.configuration.whole().unwrap_err();
+    assert_eq!(refusal.reason, Reason::NotReady);
+    assert!(refusal.message.contains(&lacking.to_string()), "{}", refusal.message);
+    assert!(running.configuration.fault().unwrap().contains(&lacking.to_string()));
+
+    let both = format!("{} {}", "5a".repeat(32), "ab".repeat(32));
+    given.send_replace(Arc::new(Held::new(KeyRing::parse(&both).unwrap())));
+    let mut served = running.configuration.watch();
+    let whole = served.wait_for(|it| it.as_ref().is_some_and(|it| !it.gaps().stop()));
+    tokio::time::timeout(SOON, whole).await.unwrap().unwrap();
+    assert!(running.configuration.whole().is_ok());
+    assert_eq!(running.configuration.fault(), None);
+    // And back: what is served needs it.
+    given.send_replace(Arc::new(Held::new(ring())));
+    let lacks = served.wait_for(|it| it.as_ref().is_some_and(|it| it.gaps().stop()));
+    tokio::time::timeout(SOON, lacks).await.unwrap().unwrap();
+}
+
+/// A revoked secret signs nothing, and is in the store still; so are those of nobody.
+#[tokio::test]
+async fn everything_sealed_counts_whether_or_not_it_is_used() {
+    let running = Running::start(Arc::default());
+    let mut resources = base();
+    resources.push(sub("acme", 1, &["*"]));
+    let Resource::Secret(mut revoked) = sealed_elsewhere(1) else { panic!("not a secret") };
+    revoked.revoke_time = Some(Timestamp::from_millis(1));
+    resources.push(Resource::Secret(revoked));
+    let snapshot = running.write(&resources).await;
+    assert_eq!((snapshot.gaps().missing, snapshot.gaps().keys.len()), (0, 1));
+    assert!(running.configuration.fault().is_some());
+    let snapshot = running.delete("tenants/acme/subscriptions/s1/secrets/k").await;
+    assert!(!snapshot.gaps().stop());
+    let snapshot = running.write(&[sealed_elsewhere(7)]).await;
+    assert_eq!(snapshot.gaps().keys.len(), 1, "of no subscription that there is");
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_and_goes_is_missed_no_more() {
     let running = Running::start(Arc::default());

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::snapshot::{Configuration, Follower, FollowerOptions};
-use crate::testing::{FakeConfig, ring, secret, subscription, tenant};
+use crate::testing::{FakeConfig, held, secret, subscription, tenant};
 use crate::worker::job::Report;
 use crate::worker::lane::Pace;
 
@@ -52,7 +52,7 @@ impl Rig {
             egress: crate::testing::receiver::egress(),
             telemetry: pregon_telemetry::Telemetry::off(),
             store: store.clone(),
-            ring: ring(),
+            keys: held(),
             clock: Arc::new(SystemClock),
         });
         let stop = CancellationToken::new();

@@ -45,7 +45,7 @@ impl NodeRegistry for Handle {
                 let mut nodes = Vec::new();
                 while let Some(row) = rows.next()? {
                     let body: Vec<u8> = row.get(0)?;
-                    nodes.push(postcard::from_bytes(&body)?);
+                    nodes.extend(postcard::from_bytes::<NodeStatus>(&body)); // else of another release
                 }
                 Ok(nodes)
             })
