@@ -16,6 +16,7 @@ use pregon_core::event::Environment;
 use pregon_core::event::Event;
 use pregon_core::id::{
     AttemptName, ContractId, DeliveryName, EventName, EventTypeId, LaneNo, SubscriptionName,
+    TenantId,
 };
 use pregon_core::model::{Subscription, Tenant};
 use pregon_core::outcome::{DeliveryState, EndReason};
@@ -132,18 +133,30 @@ impl Control {
         found: Vec<T>,
         event: impl Fn(&T) -> &Event,
     ) -> Result<Vec<T>, Refusal> {
-        let names: BTreeSet<String> = found.iter().map(|it| event(it).tenant.name()).collect();
-        let names: Vec<String> = names.into_iter().collect();
-        let mut since = HashMap::new();
-        for document in self.store.config.get(&names).await?.iter().flatten() {
-            let tenant = catalog::read::<Tenant>(document)?.value;
-            since.insert(tenant.id, tenant.since);
-        }
+        let since = self.since_of(found.iter().map(|it| event(it).tenant.clone())).await?;
         let is_own = |it: &T| {
             let since = since.get(&event(it).tenant);
             since.is_some_and(|since| since.is_none_or(|since| event(it).accept_time() >= since))
         };
         Ok(found.into_iter().filter(is_own).collect())
+    }
+
+    /// The moments before which nothing was theirs, of those tenants that exist.
+    async fn since_of(
+        &self,
+        tenants: impl Iterator<Item = TenantId>,
+    ) -> Result<HashMap<TenantId, Option<Timestamp>>, Refusal> {
+        let names: BTreeSet<String> = tenants.map(|tenant| tenant.name()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let mut since = HashMap::new();
+        if names.is_empty() {
+            return Ok(since);
+        }
+        for document in self.store.config.get(&names).await?.iter().flatten() {
+            let tenant = catalog::read::<Tenant>(document)?.value;
+            since.insert(tenant.id, tenant.since);
+        }
+        Ok(since)
     }
 
     /// An event of a tenant that exists, and how far it got.

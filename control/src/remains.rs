@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
-use pregon_store::config::{Commit, Committed, Expect, ListRange};
+use pregon_store::config::{Committed, ListRange};
 use pregon_store::erase::{Erase, ErasePlace};
 use pregon_store::node::LOST_AFTER;
 use serde::{Deserialize, Serialize};
@@ -161,11 +161,11 @@ impl Control {
             tracing::debug!(%tenant, erased, left, "some of what a tenant left stays for a while");
             return Ok(());
         }
-        let commit = Commit {
-            expect: vec![(name(tenant), Expect::Revision(first.revision))],
-            write: vec![(name(tenant), None)],
-            ..Commit::default()
-        };
+        let mut plan = Plan::new().remove(name(tenant), first.revision);
+        if first.document.before.is_none() {
+            plan = self.without_lanes(tenant, plan).await?;
+        }
+        let commit = plan.into_commit();
         if let Committed::Done { revision } = self.store.config.commit(commit).await? {
             self.heads.saw(revision, self.clock.now());
             tracing::info!(%tenant, "what a deleted tenant left is erased");
