@@ -313,6 +313,14 @@ impl Caller {
         AuditActor { kind, id: self.0.actor.to_string(), display_name }
     }
 
+    /// Whether the caller has the right to read payloads: it is shown the values of stored events that
+    /// are called sensitive. A tenant manager has it, who can have events sent to a URL of its own;
+    /// a viewer, an auditor and a publisher have not. Where nobody is authenticated, whoever calls
+    /// may do everything.
+    pub fn reads_payloads(&self) -> bool {
+        self.0.role.is_none_or(|role| role.covers(Role::TenantManager))
+    }
+
     /// The tenants that it may touch; none: all.
     pub fn tenants(&self) -> Option<&BTreeSet<TenantId>> {
         self.0.tenants.as_ref()
