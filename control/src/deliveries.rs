@@ -36,6 +36,7 @@ use crate::service::{CALL, enter, environment, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
+mod erase;
 mod explain;
 mod replay;
 mod report;
@@ -54,6 +55,7 @@ service! {
         get_attempt(GetAttemptRequest) -> GetAttemptResponse;
         replay_delivery(ReplayDeliveryRequest by caller) -> ReplayDeliveryResponse;
         cancel_delivery(CancelDeliveryRequest by caller) -> CancelDeliveryResponse;
+        erase_event(EraseEventRequest) -> EraseEventResponse;
         get_reconciliation_report(GetReconciliationReportRequest)
             -> GetReconciliationReportResponse;
     }
@@ -67,6 +69,19 @@ service! {
             let method = ("DeliveryService", "ReplayDeliveriesRequest");
             let (call, request) = enter(&self.0, request, method).await?;
             let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
+            let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
+            run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+        }
+
+        type EraseEventsStream = erase::Answers;
+
+        async fn erase_events(
+            &self,
+            request: tonic::Request<v1::EraseEventsRequest>,
+        ) -> Result<tonic::Response<Self::EraseEventsStream>, tonic::Status> {
+            let method = ("DeliveryService", "EraseEventsRequest");
+            let (call, request) = enter(&self.0, request, method).await?;
+            let run = erase::begin(std::sync::Arc::clone(&self.0), request);
             let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }

@@ -94,17 +94,20 @@ impl Control {
         Ok(Some(Remains { document, revision: found.revision }))
     }
 
-    /// Erases what deleted tenants left, until the server is to end. A store that does not answer
+    /// Erases what deleted tenants left, and events of which something was under way, until the server is to end. A store that does not answer
     /// is asked again.
     pub async fn erase(&self) {
-        let mut after = String::new();
+        let (mut after, mut behind) = (String::new(), String::new());
         loop {
-            let done = self.erase_remains(&mut after);
+            let done = async {
+                self.erase_put_off(&mut behind).await?;
+                self.erase_remains(&mut after).await
+            };
             tokio::select! {
                 () = self.drain.cancelled() => return,
                 done = done => {
                     if let Err(refusal) = done {
-                        tracing::debug!(%refusal, "what deleted tenants left is not erased yet");
+                        tracing::debug!(%refusal, "what is to be erased is not yet");
                     }
                 }
             }

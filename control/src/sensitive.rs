@@ -52,6 +52,9 @@ impl Rules {
     }
 
     fn redacted(&self, event: Event) -> Event {
+        if event.erased.is_some() {
+            return event;
+        }
         let data = redact(&event.data, SensitiveRoot::Event, &self.paths(&event));
         Event { data, ..event }
     }

@@ -16,6 +16,7 @@ mod deliveries;
 mod egress;
 mod environments;
 mod erasing;
+mod event_erasing;
 mod event_types;
 mod explain;
 mod explain_cost;
