@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Event, NewEvent};
+use pregon_core::event::{Erasure, Event, NewEvent};
 use pregon_core::id::{DeliveryKey, EventName, LaneNo, NodeId, PartitionNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_store::audit::{AuditRange, AuditRecord, NewAudit, WhenFull};
 use pregon_store::backlog::BacklogReport;
 use pregon_store::batch::{Batch, LaneClose, Token};
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
-use pregon_store::erase::{Erase, ErasePlace, Erased};
+use pregon_store::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
 use pregon_store::intake::{Durability, Published};
 use pregon_store::lane_log::{LaneAttempts, LaneReport};
 use pregon_store::log::{
@@ -186,6 +186,8 @@ measured! {
         open_lanes(lanes: &[LaneNo]) -> ();
         supersede(tenant: &TenantId) -> Former;
         erase(erase: &Erase, from: ErasePlace) -> Erased;
+        erase_event(position: Position, erasure: &Erasure) -> EventErased;
+        strip_attempts(position: Position, from: usize) -> Stripped;
         now() -> Timestamp;
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Violations};
-use pregon_core::id::ApiKeyId;
+use pregon_core::id::{ApiKeyId, TenantId};
 use pregon_core::limits;
 use pregon_core::model::{ApiKey, ApiKeySecret, ApiKeyState, Resource};
 use pregon_proto::v1;
@@ -269,6 +269,37 @@ impl Control {
         let plan = Plan::new().put(&Resource::ApiKey(key.clone()), revision);
         let api_key = Some(to_wire(&Stored::new(key), now));
         self.commit(plan, v1::RevokeApiKeyResponse { api_key, ..Default::default() }, how).await
+    }
+}
+
+impl Control {
+    /// Adds to a plan that deletes a tenant what becomes of keys that name it: one that is for this
+    /// tenant alone goes with it, ended or not, and any other loses it. Whoever makes a tenant of
+    /// the same id again neither lets in an old key nor sees one.
+    pub(crate) async fn without_keys(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+    ) -> Result<Plan, Refusal> {
+        let guard = self.store.config.get(&[GUARD.to_owned()]).await?.pop().flatten();
+        let all = self.all_below::<ApiKey>(PREFIX, |it| it.id.name()).await?;
+        // A key that is made meanwhile is seen when this is decided again.
+        let mut plan = plan.relies_on(GUARD, guard.map(|it| it.revision));
+        let now = self.clock.now();
+        for Stored { value: mut key, revision, .. } in all {
+            let Some(tenants) = key.tenants.as_mut().filter(|it| it.contains(tenant)) else {
+                continue;
+            };
+            tenants.remove(tenant);
+            plan = match tenants.is_empty() {
+                true => plan.remove(key.id.name(), revision),
+                false => {
+                    key.common.update_time = now;
+                    plan.put(&Resource::ApiKey(key), revision)
+                }
+            };
+        }
+        Ok(plan)
     }
 }
 

@@ -57,7 +57,12 @@ impl How {
         {
             let _ = call.request_id.set(request_id.to_owned()); // it is parsed once
         }
-        let repeat = Repeat::of(caller.actor(), method, request_id, request);
+        // Users of portals have the same names under the next tenant of the same id.
+        let actor = match caller.portal() {
+            Some((_, since)) => format!("{}@{}", caller.actor(), since.millis()),
+            None => caller.actor().to_string(),
+        };
+        let repeat = Repeat::of(&actor, method, request_id, request);
         Self { validate_only, repeat: repeat.filter(|_| !validate_only) }
     }
 }
@@ -176,6 +181,13 @@ impl Plan {
     pub(crate) fn delete(mut self, name: impl Into<String>) -> Self {
         self.0.write.push((name.into(), None));
         self
+    }
+}
+
+impl Plan {
+    /// As the store takes it, for work that is no call of anybody's.
+    pub(crate) fn into_commit(self) -> Commit {
+        self.0
     }
 }
 

@@ -16,6 +16,7 @@ use pregon_core::event::Environment;
 use pregon_core::event::Event;
 use pregon_core::id::{
     AttemptName, ContractId, DeliveryName, EventName, EventTypeId, LaneNo, SubscriptionName,
+    TenantId,
 };
 use pregon_core::model::{Subscription, Tenant};
 use pregon_core::outcome::{DeliveryState, EndReason};
@@ -35,6 +36,7 @@ use crate::service::{CALL, enter, environment, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
+mod erase;
 mod explain;
 mod replay;
 mod report;
@@ -53,6 +55,7 @@ service! {
         get_attempt(GetAttemptRequest) -> GetAttemptResponse;
         replay_delivery(ReplayDeliveryRequest by caller) -> ReplayDeliveryResponse;
         cancel_delivery(CancelDeliveryRequest by caller) -> CancelDeliveryResponse;
+        erase_event(EraseEventRequest) -> EraseEventResponse;
         get_reconciliation_report(GetReconciliationReportRequest)
             -> GetReconciliationReportResponse;
     }
@@ -66,6 +69,19 @@ service! {
             let method = ("DeliveryService", "ReplayDeliveriesRequest");
             let (call, request) = enter(&self.0, request, method).await?;
             let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
+            let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
+            run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+        }
+
+        type EraseEventsStream = erase::Answers;
+
+        async fn erase_events(
+            &self,
+            request: tonic::Request<v1::EraseEventsRequest>,
+        ) -> Result<tonic::Response<Self::EraseEventsStream>, tonic::Status> {
+            let method = ("DeliveryService", "EraseEventsRequest");
+            let (call, request) = enter(&self.0, request, method).await?;
+            let run = erase::begin(std::sync::Arc::clone(&self.0), request);
             let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }
@@ -132,18 +148,30 @@ impl Control {
         found: Vec<T>,
         event: impl Fn(&T) -> &Event,
     ) -> Result<Vec<T>, Refusal> {
-        let names: BTreeSet<String> = found.iter().map(|it| event(it).tenant.name()).collect();
-        let names: Vec<String> = names.into_iter().collect();
-        let mut since = HashMap::new();
-        for document in self.store.config.get(&names).await?.iter().flatten() {
-            let tenant = catalog::read::<Tenant>(document)?.value;
-            since.insert(tenant.id, tenant.since);
-        }
+        let since = self.since_of(found.iter().map(|it| event(it).tenant.clone())).await?;
         let is_own = |it: &T| {
             let since = since.get(&event(it).tenant);
             since.is_some_and(|since| since.is_none_or(|since| event(it).accept_time() >= since))
         };
         Ok(found.into_iter().filter(is_own).collect())
+    }
+
+    /// The moments before which nothing was theirs, of those tenants that exist.
+    async fn since_of(
+        &self,
+        tenants: impl Iterator<Item = TenantId>,
+    ) -> Result<HashMap<TenantId, Option<Timestamp>>, Refusal> {
+        let names: BTreeSet<String> = tenants.map(|tenant| tenant.name()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let mut since = HashMap::new();
+        if names.is_empty() {
+            return Ok(since);
+        }
+        for document in self.store.config.get(&names).await?.iter().flatten() {
+            let tenant = catalog::read::<Tenant>(document)?.value;
+            since.insert(tenant.id, tenant.since);
+        }
+        Ok(since)
     }
 
     /// An event of a tenant that exists, and how far it got.

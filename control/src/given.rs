@@ -114,6 +114,7 @@ impl Given {
             event_type: self.event_type,
             environment: environment.or(self.environment).unwrap_or(Environment::Live),
             given_occur_time: self.occur_time,
+            erased: None,
             min_revision: 0,
             trace: None,
             attributes: self.attributes,

@@ -45,6 +45,17 @@ pub(crate) fn claim(plan: Plan, subscription: &Subscription) -> Plan {
 }
 
 impl Control {
+    /// Adds to a plan that nobody knows any more whose lanes were a tenant's that is gone: the next
+    /// tenant of its id must not learn what subscriptions that one had.
+    pub(crate) async fn without_lanes(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+    ) -> Result<Plan, Refusal> {
+        let names = self.names_below(COLLECTIONS, &format!("{}/lanes/", tenant.name())).await?;
+        Ok(names.into_iter().fold(plan, Plan::delete))
+    }
+
     /// The subscriptions that lanes belong or belonged to. A lane that nobody wrote down is left
     /// out.
     pub(crate) async fn lane_owners(

@@ -110,7 +110,7 @@ words! {
     }
     end_reason, from_end_reason: EndReason as EndReason {
         AttemptsExhausted Refused RenderFailed Expired Poison
-        ByCaller SubscriptionDisabled SubscriptionDeleted TenantDeleted
+        ByCaller SubscriptionDisabled SubscriptionDeleted TenantDeleted Erased
     }
     outcome, from_outcome: AttemptOutcome as AttemptOutcome { Succeeded Retry Failed }
     error_class, from_error_class: ErrorClass as ErrorClass {

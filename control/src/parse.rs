@@ -62,6 +62,15 @@ pub(crate) fn display_name(given: &str) -> Result<String, Wrong> {
     text(given, limits::DISPLAY_NAME_LEN)
 }
 
+/// The reason for which events are erased: one line.
+pub(crate) fn erasure_reason(given: &str) -> Result<String, Wrong> {
+    if given.trim().is_empty() {
+        return Err(Wrong::new(Rule::Required, "must be set"));
+    }
+    display_name(given)?;
+    text(given, limits::ERASURE_REASON_LEN)
+}
+
 /// `request_id`, which may be empty.
 pub(crate) fn request_id(given: &str) -> Result<String, Wrong> {
     text(given, limits::REQUEST_ID_LEN)

@@ -182,7 +182,7 @@ named! {
         GetSecretRequest DeleteSecretRequest RevokeSecretRequest RevealSecretRequest
         GetSubscriptionHealthRequest ExplainEventRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
-        ReplayDeliveryRequest CancelDeliveryRequest;
+        ReplayDeliveryRequest CancelDeliveryRequest EraseEventRequest;
     name, |_| Apart::Not, DeleteTenantRequest;
     tenant, |_| Apart::ByNames, CreatePortalTokenRequest;
     parent, |_| Apart::ByNames,
@@ -194,7 +194,7 @@ named! {
         CreateCallbackRequest;
     parent, |it| Apart::Lists(it.environment),
         ListSubscriptionsRequest ListCallbacksRequest ListEventsRequest;
-    parent, |_| Apart::Not, GetReconciliationReportRequest;
+    parent, |_| Apart::Not, GetReconciliationReportRequest EraseEventsRequest;
 }
 
 updates! {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
-use pregon_store::config::{Commit, Committed, Expect, ListRange};
+use pregon_store::config::{Committed, ListRange};
 use pregon_store::erase::{Erase, ErasePlace};
 use serde::{Deserialize, Serialize};
 
@@ -93,17 +93,20 @@ impl Control {
         Ok(Some(Remains { document, revision: found.revision }))
     }
 
-    /// Erases what deleted tenants left, until the server is to end. A store that does not answer
+    /// Erases what deleted tenants left, and events of which something was under way, until the server is to end. A store that does not answer
     /// is asked again.
     pub async fn erase(&self) {
-        let mut after = String::new();
+        let (mut after, mut behind) = (String::new(), String::new());
         loop {
-            let done = self.erase_remains(&mut after);
+            let done = async {
+                self.erase_put_off(&mut behind).await?;
+                self.erase_remains(&mut after).await
+            };
             tokio::select! {
                 () = self.drain.cancelled() => return,
                 done = done => {
                     if let Err(refusal) = done {
-                        tracing::debug!(%refusal, "what deleted tenants left is not erased yet");
+                        tracing::debug!(%refusal, "what is to be erased is not yet");
                     }
                 }
             }
@@ -160,11 +163,11 @@ impl Control {
             tracing::debug!(%tenant, erased, left, "some of what a tenant left stays for a while");
             return Ok(());
         }
-        let commit = Commit {
-            expect: vec![(name(tenant), Expect::Revision(first.revision))],
-            write: vec![(name(tenant), None)],
-            ..Commit::default()
-        };
+        let mut plan = Plan::new().remove(name(tenant), first.revision);
+        if first.document.before.is_none() {
+            plan = self.without_lanes(tenant, plan).await?;
+        }
+        let commit = plan.into_commit();
         if let Committed::Done { revision } = self.store.config.commit(commit).await? {
             self.heads.saw(revision, self.clock.now());
             tracing::info!(%tenant, "what a deleted tenant left is erased");

@@ -67,6 +67,7 @@ impl Canonical for v1::CreateSecretRequest {}
 impl Canonical for v1::RotateSecretRequest {}
 impl Canonical for v1::ReplayDeliveryRequest {}
 impl Canonical for v1::ReplayDeliveriesRequest {}
+impl Canonical for v1::EraseEventsRequest {}
 impl Canonical for v1::WatchDeliveriesRequest {}
 impl Canonical for v1::CancelDeliveryRequest {}
 impl Canonical for v1::ListTenantsRequest {}

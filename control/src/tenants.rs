@@ -225,6 +225,7 @@ impl Control {
             Former::Gone(since) => Some(since),
             Former::Busy => return Err(busy(id)),
         };
+        let unknown = self.without_lanes(id, Plan::new()).await?;
         // Decided again, it is told of nobody: what was accepted is counted anew.
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let since = since.max(*known);
@@ -237,7 +238,7 @@ impl Control {
         let mut tenant =
             Tenant { id, common, suspended: false, limits, egress, egress_rules, since };
         edit.apply(&mut tenant);
-        let plan = remains::spare(Plan::new(), &tenant.id, remains, since);
+        let plan = remains::spare(unknown, &tenant.id, remains, since);
         Ok((Stored::new(tenant), plan))
     }
 
@@ -341,6 +342,7 @@ impl Control {
             let secrets = self.names_below(Secret::collections(&below), &below).await?;
             plan = secrets.into_iter().fold(plan, Plan::delete);
         }
+        let plan = self.without_keys(id, plan).await?;
         let leans = self.lean_on(&users).await?;
         let plan = leans.change(plan, users.iter().map(|contract| (contract, -1)));
         self.commit(plan, answer, &How::plain(request.validate_only)).await

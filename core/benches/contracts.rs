@@ -49,6 +49,7 @@ fn event(contract: &Contract) -> Event {
         event_type: kind.unwrap_or_else(|| EventTypeId::parse("order.captured").unwrap()),
         environment: Environment::Live,
         given_occur_time: Some(Timestamp::from_millis(1_666_823_801_600)),
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: BTreeMap::from([("subject".to_owned(), "orders/17".to_owned())]),

@@ -131,6 +131,17 @@ pub type ShownHeaders = Arc<[(Box<str>, Box<str>)]>;
 pub const MASKED: &str = "[masked]";
 
 impl AttemptRecord {
+    /// The same without what its event may have left in it: the answer, and the headers that went
+    /// with it. That there was an attempt, when and how it came out stays.
+    pub fn stripped(&self) -> Self {
+        Self { headers: ShownHeaders::default(), ..self.without_response() }
+    }
+
+    /// Whether it has nothing that [`stripped`](Self::stripped) takes away.
+    pub fn is_stripped(&self) -> bool {
+        self.response.is_none() && self.headers.is_empty()
+    }
+
     /// The same without what is kept of the response, which is most of it and is not copied.
     pub fn without_response(&self) -> Self {
         Self {

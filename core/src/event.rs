@@ -77,8 +77,19 @@ pub struct Event {
     pub trace: Option<TraceContext>,
     /// What it says beside the data.
     pub attributes: Attributes,
-    /// JSON text, byte for byte as published.
+    /// JSON text, byte for byte as published; empty of an erased event.
     pub data: Bytes,
+    /// It was erased: what was published is gone.
+    pub erased: Option<Erasure>,
+}
+
+/// Why an event was erased, and when. It stands in the place of what was published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// When it was asked for.
+    pub time: Timestamp,
+    /// Why, in the words of who asked: one line of 1 to [`limits::ERASURE_REASON_LEN`] characters.
+    pub reason: String,
 }
 
 impl NewEvent {

@@ -40,6 +40,8 @@ pub const HEADERS_LEN: usize = 4 * 1024;
 pub const CONTRACT_LEN: usize = 64 * 1024;
 /// Contracts of the platform's own: every node compiles all of them.
 pub const CONTRACTS: usize = 1000;
+/// Characters of the reason for which an event is erased.
+pub const ERASURE_REASON_LEN: usize = 200;
 /// API keys in all, ended ones included: every process holds all of them.
 pub const API_KEYS: usize = 4096;
 /// API keys that have not ended and are for a tenant by name.

@@ -165,6 +165,8 @@ words! {
         SubscriptionDeleted = "SUBSCRIPTION_DELETED",
         /// Its tenant was deleted.
         TenantDeleted = "TENANT_DELETED",
+        /// Its event was erased.
+        Erased = "ERASED",
     }
 }
 
@@ -180,7 +182,8 @@ impl EndReason {
             EndReason::ByCaller
             | EndReason::SubscriptionDisabled
             | EndReason::SubscriptionDeleted
-            | EndReason::TenantDeleted => DeliveryState::Cancelled,
+            | EndReason::TenantDeleted
+            | EndReason::Erased => DeliveryState::Cancelled,
         }
     }
 }

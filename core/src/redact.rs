@@ -135,6 +135,20 @@ pub fn redact(json: &Bytes, root: SensitiveRoot, paths: &[SensitivePath]) -> Byt
     text
 }
 
+/// Whether a path of an event leads to a value in its data: a string of this text, or a number, `true`,
+/// `false` or `null` that is written so. The data must have passed [`check`](crate::json::check).
+pub fn holds(data: &[u8], path: &SensitivePath, value: &str) -> bool {
+    let is = |found: &&[u8]| {
+        let node = Node::of(found);
+        match node.kind() {
+            Kind::String => node.as_str().is_some_and(|text| text == value),
+            Kind::Number | Kind::Bool | Kind::Null => node.source() == value.as_bytes(),
+            Kind::Object | Kind::Array => false,
+        }
+    };
+    found(data, SensitiveRoot::Event, std::slice::from_ref(path)).iter().any(is)
+}
+
 /// The values that [`redact`] would take out, as they stand in the text.
 fn found<'a>(json: &'a [u8], root: SensitiveRoot, paths: &[SensitivePath]) -> Vec<&'a [u8]> {
     let mut found = Vec::new();

@@ -77,6 +77,7 @@ fn sent(contract: &Contract, kind: &str, data: &str, at: Timestamp, keys: &Signi
         event_type: EventTypeId::parse(kind).unwrap(),
         environment: Environment::Live,
         given_occur_time: None,
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: BTreeMap::new(),

@@ -161,6 +161,8 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.DeliveryService/ReplayDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
     ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
+    ("/pregon.v1.DeliveryService/EraseEvent", MANAGE),
+    ("/pregon.v1.DeliveryService/EraseEvents", MANAGE),
     ("/pregon.v1.DeliveryService/WatchDeliveries", VIEW),
     ("/pregon.v1.DeliveryService/GetReconciliationReport", AUDIT),
     ("/pregon.v1.NodeService/GetNode", AUDIT_ALL),

@@ -45,6 +45,7 @@ pub mod split;
 pub mod take;
 pub mod take_over;
 pub mod test_sends;
+pub mod tombstones;
 pub mod watch;
 
 pub use rig::Rig;
@@ -279,6 +280,11 @@ macro_rules! conformance_queue {
                 what_is_still_to_be_done_is_erased_later
                 a_name_that_is_taken_again_keeps_its_own
                 who_watches_sees_what_was_written_anew
+            ]
+            tombstones [
+                what_is_left_of_an_event_keeps_its_place
+                what_is_pending_is_called_off_first
+                lists_go_on_over_tombstones
             ]
             replay [
                 a_success_is_replayed

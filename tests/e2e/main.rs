@@ -26,6 +26,7 @@ mod deletion;
 mod demo;
 mod drain;
 mod egress;
+mod erase;
 mod explain;
 mod filters;
 mod full;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pregon_core::attempt::{AttemptRecord, MASKED, RecordKind, ResponseHead};
 use pregon_core::contract::{Contract, RenderInput, redacted_url, render, render_redacted};
 use pregon_core::error::Refusal;
@@ -32,6 +33,8 @@ use crate::{Control, map};
 
 /// What stands in the place of a body whose contract has changed.
 const CHANGED: &str = "[not shown: the contract has changed since]";
+/// What stands in the place of the body of an erased event.
+const ERASED: &str = "[not shown: the event was erased]";
 /// What stands in the place of a body whose contract is gone.
 const GONE: &str = "[not shown: the contract has been deleted since]";
 
@@ -131,7 +134,10 @@ impl Control {
         }
         let tenant = self.find::<Tenant>(&name.tenant.name()).await?;
         let paths = self.rules([&record.event]).await?.paths(&record.event);
-        let data = redact(&record.event.data, SensitiveRoot::Event, &paths);
+        let data = match record.event.erased {
+            None => redact(&record.event.data, SensitiveRoot::Event, &paths),
+            Some(_) => Bytes::new(),
+        };
         Ok(Context {
             name: name.clone(),
             redacted: Event { data, ..record.event.clone() },
@@ -160,6 +166,10 @@ impl Control {
         }
         let contract = context.contracts.get(&record.contract);
         let own = || record.url.to_string();
+        if context.record.event.erased.is_some() {
+            let (method, body) = ("POST".to_owned(), ERASED.to_owned());
+            return Some(v1::AttemptRequest { method, url: own(), body, ..Default::default() });
+        }
         let (url, mut headers, body) = match contract {
             None => (own(), Vec::new(), GONE.to_owned()),
             Some(it) if it.revision() != record.contract_revision => {

@@ -200,6 +200,11 @@ impl Control {
                 answer.subscriptions.push(it);
                 continue;
             }
+            if event.erased.is_some() {
+                // Filters have nothing to go by any more.
+                *others.entry("").or_insert(0) += 1;
+                continue;
+            }
             let Some(contract) = today.contract(subscription) else { continue };
             if listed == LISTED {
                 let check =

@@ -122,6 +122,10 @@ impl Control {
 
     /// Refuses a replay that could not be delivered now.
     async fn check_replay(&self, name: &DeliveryName, old: &DeliveryRecord) -> Result<(), Refusal> {
+        if old.event.erased.is_some() {
+            let message = format!("the event of {name} was erased; nothing can be sent of it");
+            return Err(Refusal::new(Reason::StateConflict, message).about("delivery", name));
+        }
         if old.state == DeliveryState::Pending {
             let message = format!("{name} has not ended yet; it needs no replay");
             return Err(Refusal::new(Reason::StateConflict, message).about("delivery", name));
@@ -384,7 +388,7 @@ impl Run {
         };
         let replays: Vec<_> = chosen
             .iter()
-            .filter(|it| receives(&it.key.lane))
+            .filter(|it| it.event.erased.is_none() && receives(&it.key.lane))
             .map(|it| Replay {
                 key: it.key,
                 tag: tag(&self.start.salt, it.key),

@@ -10,6 +10,7 @@ use crate::map;
 
 /// An event with its data, which is not there twice where nobody else holds it.
 pub(crate) fn event(mut event: Event) -> v1::Event {
+    let erased = event.erased.take();
     let json = String::from_utf8(std::mem::take(&mut event.data).into())
         .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
     v1::Event {
@@ -18,10 +19,11 @@ pub(crate) fn event(mut event: Event) -> v1::Event {
         version: map::small(event.version),
         r#type: event.event_type.to_string(),
         environment: map::environment(event.environment).into(),
-        data: Some(v1::event::Data::Json(json)),
+        data: erased.is_none().then_some(v1::event::Data::Json(json)),
         occur_time: map::moment(event.occur_time()),
         accept_time: map::moment(event.accept_time()),
         attributes: event.attributes.into_iter().collect(),
+        erasure: erased.map(|it| v1::Erasure { time: map::moment(it.time), reason: it.reason }),
         ..Default::default()
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Refusal, Rule, Violations};
 use pregon_core::id::{AttemptName, DeliveryName, SubscriptionName};
 use pregon_core::model::Subscription;
@@ -190,6 +191,7 @@ impl Deliveries {
         };
         // What was read may be of another tenant, made anew under the same id.
         standing(&self.control, &self.call).await?;
+        let seen = self.of_present_tenants(seen).await?;
         let before = self.token();
         self.place = place;
         for happened in self.shown(seen).await? {
@@ -200,6 +202,22 @@ impl Deliveries {
             last.resume_token = after;
         }
         Ok(())
+    }
+
+    /// Without what a tenant was told of before the present one of its id was made.
+    async fn of_present_tenants(&self, mut seen: Vec<Seen>) -> Result<Vec<Seen>, Refusal> {
+        let of = |seen: &Seen| match seen {
+            Seen::Attempt(record) => (record.tenant.clone(), record.key.position.ms),
+            Seen::Delivery(record) => (record.event.tenant.clone(), record.key.position.ms),
+        };
+        let since = self.control.since_of(seen.iter().map(|it| of(it).0)).await?;
+        seen.retain(|it| {
+            let (tenant, ms) = of(it);
+            let accepted = Timestamp::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+            // Of one that is gone its own watchers are told how its deliveries ended.
+            since.get(&tenant).copied().flatten().is_none_or(|since| accepted >= since)
+        });
+        Ok(seen)
     }
 
     async fn shown(&self, mut seen: Vec<Seen>) -> Result<Vec<Happened>, Refusal> {

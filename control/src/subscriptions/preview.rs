@@ -91,7 +91,12 @@ impl Control {
                 if event.tenant != name.tenant {
                     return Err(Refusal::not_found("event", event.to_string()));
                 }
-                let (event, _) = self.event(&event).await?;
+                let name = event;
+                let (event, _) = self.event(&name).await?;
+                if event.erased.is_some() {
+                    let text = format!("{name} was erased");
+                    return Err(Refusal::new(Reason::StateConflict, text).about("event", name));
+                }
                 let shown = self.redacted(event.clone()).await?;
                 (event, shown)
             }

@@ -36,6 +36,7 @@ pub(super) fn event(id: &str, data: &str) -> Event {
         event_type: EventTypeId::parse("order.captured").unwrap(),
         environment: Environment::Live,
         given_occur_time: Some(Timestamp::from_millis(OCCURRED)),
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),

@@ -230,3 +230,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_is_found_where_a_path_leads() {
+    let data = br#"{"who":{"mail":"a\u0040b"},"list":[{"n":1.0},{"n":7}],"no":null}"#;
+    let holds =
+        |path: &str, value: &str| super::holds(data, &SensitivePath::parse(path).unwrap(), value);
+    assert!(holds("event.data.who.mail", "a@b"));
+    assert!(holds("event.data.list[*].n", "7") && holds("event.data.list[*].n", "1.0"));
+    assert!(holds("event.data.no", "null"));
+    for (path, value) in [
+        ("event.data.who.mail", "a\\u0040b"),
+        ("event.data.who", "a@b"),
+        ("event.data.list[*].n", "1"),
+        ("event.data.list", "7"),
+        ("check.data.who.mail", "a@b"),
+        ("event.data.gone", "null"),
+    ] {
+        assert!(!holds(path, value), "{path} {value}");
+    }
+}

@@ -69,6 +69,7 @@ fn event(tenant: &str, kind: &str, data: &'static str) -> Event {
         event_type: EventTypeId::parse(kind).unwrap(),
         environment: Environment::Live,
         given_occur_time: None,
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),

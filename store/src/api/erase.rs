@@ -7,6 +7,11 @@
 //! that tells of the tenant is written anew without it, and keeps its number and its place in time.
 //! Whoever walks it again finds the same, so that a step may be repeated and a pass begun anew.
 //!
+//! One event is erased while its tenant goes on: what is left of it is a tombstone, with its id, type
+//! and times, and why it was erased. Its deliveries' records stay, and their attempts' but for
+//! answers and headers, so that the books balance. Whoever erases it first calls off what is
+//! pending: while something is to be done with it yet, it stays as it is.
+//!
 //! Books stay as they are: they are numbers, and those of all are the sums of the tenants'.
 
 use pregon_core::attempt::AttemptRecord;
@@ -51,3 +56,28 @@ impl Erase {
         record.tenant == self.tenant && accepted < self.before.millis()
     }
 }
+
+/// What became of the erasing of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventErased {
+    /// There is no such event.
+    Unknown,
+    /// It is not matched yet, or a delivery of it is pending: nothing was changed.
+    Open,
+    /// A tombstone stands in its place, by this call or an earlier one.
+    Done,
+}
+
+/// What a step of stripping attempts did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stripped {
+    /// Chunks written anew.
+    pub changed: u64,
+    /// Chunks that somebody else changed meanwhile: strip once more.
+    pub left: u64,
+    /// Where it goes on; none: it is at its end.
+    pub next: Option<usize>,
+}
+
+/// Chunks that one step of stripping looks into.
+pub(crate) const STRIP_STEP: usize = 20;

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, ReplayTag, TenantId};
+use pregon_core::event::Erasure;
+use pregon_core::id::{DeliveryKey, LaneNo, Position, ReplayTag, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason};
 
 use crate::StoreError;
 use crate::batch::LaneClose;
-use crate::erase::{Erase, ErasePlace, Erased};
+use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
 
 /// Deliveries that one step of [`Operate::end_lane`] ends at most: what waits unattempted is ended many at
 /// a time.
@@ -64,7 +65,7 @@ pub enum Replayed {
     Existed(DeliveryKey),
     /// Another delivery of the event to the lane is pending, or succeeded since.
     Needless,
-    /// The event is no longer kept.
+    /// The event is no longer kept, or was erased.
     EventGone,
 }
 
@@ -107,6 +108,18 @@ pub trait Operate: Send + Sync {
 
     /// Erases some of what a tenant left, from a place on: one bounded step, which may be repeated.
     async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError>;
+
+    /// Puts a tombstone in the place of an event of which nothing is pending.
+    async fn erase_event(
+        &self,
+        position: Position,
+        erasure: &Erasure,
+    ) -> Result<EventErased, StoreError>;
+
+    /// Takes answers and headers out of what is logged of an event's attempts, from a place on (0 at
+    /// first): one bounded step, which may be repeated.
+    async fn strip_attempts(&self, position: Position, from: usize)
+    -> Result<Stripped, StoreError>;
 
     /// The store's present time, which create times and due times are of.
     async fn now(&self) -> Result<Timestamp, StoreError>;

@@ -76,6 +76,27 @@ pub(crate) fn without(
     pack_one(&rest).map(|packed| Some(packed.data))
 }
 
+/// A chunk's records, those that are named stripped of what their events may have left in them; none
+/// where nothing is to be taken away.
+pub(crate) fn stripped(
+    mut records: Vec<AttemptRecord>,
+    names: impl Fn(&AttemptRecord) -> bool,
+) -> Result<Option<Vec<u8>>, postcard::Error> {
+    let mut changed = false;
+    for record in records.iter_mut().filter(|it| names(it) && !it.is_stripped()) {
+        *record = record.stripped();
+        changed = true;
+    }
+    if changed { whole(records).map(Some) } else { Ok(None) }
+}
+
+/// Records as one chunk, however many; what was late is said by them.
+pub(crate) fn whole(records: Vec<AttemptRecord>) -> Result<Vec<u8>, postcard::Error> {
+    let token = Token { incarnation: 0, sequence: 0 };
+    let all: Vec<_> = records.into_iter().map(|record| (token, Arc::new(record))).collect();
+    pack_one(&all).map(|packed| packed.data)
+}
+
 fn pack_one(attempts: &[(Token, Arc<AttemptRecord>)]) -> Result<Packed, postcard::Error> {
     let smooth = |record: &AttemptRecord| {
         record.kind == RecordKind::Attempt

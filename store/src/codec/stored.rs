@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Attributes, Environment, Event, NewEvent};
+use pregon_core::event::{Attributes, Environment, Erasure, Event, NewEvent};
 use pregon_core::id::{EventId, EventTypeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_core::trace::TraceContext;
@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 const HEAD_PLAIN: u8 = 1;
 /// First byte of an event's head: behind it come the attributes.
 const HEAD_WITH_ATTRIBUTES: u8 = 2;
+/// First byte of an erased event's head: behind it comes why and when. Scripts know the number.
+pub(crate) const HEAD_ERASED: u8 = 3;
 
 /// Number of a delivery that waits or is attempted.
 pub(crate) const PENDING: i64 = 0;
@@ -72,6 +74,7 @@ pub(crate) fn end_code(reason: EndReason) -> i64 {
         EndReason::SubscriptionDisabled => 7,
         EndReason::SubscriptionDeleted => 8,
         EndReason::TenantDeleted => 9,
+        EndReason::Erased => 10,
     }
 }
 
@@ -94,6 +97,9 @@ pub(crate) struct Head {
     /// Written behind the rest, where there are any.
     #[serde(skip)]
     pub attributes: Attributes,
+    /// Written behind the rest, of an erased event.
+    #[serde(skip)]
+    pub erased: Option<Erasure>,
 }
 
 /// [`Head`] as it is written, without copies.
@@ -127,6 +133,22 @@ pub(crate) fn head_of(event: &NewEvent) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(&event.attributes, bytes)
 }
 
+/// The head of what is left of an event: its id, type, environment and times, and why it was erased.
+pub(crate) fn erased_head(event: &Event, erasure: &Erasure) -> Result<Vec<u8>, postcard::Error> {
+    let given = event.id != EventId::assigned(event.position);
+    let head = HeadRef {
+        id: given.then_some(&event.id),
+        version: event.version,
+        event_type: &event.event_type,
+        environment: event.environment,
+        occur_time: event.given_occur_time,
+        min_revision: event.min_revision,
+        trace: None,
+    };
+    let bytes = postcard::to_extend(&head, vec![HEAD_ERASED])?;
+    postcard::to_extend(erasure, bytes)
+}
+
 /// Reads a head; none: it cannot be read.
 pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
     let (format, rest) = bytes.split_first()?;
@@ -135,6 +157,10 @@ pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
         HEAD_WITH_ATTRIBUTES => {
             let (head, rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
             Some(Head { attributes: postcard::from_bytes(rest).ok()?, ..head })
+        }
+        HEAD_ERASED => {
+            let (head, rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
+            Some(Head { erased: Some(postcard::from_bytes(rest).ok()?), ..head })
         }
         _ => None,
     }
@@ -154,6 +180,7 @@ pub(crate) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
         trace: head.trace.as_deref().and_then(TraceContext::from_text),
         attributes: head.attributes,
         data,
+        erased: head.erased,
     }
 }
 
@@ -242,7 +269,30 @@ mod tests {
         let head = head_of(&described).unwrap();
         assert_eq!(head, b"\x02\x00\x07\x03a.b\x00\x00\x00\x00\x01\x01k\x01v");
         assert_eq!(read_head(&head).unwrap().attributes, described.attributes);
-        assert!(read_head(&[&[3], &head[1..]].concat()).is_none(), "a later form");
+        assert!(read_head(&[&[4], &head[1..]].concat()).is_none(), "a later form");
+    }
+
+    #[test]
+    fn what_is_left_of_an_event_is_its_name_its_kind_and_its_times() {
+        let position = Position { ms: 9, partition: 0, n: 3 };
+        let new = NewEvent {
+            id: Some(EventId::parse("e1").unwrap()),
+            occur_time: Some(Timestamp::from_millis(5)),
+            ..new_event(Attributes::from([("k".to_owned(), "hush".to_owned())]))
+        };
+        let head = read_head(&head_of(&new).unwrap()).unwrap();
+        let before = event(position, new.tenant.clone(), head, new.data.clone());
+        let erasure = Erasure { time: Timestamp::from_millis(11), reason: "asked".into() };
+        let head = erased_head(&before, &erasure).unwrap();
+        assert!(!head.windows(4).any(|it| it == b"hush"));
+        let after = event(position, new.tenant, read_head(&head).unwrap(), Bytes::new());
+        let left = Event {
+            attributes: Attributes::new(),
+            data: Bytes::new(),
+            erased: Some(erasure),
+            ..before
+        };
+        assert_eq!(after, left);
     }
 
     #[test]

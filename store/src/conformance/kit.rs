@@ -277,7 +277,8 @@ fn kind_of(to: Transition) -> Option<RecordKind> {
             | EndReason::ByCaller
             | EndReason::SubscriptionDisabled
             | EndReason::SubscriptionDeleted
-            | EndReason::TenantDeleted => Some(RecordKind::Ended),
+            | EndReason::TenantDeleted
+            | EndReason::Erased => Some(RecordKind::Ended),
         },
         Transition::Cancelled(_) => Some(RecordKind::Ended),
         Transition::Waiting(_) | Transition::Later(..) | Transition::Held => None,

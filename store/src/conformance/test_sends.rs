@@ -33,6 +33,7 @@ fn test(number: u64) -> TestSend {
         event_type: event_type("order.captured"),
         environment: Environment::Test,
         given_occur_time: Some(Timestamp::from_millis(5)),
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: [("subject".to_owned(), "A-1".to_owned())].into(),

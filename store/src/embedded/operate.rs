@@ -6,7 +6,8 @@ pub(super) mod single;
 
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, TenantId};
+use pregon_core::event::Erasure;
+use pregon_core::id::{DeliveryKey, LaneNo, Position, TenantId};
 use pregon_core::outcome::EndReason;
 
 use crate::StoreError;
@@ -14,7 +15,7 @@ use crate::batch::LaneClose;
 use crate::embedded::engine::Class;
 use crate::embedded::engine::executor::Handle;
 use crate::embedded::publish::accept;
-use crate::erase::{Erase, ErasePlace, Erased};
+use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
 use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
 
 #[async_trait]
@@ -51,6 +52,23 @@ impl Operate for Handle {
     async fn erase(&self, erase: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
         let erase = erase.clone();
         self.write(Class::Finish, 1, move |tx| erase::step(tx, &erase, from)).await
+    }
+
+    async fn erase_event(
+        &self,
+        position: Position,
+        erasure: &Erasure,
+    ) -> Result<EventErased, StoreError> {
+        let erasure = erasure.clone();
+        self.write(Class::Finish, 1, move |tx| erase::event(tx, position, &erasure)).await
+    }
+
+    async fn strip_attempts(
+        &self,
+        position: Position,
+        from: usize,
+    ) -> Result<Stripped, StoreError> {
+        self.write(Class::Finish, 1, move |tx| erase::strip(tx, position, from)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

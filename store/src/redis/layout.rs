@@ -47,13 +47,17 @@
 //!   `ub:<window>` and `uc:<window>`: bits of a bucket's number, and how many ids; `uo` and `uz`:
 //!   the oldest window, and how many of its buckets were dropped. It never goes.
 //! - `…:ev` stream: the events. `<n>-<ms>` → field `e`: format, tenant, head, data ([`entry`]). It
-//!   is trimmed at its head alone.
+//!   is trimmed at its head alone; an event that is erased leaves it, with those next to it.
 //! - `…:u:<window>:<bucket>` hash: given ids. The first 10 bytes of an id's hash
 //!   ([`entry::IdHash`]) → 16 bytes of digest, and the event's id. About 128 in a bucket. A window
 //!   goes when it is the third behind the present one.
 //! - `…:old` zset: events that were spared from trimming: n → when to look at one again. One goes
 //!   with the last reason to keep it.
-//! - `…:body:<n>` string: a spared event: `<ms>:<entry>` ([`config::Stamped`]). As above.
+//! - `…:tomb` zset: what lies beside the stream above the trim mark: what is left of erased events,
+//!   and events that may have shared a node of the stream with one. `<n>-<ms>` → n. One goes with
+//!   its event.
+//! - `…:body:<n>` string: an event of `old` or `tomb`: `<ms>:<entry>` ([`config::Stamped`]). It goes
+//!   with its member there.
 //! - `…:un:<page>` string: bitmap: which of 65,536 events from page × 65,536 on nobody wanted. It
 //!   goes with its events.
 //!

@@ -5,12 +5,13 @@ pub(super) mod single;
 
 use async_trait::async_trait;
 use pregon_core::clock::Timestamp;
-use pregon_core::id::{DeliveryKey, LaneNo, TenantId};
+use pregon_core::event::Erasure;
+use pregon_core::id::{DeliveryKey, LaneNo, Position, TenantId};
 use pregon_core::outcome::EndReason;
 
 use crate::StoreError;
 use crate::batch::LaneClose;
-use crate::erase::{Erase, ErasePlace, Erased};
+use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
 use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
 use crate::redis::handle::Handle;
 use crate::redis::log::books;
@@ -43,6 +44,22 @@ impl Operate for Handle {
 
     async fn erase(&self, what: &Erase, from: ErasePlace) -> Result<Erased, StoreError> {
         Ok(erase::step(&self.engine, what, from).await?)
+    }
+
+    async fn erase_event(
+        &self,
+        position: Position,
+        erasure: &Erasure,
+    ) -> Result<EventErased, StoreError> {
+        Ok(erase::event(&self.engine, position, erasure).await?)
+    }
+
+    async fn strip_attempts(
+        &self,
+        position: Position,
+        from: usize,
+    ) -> Result<Stripped, StoreError> {
+        Ok(erase::strip(&self.engine, position, from).await?)
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

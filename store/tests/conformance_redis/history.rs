@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pregon_core::attempt::{AttemptRecord, End, RecordKind, Timing};
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Environment, NewEvent};
+use pregon_core::event::{Environment, Erasure, NewEvent};
 use pregon_core::id::{
     ContractId, DeliveryKey, EventId, EventTypeId, LaneNo, NodeId, Position, TenantId,
 };
@@ -14,7 +14,7 @@ use pregon_store::Store;
 use pregon_store::audit::{
     AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit, WhenFull,
 };
-use pregon_store::erase::{Erase, ErasePlace};
+use pregon_store::erase::{Erase, ErasePlace, EventErased};
 use pregon_store::log::DeliveryQuery;
 use pregon_store::redis::{History, RedisOptions};
 use pregon_store::settlement::Transition;
@@ -60,6 +60,43 @@ pub async fn gone(store: &Store, position: Position) {
         assert!(Instant::now() < until, "{position:?} is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What is left of an erased event goes with the history around it, and no earlier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tombstone_goes_with_its_time() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let server = Server::start();
+    let options = RedisOptions::new(&server.url(0));
+    let store = store(&options).await;
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        publish(&store, 1).await;
+        let batch = take(&store).await;
+        positions.push(batch.events[0].event.position);
+        settle(&store, &batch, &[(1, Transition::Succeeded)]).await;
+    }
+    let erasure = Erasure { time: Timestamp::from_millis(0), reason: "asked".to_owned() };
+    let erased = store.operate.erase_event(positions[1], &erasure).await;
+    assert_eq!(erased.expect("an erasing"), EventErased::Done);
+    options.ahead.advance(6 * DAY);
+    publish(&store, 1).await;
+    let batch = take(&store).await;
+    let young = batch.events[0].event.position;
+    settle(&store, &batch, &[(1, Transition::Succeeded)]).await;
+    for position in &positions {
+        assert!(store.log.event(*position).await.expect("a read").is_some(), "{position:?}");
+    }
+    options.ahead.advance(2 * DAY);
+    for position in &positions {
+        gone(&store, *position).await;
+    }
+    assert!(store.log.event(young).await.expect("a read").is_some());
+    let redis::Value::Array(left) = server.run(&["KEYS", "*:body:*"]) else { panic!("no keys") };
+    assert_eq!(left, []);
+    let redis::Value::Array(left) = server.run(&["KEYS", "*:tomb"]) else { panic!("no keys") };
+    assert_eq!(left, []);
+    in_order(&store).await;
 }
 
 /// What is old goes, with all that tells of it; what is pending stays, however old, and what failed

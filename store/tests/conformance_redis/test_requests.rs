@@ -29,6 +29,7 @@ fn test() -> TestSend {
         event_type: EventTypeId::parse("order.captured").expect("a type"),
         environment: Environment::Live,
         given_occur_time: None,
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: Attributes::new(),

@@ -44,7 +44,10 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
         }
         ("SubscriptionService", "CreateSubscription")
         | ("CallbackService", "CreateCallback")
-        | ("DeliveryService", "ReplayDeliveries" | "GetReconciliationReport") => {
+        | (
+            "DeliveryService",
+            "ReplayDeliveries" | "EraseEvents" | "GetReconciliationReport",
+        ) => {
             json!({"parent": "tenants/acme"})
         }
         ("SubscriptionService", "ListSubscriptions")
@@ -60,7 +63,9 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
             json!({"parent": shop})
         }
         ("SecretService", _) => json!({"name": format!("{callback}/secrets/k1")}),
-        ("DeliveryService", "GetEvent" | "ExplainEvent") => json!({"name": event}),
+        ("DeliveryService", "GetEvent" | "ExplainEvent" | "EraseEvent") => {
+            json!({"name": event})
+        }
         ("DeliveryService", "ListAttempts") => json!({"parent": live.delivery}),
         ("DeliveryService", "GetAttempt") => {
             json!({"name": format!("{}/attempts/1", live.delivery)})

@@ -114,6 +114,7 @@ impl Rig {
             event_type: EventTypeId::parse("a.b").unwrap(),
             environment: Environment::Live,
             given_occur_time: None,
+            erased: None,
             min_revision: 0,
             trace: None,
             attributes: Default::default(),

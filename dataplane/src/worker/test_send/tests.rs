@@ -47,6 +47,7 @@ fn event(data: impl Into<Bytes>) -> Event {
         event_type: EventTypeId::parse("a.b").unwrap(),
         environment: Environment::Live,
         given_occur_time: None,
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),

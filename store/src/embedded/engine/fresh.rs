@@ -89,6 +89,7 @@ mod tests {
             event_type: "order.paid".parse().unwrap(),
             environment: Environment::Live,
             given_occur_time: None,
+            erased: None,
             min_revision: 0,
             trace: None,
             attributes: Default::default(),

@@ -58,7 +58,7 @@ impl Log {
 }
 
 /// The chunks that may tell of an event, oldest first.
-fn telling(db: &Connection, n: i64) -> Result<Vec<i64>> {
+pub(in crate::embedded) fn telling(db: &Connection, n: i64) -> Result<Vec<i64>> {
     let mut chunks = Vec::new();
     let sql = "SELECT first FROM map WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
     let first: Option<i64> = db.prepare_cached(sql)?.query_row([n], |row| row.get(0)).optional()?;

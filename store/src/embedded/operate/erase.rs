@@ -4,16 +4,18 @@
 //! chunk of which nothing is left stays as an empty one until history reaches it, so that their
 //! numbers are dense.
 
-use rusqlite::{OptionalExtension, params};
+use pregon_core::event::Erasure;
+use pregon_core::id::Position;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::{packed, stored};
-use crate::embedded::engine::codec::{PENDING, int, len, uint};
+use crate::embedded::engine::codec::{PENDING, bad, int, len, uint};
 use crate::embedded::engine::fault::Result;
-use crate::embedded::engine::rows;
+use crate::embedded::engine::rows::{self, Found};
 use crate::embedded::engine::state::Tx;
-use crate::embedded::log::chunk;
+use crate::embedded::log::{attempts, chunk};
 use crate::embedded::work::runs;
-use crate::erase::{Erase, ErasePlace, Erased};
+use crate::erase::{Erase, ErasePlace, Erased, EventErased, STRIP_STEP, Stripped};
 use crate::log::EventStage;
 
 /// Events that one step looks at: about 2 ms.
@@ -134,6 +136,90 @@ fn log(tx: &mut Tx<'_>, erase: &Erase, from: i64) -> Result<Erased> {
     }
     let next = if seen == CHUNKS || bytes >= BYTES { at(OF_LOG, last) } else { None };
     Ok(Erased { erased: uint(len(anew.len())), left: 0, next })
+}
+
+/// Puts a tombstone in the place of an event of which nothing is pending.
+pub(in crate::embedded) fn event(
+    tx: &mut Tx<'_>,
+    position: Position,
+    erasure: &Erasure,
+) -> Result<EventErased> {
+    if !rows::is_kept(tx.db, position)? {
+        return Ok(EventErased::Unknown);
+    }
+    let n = int(position.n);
+    let event = match rows::event_at(tx.db, n)? {
+        Some(Found::Event(event)) => event,
+        Some(Found::Spoiled(_)) => return Err(bad("event", position.to_string())),
+        None => return Ok(EventErased::Unknown),
+    };
+    if event.erased.is_some() {
+        return Ok(EventErased::Done);
+    }
+    if is_open(tx, n)? {
+        return Ok(EventErased::Open);
+    }
+    let mut select =
+        tx.db.prepare_cached("SELECT length(head) + length(data) FROM event WHERE n = ?1")?;
+    let before: i64 = select.query_row([n], |row| row.get(0))?;
+    let head = stored::erased_head(&event, erasure)?;
+    wiping(tx.db, || {
+        let sql = "UPDATE event SET head = ?2, data = x'' WHERE n = ?1";
+        tx.db.prepare_cached(sql)?.execute(params![n, head])?;
+        Ok(())
+    })?;
+    tx.st.fresh.forget();
+    tx.st.bytes += len(head.len()) - before;
+    tx.st.moved();
+    Ok(EventErased::Done)
+}
+
+/// Does something by which rows get shorter: what they leave in the file is overwritten. Elsewhere that
+/// would only cost.
+fn wiping(db: &Connection, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    db.pragma_update(None, "secure_delete", true)?;
+    let done = work();
+    db.pragma_update(None, "secure_delete", false)?;
+    done
+}
+
+/// Whether what is kept of an event is a tombstone.
+pub(in crate::embedded) fn is_erased(tx: &Tx<'_>, n: i64) -> Result<bool> {
+    let mut select =
+        tx.db.prepare_cached("SELECT 1 FROM event WHERE n = ?1 AND substr(head, 1, 1) = ?2")?;
+    Ok(select.exists(params![n, [stored::HEAD_ERASED]])?)
+}
+
+/// Writes chunks anew that tell of an event, without answers and headers of its attempts.
+pub(in crate::embedded) fn strip(
+    tx: &mut Tx<'_>,
+    position: Position,
+    from: usize,
+) -> Result<Stripped> {
+    let all = attempts::telling(tx.db, int(position.n))?;
+    let mut select = tx.db.prepare_cached("SELECT late, data FROM chunk WHERE k = ?1")?;
+    let mut write = tx.db.prepare_cached("UPDATE chunk SET data = ?2, late = NULL WHERE k = ?1")?;
+    let (mut done, mut bytes, mut seen) = (Stripped::default(), 0, from);
+    for k in all.iter().skip(from).take(STRIP_STEP) {
+        if bytes >= BYTES {
+            break;
+        }
+        seen += 1;
+        let mut rows = select.query([k])?;
+        let Some(row) = rows.next()? else { continue };
+        bytes += len(row.get_ref(1)?.as_blob().map_or(0, <[u8]>::len));
+        let anew = packed::stripped(chunk::unpack(row)?, |it| it.key.position == position)?;
+        drop(rows);
+        if let Some(data) = anew {
+            wiping(tx.db, || {
+                write.execute(params![k, data])?;
+                Ok(())
+            })?;
+            done.changed += 1;
+        }
+    }
+    done.next = (seen < all.len()).then_some(seen);
+    Ok(done)
 }
 
 /// All texts and blobs that there are.

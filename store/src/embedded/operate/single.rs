@@ -15,6 +15,7 @@ use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows;
 use crate::embedded::engine::state::Tx;
 use crate::embedded::log::attempts;
+use crate::embedded::operate::erase;
 use crate::embedded::work::apply;
 use crate::embedded::work::runs::{self, RunRow};
 use crate::log::EventStage;
@@ -153,7 +154,7 @@ pub(in crate::embedded) fn replay(tx: &mut Tx<'_>, replays: &[Replay]) -> Result
 fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
     let key = DeliveryKey { replay: Some(replay.tag), ..replay.key };
     let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
-    if lane == 0 || !rows::is_kept(tx.db, key.position)? {
+    if lane == 0 || !rows::is_kept(tx.db, key.position)? || erase::is_erased(tx, n)? {
         return Ok(Replayed::EventGone);
     }
     let now = tx.now.millis();

@@ -49,6 +49,7 @@ impl Prepared {
             trace: event.trace.clone(),
             attributes: event.attributes.clone(),
             data: event.data.clone(),
+            erased: None,
         }
     }
 }

@@ -21,6 +21,7 @@ fn test() -> TestSend {
         event_type: EventTypeId::parse("order.captured").unwrap(),
         environment: Environment::Live,
         given_occur_time: None,
+        erased: None,
         min_revision: 0,
         trace: None,
         attributes: Default::default(),

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use pregon_core::outcome::PendingReason;
 
-use crate::codec::stored::pending_code;
+use crate::codec::stored::{HEAD_ERASED, pending_code};
 use crate::redis::engine::script::Script;
 use crate::watch::ENDS_KEPT;
 
@@ -25,6 +25,7 @@ pub(in crate::redis) struct Steps {
     pub outstanding: Script,
     pub supersede: Script,
     pub erase: Script,
+    pub tombstone: Script,
     pub rewrite: Script,
     pub backlog: Script,
     pub stage: Script,
@@ -63,6 +64,7 @@ pub(in crate::redis) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         cancel: of_runs(FINISH, include_str!("../lua/cancel.lua")),
         replay: of_runs(ACCEPT, include_str!("../lua/replay.lua")),
         erase: of_runs(FINISH, include_str!("../lua/erase.lua")),
+        tombstone: of_runs(FINISH, include_str!("../lua/tombstone.lua")),
         rewrite: script(FINISH, include_str!("../lua/rewrite.lua")),
         backlog: of_runs(READ, include_str!("../lua/backlog.lua")),
         books: of_runs(READ, include_str!("../lua/books.lua")),
@@ -90,6 +92,7 @@ fn prelude() -> String {
     let numbers = [
         ("QUEUED", pending_code(PendingReason::Queued)),
         ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
+        ("HEAD_ERASED", i64::from(HEAD_ERASED)),
         ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];
     let mut text = String::new();

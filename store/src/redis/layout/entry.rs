@@ -1,7 +1,7 @@
 //! Entries of the event stream, and what finds an event by its given id.
 
 use bytes::Bytes;
-use pregon_core::event::{Event, NewEvent};
+use pregon_core::event::{Erasure, Event, NewEvent};
 use pregon_core::id::{PartitionNo, Position, TenantId};
 use redis::Value;
 use sha2::{Digest, Sha256};
@@ -16,15 +16,24 @@ const FORMAT: u8 = 1;
 /// An event as it is written: format, the tenant's id with its length in front (scripts read it),
 /// the head with its length in front, the data.
 pub fn encode(event: &NewEvent) -> Result<Vec<u8>> {
-    let (tenant, head) = (event.tenant.as_str().as_bytes(), stored::head_of(event)?);
+    put_together(&event.tenant, &stored::head_of(event)?, &event.data)
+}
+
+/// What is left of an event, as it is written in its place.
+pub fn encode_erased(event: &Event, erasure: &Erasure) -> Result<Vec<u8>> {
+    put_together(&event.tenant, &stored::erased_head(event, erasure)?, &[])
+}
+
+fn put_together(tenant: &TenantId, head: &[u8], data: &[u8]) -> Result<Vec<u8>> {
+    let tenant = tenant.as_str().as_bytes();
     let short = |len: usize| u8::try_from(len).map_err(|_| bad("length of a tenant's id", len));
     let long = |len: usize| u16::try_from(len).map_err(|_| bad("length of a head", len));
-    let mut entry = Vec::with_capacity(4 + tenant.len() + head.len() + event.data.len());
+    let mut entry = Vec::with_capacity(4 + tenant.len() + head.len() + data.len());
     entry.extend([FORMAT, short(tenant.len())?]);
     entry.extend(tenant);
     entry.extend(long(head.len())?.to_be_bytes());
     entry.extend(head);
-    entry.extend(&event.data[..]);
+    entry.extend(data);
     Ok(entry)
 }
 

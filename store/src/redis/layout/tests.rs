@@ -389,6 +389,7 @@ fn no_two_keys_are_the_same() {
         Key::Failed(lane),
         Key::FailedRuns(lane),
         Key::Spared,
+        Key::Tombstones,
         Key::Body(1),
         Key::Unmatched(1),
         Key::Bell,

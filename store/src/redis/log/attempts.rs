@@ -114,6 +114,16 @@ impl<'a> Log<'a> {
     }
 }
 
+/// The chunks that may tell of an event, oldest first.
+pub(in crate::redis) async fn telling(
+    engine: &Engine,
+    partition: &Partition,
+    n: u64,
+) -> Result<Vec<Chunk>> {
+    let mut found = Log::new(engine, partition).telling(&[n]).await?;
+    Ok(found.pop().map(|(_, chunks)| chunks).unwrap_or_default())
+}
+
 /// The records of a chunk.
 pub(in crate::redis) fn unpack(row: &Row) -> Result<Vec<AttemptRecord>> {
     let data = row.get(b"c").ok_or_else(|| bad("a chunk", row.id))?;

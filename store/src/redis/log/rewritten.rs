@@ -49,6 +49,18 @@ pub(in crate::redis) async fn rows(
     found.into_iter().filter_map(|found| value::stored(found).transpose()).collect()
 }
 
+/// One of them: its row, and how it lies there.
+pub(in crate::redis) async fn one(
+    engine: &Engine,
+    partition: &Partition,
+    chunk: Chunk,
+) -> Result<Option<(Row, Vec<u8>)>> {
+    let mut cmd = redis::cmd("HGET");
+    cmd.arg(partition.keys.key(Key::Rewritten)).arg(chunk.to_string());
+    let Some(packed) = value::bytes(engine.main.query(&cmd).await?)? else { return Ok(None) };
+    Ok(Some((value::decoded(&packed)?, packed.to_vec())))
+}
+
 /// Adds those of a range of numbers to rows of their stream, the lowest first. Of more than `most`
 /// the highest are looked for.
 async fn fill(

@@ -55,6 +55,7 @@ local function look(entry, n, ms)
   if events then insert(events, n) end
   redis.call('DEL', x, base .. 'body:' .. n)
   redis.call('ZREM', base .. 'old', n)
+  redis.call('ZREM', base .. 'tomb', id_of(n, ms))
   redis.call('XDEL', base .. 'ev', id_of(n, ms))
   local page = unmatched_key(n)
   if redis.call('EXISTS', page) == 1 then redis.call('SETBIT', page, n % 65536, 0) end

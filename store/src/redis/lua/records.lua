@@ -213,6 +213,10 @@ local function entry_of(n)
 end
 -- An entry begins with its format, the length of its tenant's id, and that id.
 local function tenant_of(entry) return string.sub(entry, 3, 2 + string.byte(entry, 2)) end
+-- Behind it come two bytes of length and the head, whose first byte says what it is.
+local function is_erased(entry)
+  return string.byte(entry, 5 + string.byte(entry, 2)) == HEAD_ERASED
+end
 
 -- The node that matches an event just now, if one does.
 local function holder(n)

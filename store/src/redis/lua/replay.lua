@@ -1,6 +1,7 @@
 -- Makes new deliveries of old events, due now. ARGV from 5 on, four each: the event's number, its
 -- time, the new delivery's field, and the field of the old one where none is made that the event
--- does not need, else ''. Answers for each: 1 made, 0 was there before, -1 no such event,
+-- does not need, else ''. Answers for each: 1 made, 0 was there before, -1 no such event, or an
+-- erased one,
 -- -2 not needed, -3 not looked at.
 if not marks() then return EPOCH end
 
@@ -55,7 +56,7 @@ for i = 5, #ARGV, 4 do
   local n, field, old = ARGV[i], ARGV[i + 2], ARGV[i + 3]
   local entry, id = entry_of(n)
   local records = old ~= '' and records_of(n)
-  if not entry or id ~= id_of(n, ARGV[i + 1]) or lane_of(field) == '0' then
+  if not entry or is_erased(entry) or id ~= id_of(n, ARGV[i + 1]) or lane_of(field) == '0' then
     reply[#reply + 1] = -1
   elseif redis.call('HEXISTS', base .. 'x:' .. n, field) == 1 then
     reply[#reply + 1] = 0

@@ -87,6 +87,13 @@ if redis.call('EXISTS', unpack(keys)) > 0 then
     end
   end
 end
+-- What lies beside the stream does not go with it. What has to stay was spared above.
+local beside = redis.call('ZRANGEBYSCORE', base .. 'tomb', text(from + 1), text(to))
+for _, id in ipairs(beside) do
+  local n = parse_id(id)
+  if not redis.call('ZSCORE', base .. 'old', n) then redis.call('DEL', base .. 'body:' .. n) end
+  redis.call('ZREM', base .. 'tomb', id)
+end
 forget_going()
 redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
 redis.call('HSET', KEYS[1], 'trim', text(to))

@@ -4,21 +4,23 @@
 //! time. Events that were spared from trimming lie beside their stream, and so do chunks that were
 //! written anew before: each has a stage of its own.
 
+use pregon_core::event::Erasure;
+use pregon_core::id::Position;
 use redis::Value;
 
 use crate::codec::packed;
-use crate::erase::{Erase, ErasePlace, Erased};
+use crate::erase::{Erase, ErasePlace, Erased, EventErased, STRIP_STEP, Stripped};
 use crate::redis::engine::Engine;
 use crate::redis::engine::args::Args;
 use crate::redis::engine::fault::{Result, bad};
 use crate::redis::engine::partition::Partition;
 use crate::redis::engine::steps::STEPS;
 use crate::redis::layout;
-use crate::redis::layout::chunk::Stream;
+use crate::redis::layout::chunk::{Chunk, Stream};
+use crate::redis::layout::entry;
 use crate::redis::layout::keys::Key;
 use crate::redis::layout::stream::Row;
-use crate::redis::log::attempts;
-use crate::redis::log::rewritten;
+use crate::redis::log::{attempts, read, rewritten};
 
 /// Events that one step looks at.
 const EVENTS: usize = 500;
@@ -35,6 +37,7 @@ const OF_SPARED: u8 = 1;
 const OF_SMOOTH: u8 = 2;
 const OF_TROUBLE: u8 = 3;
 const OF_REWRITTEN: u8 = 4;
+const OF_TOMBSTONES: u8 = 5;
 
 /// One step.
 pub(in crate::redis) async fn step(
@@ -47,15 +50,16 @@ pub(in crate::redis) async fn step(
     };
     let (mut done, next) = match from.stage {
         OF_STREAM => stream(engine, partition, erase, from.at).await?,
-        OF_SPARED => spared(engine, partition, erase, from.at).await?,
+        OF_SPARED => beside(engine, partition, erase, (Key::Spared, from.at)).await?,
         OF_SMOOTH => chunks(engine, partition, erase, Stream::Smooth, from.at).await?,
         OF_TROUBLE => chunks(engine, partition, erase, Stream::Trouble, from.at).await?,
-        _ => again(engine, partition, erase, from.at).await?,
+        OF_REWRITTEN => again(engine, partition, erase, from.at).await?,
+        _ => beside(engine, partition, erase, (Key::Tombstones, from.at)).await?,
     };
     let more = usize::from(from.partition) + 1 < engine.partitions.len();
     done.next = match next {
         Some(at) => Some(ErasePlace { at, ..from }),
-        None if from.stage < OF_REWRITTEN => {
+        None if from.stage < OF_TOMBSTONES => {
             Some(ErasePlace { stage: from.stage + 1, at: 0, ..from })
         }
         None if more => Some(ErasePlace { partition: from.partition + 1, stage: 0, at: 0 }),
@@ -92,17 +96,19 @@ async fn stream(engine: &Engine, partition: &Partition, erase: &Erase, from: u64
     events(engine, partition, erase, from, &[]).await
 }
 
-async fn spared(
+/// Events that lie beside their stream: spared ones, or what is left of erased ones.
+async fn beside(
     engine: &Engine,
     partition: &Partition,
     erase: &Erase,
-    cursor: u64,
+    (key, cursor): (Key, u64),
 ) -> Result<Step> {
     let mut cmd = redis::cmd("ZSCAN");
-    cmd.arg(partition.keys.key(Key::Spared)).arg(cursor).arg("COUNT").arg(SPARED);
+    cmd.arg(partition.keys.key(key)).arg(cursor).arg("COUNT").arg(SPARED);
     let (next, flat) = rewritten::scanned(engine.main.query(&cmd).await?)?;
     let names = flat.iter().step_by(2).filter_map(|value| match value {
-        Value::BulkString(name) => layout::number(name),
+        // An event's number, or its id.
+        Value::BulkString(name) => layout::number(name.split(|it| *it == b'-').next()?),
         _ => None,
     });
     let numbers: Vec<u64> = names.collect();
@@ -161,4 +167,108 @@ async fn again(engine: &Engine, partition: &Partition, erase: &Erase, cursor: u6
         without(engine, partition, erase, (stream, row, &packed), &mut done).await?;
     }
     Ok((done, (next != 0).then_some(next)))
+}
+
+/// Puts a tombstone in the place of an event of which nothing is pending.
+pub(in crate::redis) async fn event(
+    engine: &Engine,
+    position: Position,
+    erasure: &Erasure,
+) -> Result<EventErased> {
+    let Some(event) = read::event_at(engine, position).await? else {
+        return Ok(EventErased::Unknown);
+    };
+    if event.erased.is_some() {
+        return Ok(EventErased::Done);
+    }
+    let Ok(partition) = engine.partition(position.partition) else {
+        return Ok(EventErased::Unknown);
+    };
+    let mut args = Args::default().text(position.n).text(position.ms);
+    args.push_bytes(entry::encode_erased(&event, erasure)?);
+    let answer: char = engine.step(partition, &STEPS.tombstone, args).await?;
+    match answer {
+        'D' => Ok(EventErased::Done),
+        'O' => Ok(EventErased::Open),
+        'U' => Ok(EventErased::Unknown),
+        other => Err(bad("a tombstone's answer", other)),
+    }
+}
+
+/// Writes chunks anew that tell of an event, without answers and headers of its attempts.
+pub(in crate::redis) async fn strip(
+    engine: &Engine,
+    position: Position,
+    from: usize,
+) -> Result<Stripped> {
+    let Ok(partition) = engine.partition(position.partition) else {
+        return Ok(Stripped::default());
+    };
+    let all = attempts::telling(engine, partition, position.n).await?;
+    let mut done = Stripped::default();
+    for chunk in all.iter().skip(from).take(STRIP_STEP) {
+        let Some((row, packed)) = found(engine, partition, *chunk).await? else { continue };
+        let records = attempts::unpack(&row)?;
+        let anew = packed::stripped(records, |it| it.key.position.n == position.n)?;
+        let Some(data) = anew else { continue };
+        let (bytes, was_in_stream) = (size(&row), packed.is_empty());
+        match rewritten::put(engine, partition, chunk.stream, (row, &packed), &data).await? {
+            true => done.changed += 1,
+            false => done.left += 1,
+        }
+        if was_in_stream {
+            move_near(engine, partition, *chunk, bytes).await?;
+        }
+    }
+    let seen = from.saturating_add(STRIP_STEP);
+    done.next = (seen < all.len()).then_some(seen);
+    Ok(done)
+}
+
+/// Bytes of a stream's node, and entries: what Redis has unless it is told otherwise.
+const NODE: (usize, usize) = (4096, 100);
+
+fn size(row: &Row) -> usize {
+    let bytes = |field: &Value| if let Value::BulkString(it) = field { it.len() } else { 0 };
+    row.fields.iter().map(bytes).sum()
+}
+
+/// Moves chunks beside their stream that may have shared a node of it with one that left it: Redis
+/// keeps the bytes of a deleted entry while others of its node are there.
+async fn move_near(
+    engine: &Engine,
+    partition: &Partition,
+    Chunk { stream, k }: Chunk,
+    own: usize,
+) -> Result<()> {
+    for down in [true, false] {
+        let (mut at, mut bytes) = (k, own);
+        for _ in 1..NODE.1 {
+            let from = if down { at.checked_sub(1) } else { at.checked_add(1) };
+            let Some(from) = from.filter(|_| bytes < NODE.0) else { break };
+            let mut cmd = redis::cmd(if down { "XREVRANGE" } else { "XRANGE" });
+            cmd.arg(partition.keys.key(stream.key())).arg(from).arg(if down { "-" } else { "+" });
+            cmd.arg("COUNT").arg(1);
+            let Some(row) = Row::read_all(engine.main.query(&cmd).await?)?.pop() else { break };
+            (at, bytes) = (row.id.n, bytes + size(&row));
+            let data = packed::whole(attempts::unpack(&row)?)?;
+            // One that is gone meanwhile needs not be moved.
+            rewritten::put(engine, partition, stream, (row, &[]), &data).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A chunk's row, and how it lies beside its stream if it was written anew before; none: it is gone.
+async fn found(
+    engine: &Engine,
+    partition: &Partition,
+    Chunk { stream, k }: Chunk,
+) -> Result<Option<(Row, Vec<u8>)>> {
+    let mut cmd = redis::cmd("XRANGE");
+    cmd.arg(partition.keys.key(stream.key())).arg(k).arg(k);
+    if let Some(row) = Row::read_all(engine.main.query(&cmd).await?)?.pop() {
+        return Ok(Some((row, Vec::new())));
+    }
+    rewritten::one(engine, partition, Chunk { stream, k }).await
 }

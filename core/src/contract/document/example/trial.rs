@@ -102,6 +102,7 @@ impl Trial {
             event_type: event.event_type,
             environment: event.environment,
             given_occur_time: Some(time),
+            erased: None,
             min_revision: 0,
             trace: None,
             attributes: event.attributes,

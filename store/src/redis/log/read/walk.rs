@@ -16,6 +16,7 @@ use crate::redis::engine::value;
 use crate::redis::layout::delivery;
 use crate::redis::layout::entry::{self, Found};
 use crate::redis::layout::keys::Key;
+use crate::redis::layout::stream::Id;
 use crate::redis::log::attempts::texts;
 use crate::redis::work::runs::{self, Ended, Piece};
 use crate::run::RUN;
@@ -193,17 +194,51 @@ impl<'a> Walk<'a> {
             self.has_read(i, found.into_values().rev());
             return Ok(());
         }
-        let mut cmd = redis::cmd("XREVRANGE");
-        cmd.arg(partition.keys.key(Key::Events)).arg(below - 1).arg(self.low[i].max(1));
-        cmd.arg("COUNT").arg(step);
-        let found = entry::decode_range(partition.no, self.engine.main.query(&cmd).await?)?;
-        let last = found.last().map(|found| found.position().n);
-        self.next[i] = last.filter(|n| found.len() == step && *n > self.low[i].max(1));
+        let (found, last, full) = self.stretch(i, below, step).await?;
+        self.next[i] = last.filter(|n| full && *n > self.low[i].max(1));
         self.has_read(i, found);
         if self.next[i].is_none() {
             self.saved[i] = self.spared(i, last.unwrap_or(below)).await?;
         }
         Ok(())
+    }
+
+    /// Events of a partition below a number, highest first; the lowest number of the stretch that they
+    /// are all of; and whether there may be more. What is left of erased events lies beside the
+    /// stream.
+    async fn stretch(
+        &self,
+        i: usize,
+        below: u64,
+        step: usize,
+    ) -> Result<(Vec<Found>, Option<u64>, bool)> {
+        let (partition, low) = (&self.engine.partitions[i], self.low[i].max(1));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XREVRANGE").arg(partition.keys.key(Key::Events)).arg(below - 1).arg(low);
+        pipeline.arg("COUNT").arg(step);
+        pipeline.cmd("ZREVRANGEBYSCORE").arg(partition.keys.key(Key::Tombstones));
+        pipeline.arg(below - 1).arg(low).arg("LIMIT").arg(0).arg(step);
+        let [events, tombs] = value::exactly(self.engine.main.pipeline(&pipeline).await?)?;
+        let mut found = entry::decode_range(partition.no, events.extract_error()?)?;
+        let mut tombs: Vec<u64> =
+            texts(tombs)?.iter().filter_map(|id| Id::parse(id.as_bytes())).map(|id| id.n).collect();
+        // What comes behind the last of either is in the next stretch.
+        let end = |len: usize, last: Option<u64>| last.filter(|_| len == step);
+        let ends = [
+            end(found.len(), found.last().map(|it| it.position().n)),
+            end(tombs.len(), tombs.last().copied()),
+        ];
+        let bottom = ends.into_iter().flatten().max();
+        if !tombs.is_empty() {
+            let from = bottom.unwrap_or(0);
+            tombs.retain(|n| *n >= from);
+            found.retain(|it| it.position().n >= from);
+            let left = bodies::read_some(self.engine, partition, tombs).await?;
+            found.extend(left.into_values());
+            found.sort_by_key(|it| std::cmp::Reverse(it.position().n));
+        }
+        let last = bottom.or_else(|| found.last().map(|it| it.position().n));
+        Ok((found, last, bottom.is_some()))
     }
 
     /// Events that were spared from the trimming lie below all others: their numbers, ascending.
@@ -416,11 +451,17 @@ pub(in crate::redis) async fn first_since(
         for place in &places {
             pipeline.cmd("XRANGE").arg(partition.keys.key(Key::Events)).arg(*place).arg("+");
             pipeline.arg("COUNT").arg(1);
+            pipeline.cmd("ZRANGEBYSCORE").arg(partition.keys.key(Key::Tombstones));
+            pipeline.arg(*place).arg("+inf").arg("LIMIT").arg(0).arg(1);
         }
-        for (place, answer) in places.iter().zip(engine.main.pipeline(&pipeline).await?) {
-            let found = entry::decode_range(partition.no, answer.extract_error()?)?;
-            match found.first().map(Found::position) {
-                Some(position) if position.ms < wanted => low = low.max(position.n + 1),
+        let answers = engine.main.pipeline(&pipeline).await?;
+        for (place, answer) in places.iter().zip(answers.as_chunks::<2>().0) {
+            let [events, beside] = answer.clone();
+            let found = entry::decode_range(partition.no, events.extract_error()?)?;
+            let first = found.first().map(|it| (it.position().n, it.position().ms));
+            let beside = texts(beside)?.first().and_then(|id| Id::parse(id.as_bytes()));
+            match first.into_iter().chain(beside.map(|id| (id.n, id.ms))).min() {
+                Some((n, ms)) if ms < wanted => low = low.max(n + 1),
                 Some(_) | None => {
                     high = *place;
                     break;
