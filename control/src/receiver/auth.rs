@@ -12,17 +12,25 @@ use pregon_core::contract::AuthKind;
 use pregon_core::error::{Refusal, Rule, Violations, Wrong};
 use pregon_core::header::{is_name, is_reserved, is_value};
 use pregon_core::limits;
-use pregon_core::model::Auth;
+use pregon_core::model::{Auth, Trust};
 use pregon_core::seal::NONCE_LEN;
 use pregon_core::secret::SecretBytes;
+use pregon_core::tls::{self, Pin};
 use pregon_proto::v1;
 
-use super::endpoint::{AUTHORIZATION, Identity};
+use super::endpoint::{AUTHORIZATION, Identity, tls_field};
 use crate::{Control, parse};
 
-/// What a request says of `auth`: each credential may be left out.
+/// What a request says of `auth`.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum AuthEdit {
+pub(crate) struct AuthEdit {
+    way: Way,
+    trust: Trust,
+}
+
+/// How Pregón is to identify itself: each credential may be left out.
+#[derive(Clone, Debug, Default)]
+enum Way {
     /// There is none.
     #[default]
     None,
@@ -43,23 +51,23 @@ impl AuthEdit {
     ) -> Option<Self> {
         use v1::auth::Kind;
         let field = |path: &str| format!("{resource}.auth.{path}");
-        let Some(given) = given else { return Some(Self::None) };
-        parse::unsupported(&field("ca_pem"), !given.ca_pem.is_empty(), wrong);
-        match given.kind.as_ref() {
-            None | Some(Kind::None(_)) => Some(Self::None),
+        let Some(given) = given else { return Some(Self::default()) };
+        let trust = trust(given, &field, wrong);
+        let way = match given.kind.as_ref() {
+            None | Some(Kind::None(_)) => Some(Way::None),
             Some(Kind::Bearer(it)) => {
-                wrong.check(field("bearer.token"), credential(&it.token, token)).map(Self::Bearer)
+                wrong.check(field("bearer.token"), credential(&it.token, token)).map(Way::Bearer)
             }
             Some(Kind::Basic(it)) => {
                 let name = wrong.check(field("basic.username"), username(&it.username));
                 let password =
                     wrong.check(field("basic.password"), credential(&it.password, password));
-                name.zip(password).map(|(name, password)| Self::Basic(name, password))
+                name.zip(password).map(|(name, password)| Way::Basic(name, password))
             }
             Some(Kind::ApiKey(it)) => {
                 let name = wrong.check(field("api_key.header"), header(&it.header));
                 let value = wrong.check(field("api_key.value"), credential(&it.value, value));
-                name.zip(value).map(|(name, value)| Self::ApiKey(name, value))
+                name.zip(value).map(|(name, value)| Way::ApiKey(name, value))
             }
             Some(Kind::Oauth2(_)) => {
                 parse::unsupported(&field("oauth2"), true, wrong);
@@ -69,19 +77,56 @@ impl AuthEdit {
                 parse::unsupported(&field("mtls"), true, wrong);
                 None
             }
-        }
+        };
+        way.zip(trust).map(|(way, trust)| Self { way, trust })
+    }
+
+    /// By which certificates the receiver is to be believed.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The way, without the credential.
     pub(crate) fn identity(&self) -> Identity<'_> {
-        let (kind, header) = match self {
-            Self::None => (AuthKind::None, None),
-            Self::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
-            Self::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
-            Self::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+        let (kind, header) = match &self.way {
+            Way::None => (AuthKind::None, None),
+            Way::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
+            Way::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
+            Way::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
         };
-        Identity { kind, header }
+        Identity { kind, header, tls: tls_field(kind, &self.trust) }
     }
+}
+
+/// By which certificates the receiver is to be believed.
+fn trust(
+    given: &v1::Auth,
+    field: &impl Fn(&str) -> String,
+    wrong: &mut Violations,
+) -> Option<Trust> {
+    let ca_pem = match given.ca_pem.as_str() {
+        "" => Ok(String::new()),
+        pem => tls::roots(pem).map(|_| pem.to_owned()),
+    };
+    let ca_pem = wrong.check(field("ca_pem"), ca_pem);
+    let pinned = &given.pinned_sha256;
+    if pinned.len() > tls::PINS {
+        let text = format!("must be {} at most, are {}", tls::PINS, pinned.len());
+        wrong.add(field("pinned_sha256"), Rule::TooMany, text);
+        return None;
+    }
+    if !pinned.is_empty() && !given.ca_pem.is_empty() {
+        let text = "must be empty where ca_pem is set: only a certificate that is one of these \
+                    would be believed, whatever root it chains to";
+        wrong.add(field("pinned_sha256"), Rule::OutOfRange, text);
+        return None;
+    }
+    let read = |(index, text): (usize, &String)| {
+        wrong.check(field(&format!("pinned_sha256[{index}]")), Pin::parse(text))
+    };
+    let read: Vec<_> = pinned.iter().enumerate().map(read).collect();
+    let pinned = read.into_iter().map(|pin| pin.map(|it| it.to_string())).collect::<Option<_>>();
+    ca_pem.zip(pinned).map(|(ca_pem, pinned)| Trust { ca_pem, pinned })
 }
 
 fn credential(
@@ -167,19 +212,19 @@ impl Control {
             Some(credential) => Ok(self.seal(credential, &Auth::binding(name))),
             None => kept.cloned().ok_or_else(|| missing(path)),
         };
-        Ok(match edit {
-            AuthEdit::None => Auth::None,
-            AuthEdit::Bearer(given) => {
+        Ok(match &edit.way {
+            Way::None => Auth::None,
+            Way::Bearer(given) => {
                 let kept = if let Auth::Bearer { token } = stored { Some(token) } else { None };
                 Auth::Bearer { token: sealed(given, kept, "bearer.token")? }
             }
-            AuthEdit::Basic(username, given) => {
+            Way::Basic(username, given) => {
                 let kept =
                     if let Auth::Basic { password, .. } = stored { Some(password) } else { None };
                 let password = sealed(given, kept, "basic.password")?;
                 Auth::Basic { username: username.clone(), password }
             }
-            AuthEdit::ApiKey(header, given) => {
+            Way::ApiKey(header, given) => {
                 let kept = match stored {
                     Auth::ApiKey { header: old, value } if old.eq_ignore_ascii_case(header) => {
                         Some(value)
@@ -208,7 +253,8 @@ mod tests {
 
     #[test]
     fn credentials_are_refused_without_being_repeated() {
-        let kind = |kind| Some(v1::Auth { kind: Some(kind), ca_pem: "x".into() });
+        let kind =
+            |kind| Some(v1::Auth { kind: Some(kind), ca_pem: "x".into(), ..Default::default() });
         let basic = v1::BasicAuth {
             username: "a:b".into(),
             password: "hush\u{7}".into(),
@@ -247,8 +293,12 @@ mod tests {
             v1::auth::Kind::ApiKey(v1::ApiKeyAuth { header: "X-Key".into(), ..Default::default() });
         let given = v1::Auth { kind: Some(kind), ..Default::default() };
         let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
-        assert_eq!(edit.identity(), Identity { kind: AuthKind::ApiKey, header: Some("X-Key") });
-        assert!(matches!(AuthEdit::parse("callback", None, &mut wrong), Some(AuthEdit::None)));
+        assert_eq!(
+            edit.identity(),
+            Identity { kind: AuthKind::ApiKey, header: Some("X-Key"), tls: None }
+        );
+        let none = AuthEdit::parse("callback", None, &mut wrong).unwrap();
+        assert!(matches!(none.way, Way::None) && none.trust.is_public());
         assert!(wrong.is_empty());
     }
 }

@@ -3,31 +3,34 @@
 
 use pregon_core::contract::{AuthKind, Contract};
 use pregon_core::error::{Rule, Violations};
-use pregon_core::model::Auth;
-use pregon_core::url::{EgressRules, EndpointUrl, Unruled, UrlPolicy};
+use pregon_core::model::{Auth, Trust};
+use pregon_core::url::{EgressRules, EndpointUrl, Scheme, Unruled, UrlPolicy};
 use pregon_proto::v1;
 
 /// The header of HTTP authentication.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
-/// How Pregón identifies itself, without the credential.
+/// How Pregón identifies itself, without the credential, and whether the receiver does in a way of
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity<'a> {
     /// In which way.
     pub kind: AuthKind,
     /// In which header, if in one.
     pub header: Option<&'a str>,
+    /// The field below `auth` that has a meaning over TLS only; none: there is no such.
+    pub tls: Option<&'static str>,
 }
 
 impl<'a> Identity<'a> {
     /// That of a stored resource.
-    pub(crate) fn of(auth: &'a Auth) -> Self {
+    pub(crate) fn of(auth: &'a Auth, trust: &Trust) -> Self {
         let header = match auth {
             Auth::None => None,
             Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
             Auth::ApiKey { header, .. } => Some(header.as_str()),
         };
-        Self { kind: auth.kind(), header }
+        Self { kind: auth.kind(), header, tls: tls_field(auth.kind(), trust) }
     }
 }
 
@@ -70,6 +73,18 @@ impl Endpoint<'_> {
             Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
         };
         wrong.add(format!("{resource}.url"), Rule::UrlRefused, text);
+    }
+
+    /// Notes that what is said of certificates has no meaning for a URL without TLS.
+    pub(super) fn check_tls(&self, resource: &str, wrong: &mut Violations) {
+        let field = self.identity.and_then(|identity| identity.tls);
+        let url = self.url.map(EndpointUrl::parse_stored);
+        if let (Some(field), Some(Ok(url))) = (field, url)
+            && url.scheme() == Scheme::Http
+        {
+            let text = format!("has a meaning for https only, and {resource}.url is http");
+            wrong.add(format!("{resource}.auth.{field}"), Rule::OutOfRange, text);
+        }
     }
 
     /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the
@@ -118,6 +133,14 @@ impl Endpoint<'_> {
     }
 }
 
+/// The field below `auth` that has a meaning over TLS only; none: there is no such.
+pub(super) fn tls_field(_kind: AuthKind, trust: &Trust) -> Option<&'static str> {
+    if !trust.ca_pem.is_empty() {
+        return Some("ca_pem");
+    }
+    (!trust.pinned.is_empty()).then_some("pinned_sha256")
+}
+
 fn holds(names: &[&str], name: &str) -> bool {
     names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
@@ -128,11 +151,12 @@ pub(super) fn url(resource: &str, given: &str, wrong: &mut Violations) -> Option
     wrong.check(format!("{resource}.url"), parsed).map(|url| url.as_str().to_owned())
 }
 
-/// How Pregón identifies itself, as the API shows it: without credentials.
-pub(super) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
+/// How Pregón and the receiver identify themselves, as the API shows it: without credentials.
+pub(super) fn shown_auth(auth: &Auth, trust: &Trust) -> Option<v1::Auth> {
     use v1::auth::Kind;
     let kind = match auth {
-        Auth::None => return None,
+        Auth::None if trust.is_public() => return None,
+        Auth::None => Kind::None(v1::NoAuth {}),
         Auth::Bearer { .. } => {
             Kind::Bearer(v1::BearerAuth { configured: true, ..Default::default() })
         }
@@ -147,5 +171,6 @@ pub(super) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
             ..Default::default()
         }),
     };
-    Some(v1::Auth { kind: Some(kind), ca_pem: String::new() })
+    let (ca_pem, pinned_sha256) = (trust.ca_pem.clone(), trust.pinned.clone());
+    Some(v1::Auth { kind: Some(kind), ca_pem, pinned_sha256 })
 }

@@ -39,6 +39,7 @@ mod server;
 mod subscriptions;
 mod tenants;
 mod test_sends;
+mod trust;
 mod verification;
 mod watch;
 mod world;

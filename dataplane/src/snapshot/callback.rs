@@ -14,7 +14,7 @@ use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
 use super::{Labels, labels_of};
-use crate::egress::{PoolChoice, Target};
+use crate::egress::{PoolChoice, Target, Terms};
 
 /// A callback, as checks see it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct CallbackEntry {
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
     pub target: Target,
+    /// What its TLS has of its own.
+    pub terms: Option<Terms>,
     /// The contract whose `callback` section it follows.
     pub contract: Arc<Contract>,
     /// What Pregón identifies itself with, and the callback's own headers.
@@ -70,11 +72,13 @@ impl CallbackEntry {
         let url =
             EndpointUrl::parse_stored(&callback.url).map_err(|wrong| format!("url: {wrong}"))?;
         let choice = PoolChoice::new(None, contract.egress());
+        let terms = Terms::read(&callback.trust).map_err(|why| format!("auth: {why}"))?;
         Ok(Self {
             headers: FixedHeaders::compile(&callback.auth, &callback.headers, &name, ring)?,
             name,
             environment: callback.environment,
-            target: Target::by(callback.tenant.clone(), &url, choice),
+            target: Target::by(callback.tenant.clone(), &url, choice, terms.clone()),
+            terms,
             url,
             contract,
             verdict,
@@ -93,7 +97,8 @@ impl CallbackEntry {
     /// Puts it under another revision of its contract.
     pub(super) fn put_under(&mut self, contract: &Arc<Contract>) {
         let choice = PoolChoice::new(None, contract.egress());
-        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
+        let (tenant, terms) = (self.name.tenant.clone(), self.terms.clone());
+        self.target = Target::by(tenant, &self.url, choice, terms);
         self.contract = Arc::clone(contract);
     }
 

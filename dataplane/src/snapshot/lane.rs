@@ -16,7 +16,7 @@ use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
 use super::{Labels, labels_of, paths_of};
-use crate::egress::{PoolChoice, Target};
+use crate::egress::{PoolChoice, Target, Terms};
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
 /// anew has changed.
@@ -38,6 +38,8 @@ pub struct Lane {
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
     pub target: Target,
+    /// What its TLS has of its own.
+    pub terms: Option<Terms>,
     /// The event types it wants.
     pub patterns: Box<[Pattern]>,
     /// A condition on the event.
@@ -104,6 +106,7 @@ impl Lane {
             labels: labels_of(&subscription.common),
             tenant_labels: Labels::default(),
             target: Target::new(subscription.tenant.clone(), &url),
+            terms: Terms::read(&subscription.trust).map_err(|why| format!("auth: {why}"))?,
             url,
             name,
             lane: subscription.lane,
@@ -131,7 +134,8 @@ impl Lane {
             None => Arc::clone(contract),
         };
         let choice = PoolChoice::new(self.egress.clone(), contract.egress());
-        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
+        let (tenant, terms) = (self.name.tenant.clone(), self.terms.clone());
+        self.target = Target::by(tenant, &self.url, choice, terms);
     }
 
     /// Whether its deliveries wait: it is paused, not approved or not verified, or its tenant is suspended.

@@ -11,9 +11,9 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// 2026-06-01T00:00:00Z, within the validity of what is made here unless it says otherwise.
-const NOW: Timestamp = Timestamp::from_millis(1_780_272_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_780_272_000_000);
 
-fn issuer() -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn issuer() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "Authority of the tests");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -22,7 +22,7 @@ fn issuer() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn certificate(name: &str, last_year: i32) -> CertificateParams {
+pub(super) fn certificate(name: &str, last_year: i32) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2025, 1, 1);
     params.not_after = date_time_ymd(last_year, 1, 1);
@@ -196,7 +196,7 @@ async fn records_around_a_body_count_as_read() {
 }
 
 /// The usual self-signed certificate: it says that it is an authority.
-fn self_signed(name: &str, last_year: i32) -> CertificateParams {
+pub(super) fn self_signed(name: &str, last_year: i32) -> CertificateParams {
     let mut params = certificate(name, last_year);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params

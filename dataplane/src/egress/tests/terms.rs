@@ -1,0 +1,224 @@
+//! Receivers with terms of their own: who is believed, on both versions of TLS.
+
+use std::sync::Mutex;
+
+use pregon_core::clock::ManualClock;
+use pregon_core::model::Trust;
+use pregon_core::tls::Pin;
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::TlsAcceptor;
+
+use super::trust::{NOW, certificate, issuer, self_signed};
+use super::*;
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// A receiver over one version of TLS.
+struct Secure {
+    receiver: Receiver,
+    /// One for each request that reached it: the leaf certificate that the caller showed.
+    requests: Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>,
+    /// Its own certificate.
+    certificate: CertificateDer<'static>,
+    /// The same as PEM.
+    pem: String,
+}
+
+impl Secure {
+    async fn start(
+        params: CertificateParams,
+        issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
+        version: &'static SupportedProtocolVersion,
+    ) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let signed = match issuer {
+            Some(issuer) => params.signed_by(&key, issuer),
+            None => params.self_signed(&key),
+        };
+        let signed = signed.unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let requests: Arc<Mutex<Vec<_>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        let receiver = Receiver::start(move |stream, _| {
+            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+            async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                while read_request(&mut stream).await.is_some() {
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let shown = shown.and_then(|chain| chain.first()).cloned();
+                    seen.lock().unwrap().push(shown.map(CertificateDer::into_owned));
+                    stream.write_all(OK).await.unwrap();
+                }
+            }
+        })
+        .await;
+        Self { receiver, requests, certificate: signed.der().clone(), pem: signed.pem() }
+    }
+
+    fn count(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
+    /// A request to it by a name that resolves to it, under these terms.
+    async fn ask(&self, egress: &Egress, terms: Option<Terms>) -> Exchange {
+        let url = format!("https://receiver.test:{}/", self.receiver.address.port());
+        let url = EndpointUrl::parse_stored(&url).unwrap();
+        let tenant = TenantId::parse("acme").unwrap();
+        let target = Target::by(tenant, &url, PoolChoice::default(), terms);
+        egress.send(&post(target), AMPLE).await
+    }
+}
+
+fn trusting(extra_roots: &str) -> Egress {
+    Egress::new(EgressOptions {
+        resolver: Arc::new(Scripted::answering(&["127.0.0.1"])),
+        extra_roots: Some(extra_roots.as_bytes().to_vec()).filter(|it| !it.is_empty()),
+        clock: ManualClock::at(NOW),
+        ..options()
+    })
+    .unwrap()
+}
+
+fn rooted(pem: &str) -> Option<Terms> {
+    Terms::read(&Trust { ca_pem: pem.to_owned(), pinned: Vec::new() }).unwrap()
+}
+
+fn pinned(certificates: &[&CertificateDer<'_>]) -> Option<Terms> {
+    let pins = certificates.iter().map(|it| Pin::of(it).to_string()).collect();
+    Terms::read(&Trust { ca_pem: String::new(), pinned: pins }).unwrap()
+}
+
+#[tokio::test]
+async fn roots_of_the_receivers_own_stand_in_place_of_all_others() {
+    let (theirs, other) = (issuer(), issuer());
+    for version in VERSIONS {
+        let under =
+            |issuer| Secure::start(certificate("receiver.test", 2030), Some(issuer), version);
+        let (secure, stranger) = (under(&theirs).await, under(&other).await);
+        let egress = trusting(&other.pem());
+        let unknown = "the certificate's issuer is unknown";
+        assert_eq!(fault(&secure.ask(&egress, None).await), (ErrorClass::Tls, unknown));
+        let terms = rooted(&theirs.pem());
+        assert_eq!(response(&secure.ask(&egress, terms.clone()).await).status, 200);
+        // The deployment's root does not count beside them.
+        assert_eq!(response(&stranger.ask(&egress, None).await).status, 200);
+        assert_eq!(fault(&stranger.ask(&egress, terms).await), (ErrorClass::Tls, unknown));
+        let both = rooted(&format!("{}{}", theirs.pem(), other.pem()));
+        assert_eq!(response(&stranger.ask(&egress, both).await).status, 200);
+        assert_eq!((secure.count(), stranger.count()), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn name_and_time_are_verified_under_roots_of_the_receivers_own() {
+    let theirs = issuer();
+    let expired = "the certificate has expired";
+    let elsewhere = "the certificate is for another name";
+    for version in VERSIONS {
+        for (params, why) in [
+            (certificate("receiver.test", 2026), expired),
+            (certificate("elsewhere.test", 2030), elsewhere),
+        ] {
+            let secure = Secure::start(params, Some(&theirs), version).await;
+            let exchange = secure.ask(&trusting(""), rooted(&theirs.pem())).await;
+            assert_eq!((fault(&exchange), secure.count()), ((ErrorClass::Tls, why), 0));
+        }
+        // One that the receiver has signed itself may be the root.
+        let secure = Secure::start(self_signed("receiver.test", 2030), None, version).await;
+        let exchange = secure.ask(&trusting(""), rooted(&secure.pem)).await;
+        assert_eq!(response(&exchange).status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_believed_whatever_it_says() {
+    for version in VERSIONS {
+        let other = Secure::start(self_signed("receiver.test", 2030), None, version).await;
+        for params in [
+            self_signed("receiver.test", 2030),
+            certificate("receiver.test", 2030),
+            self_signed("elsewhere.test", 2030),
+            self_signed("receiver.test", 2026), // expired
+        ] {
+            let secure = Secure::start(params, None, version).await;
+            let egress = trusting("");
+            let terms = pinned(&[&other.certificate, &secure.certificate]);
+            assert_eq!(response(&secure.ask(&egress, terms).await).status, 200);
+            // Another one is not believed, be it under a root that is.
+            let terms = pinned(&[&other.certificate]);
+            let exchange = secure.ask(&trusting(&secure.pem), terms).await;
+            let (class, why) = fault(&exchange);
+            assert_eq!(class, ErrorClass::Tls);
+            assert!(why.contains(&Pin::of(&secure.certificate).to_string()), "{why}");
+            assert_eq!(secure.count(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_the_pinned_certificate_without_its_key_is_not_believed() {
+    for version in VERSIONS {
+        let params = self_signed("receiver.test", 2030);
+        let theirs = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let thief = rustls::sign::CertifiedKey::new(vec![theirs.der().clone()], key);
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(thief)));
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let receiver = Receiver::start(move |stream, _| {
+            let acceptor = acceptor.clone();
+            async move {
+                assert!(acceptor.accept(stream).await.is_err(), "it is believed");
+            }
+        })
+        .await;
+        let url = format!("https://receiver.test:{}/", receiver.address.port());
+        let url = EndpointUrl::parse_stored(&url).unwrap();
+        let tenant = TenantId::parse("acme").unwrap();
+        let terms = pinned(&[theirs.der()]);
+        let target = Target::by(tenant, &url, PoolChoice::default(), terms);
+        let exchange = trusting("").send(&post(target), AMPLE).await;
+        assert_eq!(fault(&exchange).0, ErrorClass::Tls);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_under_the_terms_that_it_was_opened_under() {
+    let theirs = issuer();
+    let params = certificate("receiver.test", 2030);
+    let secure = Secure::start(params, Some(&theirs), &TLS13).await;
+    let egress = trusting(&theirs.pem());
+    let roots = rooted(&theirs.pem());
+    let pins = pinned(&[&secure.certificate]);
+    for (terms, reused) in [
+        (None, false),
+        (roots, false),
+        (pins.clone(), false),
+        (None, true),
+        (rooted(&theirs.pem()), true), // made anew of the same
+        (pins, true),
+    ] {
+        let exchange = secure.ask(&egress, terms).await;
+        assert_eq!((response(&exchange).status.as_u16(), exchange.reused), (200, reused));
+    }
+    assert_eq!(secure.receiver.accepted(), 3);
+    // What was believed before is not believed under terms that do not say so.
+    let exchange = secure.ask(&egress, rooted(&issuer().pem())).await;
+    assert_eq!(fault(&exchange).0, ErrorClass::Tls);
+}

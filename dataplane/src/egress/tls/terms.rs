@@ -1,0 +1,107 @@
+//! What one receiver's TLS has of its own.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pregon_core::id::PoolName;
+use pregon_core::model::Trust;
+use pregon_core::tls::{Pin, roots};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use sha2::{Digest, Sha256};
+use tokio_rustls::TlsConnector;
+
+use super::{Base, EgressError};
+
+/// By which certificates a receiver is believed.
+pub(super) enum Believed {
+    /// The public roots, and those of the deployment.
+    Public,
+    /// Those that one of these vouches for, and these themselves.
+    Roots(Vec<CertificateDer<'static>>),
+    /// These, and no others.
+    Pinned(Vec<Pin>),
+}
+
+/// What a receiver's TLS has of its own: by which certificates it is believed. Two are equal that were
+/// made of the same; connections are pooled apart where they are not. Cheap to clone.
+#[derive(Clone)]
+pub struct Terms(Arc<Parts>);
+
+struct Parts {
+    /// Of all that follows.
+    digest: [u8; 32],
+    believed: Believed,
+    /// Connectors made so far, by egress pool.
+    made: Mutex<Vec<(PoolName, TlsConnector)>>,
+}
+
+impl Terms {
+    /// The terms of a stored receiver; none: it has none of its own.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read of them, in words.
+    pub fn read(trust: &Trust) -> Result<Option<Self>, String> {
+        if trust.is_public() {
+            return Ok(None);
+        }
+        let mut digest = Sha256::new();
+        let believed = if trust.pinned.is_empty() {
+            let own = roots(&trust.ca_pem).map_err(|wrong| format!("ca_pem: {wrong}"))?;
+            own.iter().for_each(|root| part(&mut digest, "root", root));
+            Believed::Roots(own)
+        } else {
+            let read: Result<Vec<_>, _> = trust.pinned.iter().map(|it| Pin::parse(it)).collect();
+            let pins = read.map_err(|wrong| format!("pinned_sha256: {wrong}"))?;
+            pins.iter().for_each(|pin| part(&mut digest, "pin", pin.bytes()));
+            Believed::Pinned(pins)
+        };
+        let digest = digest.finalize().into();
+        Ok(Some(Self(Arc::new(Parts { digest, believed, made: Mutex::default() }))))
+    }
+
+    /// The connector by a pool, which has this identity.
+    pub(in crate::egress) fn connector(
+        &self,
+        base: &Base,
+        pool: &PoolName,
+        identity: Option<&Arc<CertifiedKey>>,
+    ) -> Result<TlsConnector, EgressError> {
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connector)) = made.iter().find(|(of, _)| of == pool) {
+            return Ok(connector.clone());
+        }
+        let connector = base.connector_for(&self.0.believed, identity.cloned())?;
+        made.push((pool.clone(), connector.clone())); // one for each pool at most
+        Ok(connector)
+    }
+}
+
+/// Adds a part of the terms to their digest, so that no two lists of parts look the same.
+fn part(digest: &mut Sha256, kind: &str, bytes: &[u8]) {
+    digest.update(kind);
+    digest.update(bytes.len().to_be_bytes());
+    digest.update(bytes);
+}
+
+impl PartialEq for Terms {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for Terms {}
+
+impl Hash for Terms {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest.hash(state);
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terms")
+    }
+}
