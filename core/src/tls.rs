@@ -1,4 +1,4 @@
-//! Certificates as callers write them: roots and pins.
+//! Certificates as callers write them: roots, pins, and our own with their keys.
 //!
 //! What is read here at the write is read again by whoever connects, so that nothing is stored that
 //! no connection could be made with.
@@ -11,6 +11,10 @@ use rustls_pki_types::pem::PemObject as _;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Rule, Wrong};
+
+mod client;
+
+pub use client::{CHAIN, Chain};
 
 /// Roots that a receiver may have of its own: room for an authority's old and new ones, and for
 /// several of them.

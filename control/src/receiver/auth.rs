@@ -9,7 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pregon_core::contract::AuthKind;
-use pregon_core::error::{Refusal, Rule, Violations, Wrong};
+use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::header::{is_name, is_reserved, is_value};
 use pregon_core::limits;
 use pregon_core::model::{Auth, Trust};
@@ -20,6 +20,12 @@ use pregon_proto::v1;
 
 use super::endpoint::{AUTHORIZATION, Identity, tls_field};
 use crate::{Control, parse};
+
+mod certificate;
+#[cfg(test)]
+mod tests;
+
+use certificate::Certificate;
 
 /// What a request says of `auth`.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +46,8 @@ enum Way {
     Basic(String, Option<SecretBytes>),
     /// A header, in lower case, and its value.
     ApiKey(String, Option<SecretBytes>),
+    /// A certificate and its key.
+    Mtls(Certificate),
 }
 
 impl AuthEdit {
@@ -73,10 +81,7 @@ impl AuthEdit {
                 parse::unsupported(&field("oauth2"), true, wrong);
                 None
             }
-            Some(Kind::Mtls(_)) => {
-                parse::unsupported(&field("mtls"), true, wrong);
-                None
-            }
+            Some(Kind::Mtls(it)) => Certificate::parse(it, &field, wrong).map(Way::Mtls),
         };
         way.zip(trust).map(|(way, trust)| Self { way, trust })
     }
@@ -93,6 +98,7 @@ impl AuthEdit {
             Way::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
             Way::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
             Way::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+            Way::Mtls(_) => (AuthKind::Mtls, None),
         };
         Identity { kind, header, tls: tls_field(kind, &self.trust) }
     }
@@ -208,7 +214,7 @@ impl Control {
             let field = format!("{resource}.auth.{path}");
             Refusal::field(field, Rule::Required, "must be set: there is none to be kept")
         };
-        let sealed = |given: &Option<SecretBytes>, kept: Option<&String>, path: &str| match given {
+        let sealed = |given: Option<&SecretBytes>, kept: Option<&String>, path: &str| match given {
             Some(credential) => Ok(self.seal(credential, &Auth::binding(name))),
             None => kept.cloned().ok_or_else(|| missing(path)),
         };
@@ -216,12 +222,12 @@ impl Control {
             Way::None => Auth::None,
             Way::Bearer(given) => {
                 let kept = if let Auth::Bearer { token } = stored { Some(token) } else { None };
-                Auth::Bearer { token: sealed(given, kept, "bearer.token")? }
+                Auth::Bearer { token: sealed(given.as_ref(), kept, "bearer.token")? }
             }
             Way::Basic(username, given) => {
                 let kept =
                     if let Auth::Basic { password, .. } = stored { Some(password) } else { None };
-                let password = sealed(given, kept, "basic.password")?;
+                let password = sealed(given.as_ref(), kept, "basic.password")?;
                 Auth::Basic { username: username.clone(), password }
             }
             Way::ApiKey(header, given) => {
@@ -229,14 +235,39 @@ impl Control {
                     Auth::ApiKey { header: old, value } if old.eq_ignore_ascii_case(header) => {
                         Some(value)
                     }
-                    Auth::ApiKey { .. } | Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => {
-                        None
-                    }
+                    Auth::ApiKey { .. }
+                    | Auth::None
+                    | Auth::Bearer { .. }
+                    | Auth::Basic { .. }
+                    | Auth::Mtls { .. } => None,
                 };
-                let value = sealed(given, kept, "api_key.value")?;
+                let value = sealed(given.as_ref(), kept, "api_key.value")?;
                 Auth::ApiKey { header: header.clone(), value }
             }
+            Way::Mtls(certificate) => {
+                let kept = if let Auth::Mtls { key, .. } = stored { Some(key) } else { None };
+                certificate.check_expiry(resource, self.clock.now())?;
+                let key = sealed(certificate.key(), kept, "mtls.key_pem")?;
+                if certificate.key().is_none() {
+                    certificate.check_key(resource, &self.unseal(&key, &Auth::binding(name))?)?;
+                }
+                certificate.with_key(key)
+            }
         })
+    }
+
+    /// What was sealed so.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL: the master key that it is sealed under is not here.
+    fn unseal(&self, sealed: &str, binding: &str) -> Result<SecretBytes, Refusal> {
+        let failed = |why: &dyn fmt::Display| {
+            tracing::error!(binding, %why, "a stored credential cannot be opened");
+            Refusal::new(Reason::Internal, "a stored credential cannot be opened; the log says why")
+        };
+        let bytes = STANDARD.decode(sealed).map_err(|why| failed(&why))?;
+        self.keys.open(&bytes, binding).map_err(|why| failed(&why))
     }
 
     /// Something secret, sealed under the master key and bound to what it belongs to; base64.
@@ -244,61 +275,5 @@ impl Control {
         let mut nonce = [0u8; NONCE_LEN];
         (self.random)(&mut nonce);
         STANDARD.encode(self.keys.seal(secret, binding, nonce))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_refused_without_being_repeated() {
-        let kind =
-            |kind| Some(v1::Auth { kind: Some(kind), ca_pem: "x".into(), ..Default::default() });
-        let basic = v1::BasicAuth {
-            username: "a:b".into(),
-            password: "hush\u{7}".into(),
-            ..Default::default()
-        };
-        let bearer =
-            v1::BearerAuth { token: format!("hush {}", "x".repeat(9000)), ..Default::default() };
-        let api_key = v1::ApiKeyAuth {
-            header: "Content-Type".into(),
-            value: " hush".into(),
-            ..Default::default()
-        };
-        use v1::auth::Kind;
-        for (given, expected) in [
-            (kind(Kind::Basic(basic)), vec!["basic.password", "basic.username", "ca_pem"]),
-            (kind(Kind::Bearer(bearer)), vec!["bearer.token", "ca_pem"]),
-            (kind(Kind::ApiKey(api_key)), vec!["api_key.header", "api_key.value", "ca_pem"]),
-            (kind(Kind::Oauth2(v1::Oauth2Auth::default())), vec!["ca_pem", "oauth2"]),
-            (kind(Kind::Mtls(v1::MtlsAuth::default())), vec!["ca_pem", "mtls"]),
-        ] {
-            let mut wrong = Violations::new();
-            AuthEdit::parse("subscription", given.as_ref(), &mut wrong);
-            let mut fields: Vec<_> = wrong.as_slice().iter().map(|it| it.field.as_str()).collect();
-            fields.sort_unstable();
-            let expected: Vec<_> =
-                expected.iter().map(|path| format!("subscription.auth.{path}")).collect();
-            assert_eq!(fields, expected);
-            assert!(!format!("{wrong:?}").contains("hush"));
-        }
-    }
-
-    #[test]
-    fn a_credential_may_be_left_out() {
-        let mut wrong = Violations::new();
-        let kind =
-            v1::auth::Kind::ApiKey(v1::ApiKeyAuth { header: "X-Key".into(), ..Default::default() });
-        let given = v1::Auth { kind: Some(kind), ..Default::default() };
-        let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
-        assert_eq!(
-            edit.identity(),
-            Identity { kind: AuthKind::ApiKey, header: Some("X-Key"), tls: None }
-        );
-        let none = AuthEdit::parse("callback", None, &mut wrong).unwrap();
-        assert!(matches!(none.way, Way::None) && none.trust.is_public());
-        assert!(wrong.is_empty());
     }
 }

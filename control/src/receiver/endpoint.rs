@@ -7,6 +7,8 @@ use pregon_core::model::{Auth, Trust};
 use pregon_core::url::{EgressRules, EndpointUrl, Scheme, Unruled, UrlPolicy};
 use pregon_proto::v1;
 
+use crate::map;
+
 /// The header of HTTP authentication.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
@@ -26,7 +28,7 @@ impl<'a> Identity<'a> {
     /// That of a stored resource.
     pub(crate) fn of(auth: &'a Auth, trust: &Trust) -> Self {
         let header = match auth {
-            Auth::None => None,
+            Auth::None | Auth::Mtls { .. } => None,
             Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
             Auth::ApiKey { header, .. } => Some(header.as_str()),
         };
@@ -126,7 +128,7 @@ impl Endpoint<'_> {
         if let Some(header) = identity.header.filter(|header| holds(&reserved, header)) {
             let field = match identity.kind {
                 AuthKind::ApiKey => format!("{field}.api_key.header"),
-                AuthKind::None | AuthKind::Bearer | AuthKind::Basic => field,
+                AuthKind::None | AuthKind::Bearer | AuthKind::Basic | AuthKind::Mtls => field,
             };
             wrong.add(field, Rule::HeaderRefused, format!("{header} is set by the contract"));
         }
@@ -134,7 +136,10 @@ impl Endpoint<'_> {
 }
 
 /// The field below `auth` that has a meaning over TLS only; none: there is no such.
-pub(super) fn tls_field(_kind: AuthKind, trust: &Trust) -> Option<&'static str> {
+pub(super) fn tls_field(kind: AuthKind, trust: &Trust) -> Option<&'static str> {
+    if kind == AuthKind::Mtls {
+        return Some("mtls");
+    }
     if !trust.ca_pem.is_empty() {
         return Some("ca_pem");
     }
@@ -168,6 +173,12 @@ pub(super) fn shown_auth(auth: &Auth, trust: &Trust) -> Option<v1::Auth> {
         Auth::ApiKey { header, .. } => Kind::ApiKey(v1::ApiKeyAuth {
             header: header.clone(),
             configured: true,
+            ..Default::default()
+        }),
+        Auth::Mtls { certificate, not_after, .. } => Kind::Mtls(v1::MtlsAuth {
+            certificate_pem: certificate.clone(),
+            configured: true,
+            expire_time: map::moment(*not_after),
             ..Default::default()
         }),
     };

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
+
 /// How Pregón identifies itself to a receiver, beside signatures. What must not be shown is sealed
 /// under the master key, with the resource's name and `/auth` behind it as associated data; base64.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,15 @@ pub enum Auth {
         header: String,
         /// The header's value, sealed.
         value: String,
+    },
+    /// A certificate, shown in the TLS handshake.
+    Mtls {
+        /// The certificate and those behind it: PEM as [`crate::tls::Chain`] reads it.
+        certificate: String,
+        /// Its key, sealed; PEM.
+        key: String,
+        /// Until when the certificate is valid.
+        not_after: Timestamp,
     },
 }
 

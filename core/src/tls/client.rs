@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pkcs8::der::asn1::{GeneralizedTime, UtcTime};
-use pkcs8::der::{AnyRef, Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
+use pkcs8::der::{AnyRef, Decode as _, SliceReader, Tag, Tagged as _};
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
@@ -104,10 +104,9 @@ fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     let mut times = SliceReader::new(validity.value()).ok()?;
     let _begin = AnyRef::decode(&mut times).ok()?;
     let end = AnyRef::decode(&mut times).ok()?;
-    let end: Duration = match end.tag() {
-        Tag::UtcTime => end.decode_as::<UtcTime>().ok()?.to_unix_duration(),
-        Tag::GeneralizedTime => end.decode_as::<GeneralizedTime>().ok()?.to_unix_duration(),
-        _ => return None,
+    let end: Duration = match end.decode_as::<UtcTime>() {
+        Ok(time) => time.to_unix_duration(),
+        Err(_) => end.decode_as::<GeneralizedTime>().ok()?.to_unix_duration(),
     };
     i64::try_from(end.as_millis()).ok().map(Timestamp::from_millis)
 }

@@ -13,7 +13,7 @@ use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
-use super::{Labels, labels_of};
+use super::{Labels, labels_of, terms};
 use crate::egress::{PoolChoice, Target, Terms};
 
 /// A callback, as checks see it.
@@ -72,7 +72,7 @@ impl CallbackEntry {
         let url =
             EndpointUrl::parse_stored(&callback.url).map_err(|wrong| format!("url: {wrong}"))?;
         let choice = PoolChoice::new(None, contract.egress());
-        let terms = Terms::read(&callback.trust).map_err(|why| format!("auth: {why}"))?;
+        let terms = terms::read(&callback.auth, &callback.trust, &name, ring)?;
         Ok(Self {
             headers: FixedHeaders::compile(&callback.auth, &callback.headers, &name, ring)?,
             name,

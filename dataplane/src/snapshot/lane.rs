@@ -15,7 +15,7 @@ use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
-use super::{Labels, labels_of, paths_of};
+use super::{Labels, labels_of, paths_of, terms};
 use crate::egress::{PoolChoice, Target, Terms};
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
@@ -106,7 +106,7 @@ impl Lane {
             labels: labels_of(&subscription.common),
             tenant_labels: Labels::default(),
             target: Target::new(subscription.tenant.clone(), &url),
-            terms: Terms::read(&subscription.trust).map_err(|why| format!("auth: {why}"))?,
+            terms: terms::read(&subscription.auth, &subscription.trust, &name, ring)?,
             url,
             name,
             lane: subscription.lane,

@@ -73,6 +73,8 @@ words! {
         Basic = "basic",
         /// A key in a header.
         ApiKey = "api_key",
+        /// A client certificate of TLS.
+        Mtls = "mtls",
     }
 }
 
@@ -96,6 +98,7 @@ impl Auth {
             Auth::Bearer { .. } => AuthKind::Bearer,
             Auth::Basic { .. } => AuthKind::Basic,
             Auth::ApiKey { .. } => AuthKind::ApiKey,
+            Auth::Mtls { .. } => AuthKind::Mtls,
         }
     }
 }

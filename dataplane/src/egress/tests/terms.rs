@@ -6,9 +6,12 @@ use pregon_core::clock::ManualClock;
 use pregon_core::model::Trust;
 use pregon_core::tls::Pin;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use super::trust::{NOW, certificate, issuer, self_signed};
@@ -33,6 +36,16 @@ impl Secure {
         issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
         version: &'static SupportedProtocolVersion,
     ) -> Self {
+        Self::asking(params, issuer, version, None).await
+    }
+
+    /// The same, which asks for a certificate of this authority's, if there is one.
+    async fn asking(
+        params: CertificateParams,
+        issuer: Option<&CertifiedIssuer<'_, KeyPair>>,
+        version: &'static SupportedProtocolVersion,
+        clients: Option<CertificateDer<'static>>,
+    ) -> Self {
         let key = KeyPair::generate().unwrap();
         let signed = match issuer {
             Some(issuer) => params.signed_by(&key, issuer),
@@ -41,10 +54,20 @@ impl Secure {
         let signed = signed.unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
+        let verifier = match clients {
+            None => WebPkiClientVerifier::no_client_auth(),
+            Some(root) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(root).unwrap();
+                let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
+                let made = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                made.build().unwrap()
+            }
+        };
+        let config = ServerConfig::builder_with_details(provider, Arc::new(At))
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![signed.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -70,13 +93,33 @@ impl Secure {
         self.requests.lock().unwrap().len()
     }
 
+    /// What the last caller showed.
+    fn last(&self) -> Option<CertificateDer<'static>> {
+        self.requests.lock().unwrap().last().cloned().flatten()
+    }
+
     /// A request to it by a name that resolves to it, under these terms.
     async fn ask(&self, egress: &Egress, terms: Option<Terms>) -> Exchange {
+        self.ask_of(egress, "acme", terms).await
+    }
+
+    async fn ask_of(&self, egress: &Egress, tenant: &str, terms: Option<Terms>) -> Exchange {
         let url = format!("https://receiver.test:{}/", self.receiver.address.port());
         let url = EndpointUrl::parse_stored(&url).unwrap();
-        let tenant = TenantId::parse("acme").unwrap();
+        let tenant = TenantId::parse(tenant).unwrap();
         let target = Target::by(tenant, &url, PoolChoice::default(), terms);
         egress.send(&post(target), AMPLE).await
+    }
+}
+
+/// The receivers' clock stands where egress's does.
+#[derive(Debug)]
+struct At;
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(NOW.seconds()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }
 
@@ -91,12 +134,12 @@ fn trusting(extra_roots: &str) -> Egress {
 }
 
 fn rooted(pem: &str) -> Option<Terms> {
-    Terms::read(&Trust { ca_pem: pem.to_owned(), pinned: Vec::new() }).unwrap()
+    Terms::read(&Trust { ca_pem: pem.to_owned(), pinned: Vec::new() }, None).unwrap()
 }
 
 fn pinned(certificates: &[&CertificateDer<'_>]) -> Option<Terms> {
     let pins = certificates.iter().map(|it| Pin::of(it).to_string()).collect();
-    Terms::read(&Trust { ca_pem: String::new(), pinned: pins }).unwrap()
+    Terms::read(&Trust { ca_pem: String::new(), pinned: pins }, None).unwrap()
 }
 
 #[tokio::test]
@@ -174,7 +217,7 @@ async fn whoever_has_the_pinned_certificate_without_its_key_is_not_believed() {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
-        let thief = rustls::sign::CertifiedKey::new(vec![theirs.der().clone()], key);
+        let thief = CertifiedKey::new(vec![theirs.der().clone()], key);
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
@@ -221,4 +264,80 @@ async fn a_connection_is_used_under_the_terms_that_it_was_opened_under() {
     // What was believed before is not believed under terms that do not say so.
     let exchange = secure.ask(&egress, rooted(&issuer().pem())).await;
     assert_eq!(fault(&exchange).0, ErrorClass::Tls);
+}
+
+/// A certificate of ours, by the authority `clients`.
+fn client(clients: &CertifiedIssuer<'_, KeyPair>) -> Arc<CertifiedKey> {
+    let key = KeyPair::generate().unwrap();
+    let signed = certificate("pregon.test", 2030).signed_by(&key, clients).unwrap();
+    let chain = pregon_core::tls::Chain::parse(&signed.pem()).unwrap();
+    Arc::new(chain.with_key(key.serialize_pem().as_bytes()).unwrap())
+}
+
+fn shown(own: &Arc<CertifiedKey>) -> Option<Terms> {
+    Terms::read(&Trust::default(), Some(Arc::clone(own))).unwrap()
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_is_shown_the_certificate_and_connections_are_kept_apart_by_it() {
+    let (authority, clients) = (issuer(), issuer());
+    let (ours, other) = (client(&clients), client(&clients));
+    for version in VERSIONS {
+        let params = certificate("receiver.test", 2030);
+        let secure =
+            Secure::asking(params, Some(&authority), version, Some(clients.der().clone())).await;
+        let egress = trusting(&authority.pem());
+        for (tenant, own, reused) in [
+            ("acme", &ours, false),
+            ("acme", &ours, true),
+            ("acme", &other, false),
+            ("beta", &ours, false),
+            ("acme", &other, true),
+            ("acme", &ours, true),
+        ] {
+            let exchange = secure.ask_of(&egress, tenant, shown(own)).await;
+            assert_eq!((response(&exchange).status.as_u16(), exchange.reused), (200, reused));
+            assert_eq!(secure.last(), Some(own.cert[0].clone()));
+        }
+        assert_eq!(secure.receiver.accepted(), 3);
+        // Who shows none is not let in, and takes no connection of who does.
+        let exchange = secure.ask(&egress, None).await;
+        assert_eq!((fault(&exchange).0, secure.count()), (ErrorClass::Tls, 6));
+        // Neither is one of another authority's.
+        let exchange = secure.ask(&egress, shown(&client(&authority))).await;
+        assert_eq!((fault(&exchange).0, secure.count()), (ErrorClass::Tls, 6));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_receivers_own_goes_before_that_of_the_egress_pool() {
+    let (authority, clients) = (issuer(), issuer());
+    let key = KeyPair::generate().unwrap();
+    let pools = certificate("pool.test", 2030).signed_by(&key, &clients).unwrap();
+    let identity = Identity {
+        certificate: pools.pem().into_bytes(),
+        key: key.serialize_pem().into_bytes().into(),
+    };
+    let name = pregon_core::id::PoolName::default_pool();
+    let pool = PoolOptions { name, via: Via::Direct, identity: Some(identity) };
+    let egress = Egress::new(EgressOptions {
+        resolver: Arc::new(Scripted::answering(&["127.0.0.1"])),
+        extra_roots: Some(authority.pem().into_bytes()),
+        clock: ManualClock::at(NOW),
+        pools: vec![pool],
+        ..options()
+    })
+    .unwrap();
+    let params = certificate("receiver.test", 2030);
+    let clients_root = Some(clients.der().clone());
+    let secure = Secure::asking(params, Some(&authority), &TLS13, clients_root).await;
+    let ours = client(&clients);
+    for (terms, seen) in [
+        (None, pools.der()),
+        (shown(&ours), &ours.cert[0]),
+        (rooted(&authority.pem()), pools.der()),
+    ] {
+        assert_eq!(response(&secure.ask(&egress, terms).await).status, 200);
+        assert_eq!(secure.last().as_ref(), Some(seen));
+    }
 }

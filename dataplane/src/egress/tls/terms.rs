@@ -24,8 +24,8 @@ pub(super) enum Believed {
     Pinned(Vec<Pin>),
 }
 
-/// What a receiver's TLS has of its own: by which certificates it is believed. Two are equal that were
-/// made of the same; connections are pooled apart where they are not. Cheap to clone.
+/// What a receiver's TLS has of its own: by which certificates it is believed, and which one of ours it
+/// is shown. Two are equal that were made of the same; connections are pooled apart where they are not. Cheap to clone.
 #[derive(Clone)]
 pub struct Terms(Arc<Parts>);
 
@@ -33,22 +33,32 @@ struct Parts {
     /// Of all that follows.
     digest: [u8; 32],
     believed: Believed,
+    /// What it is shown if it asks; none: the egress pool's.
+    identity: Option<Arc<CertifiedKey>>,
     /// Connectors made so far, by egress pool.
     made: Mutex<Vec<(PoolName, TlsConnector)>>,
 }
 
 impl Terms {
-    /// The terms of a stored receiver; none: it has none of its own.
+    /// The terms of a stored receiver that is shown this certificate; none: it has none of its own.
     ///
     /// # Errors
     ///
     /// What cannot be read of them, in words.
-    pub fn read(trust: &Trust) -> Result<Option<Self>, String> {
-        if trust.is_public() {
+    pub fn read(
+        trust: &Trust,
+        identity: Option<Arc<CertifiedKey>>,
+    ) -> Result<Option<Self>, String> {
+        if trust.is_public() && identity.is_none() {
             return Ok(None);
         }
         let mut digest = Sha256::new();
-        let believed = if trust.pinned.is_empty() {
+        // The key of a certificate is the one that is in it.
+        let shown = identity.iter().flat_map(|own| &own.cert);
+        shown.for_each(|certificate| part(&mut digest, "shown", certificate));
+        let believed = if trust.is_public() {
+            Believed::Public
+        } else if trust.pinned.is_empty() {
             let own = roots(&trust.ca_pem).map_err(|wrong| format!("ca_pem: {wrong}"))?;
             own.iter().for_each(|root| part(&mut digest, "root", root));
             Believed::Roots(own)
@@ -59,10 +69,10 @@ impl Terms {
             Believed::Pinned(pins)
         };
         let digest = digest.finalize().into();
-        Ok(Some(Self(Arc::new(Parts { digest, believed, made: Mutex::default() }))))
+        Ok(Some(Self(Arc::new(Parts { digest, believed, identity, made: Mutex::default() }))))
     }
 
-    /// The connector by a pool, which has this identity.
+    /// The connector by a pool, which has this identity for receivers without one of their own.
     pub(in crate::egress) fn connector(
         &self,
         base: &Base,
@@ -73,7 +83,8 @@ impl Terms {
         if let Some((_, connector)) = made.iter().find(|(of, _)| of == pool) {
             return Ok(connector.clone());
         }
-        let connector = base.connector_for(&self.0.believed, identity.cloned())?;
+        let identity = self.0.identity.as_ref().or(identity).cloned();
+        let connector = base.connector_for(&self.0.believed, identity)?;
         made.push((pool.clone(), connector.clone())); // one for each pool at most
         Ok(connector)
     }
