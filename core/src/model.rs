@@ -30,7 +30,7 @@ mod verification;
 
 pub use api_key::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState};
 pub use audit::{ActorKind, AuditActor, AuditChange, AuditEntry, AuditOutcome};
-pub use auth::{Auth, Trust};
+pub use auth::{Auth, Oauth2Style, Trust};
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
 pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};

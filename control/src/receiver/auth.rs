@@ -22,10 +22,12 @@ use super::endpoint::{AUTHORIZATION, Identity, tls_field};
 use crate::{Control, parse};
 
 mod certificate;
+mod grant;
 #[cfg(test)]
 mod tests;
 
 use certificate::Certificate;
+use grant::Grant;
 
 /// What a request says of `auth`.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +48,8 @@ enum Way {
     Basic(String, Option<SecretBytes>),
     /// A header, in lower case, and its value.
     ApiKey(String, Option<SecretBytes>),
+    /// A token that is fetched.
+    Oauth2(Grant),
     /// A certificate and its key.
     Mtls(Certificate),
 }
@@ -77,10 +81,7 @@ impl AuthEdit {
                 let value = wrong.check(field("api_key.value"), credential(&it.value, value));
                 name.zip(value).map(|(name, value)| Way::ApiKey(name, value))
             }
-            Some(Kind::Oauth2(_)) => {
-                parse::unsupported(&field("oauth2"), true, wrong);
-                None
-            }
+            Some(Kind::Oauth2(it)) => Grant::parse(it, &field, wrong).map(Way::Oauth2),
             Some(Kind::Mtls(it)) => Certificate::parse(it, &field, wrong).map(Way::Mtls),
         };
         way.zip(trust).map(|(way, trust)| Self { way, trust })
@@ -98,9 +99,12 @@ impl AuthEdit {
             Way::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
             Way::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
             Way::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+            Way::Oauth2(_) => (AuthKind::Oauth2, Some(AUTHORIZATION)),
             Way::Mtls(_) => (AuthKind::Mtls, None),
         };
-        Identity { kind, header, tls: tls_field(kind, &self.trust) }
+        let token_url =
+            if let Way::Oauth2(grant) = &self.way { Some(grant.token_url()) } else { None };
+        Identity { kind, header, tls: tls_field(kind, &self.trust), token_url }
     }
 }
 
@@ -239,10 +243,15 @@ impl Control {
                     | Auth::None
                     | Auth::Bearer { .. }
                     | Auth::Basic { .. }
+                    | Auth::Oauth2 { .. }
                     | Auth::Mtls { .. } => None,
                 };
                 let value = sealed(given.as_ref(), kept, "api_key.value")?;
                 Auth::ApiKey { header: header.clone(), value }
+            }
+            Way::Oauth2(grant) => {
+                let secret = sealed(grant.secret(), grant.kept(stored), "oauth2.client_secret")?;
+                grant.with_secret(secret)
             }
             Way::Mtls(certificate) => {
                 let kept = if let Auth::Mtls { key, .. } = stored { Some(key) } else { None };

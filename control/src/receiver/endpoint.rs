@@ -12,6 +12,9 @@ use crate::map;
 /// The header of HTTP authentication.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
+/// The field of a URL at which a token is fetched.
+const TOKEN_URL: &str = "auth.oauth2.token_url";
+
 /// How Pregón identifies itself, without the credential, and whether the receiver does in a way of
 /// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(crate) struct Identity<'a> {
     pub header: Option<&'a str>,
     /// The field below `auth` that has a meaning over TLS only; none: there is no such.
     pub tls: Option<&'static str>,
+    /// Where its token is fetched, if it is one that is fetched.
+    pub token_url: Option<&'a str>,
 }
 
 impl<'a> Identity<'a> {
@@ -29,10 +34,13 @@ impl<'a> Identity<'a> {
     pub(crate) fn of(auth: &'a Auth, trust: &Trust) -> Self {
         let header = match auth {
             Auth::None | Auth::Mtls { .. } => None,
-            Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
+            Auth::Bearer { .. } | Auth::Basic { .. } | Auth::Oauth2 { .. } => Some(AUTHORIZATION),
             Auth::ApiKey { header, .. } => Some(header.as_str()),
         };
-        Self { kind: auth.kind(), header, tls: tls_field(auth.kind(), trust) }
+        let token_url =
+            if let Auth::Oauth2 { token_url, .. } = auth { Some(token_url) } else { None };
+        let tls = tls_field(auth.kind(), trust);
+        Self { kind: auth.kind(), header, tls, token_url: token_url.map(String::as_str) }
     }
 }
 
@@ -68,13 +76,16 @@ impl Endpoint<'_> {
         policy: &UrlPolicy,
         wrong: &mut Violations,
     ) {
-        let Some(Ok(url)) = self.url.map(EndpointUrl::parse_stored) else { return };
-        let text = match url.host().judge(rules, &policy.addresses, url.port()) {
-            Ok(()) => return,
-            Err(Unruled::Denied) => "the tenant's egress_rules deny it",
-            Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
-        };
-        wrong.add(format!("{resource}.url"), Rule::UrlRefused, text);
+        let token_url = self.identity.and_then(|identity| identity.token_url);
+        for (url, field) in [(self.url, "url"), (token_url, TOKEN_URL)] {
+            let Some(Ok(url)) = url.map(EndpointUrl::parse_stored) else { continue };
+            let text = match url.host().judge(rules, &policy.addresses, url.port()) {
+                Ok(()) => continue,
+                Err(Unruled::Denied) => "the tenant's egress_rules deny it",
+                Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
+            };
+            wrong.add(format!("{resource}.{field}"), Rule::UrlRefused, text);
+        }
     }
 
     /// Notes that what is said of certificates has no meaning for a URL without TLS.
@@ -120,6 +131,9 @@ impl Endpoint<'_> {
             wrong.add(format!("{resource}.headers[{index}]"), Rule::HeaderRefused, text);
         }
         let Some(identity) = self.identity else { return };
+        if let Some(url) = identity.token_url {
+            wrong.check(format!("{resource}.{TOKEN_URL}"), EndpointUrl::parse(url, policy));
+        }
         let field = format!("{resource}.auth");
         if !contract.allows_auth(identity.kind) {
             let text = format!("{} is none of the kinds that the contract allows", identity.kind);
@@ -128,7 +142,11 @@ impl Endpoint<'_> {
         if let Some(header) = identity.header.filter(|header| holds(&reserved, header)) {
             let field = match identity.kind {
                 AuthKind::ApiKey => format!("{field}.api_key.header"),
-                AuthKind::None | AuthKind::Bearer | AuthKind::Basic | AuthKind::Mtls => field,
+                AuthKind::None
+                | AuthKind::Bearer
+                | AuthKind::Basic
+                | AuthKind::Oauth2
+                | AuthKind::Mtls => field,
             };
             wrong.add(field, Rule::HeaderRefused, format!("{header} is set by the contract"));
         }
@@ -175,6 +193,17 @@ pub(super) fn shown_auth(auth: &Auth, trust: &Trust) -> Option<v1::Auth> {
             configured: true,
             ..Default::default()
         }),
+        Auth::Oauth2 { token_url, client_id, scopes, audience, style, .. } => {
+            Kind::Oauth2(v1::Oauth2Auth {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                configured: true,
+                scopes: scopes.clone(),
+                audience: audience.clone(),
+                style: map::oauth2_style(*style).into(),
+                ..Default::default()
+            })
+        }
         Auth::Mtls { certificate, not_after, .. } => Kind::Mtls(v1::MtlsAuth {
             certificate_pem: certificate.clone(),
             configured: true,

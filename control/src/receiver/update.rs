@@ -98,7 +98,7 @@ impl Control {
         if affected.url.is_some() || affected.identity.is_some() {
             now.endpoint().check_tls(R::WORD, &mut wrong);
         }
-        if affected.url.is_some()
+        if (affected.url.is_some() || affected.identity.is_some())
             && let Some(tenant) = self.find::<Tenant>(&R::tenant(name).name()).await?
         {
             affected.check_rules(R::WORD, &tenant.value.egress_rules, &policy, &mut wrong);

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::error::words;
 
 /// How Pregón identifies itself to a receiver, beside signatures. What must not be shown is sealed
 /// under the master key, with the resource's name and `/auth` behind it as associated data; base64.
@@ -33,6 +34,23 @@ pub enum Auth {
         /// The header's value, sealed.
         value: String,
     },
+    /// `authorization: Bearer <token>`, with a token that is fetched as OAuth 2.0 client credentials.
+    Oauth2 {
+        /// Where it is fetched; equals its WHATWG form.
+        token_url: String,
+        /// The client's identifier.
+        client_id: String,
+        /// The client's secret, sealed.
+        client_secret: String,
+        /// Scopes asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        scopes: Vec<String>,
+        /// Audience asked for; empty: none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        audience: String,
+        /// How the client identifies itself there.
+        style: Oauth2Style,
+    },
     /// A certificate, shown in the TLS handshake.
     Mtls {
         /// The certificate and those behind it: PEM as [`crate::tls::Chain`] reads it.
@@ -42,6 +60,18 @@ pub enum Auth {
         /// Until when the certificate is valid.
         not_after: Timestamp,
     },
+}
+
+words! {
+    /// How a client identifies itself to a token endpoint.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    Oauth2Style {
+        /// In the `authorization` header.
+        Basic = "BASIC",
+        /// In the form.
+        Post = "POST",
+    }
 }
 
 impl Auth {

@@ -135,6 +135,18 @@ impl Target {
         Self::by(tenant.clone(), url, choice.clone(), terms.clone())
     }
 
+    /// A URL of the same receiver's, by another choice of egress pools.
+    pub(crate) fn by_another(&self, url: &EndpointUrl, choice: &PoolChoice) -> Self {
+        let PoolKey { tenant, terms, .. } = self.key().as_ref();
+        Self::by(tenant.clone(), url, choice.clone(), terms.clone())
+    }
+
+    /// Whether requests to both leave in the same way: for the same tenant to the same machine, by the
+    /// same choice of pools, under the same terms.
+    pub(crate) fn is_as(&self, other: &Target) -> bool {
+        self.key() == other.key()
+    }
+
     pub(super) fn key(&self) -> &Arc<PoolKey> {
         &self.0.key
     }

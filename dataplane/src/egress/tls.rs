@@ -119,7 +119,13 @@ impl Base {
             Believed::Public => self.web(&self.extra)?,
             Believed::Roots(own) => self.verifier(RootCertStore::empty(), own)?,
             Believed::Pinned(pins) => {
-                Arc::new(Pinned { pins: pins.clone(), provider: Arc::clone(&self.provider) })
+                let (pins, provider) = (pins.clone(), Arc::clone(&self.provider));
+                Arc::new(Pinned { pins, beside: None, provider })
+            }
+            Believed::Beside(own, pins) => {
+                let (pins, provider) = (pins.clone(), Arc::clone(&self.provider));
+                let beside = Some(self.web(&[self.extra.as_slice(), own].concat())?);
+                Arc::new(Pinned { pins, beside, provider })
             }
         };
         self.make(verifier, identity, SESSIONS_OF_TERMS)

@@ -15,12 +15,32 @@ fn credentials_are_refused_without_being_repeated() {
         value: " hush".into(),
         ..Default::default()
     };
+    let oauth2 = v1::Oauth2Auth {
+        token_url: "https://user@auth.example/".into(),
+        client_id: "a\nb".into(),
+        client_secret: "hush\n".into(),
+        scopes: vec!["send".into(), "two words".into()],
+        audience: "x".repeat(513),
+        style: 9,
+        ..Default::default()
+    };
     use v1::auth::Kind;
     for (given, expected) in [
         (kind(Kind::Basic(basic)), vec!["basic.password", "basic.username", "ca_pem"]),
         (kind(Kind::Bearer(bearer)), vec!["bearer.token", "ca_pem"]),
         (kind(Kind::ApiKey(api_key)), vec!["api_key.header", "api_key.value", "ca_pem"]),
-        (kind(Kind::Oauth2(v1::Oauth2Auth::default())), vec!["ca_pem", "oauth2"]),
+        (
+            kind(Kind::Oauth2(oauth2)),
+            vec![
+                "ca_pem",
+                "oauth2.audience",
+                "oauth2.client_id",
+                "oauth2.client_secret",
+                "oauth2.scopes[1]",
+                "oauth2.style",
+                "oauth2.token_url",
+            ],
+        ),
         (kind(Kind::Mtls(v1::MtlsAuth::default())), vec!["ca_pem", "mtls.certificate_pem"]),
     ] {
         let mut wrong = Violations::new();
@@ -43,7 +63,7 @@ fn a_credential_may_be_left_out() {
     let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
     assert_eq!(
         edit.identity(),
-        Identity { kind: AuthKind::ApiKey, header: Some("X-Key"), tls: None }
+        Identity { kind: AuthKind::ApiKey, header: Some("X-Key"), tls: None, token_url: None }
     );
     let none = AuthEdit::parse("callback", None, &mut wrong).unwrap();
     assert!(matches!(none.way, Way::None) && none.trust.is_public());

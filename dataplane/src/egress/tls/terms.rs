@@ -22,6 +22,8 @@ pub(super) enum Believed {
     Roots(Vec<CertificateDer<'static>>),
     /// These, and no others.
     Pinned(Vec<Pin>),
+    /// As the public ones, and besides those that one of these vouches for, and these pinned ones.
+    Beside(Vec<CertificateDer<'static>>, Vec<Pin>),
 }
 
 /// What a receiver's TLS has of its own: by which certificates it is believed, and which one of ours it
@@ -56,20 +58,39 @@ impl Terms {
         // The key of a certificate is the one that is in it.
         let shown = identity.iter().flat_map(|own| &own.cert);
         shown.for_each(|certificate| part(&mut digest, "shown", certificate));
+        let (own, pins) = listed(trust)?;
+        own.iter().for_each(|root| part(&mut digest, "root", root));
+        pins.iter().for_each(|pin| part(&mut digest, "pin", pin.bytes()));
         let believed = if trust.is_public() {
             Believed::Public
-        } else if trust.pinned.is_empty() {
-            let own = roots(&trust.ca_pem).map_err(|wrong| format!("ca_pem: {wrong}"))?;
-            own.iter().for_each(|root| part(&mut digest, "root", root));
+        } else if pins.is_empty() {
             Believed::Roots(own)
         } else {
-            let read: Result<Vec<_>, _> = trust.pinned.iter().map(|it| Pin::parse(it)).collect();
-            let pins = read.map_err(|wrong| format!("pinned_sha256: {wrong}"))?;
-            pins.iter().for_each(|pin| part(&mut digest, "pin", pin.bytes()));
             Believed::Pinned(pins)
         };
+        Ok(Some(Self::made(digest, believed, identity)))
+    }
+
+    /// The terms of somebody whom the receiver relies on: what it is believed by counts there beside
+    /// what all are believed by. None: there is nothing of the kind.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read of them, in words.
+    pub fn beside(trust: &Trust) -> Result<Option<Self>, String> {
+        if trust.is_public() {
+            return Ok(None);
+        }
+        let mut digest = Sha256::new();
+        let (own, pins) = listed(trust)?;
+        own.iter().for_each(|root| part(&mut digest, "root beside", root));
+        pins.iter().for_each(|pin| part(&mut digest, "pin beside", pin.bytes()));
+        Ok(Some(Self::made(digest, Believed::Beside(own, pins), None)))
+    }
+
+    fn made(digest: Sha256, believed: Believed, identity: Option<Arc<CertifiedKey>>) -> Self {
         let digest = digest.finalize().into();
-        Ok(Some(Self(Arc::new(Parts { digest, believed, identity, made: Mutex::default() }))))
+        Self(Arc::new(Parts { digest, believed, identity, made: Mutex::default() }))
     }
 
     /// The connector by a pool, which has this identity for receivers without one of their own.
@@ -88,6 +109,16 @@ impl Terms {
         made.push((pool.clone(), connector.clone())); // one for each pool at most
         Ok(connector)
     }
+}
+
+/// The roots and the pins of a receiver.
+fn listed(trust: &Trust) -> Result<(Vec<CertificateDer<'static>>, Vec<Pin>), String> {
+    let own = match trust.ca_pem.as_str() {
+        "" => Vec::new(),
+        pem => roots(pem).map_err(|wrong| format!("ca_pem: {wrong}"))?,
+    };
+    let pins: Result<_, _> = trust.pinned.iter().map(|pin| Pin::parse(pin)).collect();
+    Ok((own, pins.map_err(|wrong| format!("pinned_sha256: {wrong}"))?))
 }
 
 /// Adds a part of the terms to their digest, so that no two lists of parts look the same.

@@ -88,6 +88,8 @@ impl ServerCertVerifier for Verifier {
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) pins: Vec<Pin>,
+    /// Who is asked about other certificates; none: they are refused.
+    pub(super) beside: Option<Arc<Verifier>>,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -100,15 +102,16 @@ impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let pin = Pin::of(presented);
-        match self.pins.contains(&pin) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::Other(OtherError(Arc::new(NotPinned(pin)))).into()),
+        match &self.beside {
+            _ if self.pins.contains(&pin) => Ok(ServerCertVerified::assertion()),
+            Some(beside) => beside.verify_server_cert(presented, between, name, ocsp, now),
+            None => Err(CertificateError::Other(OtherError(Arc::new(NotPinned(pin)))).into()),
         }
     }
 
