@@ -22,6 +22,7 @@ mod explain_cost;
 mod extends;
 mod headers;
 mod health;
+mod identity;
 mod input;
 mod jwks;
 mod nodes;

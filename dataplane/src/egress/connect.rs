@@ -27,7 +27,7 @@ use super::proxy::Asked;
 use super::race::{race, told};
 use super::target::{Host, PoolKey};
 use super::tenants::Told;
-use super::tls::detail;
+use super::tls::{TlsFailure, detail};
 use super::wire::{Counted, Meter, Stream};
 
 impl Inner {
@@ -216,15 +216,14 @@ impl Inner {
         match done {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
             Ok(Err(_)) if meter.flooded() => {
-                Err(Fault::new(ErrorClass::Tls, "the handshake has no end"))
+                Err(Fault::new(ErrorClass::Tls, TlsFailure::Endless.word()))
             }
             Ok(Err(error)) => {
                 let why = detail(&error);
-                let why =
-                    why.unwrap_or("the receiver closed the connection in the handshake".into());
+                let why = why.unwrap_or_else(|| TlsFailure::Closed.word().into());
                 Err(Fault::new(ErrorClass::Tls, why))
             }
-            Err(_) => Err(Fault::new(ErrorClass::Tls, "the handshake took too long")),
+            Err(_) => Err(Fault::new(ErrorClass::Tls, TlsFailure::Slow.word())),
         }
     }
 }

@@ -30,7 +30,7 @@ mod words;
 
 use terms::Believed;
 pub use terms::Terms;
-pub(super) use words::detail;
+pub(super) use words::{TlsFailure, detail};
 
 /// TLS sessions remembered for resumption, over all receivers; a few kilobytes each.
 const SESSIONS: usize = 1024;

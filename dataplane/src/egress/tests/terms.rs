@@ -14,8 +14,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
-use super::trust::{NOW, certificate, issuer, self_signed};
+use super::trust::{NOW, certificate, issuer, issuer_of, self_signed};
 use super::*;
+use crate::egress::tls::TlsFailure;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -144,13 +145,13 @@ fn pinned(certificates: &[&CertificateDer<'_>]) -> Option<Terms> {
 
 #[tokio::test]
 async fn roots_of_the_receivers_own_stand_in_place_of_all_others() {
-    let (theirs, other) = (issuer(), issuer());
+    let (theirs, other) = (issuer(), issuer_of("Another authority"));
     for version in VERSIONS {
         let under =
             |issuer| Secure::start(certificate("receiver.test", 2030), Some(issuer), version);
         let (secure, stranger) = (under(&theirs).await, under(&other).await);
         let egress = trusting(&other.pem());
-        let unknown = "the certificate's issuer is unknown";
+        let unknown = TlsFailure::UnknownIssuer.word();
         assert_eq!(fault(&secure.ask(&egress, None).await), (ErrorClass::Tls, unknown));
         let terms = rooted(&theirs.pem());
         assert_eq!(response(&secure.ask(&egress, terms.clone()).await).status, 200);
@@ -159,6 +160,9 @@ async fn roots_of_the_receivers_own_stand_in_place_of_all_others() {
         assert_eq!(fault(&stranger.ask(&egress, terms).await), (ErrorClass::Tls, unknown));
         let both = rooted(&format!("{}{}", theirs.pem(), other.pem()));
         assert_eq!(response(&stranger.ask(&egress, both).await).status, 200);
+        // A root of the same name with another key, as an authority's older one.
+        let exchange = secure.ask(&egress, rooted(&issuer().pem())).await;
+        assert_eq!(fault(&exchange), (ErrorClass::Tls, TlsFailure::Signature.word()));
         assert_eq!((secure.count(), stranger.count()), (1, 2));
     }
 }
@@ -166,8 +170,8 @@ async fn roots_of_the_receivers_own_stand_in_place_of_all_others() {
 #[tokio::test]
 async fn name_and_time_are_verified_under_roots_of_the_receivers_own() {
     let theirs = issuer();
-    let expired = "the certificate has expired";
-    let elsewhere = "the certificate is for another name";
+    let expired = TlsFailure::Expired.word();
+    let elsewhere = TlsFailure::Name.word();
     for version in VERSIONS {
         for (params, why) in [
             (certificate("receiver.test", 2026), expired),
