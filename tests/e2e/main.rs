@@ -31,6 +31,7 @@ mod filters;
 mod full;
 mod greedy;
 mod health;
+mod identity;
 mod isolation;
 mod kill;
 mod lateness;
