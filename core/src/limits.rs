@@ -75,8 +75,12 @@ pub const SENSITIVE_PATH_LEN: usize = 256;
 pub const SENSITIVE_STEPS: usize = 16;
 /// Text of a credential: tokens in JSON Web Token form reach a few KiB.
 pub const CREDENTIAL_LEN: usize = 8 * 1024;
-/// User name of basic authentication.
+/// User name of basic authentication, and identifier of an OAuth 2.0 client.
 pub const USERNAME_LEN: usize = 256;
+/// Scopes that a token is asked for with.
+pub const OAUTH2_SCOPES: usize = 32;
+/// Characters of one of them, and of the audience.
+pub const OAUTH2_TEXT_LEN: usize = 512;
 /// Callbacks a tenant.
 pub const CALLBACKS: u32 = 100;
 /// How long a callback's answer may take when nothing is said.

@@ -8,7 +8,6 @@
 //! is compiled from it (patterns, filters, schemas, contracts) is compiled by the reader, once.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +23,14 @@ use crate::url::EgressRules;
 
 mod api_key;
 mod audit;
+mod auth;
 mod headers;
 mod resource;
 mod verification;
 
 pub use api_key::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState};
 pub use audit::{ActorKind, AuditActor, AuditChange, AuditEntry, AuditOutcome};
+pub use auth::{Auth, Oauth2Style, Trust};
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
 pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};
@@ -158,47 +159,6 @@ impl ContractDocument {
     }
 }
 
-/// How Pregón identifies itself to a receiver, beside signatures. What must not be shown is sealed
-/// under the master key, with the resource's name and `/auth` behind it as associated data; base64.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Auth {
-    /// Not at all.
-    #[default]
-    None,
-    /// `authorization: Bearer <token>`
-    Bearer {
-        /// The token, sealed.
-        token: String,
-    },
-    /// `authorization: Basic <username:password>`
-    Basic {
-        /// User name, without a colon.
-        username: String,
-        /// The password, sealed.
-        password: String,
-    },
-    /// A key in a header of the receiver's choice.
-    ApiKey {
-        /// The header's name, in lower case.
-        header: String,
-        /// The header's value, sealed.
-        value: String,
-    },
-}
-
-impl Auth {
-    /// Whether there is none; for `serde`.
-    pub fn is_none(&self) -> bool {
-        *self == Auth::None
-    }
-
-    /// What sealed credentials of this resource are bound to: they open under this and no other.
-    pub fn binding(resource: &impl fmt::Display) -> String {
-        format!("{resource}/auth")
-    }
-}
-
 words! {
     /// What a subscription does at present.
     #[derive(Serialize, Deserialize)]
@@ -297,6 +257,9 @@ pub struct Subscription {
     /// How Pregón identifies itself to the receiver.
     #[serde(default, skip_serializing_if = "Auth::is_none")]
     pub auth: Auth,
+    /// How the receiver identifies itself.
+    #[serde(default, skip_serializing_if = "Trust::is_public")]
+    pub trust: Trust,
     /// Paths into the data that are shown redacted, as `pregon_core::redact::SensitivePath` reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive_paths: Vec<String>,
@@ -418,6 +381,9 @@ pub struct Callback {
     /// How Pregón identifies itself to the receiver.
     #[serde(default, skip_serializing_if = "Auth::is_none")]
     pub auth: Auth,
+    /// How the receiver identifies itself.
+    #[serde(default, skip_serializing_if = "Trust::is_public")]
+    pub trust: Trust,
     /// CEL verdict over a 2xx answer; empty: the contract's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub verdict: String,

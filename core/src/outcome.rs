@@ -11,6 +11,7 @@
 //! - every other answer, redirects included (they are never followed), and every fault on the
 //!   way: RETRY when the schedule says, else FAILED;
 //! - a fault of the egress pool (EGRESS): RETRY within a minute, and no attempt is used up;
+//! - a fault of the token endpoint (TOKEN): the same, for seven days, as in a paused lane; then FAILED;
 //! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt. It is never final: what
 //!   lacks a secret, a key or a document waits for it ([`Decision::held`]).
 //!
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Contract, Failure};
 use crate::error::words;
+use crate::limits;
 
 pub use crate::contract::{Answer, Judged};
 
@@ -59,14 +61,18 @@ words! {
         /// A fault of the egress pool, not of the receiver: its proxy failed, or the node has no
         /// such pool. Not counted as an attempt.
         Egress = "EGRESS",
+        /// There was no token to be had from the receiver's token endpoint: the receiver itself was not
+        /// asked. Not counted as an attempt.
+        Token = "TOKEN",
     }
 }
 
 impl ErrorClass {
-    /// Whether it is a fault of ours: it says nothing about the receiver, and costs no attempt.
+    /// Whether it is a fault on this side of the receiver, of ours or of its token endpoint: it says
+    /// nothing about the receiver, which was not asked, and costs no attempt.
     pub fn is_ours(self) -> bool {
         match self {
-            ErrorClass::Local | ErrorClass::Egress => true,
+            ErrorClass::Local | ErrorClass::Egress | ErrorClass::Token => true,
             ErrorClass::Dns
             | ErrorClass::Connect
             | ErrorClass::Tls
@@ -153,7 +159,7 @@ words! {
         Refused = "REFUSED",
         /// The request could not be rendered or signed.
         RenderFailed = "RENDER_FAILED",
-        /// It waited too long in a paused lane.
+        /// It waited too long, in a paused lane or for a token.
         Expired = "EXPIRED",
         /// Node after node went down with it in hand.
         Poison = "POISON",
@@ -287,6 +293,15 @@ pub fn decide(
         }
         Reply::Fault { class: ErrorClass::Egress, .. } => {
             return Decision::held_by(ErrorClass::Egress, timings.age);
+        }
+        // As in a paused lane: whoever mends it within that time loses nothing.
+        Reply::Fault { class: ErrorClass::Token, .. } => {
+            let held = Decision::held_by(ErrorClass::Token, timings.age);
+            let outcome = match timings.age < limits::PAUSED_KEPT {
+                true => held.outcome,
+                false => Outcome::Failed { reason: EndReason::Expired },
+            };
+            return Decision { outcome, ..held };
         }
         Reply::Fault { class, .. } => (*class, None, None),
     };

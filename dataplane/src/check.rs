@@ -44,8 +44,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::egress::{Asks, Egress, Exchange, OutboundRequest, Resend};
-use crate::outbound;
 use crate::snapshot::{CallbackEntry, Configuration};
+use crate::{oauth, outbound};
 use cache::{Cache, Key};
 use find::Found;
 use parse::Question;
@@ -241,7 +241,7 @@ impl Inner {
             Err(error) => return unasked(callback, question, &error),
         };
         let begun = Instant::now();
-        let exchange = self.egress.send(&request, within).await;
+        let exchange = oauth::send(&self.egress, callback.client.as_ref(), &request, within).await;
         if let (Some(call), Some(asks)) = (call.filter(|it| self.telemetry.recording(it)), asks) {
             let time = (self.telemetry.at(begun), self.telemetry.now());
             self.telemetry.span(asked(callback, asks, call.span, time, &exchange));

@@ -74,7 +74,7 @@ pub use resolver::{
 };
 pub use target::{PoolChoice, Target};
 pub use tenants::TenantEgress;
-pub use tls::Identity;
+pub use tls::{Identity, Terms};
 
 use connection::Connection;
 use deadline::Deadline;

@@ -10,6 +10,7 @@ pub mod check;
 pub mod egress;
 mod gauges;
 pub mod node;
+mod oauth;
 mod outbound;
 pub mod plane;
 pub mod publish;

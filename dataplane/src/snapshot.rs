@@ -26,6 +26,7 @@ mod matching;
 mod quota;
 mod rate;
 mod tenant;
+mod terms;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{EventTypeId, LaneNo, Position, SecretName, SubscriptionName, TenantId};
 use pregon_core::model::{
     Auth, Common, EventType, Resource, Secret, SecretAlgorithm, Subscription, SubscriptionState,
-    Tenant, TenantLimits,
+    Tenant, TenantLimits, Trust,
 };
 use pregon_core::seal::{Held, KeyRing};
 use pregon_core::secret::SecretBytes;
@@ -298,6 +298,7 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         contract: standard_webhooks().id().clone(),
         headers: Vec::new(),
         auth: Auth::None,
+        trust: Trust::default(),
         sensitive_paths: Vec::new(),
         overrides: String::new(),
         egress: None,

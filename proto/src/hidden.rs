@@ -27,7 +27,7 @@ hide! {
     BearerAuth: configured;
     CreateApiKeyResponse: api_key, revision;
     CreatePortalTokenResponse: expire_time;
-    MtlsAuth: configured;
+    MtlsAuth: configured, expire_time;
     NewSecret: secret_id, algorithm, activate_time, expire_time;
     Oauth2Auth: token_url, client_id, configured;
     RevealSecretResponse: ;

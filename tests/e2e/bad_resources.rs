@@ -99,7 +99,7 @@ async fn subscriptions<W: World>() {
         (json!({"max_concurrency": -1}), "subscription.max_concurrency", "OUT_OF_RANGE", ""),
         (json!({"display_name": "n".repeat(129)}), "subscription.display_name", "TOO_LONG", "128"),
         (json!({"labels": {"k": "v".repeat(257)}}), "subscription.labels[k]", "TOO_LONG", "256"),
-        (json!({"auth": {"mtls": {}}}), "subscription.auth.mtls", "UNSUPPORTED", ""),
+        (json!({"auth": {"mtls": {}}}), "subscription.auth.mtls.certificate_pem", "REQUIRED", ""),
         (
             json!({"auth": {"basic": {"password": "x"}}}),
             "subscription.auth.basic.username",

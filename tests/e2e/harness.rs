@@ -4,7 +4,9 @@
 pub mod collector;
 pub mod golden;
 pub mod grpcurl;
+pub mod issuer;
 pub mod load;
+pub mod nginx;
 pub mod planes;
 pub mod poll;
 pub mod process;

@@ -32,6 +32,7 @@ mod filters;
 mod full;
 mod greedy;
 mod health;
+mod identity;
 mod isolation;
 mod keys;
 mod kill;

@@ -9,7 +9,9 @@ use pregon_core::error::{Violations, Wrong};
 use pregon_core::event::Environment;
 use pregon_core::id::{CallbackName, LaneNo};
 use pregon_core::limits;
-use pregon_core::model::{Auth, Callback, CallbackState, Common, FailurePolicy, TenantLimits};
+use pregon_core::model::{
+    Auth, Callback, CallbackState, Common, FailurePolicy, TenantLimits, Trust,
+};
 use pregon_proto::v1;
 use pregon_rpc::time;
 
@@ -98,6 +100,7 @@ impl Receiver for Callback {
             contract: contract.id().clone(),
             headers: Vec::new(),
             auth: Auth::None,
+            trust: Trust::default(),
             verdict: String::new(),
             timeout_ms: 0,
             on_error: FailurePolicy::Deny,

@@ -9,20 +9,36 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pregon_core::contract::AuthKind;
-use pregon_core::error::{Refusal, Rule, Violations, Wrong};
+use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::header::{is_name, is_reserved, is_value};
 use pregon_core::limits;
-use pregon_core::model::Auth;
+use pregon_core::model::{Auth, Trust};
 use pregon_core::seal::NONCE_LEN;
 use pregon_core::secret::SecretBytes;
+use pregon_core::tls::{self, Pin};
 use pregon_proto::v1;
 
-use super::endpoint::{AUTHORIZATION, Identity};
+use super::endpoint::{AUTHORIZATION, Identity, tls_field};
 use crate::{Control, parse};
 
-/// What a request says of `auth`: each credential may be left out.
+mod certificate;
+mod grant;
+#[cfg(test)]
+mod tests;
+
+use certificate::Certificate;
+use grant::Grant;
+
+/// What a request says of `auth`.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum AuthEdit {
+pub(crate) struct AuthEdit {
+    way: Way,
+    trust: Trust,
+}
+
+/// How Pregón is to identify itself: each credential may be left out.
+#[derive(Clone, Debug, Default)]
+enum Way {
     /// There is none.
     #[default]
     None,
@@ -32,6 +48,10 @@ pub(crate) enum AuthEdit {
     Basic(String, Option<SecretBytes>),
     /// A header, in lower case, and its value.
     ApiKey(String, Option<SecretBytes>),
+    /// A token that is fetched.
+    Oauth2(Grant),
+    /// A certificate and its key.
+    Mtls(Certificate),
 }
 
 impl AuthEdit {
@@ -43,45 +63,80 @@ impl AuthEdit {
     ) -> Option<Self> {
         use v1::auth::Kind;
         let field = |path: &str| format!("{resource}.auth.{path}");
-        let Some(given) = given else { return Some(Self::None) };
-        parse::unsupported(&field("ca_pem"), !given.ca_pem.is_empty(), wrong);
-        match given.kind.as_ref() {
-            None | Some(Kind::None(_)) => Some(Self::None),
+        let Some(given) = given else { return Some(Self::default()) };
+        let trust = trust(given, &field, wrong);
+        let way = match given.kind.as_ref() {
+            None | Some(Kind::None(_)) => Some(Way::None),
             Some(Kind::Bearer(it)) => {
-                wrong.check(field("bearer.token"), credential(&it.token, token)).map(Self::Bearer)
+                wrong.check(field("bearer.token"), credential(&it.token, token)).map(Way::Bearer)
             }
             Some(Kind::Basic(it)) => {
                 let name = wrong.check(field("basic.username"), username(&it.username));
                 let password =
                     wrong.check(field("basic.password"), credential(&it.password, password));
-                name.zip(password).map(|(name, password)| Self::Basic(name, password))
+                name.zip(password).map(|(name, password)| Way::Basic(name, password))
             }
             Some(Kind::ApiKey(it)) => {
                 let name = wrong.check(field("api_key.header"), header(&it.header));
                 let value = wrong.check(field("api_key.value"), credential(&it.value, value));
-                name.zip(value).map(|(name, value)| Self::ApiKey(name, value))
+                name.zip(value).map(|(name, value)| Way::ApiKey(name, value))
             }
-            Some(Kind::Oauth2(_)) => {
-                parse::unsupported(&field("oauth2"), true, wrong);
-                None
-            }
-            Some(Kind::Mtls(_)) => {
-                parse::unsupported(&field("mtls"), true, wrong);
-                None
-            }
-        }
+            Some(Kind::Oauth2(it)) => Grant::parse(it, &field, wrong).map(Way::Oauth2),
+            Some(Kind::Mtls(it)) => Certificate::parse(it, &field, wrong).map(Way::Mtls),
+        };
+        way.zip(trust).map(|(way, trust)| Self { way, trust })
+    }
+
+    /// By which certificates the receiver is to be believed.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The way, without the credential.
     pub(crate) fn identity(&self) -> Identity<'_> {
-        let (kind, header) = match self {
-            Self::None => (AuthKind::None, None),
-            Self::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
-            Self::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
-            Self::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+        let (kind, header) = match &self.way {
+            Way::None => (AuthKind::None, None),
+            Way::Bearer(_) => (AuthKind::Bearer, Some(AUTHORIZATION)),
+            Way::Basic(..) => (AuthKind::Basic, Some(AUTHORIZATION)),
+            Way::ApiKey(header, _) => (AuthKind::ApiKey, Some(header.as_str())),
+            Way::Oauth2(_) => (AuthKind::Oauth2, Some(AUTHORIZATION)),
+            Way::Mtls(_) => (AuthKind::Mtls, None),
         };
-        Identity { kind, header }
+        let token_url =
+            if let Way::Oauth2(grant) = &self.way { Some(grant.token_url()) } else { None };
+        Identity { kind, header, tls: tls_field(kind, &self.trust), token_url }
     }
+}
+
+/// By which certificates the receiver is to be believed.
+fn trust(
+    given: &v1::Auth,
+    field: &impl Fn(&str) -> String,
+    wrong: &mut Violations,
+) -> Option<Trust> {
+    let ca_pem = match given.ca_pem.as_str() {
+        "" => Ok(String::new()),
+        pem => tls::roots(pem).map(|_| pem.to_owned()),
+    };
+    let ca_pem = wrong.check(field("ca_pem"), ca_pem);
+    let pinned = &given.pinned_sha256;
+    if pinned.len() > tls::PINS {
+        let text = format!("must be {} at most, are {}", tls::PINS, pinned.len());
+        wrong.add(field("pinned_sha256"), Rule::TooMany, text);
+        return None;
+    }
+    if !pinned.is_empty() && !given.ca_pem.is_empty() {
+        let text = "must be empty where ca_pem is set: only a certificate that is one of these \
+                    would be believed, whatever root it chains to";
+        wrong.add(field("pinned_sha256"), Rule::OutOfRange, text);
+        return None;
+    }
+    let read = |(index, text): (usize, &String)| {
+        wrong.check(field(&format!("pinned_sha256[{index}]")), Pin::parse(text))
+    };
+    let read: Vec<_> = pinned.iter().enumerate().map(read).collect();
+    let pinned = read.into_iter().map(|pin| pin.map(|it| it.to_string())).collect::<Option<_>>();
+    ca_pem.zip(pinned).map(|(ca_pem, pinned)| Trust { ca_pem, pinned })
 }
 
 fn credential(
@@ -163,35 +218,65 @@ impl Control {
             let field = format!("{resource}.auth.{path}");
             Refusal::field(field, Rule::Required, "must be set: there is none to be kept")
         };
-        let sealed = |given: &Option<SecretBytes>, kept: Option<&String>, path: &str| match given {
+        let sealed = |given: Option<&SecretBytes>, kept: Option<&String>, path: &str| match given {
             Some(credential) => Ok(self.seal(credential, &Auth::binding(name))),
             None => kept.cloned().ok_or_else(|| missing(path)),
         };
-        Ok(match edit {
-            AuthEdit::None => Auth::None,
-            AuthEdit::Bearer(given) => {
+        Ok(match &edit.way {
+            Way::None => Auth::None,
+            Way::Bearer(given) => {
                 let kept = if let Auth::Bearer { token } = stored { Some(token) } else { None };
-                Auth::Bearer { token: sealed(given, kept, "bearer.token")? }
+                Auth::Bearer { token: sealed(given.as_ref(), kept, "bearer.token")? }
             }
-            AuthEdit::Basic(username, given) => {
+            Way::Basic(username, given) => {
                 let kept =
                     if let Auth::Basic { password, .. } = stored { Some(password) } else { None };
-                let password = sealed(given, kept, "basic.password")?;
+                let password = sealed(given.as_ref(), kept, "basic.password")?;
                 Auth::Basic { username: username.clone(), password }
             }
-            AuthEdit::ApiKey(header, given) => {
+            Way::ApiKey(header, given) => {
                 let kept = match stored {
                     Auth::ApiKey { header: old, value } if old.eq_ignore_ascii_case(header) => {
                         Some(value)
                     }
-                    Auth::ApiKey { .. } | Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => {
-                        None
-                    }
+                    Auth::ApiKey { .. }
+                    | Auth::None
+                    | Auth::Bearer { .. }
+                    | Auth::Basic { .. }
+                    | Auth::Oauth2 { .. }
+                    | Auth::Mtls { .. } => None,
                 };
-                let value = sealed(given, kept, "api_key.value")?;
+                let value = sealed(given.as_ref(), kept, "api_key.value")?;
                 Auth::ApiKey { header: header.clone(), value }
             }
+            Way::Oauth2(grant) => {
+                let secret = sealed(grant.secret(), grant.kept(stored), "oauth2.client_secret")?;
+                grant.with_secret(secret)
+            }
+            Way::Mtls(certificate) => {
+                let kept = if let Auth::Mtls { key, .. } = stored { Some(key) } else { None };
+                certificate.check_expiry(resource, self.clock.now())?;
+                let key = sealed(certificate.key(), kept, "mtls.key_pem")?;
+                if certificate.key().is_none() {
+                    certificate.check_key(resource, &self.unseal(&key, &Auth::binding(name))?)?;
+                }
+                certificate.with_key(key)
+            }
         })
+    }
+
+    /// What was sealed so.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL: the master key that it is sealed under is not here.
+    fn unseal(&self, sealed: &str, binding: &str) -> Result<SecretBytes, Refusal> {
+        let failed = |why: &dyn fmt::Display| {
+            tracing::error!(binding, %why, "a stored credential cannot be opened");
+            Refusal::new(Reason::Internal, "a stored credential cannot be opened; the log says why")
+        };
+        let bytes = STANDARD.decode(sealed).map_err(|why| failed(&why))?;
+        self.keys.open(&bytes, binding).map_err(|why| failed(&why))
     }
 
     /// Something secret, sealed under the master key and bound to what it belongs to; base64.
@@ -199,56 +284,5 @@ impl Control {
         let mut nonce = [0u8; NONCE_LEN];
         (self.random)(&mut nonce);
         STANDARD.encode(self.ring().seal(secret, binding, nonce))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_refused_without_being_repeated() {
-        let kind = |kind| Some(v1::Auth { kind: Some(kind), ca_pem: "x".into() });
-        let basic = v1::BasicAuth {
-            username: "a:b".into(),
-            password: "hush\u{7}".into(),
-            ..Default::default()
-        };
-        let bearer =
-            v1::BearerAuth { token: format!("hush {}", "x".repeat(9000)), ..Default::default() };
-        let api_key = v1::ApiKeyAuth {
-            header: "Content-Type".into(),
-            value: " hush".into(),
-            ..Default::default()
-        };
-        use v1::auth::Kind;
-        for (given, expected) in [
-            (kind(Kind::Basic(basic)), vec!["basic.password", "basic.username", "ca_pem"]),
-            (kind(Kind::Bearer(bearer)), vec!["bearer.token", "ca_pem"]),
-            (kind(Kind::ApiKey(api_key)), vec!["api_key.header", "api_key.value", "ca_pem"]),
-            (kind(Kind::Oauth2(v1::Oauth2Auth::default())), vec!["ca_pem", "oauth2"]),
-            (kind(Kind::Mtls(v1::MtlsAuth::default())), vec!["ca_pem", "mtls"]),
-        ] {
-            let mut wrong = Violations::new();
-            AuthEdit::parse("subscription", given.as_ref(), &mut wrong);
-            let mut fields: Vec<_> = wrong.as_slice().iter().map(|it| it.field.as_str()).collect();
-            fields.sort_unstable();
-            let expected: Vec<_> =
-                expected.iter().map(|path| format!("subscription.auth.{path}")).collect();
-            assert_eq!(fields, expected);
-            assert!(!format!("{wrong:?}").contains("hush"));
-        }
-    }
-
-    #[test]
-    fn a_credential_may_be_left_out() {
-        let mut wrong = Violations::new();
-        let kind =
-            v1::auth::Kind::ApiKey(v1::ApiKeyAuth { header: "X-Key".into(), ..Default::default() });
-        let given = v1::Auth { kind: Some(kind), ..Default::default() };
-        let edit = AuthEdit::parse("callback", Some(&given), &mut wrong).unwrap();
-        assert_eq!(edit.identity(), Identity { kind: AuthKind::ApiKey, header: Some("X-Key") });
-        assert!(matches!(AuthEdit::parse("callback", None, &mut wrong), Some(AuthEdit::None)));
-        assert!(wrong.is_empty());
     }
 }

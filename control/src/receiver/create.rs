@@ -102,6 +102,7 @@ impl Control {
         let id = edit.contract.clone().or(stored).unwrap_or_else(ContractId::standard_webhooks);
         if let Some(contract) = self.find_contract(&id).await? {
             edit.endpoint().check(R::WORD, &contract, &self.contracts.policy(&contract), wrong);
+            edit.endpoint().check_tls(R::WORD, wrong);
             check_contract::<R>(&contract, wrong);
         }
         Ok(())
@@ -197,6 +198,7 @@ impl Control {
         let receiver = self.edited(&blank, edit, name)?;
         let (mut wrong, policy) = (Violations::new(), self.contracts.policy(contract));
         receiver.endpoint().check(R::WORD, contract, &policy, &mut wrong);
+        receiver.endpoint().check_tls(R::WORD, &mut wrong);
         receiver.endpoint().check_rules(R::WORD, &tenant.egress_rules, &policy, &mut wrong);
         check_contract::<R>(contract, &mut wrong);
         receiver.check_own(contract, &mut wrong);

@@ -146,6 +146,7 @@ impl Control {
         put(parts.max_concurrency, edit.max_concurrency.as_ref());
         if let Some(auth) = &edit.auth {
             *parts.auth = self.sealed_auth(R::WORD, auth, parts.auth, name)?;
+            parts.trust.clone_from(auth.trust());
         }
         let headers = edit.headers.as_deref();
         *parts.headers = self.sealed_headers(R::WORD, headers, parts.headers, name)?;

@@ -3,31 +3,44 @@
 
 use pregon_core::contract::{AuthKind, Contract};
 use pregon_core::error::{Rule, Violations};
-use pregon_core::model::Auth;
-use pregon_core::url::{EgressRules, EndpointUrl, Unruled, UrlPolicy};
+use pregon_core::model::{Auth, Trust};
+use pregon_core::url::{EgressRules, EndpointUrl, Scheme, Unruled, UrlPolicy};
 use pregon_proto::v1;
+
+use crate::map;
 
 /// The header of HTTP authentication.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
-/// How Pregón identifies itself, without the credential.
+/// The field of a URL at which a token is fetched.
+const TOKEN_URL: &str = "auth.oauth2.token_url";
+
+/// How Pregón identifies itself, without the credential, and whether the receiver does in a way of
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity<'a> {
     /// In which way.
     pub kind: AuthKind,
     /// In which header, if in one.
     pub header: Option<&'a str>,
+    /// The field below `auth` that has a meaning over TLS only; none: there is no such.
+    pub tls: Option<&'static str>,
+    /// Where its token is fetched, if it is one that is fetched.
+    pub token_url: Option<&'a str>,
 }
 
 impl<'a> Identity<'a> {
     /// That of a stored resource.
-    pub(crate) fn of(auth: &'a Auth) -> Self {
+    pub(crate) fn of(auth: &'a Auth, trust: &Trust) -> Self {
         let header = match auth {
-            Auth::None => None,
-            Auth::Bearer { .. } | Auth::Basic { .. } => Some(AUTHORIZATION),
+            Auth::None | Auth::Mtls { .. } => None,
+            Auth::Bearer { .. } | Auth::Basic { .. } | Auth::Oauth2 { .. } => Some(AUTHORIZATION),
             Auth::ApiKey { header, .. } => Some(header.as_str()),
         };
-        Self { kind: auth.kind(), header }
+        let token_url =
+            if let Auth::Oauth2 { token_url, .. } = auth { Some(token_url) } else { None };
+        let tls = tls_field(auth.kind(), trust);
+        Self { kind: auth.kind(), header, tls, token_url: token_url.map(String::as_str) }
     }
 }
 
@@ -63,13 +76,28 @@ impl Endpoint<'_> {
         policy: &UrlPolicy,
         wrong: &mut Violations,
     ) {
-        let Some(Ok(url)) = self.url.map(EndpointUrl::parse_stored) else { return };
-        let text = match url.host().judge(rules, &policy.addresses, url.port()) {
-            Ok(()) => return,
-            Err(Unruled::Denied) => "the tenant's egress_rules deny it",
-            Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
-        };
-        wrong.add(format!("{resource}.url"), Rule::UrlRefused, text);
+        let token_url = self.identity.and_then(|identity| identity.token_url);
+        for (url, field) in [(self.url, "url"), (token_url, TOKEN_URL)] {
+            let Some(Ok(url)) = url.map(EndpointUrl::parse_stored) else { continue };
+            let text = match url.host().judge(rules, &policy.addresses, url.port()) {
+                Ok(()) => continue,
+                Err(Unruled::Denied) => "the tenant's egress_rules deny it",
+                Err(Unruled::Unlisted) => "the tenant's egress_rules allow other receivers only",
+            };
+            wrong.add(format!("{resource}.{field}"), Rule::UrlRefused, text);
+        }
+    }
+
+    /// Notes that what is said of certificates has no meaning for a URL without TLS.
+    pub(super) fn check_tls(&self, resource: &str, wrong: &mut Violations) {
+        let field = self.identity.and_then(|identity| identity.tls);
+        let url = self.url.map(EndpointUrl::parse_stored);
+        if let (Some(field), Some(Ok(url))) = (field, url)
+            && url.scheme() == Scheme::Http
+        {
+            let text = format!("has a meaning for https only, and {resource}.url is http");
+            wrong.add(format!("{resource}.auth.{field}"), Rule::OutOfRange, text);
+        }
     }
 
     /// Holds the parts against each other, the contract and its rules for URLs. `resource` is the
@@ -103,6 +131,9 @@ impl Endpoint<'_> {
             wrong.add(format!("{resource}.headers[{index}]"), Rule::HeaderRefused, text);
         }
         let Some(identity) = self.identity else { return };
+        if let Some(url) = identity.token_url {
+            wrong.check(format!("{resource}.{TOKEN_URL}"), EndpointUrl::parse(url, policy));
+        }
         let field = format!("{resource}.auth");
         if !contract.allows_auth(identity.kind) {
             let text = format!("{} is none of the kinds that the contract allows", identity.kind);
@@ -111,11 +142,26 @@ impl Endpoint<'_> {
         if let Some(header) = identity.header.filter(|header| holds(&reserved, header)) {
             let field = match identity.kind {
                 AuthKind::ApiKey => format!("{field}.api_key.header"),
-                AuthKind::None | AuthKind::Bearer | AuthKind::Basic => field,
+                AuthKind::None
+                | AuthKind::Bearer
+                | AuthKind::Basic
+                | AuthKind::Oauth2
+                | AuthKind::Mtls => field,
             };
             wrong.add(field, Rule::HeaderRefused, format!("{header} is set by the contract"));
         }
     }
+}
+
+/// The field below `auth` that has a meaning over TLS only; none: there is no such.
+pub(super) fn tls_field(kind: AuthKind, trust: &Trust) -> Option<&'static str> {
+    if kind == AuthKind::Mtls {
+        return Some("mtls");
+    }
+    if !trust.ca_pem.is_empty() {
+        return Some("ca_pem");
+    }
+    (!trust.pinned.is_empty()).then_some("pinned_sha256")
 }
 
 fn holds(names: &[&str], name: &str) -> bool {
@@ -128,11 +174,12 @@ pub(super) fn url(resource: &str, given: &str, wrong: &mut Violations) -> Option
     wrong.check(format!("{resource}.url"), parsed).map(|url| url.as_str().to_owned())
 }
 
-/// How Pregón identifies itself, as the API shows it: without credentials.
-pub(super) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
+/// How Pregón and the receiver identify themselves, as the API shows it: without credentials.
+pub(super) fn shown_auth(auth: &Auth, trust: &Trust) -> Option<v1::Auth> {
     use v1::auth::Kind;
     let kind = match auth {
-        Auth::None => return None,
+        Auth::None if trust.is_public() => return None,
+        Auth::None => Kind::None(v1::NoAuth {}),
         Auth::Bearer { .. } => {
             Kind::Bearer(v1::BearerAuth { configured: true, ..Default::default() })
         }
@@ -146,6 +193,24 @@ pub(super) fn shown_auth(auth: &Auth) -> Option<v1::Auth> {
             configured: true,
             ..Default::default()
         }),
+        Auth::Oauth2 { token_url, client_id, scopes, audience, style, .. } => {
+            Kind::Oauth2(v1::Oauth2Auth {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                configured: true,
+                scopes: scopes.clone(),
+                audience: audience.clone(),
+                style: map::oauth2_style(*style).into(),
+                ..Default::default()
+            })
+        }
+        Auth::Mtls { certificate, not_after, .. } => Kind::Mtls(v1::MtlsAuth {
+            certificate_pem: certificate.clone(),
+            configured: true,
+            expire_time: map::moment(*not_after),
+            ..Default::default()
+        }),
     };
-    Some(v1::Auth { kind: Some(kind), ca_pem: String::new() })
+    let (ca_pem, pinned_sha256) = (trust.ca_pem.clone(), trust.pinned.clone());
+    Some(v1::Auth { kind: Some(kind), ca_pem, pinned_sha256 })
 }

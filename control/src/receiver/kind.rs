@@ -12,7 +12,7 @@ use pregon_core::id::{
     SubscriptionName, TenantId,
 };
 use pregon_core::model::{
-    Auth, Callback, Common, OwnHeaders, StateChange, Subscription, TenantLimits,
+    Auth, Callback, Common, OwnHeaders, StateChange, Subscription, TenantLimits, Trust,
 };
 use pregon_proto::v1;
 use pregon_rpc::caller::Caller;
@@ -33,6 +33,7 @@ pub(crate) struct Parts<'a> {
     pub contract: &'a mut ContractId,
     pub headers: &'a mut OwnHeaders,
     pub auth: &'a mut Auth,
+    pub trust: &'a mut Trust,
     pub max_concurrency: &'a mut u32,
     pub state_change: &'a mut Option<StateChange>,
 }
@@ -124,7 +125,7 @@ macro_rules! shared {
             }
 
             fn endpoint(&self) -> Endpoint<'_> {
-                let identity = Some(Identity::of(&self.auth));
+                let identity = Some(Identity::of(&self.auth, &self.trust));
                 let headers = self.headers.iter().map(|(name, _)| name.as_str()).collect();
                 Endpoint { url: Some(&self.url), headers: Some(headers), identity }
             }
@@ -137,6 +138,7 @@ macro_rules! shared {
                     contract: &mut self.contract,
                     headers: &mut self.headers,
                     auth: &mut self.auth,
+                    trust: &mut self.trust,
                     max_concurrency: &mut self.max_concurrency,
                     state_change: &mut self.state_change,
                 }
@@ -171,7 +173,7 @@ macro_rules! shared {
                     environment: map::environment(it.environment).into(),
                     contract: it.contract.name(),
                     headers: shown_headers(&it.headers),
-                    auth: shown_auth(&it.auth),
+                    auth: shown_auth(&it.auth, &it.trust),
                     max_concurrency: map::small(it.max_concurrency),
                     state_change: it.state_change.as_ref().map(|change| v1::$change {
                         time: map::moment(change.time),

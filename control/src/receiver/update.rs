@@ -95,7 +95,10 @@ impl Control {
         let touched = moved || affected.url.is_some() || affected.headers.is_some();
         let policy = self.contracts.policy(contract);
         affected.check(R::WORD, contract, &policy, &mut wrong);
-        if affected.url.is_some()
+        if affected.url.is_some() || affected.identity.is_some() {
+            now.endpoint().check_tls(R::WORD, &mut wrong);
+        }
+        if (affected.url.is_some() || affected.identity.is_some())
             && let Some(tenant) = self.find::<Tenant>(&R::tenant(name).name()).await?
         {
             affected.check_rules(R::WORD, &tenant.value.egress_rules, &policy, &mut wrong);

@@ -20,7 +20,7 @@ use pregon_core::filter::Filter;
 use pregon_core::id::{LaneNo, PoolName, SubscriptionName};
 use pregon_core::limits;
 use pregon_core::model::{
-    Auth, Common, StateChange, Subscription, SubscriptionState, TenantLimits,
+    Auth, Common, StateChange, Subscription, SubscriptionState, TenantLimits, Trust,
 };
 use pregon_core::pattern::Pattern;
 use pregon_core::redact::SensitiveRoot;
@@ -128,6 +128,7 @@ impl Receiver for Subscription {
             contract: contract.id().clone(),
             headers: Vec::new(),
             auth: Auth::None,
+            trust: Trust::default(),
             sensitive_paths: Vec::new(),
             overrides: String::new(),
             egress: None,
@@ -242,7 +243,7 @@ impl Receiver for Subscription {
         let operator = caller.role().is_none_or(|role| role.covers(Role::Operator));
         let changed: Vec<_> = [
             ("url", before.url != self.url),
-            ("auth", before.auth != self.auth),
+            ("auth", before.auth != self.auth || before.trust != self.trust),
             ("contract", before.contract != self.contract),
         ]
         .into_iter()

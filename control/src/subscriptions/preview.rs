@@ -278,7 +278,7 @@ fn show(
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     answer.headers = signed.headers.iter().map(|it| line(&it.name, &text(&it.value))).collect();
-    let auth = Identity::of(&subscription.auth).header;
+    let auth = Identity::of(&subscription.auth, &subscription.trust).header;
     answer.headers.extend(auth.map(|name| line(name, MASKED)));
     let own = shown_headers(&subscription.headers);
     answer.headers.extend(own.iter().map(|own| line(&own.name, &own.value)));

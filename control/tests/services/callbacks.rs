@@ -101,7 +101,7 @@ async fn every_wrong_field_is_reported() {
         ..Default::default()
     };
     let wrong = [
-        ("callback.auth.ca_pem", "UNSUPPORTED"),
+        ("callback.auth.ca_pem", "MALFORMED"),
         ("callback.cache_ttl", "OUT_OF_RANGE"),
         ("callback.contract", "MALFORMED"),
         ("callback.environment", "OUT_OF_RANGE"),

@@ -106,7 +106,7 @@ async fn every_wrong_field_is_reported() {
         ..Default::default()
     };
     let wrong = [
-        ("subscription.auth.ca_pem", "UNSUPPORTED"),
+        ("subscription.auth.ca_pem", "MALFORMED"),
         ("subscription.contract", "MALFORMED"),
         ("subscription.egress", "UNSUPPORTED"),
         ("subscription.environment", "OUT_OF_RANGE"),

@@ -128,6 +128,23 @@ fn our_own_faults_cost_no_attempt() {
     assert_eq!(decision.error_class, Some(ErrorClass::Egress));
 }
 
+#[test]
+fn a_token_is_waited_for_as_long_as_a_paused_lane() {
+    let after = |age| {
+        let timings = Timings { age, ..TIMINGS };
+        let decision = decide(&standard_webhooks(), 3, &fault(ErrorClass::Token), timings, 0.5);
+        assert!(!decision.counts && !decision.timeout && !decision.disable);
+        assert_eq!(decision.error_class, Some(ErrorClass::Token));
+        decision.outcome
+    };
+    assert_eq!(after(Duration::ZERO), Outcome::Retry { after: LOCAL_DELAY });
+    assert_eq!(after(Duration::from_secs(3600)), Outcome::Retry { after: HELD_MAX });
+    let moment = Duration::from_millis(1);
+    assert_eq!(after(limits::PAUSED_KEPT - moment), Outcome::Retry { after: HELD_MAX });
+    let expired = Outcome::Failed { reason: EndReason::Expired };
+    assert_eq!(after(limits::PAUSED_KEPT), expired);
+}
+
 proptest! {
     #[test]
     fn decisions_are_total_and_consistent(

@@ -155,5 +155,6 @@ fn wire(class: ErrorClass) -> v1::ErrorClass {
         ErrorClass::Denied => v1::ErrorClass::Denied,
         ErrorClass::Local => v1::ErrorClass::Local,
         ErrorClass::Egress => v1::ErrorClass::Egress,
+        ErrorClass::Token => v1::ErrorClass::Token,
     }
 }

@@ -13,7 +13,9 @@ use pregon_core::outcome::ErrorClass;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 
+use super::Inner;
 use super::connection::{Connection, OpenSlot, Under};
 use super::exchange::{Progress, Stage, micros};
 use super::fault::Fault;
@@ -25,8 +27,8 @@ use super::proxy::Asked;
 use super::race::{race, told};
 use super::target::{Host, PoolKey};
 use super::tenants::Told;
+use super::tls::{TlsFailure, detail};
 use super::wire::{Counted, Meter, Stream};
-use super::{Inner, tls};
 
 impl Inner {
     /// What is known of the receiver's addresses. Whether they may be connected to is not asked
@@ -115,7 +117,10 @@ impl Inner {
         let tcp = Counted::new(tcp, Arc::clone(&meter));
         let stream = match server_name {
             None => Stream::Plain(tcp),
-            Some(name) => self.handshake(way, name.clone(), tcp, &meter, progress).await?,
+            Some(name) => {
+                let tls = way.tls(key.terms.as_ref())?;
+                self.handshake(&tls, name.clone(), tcp, &meter, progress).await?
+            }
         };
         let under = Under { generation, tenant: told.version };
         Connection::open(stream, meter, remote, under, slot)
@@ -197,7 +202,7 @@ impl Inner {
 
     async fn handshake(
         &self,
-        way: &Way,
+        tls: &TlsConnector,
         name: ServerName<'static>,
         tcp: Counted,
         meter: &Meter,
@@ -205,20 +210,20 @@ impl Inner {
     ) -> Result<Stream, Fault> {
         progress.stage = Stage::Handshake;
         let begin = Instant::now();
-        let shake = way.tls.connect(name, tcp);
+        let shake = tls.connect(name, tcp);
         let done = timeout(self.limits.tls, shake).await;
         progress.timing.tls = micros(begin.elapsed());
         match done {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
             Ok(Err(_)) if meter.flooded() => {
-                Err(Fault::new(ErrorClass::Tls, "the handshake has no end"))
+                Err(Fault::new(ErrorClass::Tls, TlsFailure::Endless.word()))
             }
             Ok(Err(error)) => {
-                let why = tls::detail(&error);
-                let why = why.unwrap_or("the receiver closed the connection in the handshake");
+                let why = detail(&error);
+                let why = why.unwrap_or_else(|| TlsFailure::Closed.word().into());
                 Err(Fault::new(ErrorClass::Tls, why))
             }
-            Err(_) => Err(Fault::new(ErrorClass::Tls, "the handshake took too long")),
+            Err(_) => Err(Fault::new(ErrorClass::Tls, TlsFailure::Slow.word())),
         }
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::Full;
 use pregon_core::attempt::{ResponseHead, Timing};
 use pregon_core::outcome::ErrorClass;
+use pregon_core::secret::SecretBytes;
 use tokio::time::Instant;
 
 use super::fault::Fault;
@@ -164,8 +165,25 @@ pub struct Exchange {
     pub remote: Option<SocketAddr>,
     /// It went over a connection that had been used before.
     pub reused: bool,
-    /// It went out twice: the connection that it took first was closed under it.
+    /// It went out twice: the connection that it took first was closed under it, or its token was
+    /// refused.
     pub resent: bool,
+    /// Tokens that went along and stand in no document: nothing that holds one is kept.
+    pub lent: Vec<SecretBytes>,
+}
+
+impl Exchange {
+    /// That of a request that was not sent for want of something, after that time.
+    pub(crate) fn unsent(fault: Fault, took: Duration) -> Self {
+        let mut exchange = Progress::start().finish(Err(fault));
+        exchange.took(took);
+        exchange
+    }
+
+    /// Says how long all of it took, what went before it included.
+    pub(crate) fn took(&mut self, took: Duration) {
+        self.timing.total = micros(took);
+    }
 }
 
 /// What a request waits for; says in a timeout's detail how far it came.
@@ -231,7 +249,7 @@ impl Progress {
     pub fn finish(mut self, result: Result<Response, Fault>) -> Exchange {
         self.timing.total = micros(self.start.elapsed());
         let Self { timing, remote, reused, resent, .. } = self;
-        Exchange { result, timing, remote, reused, resent }
+        Exchange { result, timing, remote, reused, resent, lent: Vec::new() }
     }
 }
 

@@ -4,6 +4,9 @@
 //! receiver and in total: by more for moments, and by less for longer. A policy change empties the pool, and a connection that was opened
 //! under an older policy does not come back into it. One sweep task runs while anything is idle.
 
+// A key's terms remember connectors; keys are hashed and compared by what nothing changes.
+#![allow(clippy::mutable_key_type)]
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::PoolName;
 use pregon_core::outcome::ErrorClass;
+use rustls::sign::CertifiedKey;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,7 +24,7 @@ use super::EgressError;
 use super::dial::{self, connect_words, is_local};
 use super::fault::Fault;
 use super::proxy::{self, Asked, ProxyOptions};
-use super::tls::{self, Identity};
+use super::tls::{Base, Identity, Terms};
 
 /// A pool, as it is set up.
 #[derive(Clone, Debug)]
@@ -70,7 +72,10 @@ pub(super) struct Proxied<'a> {
 pub(super) struct Way {
     pub name: PoolName,
     pub via: Via,
-    pub tls: TlsConnector,
+    /// The certificate that receivers are shown who ask for one, and have none of their own.
+    identity: Option<Arc<CertifiedKey>>,
+    tls: TlsConnector,
+    base: Arc<Base>,
 }
 
 /// All pools of the node.
@@ -85,15 +90,18 @@ impl Ways {
     ) -> Result<Self, EgressError> {
         let name = PoolName::default_pool();
         let usual = PoolOptions { name, via: Via::Direct, identity: None };
+        let base = Arc::new(Base::new(extra_roots, clock)?);
         let mut ways = HashMap::new();
         for PoolOptions { name, via, identity } in std::iter::once(usual).chain(pools) {
-            let tls = tls::connector(extra_roots, clock, identity.as_ref()).map_err(|error| {
-                match identity {
-                    Some(_) => EgressError::Pool { pool: name.clone(), why: error.to_string() },
-                    None => error,
-                }
-            })?;
-            ways.insert(name.clone(), Way { name, via, tls });
+            let bad = |why: EgressError| match why {
+                EgressError::Tls { why } => EgressError::Pool { pool: name.clone(), why },
+                other @ (EgressError::ExtraRoot { .. }
+                | EgressError::NoExtraRoot { .. }
+                | EgressError::Pool { .. }) => other,
+            };
+            let identity = identity.map(|own| base.identity(&own)).transpose().map_err(bad)?;
+            let tls = base.connector(identity.clone())?;
+            ways.insert(name.clone(), Way { name, via, identity, tls, base: Arc::clone(&base) });
         }
         Ok(Self(ways))
     }
@@ -109,6 +117,14 @@ impl Way {
     /// A fault of this pool.
     pub fn fault(&self, why: impl fmt::Display) -> Fault {
         Fault::new(ErrorClass::Egress, Cow::Owned(format!("egress pool {}: {why}", self.name)))
+    }
+
+    /// How TLS is spoken with a receiver of these terms.
+    pub fn tls(&self, terms: Option<&Terms>) -> Result<TlsConnector, Fault> {
+        let Some(terms) = terms else { return Ok(self.tls.clone()) };
+        let made = terms.connector(&self.base, &self.name, self.identity.as_ref());
+        // They were read when they were written, and again by whoever made the target.
+        made.map_err(|why| Fault::new(ErrorClass::Local, why.to_string()))
     }
 
     /// Drops the addresses that it cannot send to.

@@ -13,6 +13,7 @@ use pregon_core::url::{EndpointUrl, Host as UrlHost, Scheme};
 use rustls::pki_types::ServerName;
 
 use super::fault::Fault;
+use super::tls::Terms;
 
 /// The receiver's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,17 +59,25 @@ pub(super) struct PoolKey {
     pub host: Host,
     pub port: u16,
     pub choice: PoolChoice,
+    /// What the receiver's TLS has of its own: a connection is used under the terms that it was
+    /// opened under.
+    pub terms: Option<Terms>,
     /// Of the others, computed once: the pool is asked twice per request.
     digest: u64,
 }
 
 impl PoolKey {
-    fn new(tenant: TenantId, scheme: Scheme, host: Host, port: u16, choice: PoolChoice) -> Self {
+    fn new(
+        tenant: TenantId,
+        (scheme, host, port): (Scheme, Host, u16),
+        choice: PoolChoice,
+        terms: Option<Terms>,
+    ) -> Self {
         // Fixed keys will do: the pool's map hashes the digest again with keys of its own, and
         // who makes digests collide slows down the connections of the same tenant only.
         let mut hasher = std::hash::DefaultHasher::new();
-        (&tenant, scheme, &host, port, &choice).hash(&mut hasher);
-        Self { digest: hasher.finish(), tenant, scheme, host, port, choice }
+        (&tenant, scheme, &host, port, &choice, &terms).hash(&mut hasher);
+        Self { digest: hasher.finish(), tenant, scheme, host, port, choice, terms }
     }
 }
 
@@ -100,24 +109,42 @@ pub struct Target(Arc<Parts>);
 impl Target {
     /// Makes ready what requests to the URL have in common.
     pub fn new(tenant: TenantId, url: &EndpointUrl) -> Self {
-        Self::by(tenant, url, PoolChoice::default())
+        Self::by(tenant, url, PoolChoice::default(), None)
     }
 
-    /// The same, by this choice of egress pools.
-    pub fn by(tenant: TenantId, url: &EndpointUrl, choice: PoolChoice) -> Self {
+    /// The same, by this choice of egress pools, under these terms of the receiver's own.
+    pub fn by(
+        tenant: TenantId,
+        url: &EndpointUrl,
+        choice: PoolChoice,
+        terms: Option<Terms>,
+    ) -> Self {
         let host = match url.host() {
             UrlHost::Domain(name) => Host::Name(name.into()),
             UrlHost::Ip(address) => Host::Address(address),
         };
-        let key = Arc::new(PoolKey::new(tenant, url.scheme(), host, url.port(), choice));
+        let origin = (url.scheme(), host, url.port());
+        let key = Arc::new(PoolKey::new(tenant, origin, choice, terms));
         let plan = plan(&key, url);
         Self(Arc::new(Parts { key, plan }))
     }
 
     /// Another URL of the same receiver's.
     pub fn at(&self, url: &EndpointUrl) -> Self {
-        let PoolKey { tenant, choice, .. } = self.key().as_ref();
-        Self::by(tenant.clone(), url, choice.clone())
+        let PoolKey { tenant, choice, terms, .. } = self.key().as_ref();
+        Self::by(tenant.clone(), url, choice.clone(), terms.clone())
+    }
+
+    /// A URL of the same receiver's, by another choice of egress pools.
+    pub(crate) fn by_another(&self, url: &EndpointUrl, choice: &PoolChoice) -> Self {
+        let PoolKey { tenant, terms, .. } = self.key().as_ref();
+        Self::by(tenant.clone(), url, choice.clone(), terms.clone())
+    }
+
+    /// Whether requests to both leave in the same way: for the same tenant to the same machine, by the
+    /// same choice of pools, under the same terms.
+    pub(crate) fn is_as(&self, other: &Target) -> bool {
+        self.key() == other.key()
     }
 
     pub(super) fn key(&self) -> &Arc<PoolKey> {

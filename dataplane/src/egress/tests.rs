@@ -23,6 +23,7 @@ mod guard;
 mod hostile;
 mod names;
 mod reuse;
+mod terms;
 mod trust;
 mod ways;
 

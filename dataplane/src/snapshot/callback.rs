@@ -13,8 +13,9 @@ use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
-use super::{Labels, labels_of};
-use crate::egress::{PoolChoice, Target};
+use super::{Labels, labels_of, terms};
+use crate::egress::{PoolChoice, Target, Terms};
+use crate::oauth::Client;
 
 /// A callback, as checks see it.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct CallbackEntry {
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
     pub target: Target,
+    /// What its TLS has of its own.
+    pub terms: Option<Terms>,
+    /// Where its tokens come from, if it wants any.
+    pub(crate) client: Option<Client>,
     /// The contract whose `callback` section it follows.
     pub contract: Arc<Contract>,
     /// What Pregón identifies itself with, and the callback's own headers.
@@ -70,11 +75,16 @@ impl CallbackEntry {
         let url =
             EndpointUrl::parse_stored(&callback.url).map_err(|wrong| format!("url: {wrong}"))?;
         let choice = PoolChoice::new(None, contract.egress());
+        let whose = (&name, &callback.tenant);
+        let client = terms::client(&callback.auth, &callback.trust, whose, &choice, ring)?;
+        let terms = terms::read(&callback.auth, &callback.trust, &name, ring)?;
         Ok(Self {
             headers: FixedHeaders::compile(&callback.auth, &callback.headers, &name, ring)?,
             name,
             environment: callback.environment,
-            target: Target::by(callback.tenant.clone(), &url, choice),
+            target: Target::by(callback.tenant.clone(), &url, choice, terms.clone()),
+            terms,
+            client,
             url,
             contract,
             verdict,
@@ -93,13 +103,20 @@ impl CallbackEntry {
     /// Puts it under another revision of its contract.
     pub(super) fn put_under(&mut self, contract: &Arc<Contract>) {
         let choice = PoolChoice::new(None, contract.egress());
-        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
+        let (tenant, terms) = (self.name.tenant.clone(), self.terms.clone());
+        if let Some(client) = &mut self.client {
+            client.put_by(&choice);
+        }
+        self.target = Target::by(tenant, &self.url, choice, terms);
         self.contract = Arc::clone(contract);
     }
 
-    /// Goes on counting what is in flight where an older version of it counted.
-    pub(super) fn count_on(&mut self, older: &CallbackEntry) {
+    /// Goes on counting what is in flight where an older version of it counted, and with its tokens.
+    pub(super) fn go_on_from(&mut self, older: &CallbackEntry) {
         self.in_flight = Arc::clone(&older.in_flight);
+        if let (Some(client), Some(older)) = (&mut self.client, &older.client) {
+            client.go_on_from(older);
+        }
     }
 
     /// A place among the questions in flight; none when there are as many as may be.

@@ -107,7 +107,7 @@ impl Draft {
             Ok(Resource::Tenant(tenant)) => Ok(self.put_tenant(tenant, revision)),
             Ok(Resource::EventType(kind)) => self.put_type(&kind, revision),
             Ok(Resource::Contract(contract)) => self.put_contract(&contract, revision),
-            Ok(Resource::Subscription(wire)) => self.put_subscription(wire, revision),
+            Ok(Resource::Subscription(wire)) => self.put_subscription(wire, revision, before),
             Ok(Resource::Callback(wire)) => self.put_callback(wire, revision, before),
             Ok(Resource::Secret(secret)) => self.put_secret(secret, revision),
             Ok(Resource::ApiKey(_)) => Ok(Placed::Used),
@@ -238,7 +238,12 @@ impl Draft {
         Ok(Placed::Used)
     }
 
-    fn put_subscription(&mut self, wire: Subscription, revision: i64) -> Result<Placed, String> {
+    fn put_subscription(
+        &mut self,
+        wire: Subscription,
+        revision: i64,
+        before: Option<&Draft>,
+    ) -> Result<Placed, String> {
         let name = wire.name();
         self.aside.remove(&SignerName::from(name.clone()));
         let Some(contract) = self.contracts.get(&wire.contract).map(Arc::clone) else {
@@ -247,10 +252,18 @@ impl Draft {
         };
         let mut lane = Lane::compile(&wire, &contract, revision, &self.ring)?;
         match self.lane(&name) {
-            Some(old) if old.lane == lane.lane => lane.keys = old.keys.clone(),
+            Some(old) if old.lane == lane.lane => {
+                lane.keys = old.keys.clone();
+                lane.go_on_from(old);
+            }
             // A new subscription of an old name: nothing of the old one holds.
             Some(_) => self.remove_lane(&name),
-            None => {}
+            None => {
+                let old = before.and_then(|before| before.lane(&name));
+                if let Some(old) = old.filter(|old| old.lane == lane.lane) {
+                    lane.go_on_from(old);
+                }
+            }
         }
         self.put_lane(lane);
         self.adopt(&name.into());
@@ -272,9 +285,9 @@ impl Draft {
         let mut entry = CallbackEntry::compile(&wire, contract, revision, &self.ring)?;
         if let Some(old) = self.snapshot.callbacks.get(&name) {
             entry.keys = old.keys.clone();
-            entry.count_on(old);
+            entry.go_on_from(old);
         } else if let Some(old) = before.and_then(|it| it.snapshot.callbacks.get(&name)) {
-            entry.count_on(old);
+            entry.go_on_from(old);
         }
         self.set_callback(entry);
         self.adopt(&name.into());

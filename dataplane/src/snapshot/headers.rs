@@ -1,8 +1,8 @@
 //! Headers that are the same for every request to a receiver, made ready once: what Pregón
 //! identifies itself with, then the receiver's own.
 //!
-//! Credentials are opened here and nowhere else, and only into a header's value, which is marked
-//! sensitive: it is in no `Debug`, no log and no answer.
+//! Credentials are opened here, and only into a header's value, which is marked sensitive: it is in
+//! no `Debug`, no log and no answer. The keys of certificates are opened in `terms`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,7 +67,11 @@ impl FixedHeaders {
         let capital = |name: &&str| name.bytes().any(|byte| byte.is_ascii_uppercase());
         let api_key = match auth {
             Auth::ApiKey { header, .. } => Some(header.as_str()),
-            Auth::None | Auth::Bearer { .. } | Auth::Basic { .. } => None,
+            Auth::None
+            | Auth::Bearer { .. }
+            | Auth::Basic { .. }
+            | Auth::Oauth2 { .. }
+            | Auth::Mtls { .. } => None,
         };
         let names = api_key.into_iter().chain(own.iter().map(|(name, _)| name.as_str()));
         let spelled: Box<[Arc<str>]> = names.filter(capital).map(Arc::from).collect();
@@ -82,7 +86,9 @@ impl FixedHeaders {
             let written = spelled.iter().find(|other| other.eq_ignore_ascii_case(name.as_str()));
             (written.map_or(name.as_str(), |written| written).into(), text)
         });
-        Ok(Self { kept: kept.collect(), lines, spelled })
+        let fetched = matches!(auth, Auth::Oauth2 { .. });
+        let fetched = fetched.then(|| (AUTHORIZATION.as_str().into(), MASKED.into()));
+        Ok(Self { kept: fetched.into_iter().chain(kept).collect(), lines, spelled })
     }
 
     /// The headers.
@@ -137,7 +143,8 @@ fn identity(
 ) -> Result<Option<(HeaderName, HeaderValue)>, String> {
     let open = |sealed: &str| open(sealed, &Auth::binding(resource), ring);
     let (name, text) = match auth {
-        Auth::None => return Ok(None),
+        // A token is fetched when a request goes out.
+        Auth::None | Auth::Oauth2 { .. } | Auth::Mtls { .. } => return Ok(None),
         Auth::Bearer { token } => {
             (AUTHORIZATION, SecretBytes::new([b"Bearer ", open(token)?.expose()].concat()))
         }
@@ -158,7 +165,7 @@ fn identity(
 }
 
 /// A sealed credential, opened.
-fn open(sealed: &str, binding: &str, ring: &KeyRing) -> Result<SecretBytes, String> {
+pub(super) fn open(sealed: &str, binding: &str, ring: &KeyRing) -> Result<SecretBytes, String> {
     let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| "sealed text is not base64")?;
     ring.open(&sealed, binding).map_err(|error| error.to_string())
 }

@@ -15,8 +15,9 @@ use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
 
 use super::headers::FixedHeaders;
-use super::{Labels, labels_of, paths_of};
-use crate::egress::{PoolChoice, Target};
+use super::{Labels, labels_of, paths_of, terms};
+use crate::egress::{PoolChoice, Target, Terms};
+use crate::oauth::Client;
 
 /// A subscription's way out. Two of them are equal only when they are the same one: what was built
 /// anew has changed.
@@ -38,6 +39,10 @@ pub struct Lane {
     pub url: EndpointUrl,
     /// The same, ready to be sent to.
     pub target: Target,
+    /// What its TLS has of its own.
+    pub terms: Option<Terms>,
+    /// Where its tokens come from, if it wants any.
+    pub(crate) client: Option<Client>,
     /// The event types it wants.
     pub patterns: Box<[Pattern]>,
     /// A condition on the event.
@@ -98,12 +103,17 @@ impl Lane {
                 format!("overrides: {first}")
             })?)),
         };
+        let choice = PoolChoice::new(subscription.egress.clone(), contract.egress());
+        let whose = (&name, &subscription.tenant);
+        let client = terms::client(&subscription.auth, &subscription.trust, whose, &choice, ring)?;
         let mut lane = Self {
             headers: FixedHeaders::compile(&subscription.auth, &subscription.headers, &name, ring)?,
             sensitive: paths_of(&subscription.sensitive_paths),
             labels: labels_of(&subscription.common),
             tenant_labels: Labels::default(),
             target: Target::new(subscription.tenant.clone(), &url),
+            terms: terms::read(&subscription.auth, &subscription.trust, &name, ring)?,
+            client,
             url,
             name,
             lane: subscription.lane,
@@ -131,7 +141,18 @@ impl Lane {
             None => Arc::clone(contract),
         };
         let choice = PoolChoice::new(self.egress.clone(), contract.egress());
-        self.target = Target::by(self.name.tenant.clone(), &self.url, choice);
+        let (tenant, terms) = (self.name.tenant.clone(), self.terms.clone());
+        if let Some(client) = &mut self.client {
+            client.put_by(&choice);
+        }
+        self.target = Target::by(tenant, &self.url, choice, terms);
+    }
+
+    /// Goes on with the tokens of an older version of it.
+    pub(super) fn go_on_from(&mut self, older: &Lane) {
+        if let (Some(client), Some(older)) = (&mut self.client, &older.client) {
+            client.go_on_from(older);
+        }
     }
 
     /// Whether its deliveries wait: it is paused, not approved or not verified, or its tenant is suspended.

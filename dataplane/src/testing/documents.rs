@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use pregon_core::event::Environment;
 use pregon_core::id::{CallbackName, ContractId};
 use pregon_core::model::{
-    Auth, Callback, CallbackState, Common, ContractDocument, FailurePolicy, Resource, Secret,
+    Auth, Callback, CallbackState, Common, ContractDocument, FailurePolicy, Resource, Secret, Trust,
 };
 use pregon_core::secret::SecretBytes;
 
@@ -39,6 +39,7 @@ pub(crate) fn callback(tenant: &str, id: &str, url: &str) -> Callback {
         contract: ContractId::parse("preauth").unwrap(),
         headers: Vec::new(),
         auth: Auth::None,
+        trust: Trust::default(),
         verdict: String::new(),
         timeout_ms: 5000,
         on_error: FailurePolicy::Deny,

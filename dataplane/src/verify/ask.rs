@@ -12,15 +12,16 @@ use pregon_core::limits;
 use pregon_core::model::{Asked, KEPT};
 use pregon_core::outcome::ErrorClass;
 use pregon_core::retry_after;
+use pregon_core::secret::SecretBytes;
 use tokio::time::Instant;
 
 use super::Verifier;
 use super::told::{Refused, Told};
 use super::turn::Taken;
 use crate::egress::{Asks, OutboundRequest, Resend, Response};
-use crate::outbound;
 use crate::snapshot::Lane;
 use crate::worker::scrub;
+use crate::{oauth, outbound};
 
 /// How long the node may take to serve the revision that took the turn.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
@@ -174,7 +175,8 @@ async fn one(
         asks: Asks::Whole,
         resend: Resend::IfUnsent,
     };
-    let exchange = of.egress.send(&request, contract.timeout(1)).await;
+    let client = lane.client.as_ref();
+    let exchange = oauth::send(&of.egress, client, &request, contract.timeout(1)).await;
     let response = exchange.result.map_err(|fault| Failed {
         reason: fault.detail.into_owned(),
         class: Some(fault.class),
@@ -188,7 +190,7 @@ async fn one(
         class: None,
         status: Some(status),
         retry_after: asked_for(&response, of.clock.now()),
-        excerpt: excerpt(lane, response),
+        excerpt: excerpt(lane, &exchange.lent, response),
     })?;
     Ok(status)
 }
@@ -198,9 +200,9 @@ fn asked_for(response: &Response, now: Timestamp) -> Option<Duration> {
 }
 
 /// The beginning of a body, without what a receiver may have echoed of credentials and keys.
-fn excerpt(lane: &Lane, response: Response) -> String {
+fn excerpt(lane: &Lane, lent: &[SecretBytes], response: Response) -> String {
     let kept = response.into_head(limits::RESPONSE_KEPT);
-    let clean = scrub::clean(lane, [], kept);
+    let clean = scrub::clean(lane, lent, [], kept);
     cut(&String::from_utf8_lossy(&clean.body))
 }
 

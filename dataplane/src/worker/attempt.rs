@@ -20,6 +20,7 @@ use pregon_core::id::{DeliveryKey, NodeId, SecretId};
 use pregon_core::limits;
 use pregon_core::outcome::{Answer, Decision, EndReason, Judged, Outcome, Reply, Timings, decide};
 use pregon_core::retry_after;
+use pregon_core::secret::SecretBytes;
 use pregon_telemetry::Telemetry;
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ use super::job::Share;
 use super::lane::Pace;
 use super::scrub;
 use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
-use crate::outbound;
 use crate::snapshot::{Configuration, Lane};
+use crate::{oauth, outbound};
 
 /// What every attempt needs.
 pub(super) struct Context {
@@ -181,7 +182,8 @@ async fn exchange(
     let Some(request) = &sent.request else {
         return Err(Unmade::Never("no request was made".to_owned()));
     };
-    let exchange = context.egress.send(request, shot.timeout).await;
+    let client = shot.lane.client.as_ref();
+    let exchange = oauth::send(&context.egress, client, request, shot.timeout).await;
     let judged = match &exchange.result {
         Ok(response) => judge(context, shot, sent.time, response),
         Err(_) => Judged::default(),
@@ -344,7 +346,8 @@ fn conclude(
             }
             if shot.test || !acknowledged || cut.is_some() {
                 let most = if shot.test { limits::RESPONSE_READ } else { limits::RESPONSE_KEPT };
-                record.response = Some(clean(context, shot.lane, events, response.into_head(most)));
+                let kept = response.into_head(most);
+                record.response = Some(clean(context, shot.lane, events, &exchange.lent, kept));
             }
         }
         Err(fault) => record.reason = fault.detail.into_owned(),
@@ -359,11 +362,17 @@ fn conclude(
 }
 
 /// An answer as it may be kept.
-fn clean(context: &Context, lane: &Lane, events: &[&Event], kept: ResponseHead) -> ResponseHead {
+fn clean(
+    context: &Context,
+    lane: &Lane,
+    events: &[&Event],
+    lent: &[SecretBytes],
+    kept: ResponseHead,
+) -> ResponseHead {
     let snapshot = context.configuration.current();
     let kind = |event: &Event| snapshot.as_ref().and_then(|it| it.event_type(&event.event_type));
     let sent = events.iter().map(|event| (&event.data, kind(event).map(|kind| &**kind)));
-    scrub::clean(lane, sent, kept)
+    scrub::clean(lane, lent, sent, kept)
 }
 
 mod together;

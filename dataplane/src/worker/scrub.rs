@@ -4,17 +4,24 @@
 use bytes::Bytes;
 use pregon_core::attempt::ResponseHead;
 use pregon_core::redact::Scrub;
+use pregon_core::secret::SecretBytes;
 
+use crate::oauth::Client;
 use crate::snapshot::{Lane, TypeEntry};
 
-/// The answer as it may be kept. `sent`: the data of each event that was sent, and its type.
+/// The answer as it may be kept. `lent`: tokens that went along. `sent`: the data of each event that was sent, and its type.
 pub(crate) fn clean<'a>(
     lane: &Lane,
+    lent: &[SecretBytes],
     sent: impl IntoIterator<Item = (&'a Bytes, Option<&'a TypeEntry>)>,
     answer: ResponseHead,
 ) -> ResponseHead {
     let mut scrub = Scrub::default();
     for secret in lane.headers.secrets() {
+        scrub.add_secret(secret.expose());
+    }
+    let clients = lane.client.iter().flat_map(Client::secrets);
+    for secret in clients.chain(lent) {
         scrub.add_secret(secret.expose());
     }
     for key in lane.keys.iter() {

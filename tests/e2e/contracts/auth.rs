@@ -80,7 +80,10 @@ async fn credentials_go_to_the_receiver_and_nowhere_else<W: World>() {
             json!({"api_key": {"header": "webhook-id", "value": "x"}}),
             "subscription.auth.api_key.header",
         ),
-        (json!({"oauth2": {"token_url": "https://example.com/"}}), "subscription.auth.oauth2"),
+        (
+            json!({"oauth2": {"token_url": "https://example.com/"}}),
+            "subscription.auth.oauth2.client_id",
+        ),
     ] {
         let request = json!({
             "parent": "tenants/acme",

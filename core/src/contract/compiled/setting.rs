@@ -73,6 +73,10 @@ words! {
         Basic = "basic",
         /// A key in a header.
         ApiKey = "api_key",
+        /// A token of OAuth 2.0 client credentials.
+        Oauth2 = "oauth2",
+        /// A client certificate of TLS.
+        Mtls = "mtls",
     }
 }
 
@@ -96,6 +100,8 @@ impl Auth {
             Auth::Bearer { .. } => AuthKind::Bearer,
             Auth::Basic { .. } => AuthKind::Basic,
             Auth::ApiKey { .. } => AuthKind::ApiKey,
+            Auth::Oauth2 { .. } => AuthKind::Oauth2,
+            Auth::Mtls { .. } => AuthKind::Mtls,
         }
     }
 }

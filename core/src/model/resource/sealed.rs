@@ -74,6 +74,8 @@ fn of_auth(
         Auth::Bearer { token } => token,
         Auth::Basic { password, .. } => password,
         Auth::ApiKey { value, .. } => value,
+        Auth::Oauth2 { client_secret, .. } => client_secret,
+        Auth::Mtls { key, .. } => key,
     };
     change(text, &Auth::binding(name))
 }

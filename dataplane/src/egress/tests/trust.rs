@@ -9,20 +9,25 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::egress::tls::TlsFailure;
 
 /// 2026-06-01T00:00:00Z, within the validity of what is made here unless it says otherwise.
-const NOW: Timestamp = Timestamp::from_millis(1_780_272_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_780_272_000_000);
 
-fn issuer() -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn issuer() -> CertifiedIssuer<'static, KeyPair> {
+    issuer_of("Authority of the tests")
+}
+
+pub(super) fn issuer_of(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "Authority of the tests");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_before = date_time_ymd(2025, 1, 1);
     params.not_after = date_time_ymd(2035, 1, 1);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn certificate(name: &str, last_year: i32) -> CertificateParams {
+pub(super) fn certificate(name: &str, last_year: i32) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2025, 1, 1);
     params.not_after = date_time_ymd(last_year, 1, 1);
@@ -129,9 +134,9 @@ async fn who_cannot_be_believed_is_sent_nothing() {
     let issuer = issuer();
     let roots = issuer.pem();
     let cases = [
-        (certificate("receiver.test", 2026), Some(&issuer), "the certificate has expired"),
-        (certificate("elsewhere.test", 2030), Some(&issuer), "the certificate is for another name"),
-        (certificate("receiver.test", 2030), None, "the certificate's issuer is unknown"),
+        (certificate("receiver.test", 2026), Some(&issuer), TlsFailure::Expired.word()),
+        (certificate("elsewhere.test", 2030), Some(&issuer), TlsFailure::Name.word()),
+        (certificate("receiver.test", 2030), None, TlsFailure::UnknownIssuer.word()),
     ];
     for (params, issuer, detail) in cases {
         let secure = Secure::start(params, issuer).await;
@@ -142,7 +147,7 @@ async fn who_cannot_be_believed_is_sent_nothing() {
         assert_eq!(secure.requests.load(Ordering::SeqCst), 0);
     }
     let secure = Secure::start(certificate("receiver.test", 2030), Some(&issuer)).await;
-    let detail = "the certificate's issuer is unknown";
+    let detail = TlsFailure::UnknownIssuer.word();
     for exchange in secure.ask(&trusting("")).await {
         assert_eq!(fault(&exchange), (ErrorClass::Tls, detail));
     }
@@ -161,16 +166,16 @@ async fn receiver_without_tls_and_one_that_stalls_are_tls_faults() {
     })
     .await;
     let exchange = egress(AMPLE).send(&secure(&plain), AMPLE).await;
-    let detail = "the receiver does not speak TLS on this port";
+    let detail = TlsFailure::NotTls.word();
     assert_eq!(fault(&exchange), (ErrorClass::Tls, detail));
 
     let closes = Receiver::start(|stream, _| async move { drop(stream) }).await;
     let exchange = egress(AMPLE).send(&secure(&closes), AMPLE).await;
-    assert_eq!(fault(&exchange).0, ErrorClass::Tls);
+    assert_eq!(fault(&exchange), (ErrorClass::Tls, TlsFailure::Closed.word()));
 
     let stalls = Receiver::start(|stream, _| hold(stream)).await;
     let exchange = egress(Duration::from_millis(200)).send(&secure(&stalls), AMPLE).await;
-    assert_eq!(fault(&exchange), (ErrorClass::Tls, "the handshake took too long"));
+    assert_eq!(fault(&exchange), (ErrorClass::Tls, TlsFailure::Slow.word()));
 }
 
 #[test]
@@ -196,7 +201,7 @@ async fn records_around_a_body_count_as_read() {
 }
 
 /// The usual self-signed certificate: it says that it is an authority.
-fn self_signed(name: &str, last_year: i32) -> CertificateParams {
+pub(super) fn self_signed(name: &str, last_year: i32) -> CertificateParams {
     let mut params = certificate(name, last_year);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
@@ -207,8 +212,8 @@ async fn self_signed_certificate_that_is_listed_is_believed_for_its_name_and_tim
     for (params, believed) in [
         (self_signed("receiver.test", 2030), Ok(())),
         (certificate("receiver.test", 2030), Ok(())),
-        (self_signed("receiver.test", 2026), Err("the certificate has expired")),
-        (self_signed("other.test", 2030), Err("the certificate is for another name")),
+        (self_signed("receiver.test", 2026), Err(TlsFailure::Expired.word())),
+        (self_signed("other.test", 2030), Err(TlsFailure::Name.word())),
     ] {
         let secure = Secure::start(params, None).await;
         for exchange in secure.ask(&trusting(&secure.pem)).await {
@@ -217,8 +222,7 @@ async fn self_signed_certificate_that_is_listed_is_believed_for_its_name_and_tim
                 Err(why) => assert_eq!(fault(&exchange), (ErrorClass::Tls, why)),
             }
         }
-        let reported = "the receiver presents an authority's certificate as its own; \
-                    --egress-ca-file with just that certificate permits it";
+        let reported = TlsFailure::Authority.word();
         let other = Secure::start(self_signed("receiver.test", 2030), None).await;
         for exchange in other.ask(&trusting(&secure.pem)).await {
             assert_eq!(fault(&exchange), (ErrorClass::Tls, reported));

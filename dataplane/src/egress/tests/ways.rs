@@ -29,7 +29,7 @@ fn through(name: &str, receiver: &Receiver) -> OutboundRequest {
     let url = format!("http://receiver.test:{}/hook", receiver.address.port());
     let url = EndpointUrl::parse_stored(&url).unwrap();
     let choice = PoolChoice { receiver: Some(pool(name)), ..PoolChoice::default() };
-    post(Target::by(TenantId::parse("acme").unwrap(), &url, choice))
+    post(Target::by(TenantId::parse("acme").unwrap(), &url, choice, None))
 }
 
 /// An HTTP proxy that notes what it is asked, answers that, and after a 2xx connects.
@@ -332,7 +332,8 @@ async fn subscription_goes_before_tenant_and_tenant_before_contract() {
         let says = TenantEgress { pool: tenant.map(pool), ..TenantEgress::default() };
         nowhere.set_tenants(&[(acme.clone(), says)].into_iter().collect());
         let choice = PoolChoice::new(receiver.map(pool), contract);
-        let exchange = nowhere.send(&post(Target::by(acme.clone(), &url, choice)), AMPLE).await;
+        let exchange =
+            nowhere.send(&post(Target::by(acme.clone(), &url, choice, None)), AMPLE).await;
         exchange.result.map(|_| ()).map_err(|fault| (fault.class, fault.detail.into_owned()))
     };
     let none = |name| Err((ErrorClass::Egress, format!("the node has no egress pool {name}")));

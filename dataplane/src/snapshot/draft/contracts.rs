@@ -165,7 +165,7 @@ impl Draft {
         let waiting: Vec<(SignerName, Aside)> = waiting.collect();
         for (name, Aside { document, revision, .. }) in waiting {
             let done = match document {
-                Waiting::Subscription(document) => self.put_subscription(*document, revision),
+                Waiting::Subscription(document) => self.put_subscription(*document, revision, None),
                 Waiting::Callback(document) => self.put_callback(*document, revision, None),
             };
             if let Err(reason) = done {

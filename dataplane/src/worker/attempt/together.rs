@@ -51,7 +51,8 @@ pub(in crate::worker) async fn fire_together(context: &Context, shots: &[Shot<'_
     if let (Some(request), Some(first)) = (&sent.request, made.sent.first()) {
         let (shot, time) = (&shots[*first], sent.time);
         let exchange = AssertUnwindSafe(async {
-            let exchange = context.egress.send(request, shot.timeout).await;
+            let client = shot.lane.client.as_ref();
+            let exchange = oauth::send(&context.egress, client, request, shot.timeout).await;
             let judged = match &exchange.result {
                 Ok(response) => judge(context, shot, time, response),
                 Err(_) => Judged::default(),

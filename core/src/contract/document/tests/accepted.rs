@@ -91,7 +91,7 @@ fn rules_are_those_of_the_document() {
     assert_eq!((contract.description(), contract.egress()), ("what it is for", "fixed"));
     assert!(!contract.traceparent() && contract.approval());
     let auth = AuthKind::ALL.iter().map(|kind| contract.allows_auth(*kind)).collect::<Vec<_>>();
-    assert_eq!(auth, [false, true, false, true]);
+    assert_eq!(auth, [false, true, false, true, false, false]);
     let url = contract.url().unwrap();
     assert_eq!(
         (&url.schemes[..], &url.ports[..]),

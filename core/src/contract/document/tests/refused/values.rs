@@ -48,7 +48,10 @@ fn values_of_another_type() {
             "secret: { prefix: 'a b' }",
             &["2:9: secret: secret.prefix must be up to 32 visible ASCII characters"],
         ),
-        ("auth: [mtls]", &["2:8: auth[0]: must be one of none, bearer, basic, api_key"]),
+        (
+            "auth: [digest]",
+            &["2:8: auth[0]: must be one of none, bearer, basic, api_key, oauth2, mtls"],
+        ),
         ("egress: 'a b'", &["2:9: egress: must be 1 to 64 of A-Z a-z 0-9 _ -"]),
         ("provisioning: manual", &["2:15: provisioning: must be one of self, approval"]),
         (
