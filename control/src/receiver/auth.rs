@@ -271,12 +271,10 @@ impl Control {
     ///
     /// INTERNAL: the master key that it is sealed under is not here.
     fn unseal(&self, sealed: &str, binding: &str) -> Result<SecretBytes, Refusal> {
-        let failed = |why: &dyn fmt::Display| {
+        self.ring().open_text(sealed, binding).map_err(|why| {
             tracing::error!(binding, %why, "a stored credential cannot be opened");
             Refusal::new(Reason::Internal, "a stored credential cannot be opened; the log says why")
-        };
-        let bytes = STANDARD.decode(sealed).map_err(|why| failed(&why))?;
-        self.keys.open(&bytes, binding).map_err(|why| failed(&why))
+        })
     }
 
     /// Something secret, sealed under the master key and bound to what it belongs to; base64.

@@ -10,7 +10,7 @@ use pregon_core::clock::{ManualClock, SharedClock, Timestamp};
 use pregon_core::id::PoolName;
 use pregon_core::limits;
 use pregon_core::pool::{Pool, Pools};
-use pregon_core::seal::KeyRing;
+use pregon_core::seal::{Held, KeyRing};
 use pregon_core::url::UrlPolicy;
 use pregon_dataplane::egress::{
     Egress, EgressLimits, EgressOptions, EgressPolicy, Own, SystemResolver,
@@ -30,6 +30,7 @@ use pregon_rpc::portal::PortalKeys;
 use pregon_rpc::revision::Revision;
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 use pregon_telemetry::Telemetry;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
@@ -68,13 +69,14 @@ impl World {
         let embedded = open(EmbeddedOptions::new(Location::Memory, Arc::clone(&clock)));
         let embedded = embedded.expect("a store in memory");
         let store = embedded.store();
-        let keys = Arc::new(KeyRing::parse(&"5a".repeat(32)).expect("a key"));
+        let ring = KeyRing::parse(&"5a".repeat(32)).expect("a key");
+        let keys = watch::channel(Arc::new(Held::new(ring))).1;
         let pool = Pool { name: PoolName::parse("fixed").expect("a name"), addresses: Vec::new() };
         let drain = CancellationToken::new();
         let control = Control::new(ControlOptions {
             store: store.clone(),
             clock: Arc::clone(&clock),
-            keys: Arc::clone(&keys),
+            keys: keys.clone(),
             page_key: PageKey::new([7; 32]),
             portal: PortalKeys::new(vec![[8; 32].into()]),
             url_policy: UrlPolicy::default(),
@@ -98,7 +100,7 @@ impl World {
         });
         let (follower, configuration) = Follower::new(FollowerOptions {
             store: Arc::clone(&store.config),
-            ring: keys,
+            keys,
             clock: Arc::clone(&clock),
             egress: egress.expect("a way out"),
             telemetry: Telemetry::off(),
