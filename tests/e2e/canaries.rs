@@ -65,10 +65,19 @@ fn each_form_of_a_canary_is_found() {
     assert_eq!(found(b"CANARYelsewhere", &it), None);
 }
 
+/// The way that wants a receiver under TLS; its receiver is not there.
+const MTLS: &str = "mtls";
+
 /// Every way to identify oneself to a receiver, each with its own canary.
-fn auths(of: &str) -> Vec<(&'static str, Value, Vec<String>)> {
+fn auths(of: &str, token_url: &str) -> Vec<(&'static str, Value, Vec<String>)> {
     let own = |kind: &str| canary(&format!("{kind}-{of}"));
+    let grant = json!({"token_url": token_url, "client_id": "us", "client_secret": own("grant")});
+    let made = rcgen::generate_simple_self_signed(vec!["us.test".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    let certificate = json!({"certificate_pem": made.cert.pem(), "key_pem": key});
     vec![
+        ("oauth2", json!({"oauth2": grant}), vec![own("grant"), canary("token")]),
+        (MTLS, json!({"mtls": certificate}), vec![key.lines().nth(1).unwrap()[16..40].to_owned()]),
         ("bearer", json!({"bearer": {"token": own("bearer")}}), vec![own("bearer")]),
         (
             "basic",
@@ -111,6 +120,16 @@ fn wrong(canaries: &mut Vec<String>) -> Vec<(&'static str, Value)> {
             subscription(
                 json!({"headers": [{"name": "x-h", "value": format!("{}\n", own("w4"))}]}),
             ),
+        ),
+        (
+            create,
+            subscription(json!({"auth": {"oauth2":
+                {"token_url": "nowhere", "client_id": "u", "client_secret": own("w10")}}})),
+        ),
+        (
+            create,
+            subscription(json!({"auth": {"mtls": {"certificate_pem": own("w11"), "key_pem":
+                format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", own("w12"))}}})),
         ),
         (create, subscription(json!({"url": format!("https://u:{}@example.com/", own("w5"))}))),
         (
@@ -188,6 +207,10 @@ async fn canaries_are_found_nowhere<W: World>() {
     let mut pregon = W::on_disk(&["--log", "debug"]).await;
     // It sends back whatever it was sent.
     let receiver = Receiver::start(|request: &Request| {
+        if request.path() == "/token" {
+            let granted = json!({"access_token": canary("token"), "token_type": "bearer"});
+            return Answer::Body(200, granted.to_string());
+        }
         let names = ["authorization", "x-api-key", "x-custom-token"];
         let echo: Vec<_> = names.iter().map(|name| request.header(name).to_owned()).collect();
         Answer::Body(500, echo.join(" "))
@@ -195,21 +218,22 @@ async fn canaries_are_found_nowhere<W: World>() {
     .await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
     let mut secrets: Vec<String> = Vec::new();
+    let mut keys: Vec<String> = Vec::new();
     let mut owned = |of: String| {
         secrets.push(canary(&of));
         canary(&of)
     };
     let (mut subscriptions, mut callbacks) = (Vec::new(), Vec::new());
     for (into, of) in [(&mut subscriptions, "sub"), (&mut callbacks, "call")] {
-        for (kind, auth, own) in auths(of) {
+        for (kind, auth, own) in auths(of, &receiver.url("/token")) {
             let header = owned(format!("h-{kind}-{of}"));
-            own.into_iter().for_each(|canary| drop(owned(canary["CANARY".len()..].into())));
+            keys.extend(own);
             let headers = json!([{"name": "x-custom-token", "value": header, "credential": true}]);
-            into.push((
-                kind,
-                json!({"url": receiver.url(&format!("/{kind}")), "auth": auth,
-                "headers": headers}),
-            ));
+            let url = match kind {
+                MTLS => "https://127.0.0.1:9/".to_owned(),
+                kind => receiver.url(&format!("/{kind}")),
+            };
+            into.push((kind, json!({"url": url, "auth": auth, "headers": headers})));
         }
     }
     let card = json!({"event_type_id": "card.used", "event_type": {
@@ -241,8 +265,10 @@ async fn canaries_are_found_nowhere<W: World>() {
 
     // Used: sent, refused, tested, asked, shown.
     shop.publish("o1", "{}").await;
-    for (kind, ..) in auths("sub") {
-        receiver.expect(&format!("/{kind}"), 1).await;
+    for (kind, ..) in auths("sub", "") {
+        if kind != MTLS {
+            receiver.expect(&format!("/{kind}"), 1).await;
+        }
         let name = format!("tenants/acme/subscriptions/{kind}");
         let test = json!({"name": name, "event": {"type": "order.captured", "json": "{}"}});
         shop.grpc.ok("SubscriptionService/TestSubscription", test).await;
@@ -275,7 +301,8 @@ async fn canaries_are_found_nowhere<W: World>() {
     let said = pregon.output();
     // Each ends with what nobody can guess.
     secrets.extend([key, newer, portal].map(|whole| whole[whole.len() - 24..].to_owned()));
-    for canary in &secrets {
+    assert!(secrets.len() + keys.len() > 40, "only {secrets:?} and {keys:?}");
+    for canary in secrets.iter().chain(&keys) {
         let texts = places.iter().map(|(place, text)| (place.as_str(), text.as_bytes()));
         for (place, text) in texts.chain([("the store", &kept[..]), ("the log", said.as_bytes())]) {
             assert_eq!(found(text, canary), None, "{canary} is in {place}");
