@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
 use crate::audit::Auditing;
-use crate::keys::{self, Keeper, KeeperOptions};
+use crate::keys::{self, Keeper, KeeperOptions, Seals};
 use crate::measured::measured;
 use crate::planes::{self, ControlParts};
 use crate::serving::{Fault, KEYS, Serving};
@@ -43,7 +43,8 @@ impl ControlPlane {
         let store = measured(redis.store(), &telemetry);
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let stop = shutdown.clone();
-        let options = KeeperOptions { loaded, store: &store, id: id.clone(), seals: true, stop };
+        let options =
+            KeeperOptions { loaded, store: &store, id: id.clone(), seals: Seals::Among, stop };
         let keys = Keeper::start(options).await?;
         let announced = tokio::spawn(keys::announce(
             Arc::clone(&store.nodes),

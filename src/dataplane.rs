@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
 use crate::audit::Auditing;
-use crate::keys::{self, Keeper, KeeperOptions};
+use crate::keys::{self, Keeper, KeeperOptions, Seals};
 use crate::measured::measured;
 use crate::planes::{self, NodeParts};
 use crate::serving::{CONFIGURATION, Fault, KEYS, Serving};
@@ -45,7 +45,8 @@ impl DataplaneNode {
         let store = measured(redis.store(), &telemetry);
         let (latest, shutdown) = (Revision::none(), CancellationToken::new());
         let stop = shutdown.clone();
-        let options = KeeperOptions { loaded, store: &store, id: id.clone(), seals: false, stop };
+        let options =
+            KeeperOptions { loaded, store: &store, id: id.clone(), seals: Seals::Never, stop };
         let keys = Keeper::start(options).await?;
         let node = planes::node(NodeParts {
             policy: &settings.policy,

@@ -2,6 +2,7 @@
 //! up with while the process runs ([`Keeper`]).
 
 mod announce;
+mod choice;
 pub mod command;
 mod keeper;
 mod tally;
@@ -16,7 +17,7 @@ use pregon_core::seal::{KeyRing, new_key};
 use pregon_rpc::files::{BadFile, Contents, Source};
 
 pub use announce::announce;
-pub use keeper::{Keeper, KeeperOptions};
+pub use keeper::{Keeper, KeeperOptions, Seals};
 
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_keys;
 use crate::audit::Auditing;
-use crate::keys::{self, Keeper, KeeperOptions};
+use crate::keys::{self, Keeper, KeeperOptions, Seals};
 use crate::measured::measured;
 use crate::planes::{self, ControlParts, NodeParts};
 use crate::serving::{CONFIGURATION, DISK, Fault, KEYS, Serving};
@@ -61,7 +61,8 @@ impl Standalone {
             planes::telemetry(&settings.telemetry, "standalone", id.as_str(), &clock)?;
         let handles = measured(store.store(), &telemetry);
         let stop = shutdown.clone();
-        let options = KeeperOptions { loaded, store: &handles, id: id.clone(), seals: true, stop };
+        let options =
+            KeeperOptions { loaded, store: &handles, id: id.clone(), seals: Seals::Alone, stop };
         let keys = Keeper::start(options).await?;
         let node = planes::node(NodeParts {
             policy: &settings.policy,

@@ -64,10 +64,12 @@ impl Control {
             given: held.given.contains(&id),
             seals: held.ring.current() == id,
             documents: map::count(held.documents.get(&id).copied().unwrap_or(0)),
-            lacking: lacking(&processes, id).take(SHOWN).collect(),
+            lacking: lacking(&processes, id, &held).take(SHOWN).collect(),
+            sealing: sealing(&processes, |it| it == id).take(SHOWN).map(|(who, _)| who).collect(),
         };
         let master_keys = ids.into_iter().take(SHOWN).map(shown).collect();
-        Ok(v1::ListMasterKeysResponse { master_keys })
+        let unreadable_documents = map::count(held.unreadable);
+        Ok(v1::ListMasterKeysResponse { master_keys, unreadable_documents })
     }
 
     pub(crate) async fn reseal_documents(
@@ -158,16 +160,22 @@ impl Control {
         }
     }
 
-    /// Refuses while the first key of the file does not seal, with who lacks it.
+    /// Refuses while the first key of the file does not seal everywhere, with who lacks it or seals
+    /// under another.
     async fn first_seals(&self, held: &Held) -> Result<(), Refusal> {
-        let Some(first) = held.given.first().filter(|id| **id != held.ring.current()) else {
-            return Ok(());
-        };
+        let Some(first) = held.given.first().copied() else { return Ok(()) };
         let processes = self.processes().await?;
-        let who: Vec<_> = lacking(&processes, *first).take(SHOWN).collect();
-        let text = match who.is_empty() {
-            true => format!("master key {first} is about to seal; call again"),
-            false => format!("master key {first} does not seal yet: {} lack it", who.join(", ")),
+        let lack: Vec<_> = lacking(&processes, first, held).take(SHOWN).collect();
+        let others = sealing(&processes, |it| it != first).take(SHOWN);
+        let others: Vec<_> = others.map(|(who, id)| format!("{who} seals under {id}")).collect();
+        let text = if !lack.is_empty() {
+            format!("master key {first} does not seal everywhere: {} lack it", lack.join(", "))
+        } else if held.ring.current() != first || !held.settled {
+            format!("master key {first} is about to seal; call again")
+        } else if !others.is_empty() {
+            format!("master key {first} does not seal everywhere: {}", others.join(", "))
+        } else {
+            return Ok(());
         };
         Err(Refusal::new(Reason::StateConflict, text))
     }
@@ -198,11 +206,29 @@ fn is_stale(document: &Document, current: KeyId) -> bool {
     }
 }
 
-/// The processes that say which keys they have, and lack this one.
-fn lacking(processes: &[NodeStatus], id: KeyId) -> impl Iterator<Item = String> {
-    let lack = move |it: &&NodeStatus| !it.master_keys.is_empty() && !it.master_keys.contains(&id);
-    processes.iter().filter(lack).map(|it| match it.plane {
+/// The processes that lack a key. One that does not say which it has works, so it has what the store
+/// needs; of others it is not known.
+fn lacking(processes: &[NodeStatus], id: KeyId, held: &Held) -> impl Iterator<Item = String> {
+    let needed = held.documents.get(&id).is_some_and(|count| *count > 0);
+    let lack = move |it: &&NodeStatus| match it.master_keys.is_empty() {
+        true => !needed,
+        false => !it.master_keys.contains(&id),
+    };
+    processes.iter().filter(lack).map(process_name)
+}
+
+/// The processes that seal under such a key, and under which.
+fn sealing(
+    processes: &[NodeStatus],
+    such: impl Fn(KeyId) -> bool,
+) -> impl Iterator<Item = (String, KeyId)> {
+    let seals = processes.iter().filter_map(|it| it.sealing.map(|id| (it, id)));
+    seals.filter(move |(_, id)| such(*id)).map(|(it, id)| (process_name(it), id))
+}
+
+fn process_name(it: &NodeStatus) -> String {
+    match it.plane {
         Plane::Data => it.id.name(),
         Plane::Control => format!("controlPlanes/{}", it.id),
-    })
+    }
 }

@@ -84,6 +84,8 @@ fn state(node: &NodeStatus, now: Timestamp) -> v1::NodeState {
         v1::NodeState::Lost
     } else if node.draining {
         v1::NodeState::Draining
+    } else if !node.lacking.is_empty() {
+        v1::NodeState::NotReady
     } else {
         v1::NodeState::Ready
     }

@@ -131,14 +131,20 @@ fn opened<T: Reaches>(
     Ok((Arc::new(call), request))
 }
 
-/// Whether the control plane may do what a call asks for: without a master key that the store needs, it
-/// only reads.
+/// Whether the control plane may do what a call asks for: without a master key that the store needs, or
+/// one that all processes have, it only reads.
 ///
 /// # Errors
 ///
-/// NOT_READY, which names the key.
+/// NOT_READY, which names the keys.
 fn takes(control: &Control, call: &Call) -> Result<(), Refusal> {
-    let Some(fault) = control.keys.borrow().fault() else { return Ok(()) };
+    let held = Arc::clone(&control.keys.borrow());
+    let fault = match call.caller.is_bound() {
+        // How much there is, and which processes, is nothing for a tenant.
+        true => held.brief(),
+        false => held.fault(),
+    };
+    let Some(fault) = fault else { return Ok(()) };
     let (path, wait) = (format!("/{}", call.method()), Duration::from_secs(1));
     let access = API.iter().find(|(listed, _)| *listed == path).map(|(_, access)| access.who);
     match access {

@@ -9,7 +9,7 @@
 //!
 //! A ring holds one current key, which seals, and others, which only open: so the master key can
 //! change while everything sealed before still opens. The current key is the first that was given,
-//! until all processes of a deployment have it ([`KeyRing::choose`]).
+//! unless another is named ([`KeyRing::sealing_under`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -173,21 +173,13 @@ impl KeyRing {
         self.place(id).is_some()
     }
 
-    /// The key to seal under: the first given that each of `others`, the keys of a process each, has
-    /// too. Where they have none in common, `otherwise` if it is here, else the first.
-    pub fn choose(&self, others: &[Vec<KeyId>], otherwise: Option<KeyId>) -> KeyId {
-        let all_have = |key: &&Arc<MasterKey>| others.iter().all(|ids| ids.contains(&key.id));
-        let common = self.keys.iter().find(all_have).map(|key| key.id);
-        common.or(otherwise.filter(|id| self.has(*id))).unwrap_or(self.keys[0].id)
-    }
-
     /// The same keys, of which this one seals; unchanged where it is not among them.
     pub fn sealing_under(mut self, id: KeyId) -> Self {
         self.sealing = self.place(id).unwrap_or(self.sealing);
         self
     }
 
-    /// The same keys, and behind them these of another ring, which only open.
+    /// The same keys, and behind them these of another ring.
     pub fn keeping(mut self, other: &Self, ids: &[KeyId]) -> Self {
         let kept = other.keys.iter().filter(|key| ids.contains(&key.id) && !self.has(key.id));
         let kept: Vec<_> = kept.cloned().collect();

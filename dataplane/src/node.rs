@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::id::NodeId;
-use pregon_core::seal::Held;
+use pregon_core::seal::{Held, KeyId};
 use pregon_store::NodeRegistry;
 use pregon_store::node::{NodeStatus, Plane};
 use tokio::sync::watch;
@@ -77,6 +77,10 @@ impl Heartbeat {
         }
     }
 
+    fn lacking(&self) -> Vec<KeyId> {
+        self.configuration.current().map(|it| it.gaps().keys.clone()).unwrap_or_default()
+    }
+
     fn status(&self, draining: bool) -> NodeStatus {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         NodeStatus {
@@ -93,6 +97,7 @@ impl Heartbeat {
             plane: Plane::Data,
             master_keys: self.keys.borrow().given.clone(),
             sealing: self.seals.then(|| self.keys.borrow().ring.current()),
+            lacking: self.lacking(),
         }
     }
 }

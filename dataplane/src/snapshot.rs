@@ -128,6 +128,12 @@ impl Gaps {
         self.missing > 0 || !self.keys.is_empty()
     }
 
+    /// Why the node takes nothing, in words for whoever asks it for something.
+    pub fn stop_text(&self) -> String {
+        let keys = self.keys_text().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("the node cannot read all of its configuration; its log says what{keys}")
+    }
+
     /// The master keys that are not here, in words; none: nothing needs another.
     pub fn keys_text(&self) -> Option<String> {
         let named: Vec<_> = self.keys.iter().take(KEYS_NAMED).map(KeyId::to_string).collect();

@@ -41,8 +41,10 @@ pub async fn announce(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time,
             heartbeat_time: clock.now(),
-            draining: false,
-            served_revision: 0,
+            // A release that knows no control planes here takes it for a node: one that goes, and serves
+            // whatever is asked for, it never waits for.
+            draining: true,
+            served_revision: i64::MAX,
             refused: Vec::new(),
             in_flight: 0,
             claimed: 0,
@@ -50,6 +52,7 @@ pub async fn announce(
             plane: Plane::Control,
             master_keys,
             sealing: Some(sealing),
+            lacking: Vec::new(),
         };
         if let Err(error) = registry.announce(status).await {
             tracing::warn!(%error, "could not announce this control plane");

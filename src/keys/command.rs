@@ -22,7 +22,7 @@ const TIME: Duration = Duration::from_secs(30);
 /// Documents that one call looks at.
 const PAGE: i32 = 200;
 /// How often a call is repeated that was refused for the moment, before the command gives up.
-const TRIES: u32 = 10;
+const TRIES: u32 = 30;
 /// How long to wait before that.
 const WAIT: Duration = Duration::from_secs(1);
 /// Walks over all documents: what others seal under the old key during one is found by the next.
@@ -94,8 +94,13 @@ impl KeysArgs {
             KeysCommand::New => make(),
             KeysCommand::List(args) => {
                 let (way, mut client) = args.client()?;
-                for key in list(&way, &mut client).await? {
-                    println!("{}", line(&key));
+                let listed = list(&way, &mut client).await?;
+                for key in &listed.master_keys {
+                    println!("{}", line(key));
+                }
+                if listed.unreadable_documents > 0 {
+                    let count = listed.unreadable_documents;
+                    println!("{count} documents cannot be read: it is not known what they need");
                 }
                 Ok(())
             }
@@ -147,16 +152,20 @@ fn line(key: &v1::MasterKey) -> String {
         true => String::new(),
         false => format!(", lacked by {}", key.lacking.join(" ")),
     };
-    format!("{}  {} documents, {what}{lacking}", key.id, key.documents)
+    let sealing = match key.sealing.is_empty() {
+        true => String::new(),
+        false => format!(", sealed under by {}", key.sealing.join(" ")),
+    };
+    format!("{}  {} documents, {what}{lacking}{sealing}", key.id, key.documents)
 }
 
 async fn list(
     way: &Way,
     client: &mut MasterKeyServiceClient<Channel>,
-) -> anyhow::Result<Vec<v1::MasterKey>> {
+) -> anyhow::Result<v1::ListMasterKeysResponse> {
     let asked = client.list_master_keys(way.request(v1::ListMasterKeysRequest {})?).await;
     let answer = asked.map_err(|status| anyhow::anyhow!("{}: {}", way.address, told(&status)))?;
-    Ok(answer.into_inner().master_keys)
+    Ok(answer.into_inner())
 }
 
 async fn reseal(way: &Way, client: &mut MasterKeyServiceClient<Channel>) -> anyhow::Result<()> {
@@ -206,8 +215,8 @@ async fn walk(way: &Way, client: &mut MasterKeyServiceClient<Channel>) -> anyhow
     }
 }
 
-/// Whether a refusal may be gone in a moment: a key that was just put first is looked for in all
-/// processes for a second or two.
+/// Whether a refusal may be gone in a moment: a key that was just put first seals once all processes had
+/// it for ten seconds.
 fn passes(status: &Status) -> bool {
     [Code::Unavailable, Code::ResourceExhausted, Code::FailedPrecondition].contains(&status.code())
 }
@@ -224,9 +233,11 @@ mod tests {
             seals: false,
             documents: 7,
             lacking: vec!["nodes/n1".into(), "controlPlanes/c".into()],
+            sealing: vec!["controlPlanes/d".into()],
         };
-        assert_eq!(line(&key), "0011  7 documents, opens, lacked by nodes/n1 controlPlanes/c");
-        let key = v1::MasterKey { seals: true, lacking: Vec::new(), ..key };
+        let lacked = "lacked by nodes/n1 controlPlanes/c, sealed under by controlPlanes/d";
+        assert_eq!(line(&key), format!("0011  7 documents, opens, {lacked}"));
+        let key = v1::MasterKey { seals: true, lacking: vec![], sealing: vec![], ..key };
         assert_eq!(line(&key), "0011  7 documents, seals");
         let key = v1::MasterKey { seals: false, given: false, ..key };
         assert_eq!(line(&key), "0011  7 documents, is not in the key file");

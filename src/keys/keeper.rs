@@ -5,9 +5,8 @@
 //! the file while documents need it stays in memory, loudly, and goes once none does: a slip of an
 //! operator's stops nothing, and shows before the next start. And processes come and go: who seals does
 //! so under the first key of the file that all of them have, so that nobody meets a key that it lacks,
-//! in whatever order their files are changed.
+//! in whatever order their files are changed ([`super::choice`]).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,13 @@ use pregon_core::seal::{Held, KeyId, KeyRing};
 use pregon_rpc::files::Followed;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::portal::PortalKeys;
+use pregon_store::node::{LOST_AFTER, Plane};
 use pregon_store::{NodeRegistry, Store, StoreError};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::choice::{Decision, Known, Other};
 use super::tally::{Counts, Tally};
 use super::{KeyFile, Loaded};
 
@@ -35,6 +36,17 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How soon a store that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// Whether a process seals, and beside whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seals {
+    /// It only opens: it is no control plane.
+    Never,
+    /// It does, and nobody else uses its store.
+    Alone,
+    /// It does, and others use its store.
+    Among,
+}
+
 /// What a keeper is made of.
 pub struct KeeperOptions<'a> {
     /// The keys as they were at the start, and their file.
@@ -43,8 +55,8 @@ pub struct KeeperOptions<'a> {
     pub store: &'a Store,
     /// The name under which this process announces itself.
     pub id: NodeId,
-    /// Whether it seals: whether it is a control plane.
-    pub seals: bool,
+    /// Whether it seals.
+    pub seals: Seals,
     /// Cancelled when the process is to end.
     pub stop: CancellationToken,
 }
@@ -56,15 +68,22 @@ pub struct Keeper {
     portal: PortalKeys,
 }
 
-/// Who has which keys, of the other processes that are there.
-type Others = Vec<Vec<KeyId>>;
+/// What was seen of the other processes.
+#[derive(Clone, PartialEq)]
+struct Seen {
+    others: Vec<Other>,
+    /// Since when every look at them had an answer; none: the last had none.
+    since: Option<Instant>,
+}
 
 /// What is moved, and what moves it.
 struct Keeping {
     file: Arc<KeyRing>,
     counts: Counts,
-    others: Others,
-    seals: bool,
+    seen: Seen,
+    /// The key that is to take over, and since when it could.
+    waits: Option<(KeyId, Instant)>,
+    seals: Seals,
     held: watch::Sender<Arc<Held>>,
     pages: PageKey,
     portal: PortalKeys,
@@ -88,16 +107,18 @@ impl Keeper {
             None => watch::channel(Arc::new(loaded.ring)).1,
         };
         let mut tally = Tally::new(Arc::clone(&store.config));
-        let (mut counts, mut others) = (Counts::new(), Others::new());
-        if seals {
+        let (mut counts, mut others) = (Counts::default(), Vec::new());
+        if seals != Seals::Never {
             counts = tally.step().await.context("cannot read the store")?;
             others = look(&*store.nodes, &id).await.context("cannot read the store")?;
         }
+        let seen = Seen { others, since: Some(Instant::now()) };
         let ring = Arc::clone(&file.borrow());
         let held = watch::Sender::new(Arc::new(Held::new(KeyRing::clone(&ring))));
         let (pages, portal) = (PageKey::derive::<&[u8]>(&[]), PortalKeys::default());
         let keeper = Self { held: held.subscribe(), pages: pages.clone(), portal: portal.clone() };
-        let keeping = Keeping { file: ring, counts, others, seals, held, pages, portal };
+        let mut keeping =
+            Keeping { file: ring, counts, seen, waits: None, seals, held, pages, portal };
         keeping.settle(None);
         let registry = Arc::clone(&store.nodes);
         tokio::spawn(async move {
@@ -155,8 +176,8 @@ impl Keeping {
         let seals = self.seals;
         let counted = watch::Sender::new(self.counts.clone());
         let mut counts = counted.subscribe();
-        let looked = watch::Sender::new(self.others.clone());
-        let mut others = looked.subscribe();
+        let looked = watch::Sender::new(self.seen.clone());
+        let mut seen = looked.subscribe();
         let counting = async {
             loop {
                 match tally.step().await {
@@ -171,16 +192,21 @@ impl Keeping {
             }
         };
         let looking = async {
-            if !seals {
+            if seals == Seals::Never {
                 std::future::pending::<()>().await;
             }
             loop {
                 sleep(LOOK).await;
+                // It is sent whether or not it is new: a key that takes over waits for time to pass.
                 match look(&*registry, &id).await {
-                    Ok(now) => {
-                        looked.send_if_modified(|known| set(known, now));
+                    Ok(others) => looked.send_modify(|seen| {
+                        seen.since = seen.since.or(Some(Instant::now()));
+                        seen.others = others;
+                    }),
+                    Err(error) => {
+                        tracing::debug!(%error, "the other processes are not known");
+                        looked.send_modify(|seen| seen.since = None);
                     }
-                    Err(error) => tracing::debug!(%error, "the other processes are not known"),
                 }
             }
         };
@@ -189,12 +215,12 @@ impl Keeping {
                 tokio::select! {
                     Ok(()) = file.changed() => {}
                     Ok(()) = counts.changed() => {}
-                    Ok(()) = others.changed(), if seals => {}
+                    Ok(()) = seen.changed() => {}
                     else => return,
                 }
                 self.file = Arc::clone(&file.borrow_and_update());
                 self.counts.clone_from(&counts.borrow_and_update());
-                self.others.clone_from(&others.borrow_and_update());
+                self.seen.clone_from(&seen.borrow_and_update());
                 let before = Arc::clone(&self.held.borrow());
                 self.settle(Some(&before));
             }
@@ -207,15 +233,18 @@ impl Keeping {
     }
 
     /// Makes the keys of what is known, and gives them to everybody.
-    fn settle(&self, before: Option<&Held>) {
-        let (held, kept) = decide(&self.file, &self.counts, &self.others, self.seals, before);
+    fn settle(&mut self, before: Option<&Held>) {
+        let Decision { held, kept, waits } = self.decide(before);
+        let now = Instant::now();
+        let since = self.waits.filter(|(id, _)| waits == Some(*id)).map_or(now, |(_, since)| since);
+        self.waits = waits.map(|id| (id, since));
         let same = before.is_some_and(|before| {
             before.ring.ids() == held.ring.ids()
                 && before.ring.current() == held.ring.current()
                 && before.given == held.given
         });
         if !same {
-            tell(&held, &kept, before, self.seals);
+            tell(&held, &kept, before, self.seals != Seals::Never);
             self.pages.change(&held.ring.derive_each(PAGES));
             self.portal.change(held.ring.derive_each(PORTAL));
         }
@@ -223,36 +252,35 @@ impl Keeping {
             Some(before) if same => Arc::clone(&before.ring),
             Some(_) | None => held.ring,
         };
-        self.held.send_replace(Arc::new(Held { ring, ..held }));
+        let held = Held { ring, ..held };
+        if let Some(before) = before
+            && same
+            && before.documents == held.documents
+            && (before.unreadable, before.settled) == (held.unreadable, held.settled)
+            && before.apart == held.apart
+        {
+            return;
+        }
+        self.held.send_replace(Arc::new(held));
     }
-}
 
-/// The keys that a process has, of its file, what its store needs and who else is there; and those of
-/// them that are not in the file any more.
-fn decide(
-    file: &KeyRing,
-    counts: &Counts,
-    others: &Others,
-    seals: bool,
-    before: Option<&Held>,
-) -> (Held, Vec<KeyId>) {
-    let given = file.ids();
-    let had = before.map(|before| before.ring.ids()).unwrap_or_default();
-    let needed = |id: &KeyId| counts.get(id).is_some_and(|count| *count > 0);
-    let kept: Vec<_> = had.into_iter().filter(|id| !file.has(*id) && needed(id)).collect();
-    // What most is sealed under is what everybody had until now.
-    let most = counts.iter().filter(|(id, _)| file.has(**id)).max_by_key(|(_, count)| **count);
-    let until_now = before.map(|before| before.ring.current()).filter(|id| file.has(*id));
-    let sealing = match seals {
-        true => file.choose(others, until_now.or(most.map(|(id, _)| *id))),
-        false => file.current(),
-    };
-    let mut ring = file.clone();
-    if let Some(before) = before {
-        ring = ring.keeping(&before.ring, &kept);
+    fn decide(&self, before: Option<&Held>) -> Decision {
+        // A look that had no answer starts the time anew: somebody who lacks the key may be there.
+        let for_long = self.seen.since.map(|since| since.elapsed());
+        let waited = self.waits.zip(for_long).map(|((id, since), known)| {
+            (id, if self.seals == Seals::Alone { LOST_AFTER } else { known.min(since.elapsed()) })
+        });
+        Known {
+            file: &self.file,
+            counts: &self.counts,
+            others: &self.seen.others,
+            seals: self.seals != Seals::Never,
+            waited,
+            settled: self.seals != Seals::Among || for_long.is_some_and(|time| time >= LOST_AFTER),
+            before,
+        }
+        .decide()
     }
-    let ring = Arc::new(ring.sealing_under(sealing));
-    (Held { ring, given, documents: counts.clone() }, kept)
 }
 
 /// Puts a value in the place of another; whether they differ.
@@ -262,12 +290,21 @@ fn set<T: PartialEq>(known: &mut T, now: T) -> bool {
     differ
 }
 
-/// The keys of the other processes that are there and say so.
-async fn look(registry: &dyn NodeRegistry, own: &NodeId) -> Result<Others, StoreError> {
+/// The other processes that are there, by name.
+async fn look(registry: &dyn NodeRegistry, own: &NodeId) -> Result<Vec<Other>, StoreError> {
     let (nodes, now) = registry.nodes().await?;
     let others = nodes.into_iter().filter(|it| it.id != *own && it.is_alive(now));
-    let sets: BTreeSet<_> = others.map(|it| it.master_keys).filter(|it| !it.is_empty()).collect();
-    Ok(sets.into_iter().collect())
+    let mut others: Vec<_> = others
+        .map(|it| {
+            let name = match it.plane {
+                Plane::Data => it.id.name(),
+                Plane::Control => format!("controlPlanes/{}", it.id),
+            };
+            Other { name, keys: it.master_keys }
+        })
+        .collect();
+    others.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(others)
 }
 
 /// Says in the log what became of the keys.
@@ -294,61 +331,5 @@ fn tell(held: &Held, kept: &[KeyId], before: Option<&Held>, seals: bool) {
     if seals && before.is_none_or(|before| before.ring.current() != sealing) {
         let first = held.given.first() == Some(&sealing);
         tracing::info!(master_key = %sealing, first, "this master key seals");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring(keys: &str) -> KeyRing {
-        let text: Vec<_> = keys.split(' ').map(|key| key.repeat(32)).collect();
-        KeyRing::parse(&text.join(" ")).unwrap()
-    }
-
-    fn id(key: &str) -> KeyId {
-        ring(key).current()
-    }
-
-    #[test]
-    fn a_new_first_key_seals_once_all_have_it() {
-        let counts = Counts::from([(id("11"), 5)]);
-        let before = Held::new(ring("11"));
-        let file = ring("22 11");
-        let behind = vec![vec![id("11")], vec![id("22"), id("11")]];
-        let (held, kept) = decide(&file, &counts, &behind, true, Some(&before));
-        assert_eq!((held.ring.current(), kept), (id("11"), vec![]));
-        assert_eq!((held.given.clone(), held.ring.ids()), (file.ids(), file.ids()));
-        let all = vec![vec![id("22"), id("11")]];
-        let (held, _) = decide(&file, &counts, &all, true, Some(&held));
-        assert_eq!(held.ring.current(), id("22"));
-        // A start among processes that have nothing in common goes on with what was used.
-        let apart = vec![vec![id("11")], vec![id("22")]];
-        let (held, _) = decide(&file, &counts, &apart, true, None);
-        assert_eq!(held.ring.current(), id("11"));
-    }
-
-    #[test]
-    fn a_key_that_is_needed_stays_in_memory_and_is_not_given() {
-        let before = Held::new(ring("22 11"));
-        let needed = Counts::from([(id("11"), 1), (id("22"), 4)]);
-        let (held, kept) = decide(&ring("22"), &needed, &Others::new(), true, Some(&before));
-        assert_eq!((kept, held.given.clone()), (vec![id("11")], vec![id("22")]));
-        assert_eq!(held.ring.ids(), [id("22"), id("11")]);
-        assert_eq!(held.fault(), None);
-        let done = Counts::from([(id("22"), 5)]);
-        let (held, kept) = decide(&ring("22"), &done, &Others::new(), true, Some(&held));
-        assert_eq!((kept, held.ring.ids()), (vec![], vec![id("22")]));
-        // After a start it is nowhere.
-        let (held, _) = decide(&ring("22"), &needed, &Others::new(), true, None);
-        assert!(held.fault().unwrap().contains(&id("11").to_string()));
-    }
-
-    #[test]
-    fn a_key_that_the_file_lost_does_not_seal() {
-        let before = Held::new(ring("11"));
-        let counts = Counts::from([(id("11"), 5)]);
-        let (held, kept) = decide(&ring("22"), &counts, &Others::new(), true, Some(&before));
-        assert_eq!((held.ring.current(), kept), (id("22"), vec![id("11")]));
     }
 }

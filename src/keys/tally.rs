@@ -23,8 +23,33 @@ const CHANGES: usize = 500;
 /// How long the store may wait for a change before it answers with none.
 const POLL: Duration = Duration::from_secs(5);
 
-/// How many documents there are under each key.
-pub type Counts = BTreeMap<KeyId, u64>;
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many documents have something sealed under a key.
+    pub keys: BTreeMap<KeyId, u64>,
+    /// How many may have something sealed and cannot be read.
+    pub unreadable: u64,
+    /// Whether all documents were counted; else nothing was.
+    pub known: bool,
+}
+
+impl Counts {
+    /// Whether some document is known to need a key.
+    pub fn needs(&self, id: KeyId) -> bool {
+        self.keys.get(&id).is_some_and(|count| *count > 0)
+    }
+
+    /// Whether a key must not go: something needs it, or it is not known that nothing does.
+    pub fn may_need(&self, id: KeyId) -> bool {
+        self.needs(id) || self.unreadable > 0 || !self.known
+    }
+
+    /// Whether something is known to be sealed.
+    pub fn any(&self) -> bool {
+        self.keys.values().any(|count| *count > 0)
+    }
+}
 
 /// What is counted, and where the counting stands.
 pub struct Tally {
@@ -36,11 +61,22 @@ pub struct Tally {
 /// Documents with something sealed, by what it is sealed under.
 #[derive(Default)]
 struct Count {
-    documents: HashMap<u64, usize>,
+    documents: HashMap<u64, Place>,
+    /// How many of them cannot be read.
+    unreadable: u64,
     /// Hashes names. Of a million, two meet once in 37 million starts.
     hasher: RandomState,
     /// Sets of keys that some document is or was sealed under, with how many are.
     sets: Vec<(BTreeSet<KeyId>, u64)>,
+}
+
+/// Under what a document is sealed.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The set of keys at this place.
+    Under(usize),
+    /// It cannot be read.
+    Unreadable,
 }
 
 impl Tally {
@@ -89,36 +125,57 @@ impl Tally {
 }
 
 impl Count {
-    /// A document as it was written; none: deleted. What cannot be read is for whoever serves it to
-    /// say.
+    /// A document as it was written; none: deleted.
     fn take_in(&mut self, name: &str, bytes: Option<&[u8]>) {
-        let parsed = ResourceName::parse(name);
-        let read = parsed.zip(bytes).and_then(|(name, bytes)| Resource::decode(&name, bytes).ok());
-        let keys = read.as_ref().map(Resource::master_keys).unwrap_or_default();
         let id = self.hasher.hash_one(name);
-        if let Some(old) = self.documents.remove(&id) {
-            self.sets[old].1 -= 1;
+        match self.documents.remove(&id) {
+            Some(Place::Under(old)) => self.sets[old].1 -= 1,
+            Some(Place::Unreadable) => self.unreadable -= 1,
+            None => {}
         }
-        if keys.is_empty() {
-            return;
-        }
+        let Some((name, bytes)) = ResourceName::parse(name).zip(bytes) else { return };
+        let place = match Resource::decode(&name, bytes).map(|read| read.master_keys()) {
+            Ok(keys) if keys.is_empty() => return,
+            Ok(keys) => self.under(keys),
+            Err(_) if may_seal(&name) => {
+                self.unreadable += 1;
+                Place::Unreadable
+            }
+            Err(_) => return,
+        };
+        self.documents.insert(id, place);
+    }
+
+    /// One more under these keys.
+    fn under(&mut self, keys: BTreeSet<KeyId>) -> Place {
         let known = self.sets.iter().position(|(set, _)| *set == keys);
         let place = known.unwrap_or_else(|| {
             self.sets.push((keys, 0));
             self.sets.len() - 1
         });
         self.sets[place].1 += 1;
-        self.documents.insert(id, place);
+        Place::Under(place)
     }
 
     fn counts(&self) -> Counts {
-        let mut counts = Counts::new();
+        let mut keys = BTreeMap::new();
         for (set, count) in self.sets.iter().filter(|(_, count)| *count > 0) {
             for id in set {
-                *counts.entry(*id).or_default() += count;
+                *keys.entry(*id).or_default() += count;
             }
         }
-        counts
+        Counts { keys, unreadable: self.unreadable, known: true }
+    }
+}
+
+/// Whether documents of this kind may have something sealed.
+fn may_seal(name: &ResourceName) -> bool {
+    match name {
+        ResourceName::Secret(_) | ResourceName::Subscription(_) | ResourceName::Callback(_) => true,
+        ResourceName::Tenant(_)
+        | ResourceName::EventType(_)
+        | ResourceName::Contract(_)
+        | ResourceName::ApiKey(_) => false,
     }
 }
 
@@ -164,12 +221,25 @@ mod tests {
         }
         count.take_in("tenants/t/subscriptions/s/secrets/d", Some(b"{"));
         count.take_in("later/x", Some(b"{}"));
-        assert_eq!(count.counts(), Counts::from([(old, 3)]));
+        let counted = |keys: &[(KeyId, u64)], unreadable| Counts {
+            keys: keys.iter().copied().collect(),
+            unreadable,
+            known: true,
+        };
+        count.take_in("tenants/t", Some(b"{"));
+        assert_eq!(count.counts(), counted(&[(old, 3)], 1));
+        assert!(count.counts().may_need(new) && !count.counts().needs(new));
+        count.take_in("tenants/t/subscriptions/s/secrets/d", Some(&of(&names[0], "22").1));
+        assert_eq!(count.counts(), counted(&[(old, 3), (new, 1)], 0));
+        count.take_in("tenants/t/subscriptions/s/secrets/d", Some(b"["));
+        count.take_in("tenants/t/subscriptions/s/secrets/d", None);
+        assert_eq!(count.counts(), counted(&[(old, 3)], 0));
+        assert!(!count.counts().may_need(new) && Counts::default().may_need(new));
         count.take_in(&names[0], Some(&of(&names[0], "22").1));
         count.take_in(&names[0], Some(&of(&names[0], "22").1));
-        assert_eq!(count.counts(), Counts::from([(old, 2), (new, 1)]));
+        assert_eq!(count.counts(), counted(&[(old, 2), (new, 1)], 0));
         count.take_in(&names[1], None);
         count.take_in(&names[2], Some(&of(&names[2], "22").1));
-        assert_eq!(count.counts(), Counts::from([(new, 2)]));
+        assert_eq!(count.counts(), counted(&[(new, 2)], 0));
     }
 }

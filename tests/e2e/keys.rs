@@ -216,6 +216,17 @@ async fn no_order_of_the_files_is_wrong() {
     let (old, new) = (key(FIRST_KEY), key(NEW));
     let before = listed(&shop).await[0]["id"].as_str().unwrap().to_owned();
 
+    // The control plane is given the new key alone: it goes on under the old one, and stops nobody.
+    write(&planes.control.key_file(), &[&new]);
+    let keys = keys_are(&shop, "the new key is known", |keys| keys.len() == 2).await;
+    assert_eq!((&keys[0]["given"], keys[0]["seals"].as_bool()), (&json!(true), None));
+    assert_eq!((keys[1]["id"].as_str(), &keys[1]["seals"]), (Some(&*before), &json!(true)));
+    subscribe(&mut shop, "ops", &receiver, "/ops").await;
+    shop.served().await;
+    let refused = shop.grpc.refused("MasterKeyService/ResealDocuments", json!({})).await;
+    assert_eq!(refused.code, "FAILED_PRECONDITION");
+    assert!(refused.message.contains("nodes/n0, nodes/n1"), "{}", refused.message);
+
     // Two of three have the new key first. The third lacks it: it does not seal.
     for file in [planes.control.key_file(), planes.nodes[0].key_file()] {
         write(&file, &[&new, &old]);
@@ -226,7 +237,7 @@ async fn no_order_of_the_files_is_wrong() {
     .await;
     let after = keys[0]["id"].as_str().unwrap().to_owned();
     assert_eq!((&keys[0]["seals"], &keys[1]["seals"]), (&json!(false), &json!(true)));
-    subscribe(&mut shop, "crm", &receiver, "/hook").await;
+    subscribe(&mut shop, "crm", &receiver, "/other").await;
     shop.served().await;
     let refused = shop.grpc.refused("MasterKeyService/ResealDocuments", json!({})).await;
     assert_eq!(refused.code, "FAILED_PRECONDITION");
@@ -270,16 +281,28 @@ async fn no_order_of_the_files_is_wrong() {
     let refused = lame.refused("EventService/Publish", shop.request("e0", "{}")).await;
     assert_eq!((refused.code, refused.reason()), ("UNAVAILABLE", "NOT_READY"));
     assert!(refused.message.contains(&after), "{}", refused.message);
-    // What the other takes it delivers alone.
+    let list = shop.grpc.ok("NodeService/ListNodes", json!({})).await;
+    let states: Vec<_> = list["nodes"].as_array().unwrap().iter().map(|it| &it["state"]).collect();
+    assert!(states.contains(&&json!("NODE_STATE_NOT_READY")), "{states:?}");
+    assert!(states.contains(&&json!("NODE_STATE_READY")), "{states:?}");
+    // It pulls nobody back to the key that it has.
+    let keys = keys_are(&shop, "it is there and lacks the key", |keys| {
+        keys[0]["lacking"].as_array().is_some_and(|who| who.len() == 1)
+    })
+    .await;
+    assert_eq!((keys[0]["id"].as_str(), &keys[0]["seals"]), (Some(&*after), &json!(true)));
+    // What the other takes it delivers alone, to each of the three.
     let other = crate::harness::Grpcurl::new(planes.nodes[0].addr());
     for n in 0..20 {
         other.ok("EventService/Publish", shop.request(&id(n), "{}")).await;
     }
-    eventually("all are delivered", || async {
-        let received = receiver.distinct("/hook");
-        if received == 20 { Ok(()) } else { Err(received) }
-    })
-    .await;
+    for path in ["/hook", "/other", "/ops"] {
+        eventually(&format!("all are delivered to {path}"), || async {
+            let received = receiver.distinct(path);
+            if received == 20 { Ok(()) } else { Err(received) }
+        })
+        .await;
+    }
     write(&planes.nodes[1].key_file(), &[&new, &old]);
     ready(planes.nodes[1].addr()).await;
     lame.ok("EventService/Publish", shop.request("e20", "{}")).await;

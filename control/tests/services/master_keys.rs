@@ -25,6 +25,8 @@ use crate::world::{World, ask, assert_refused, subscription};
 /// The key of every world, and one that comes behind it.
 const OLD: &str = "5a";
 const NEW: &str = "77";
+/// And one behind that.
+const NEXT: &str = "88";
 
 fn ring(keys: &str) -> KeyRing {
     let text: Vec<_> = keys.split(' ').map(|key| key.repeat(32)).collect();
@@ -200,7 +202,8 @@ fn process(name: &str, plane: Plane, keys: &str) -> NodeStatus {
         lanes: 0,
         plane,
         master_keys: ring(keys).ids(),
-        sealing: Some(id(OLD)),
+        sealing: (plane == Plane::Control).then(|| id(OLD)),
+        lacking: Vec::new(),
     }
 }
 
@@ -230,15 +233,16 @@ async fn a_first_key_that_somebody_lacks_seals_nothing_and_it_is_said_who() {
     let request = v1::ListMasterKeysRequest {};
     let keys = ask!(world.master_keys, list_master_keys, request).unwrap().master_keys;
     let shown = |it: &v1::MasterKey| {
-        (it.id.clone(), it.given, it.seals, it.documents, it.lacking.join(" "))
+        (it.id.clone(), it.given, it.seals, it.documents, it.lacking.join(" "), it.sealing.clone())
     };
+    let control = vec!["controlPlanes/control-1".to_owned()];
     let all = "controlPlanes/control-1 nodes/n1";
     assert_eq!(
         keys.iter().map(shown).collect::<Vec<_>>(),
         [
-            (id(NEW).to_string(), true, false, 0, all.into()),
-            (id(OLD).to_string(), true, true, 1, String::new()),
-            (id("99").to_string(), false, false, 0, format!("{all} nodes/n2")),
+            (id(NEW).to_string(), true, false, 0, all.into(), vec![]),
+            (id(OLD).to_string(), true, true, 1, String::new(), control),
+            (id("99").to_string(), false, false, 0, format!("{all} nodes/n2"), vec![]),
         ]
     );
     // Who has which is said of nodes as well; a control plane is none.
@@ -257,6 +261,44 @@ async fn a_first_key_that_somebody_lacks_seals_nothing_and_it_is_said_who() {
     world.clock.advance(pregon_store::node::LOST_AFTER);
     let request = v1::ListNodesRequest::default();
     assert!(ask!(world.nodes, list_nodes, request).unwrap().control_planes.is_empty());
+}
+
+/// Whatever stands between the first key of the file and that everybody seals under it is said.
+#[tokio::test]
+async fn nothing_is_sealed_anew_under_a_key_that_does_not_seal_everywhere() {
+    let world = World::with_subscription().await;
+    let both = format!("{NEW} {OLD}");
+    let sealed = || {
+        let mut held = Held::new(ring(&both));
+        held.documents.insert(id(OLD), 1);
+        held
+    };
+    let other = process("control-2", Plane::Control, &both);
+    let silent = NodeStatus { master_keys: Vec::new(), ..process("n3", Plane::Data, OLD) };
+    let unsettled = Held { settled: false, ..sealed() };
+    let (alone, old, new) = (None, id(OLD).to_string(), Some(id(NEW)));
+    for (held, status, told) in [
+        (sealed(), Some(process("n1", Plane::Data, OLD)), "nodes/n1 lack it".to_owned()),
+        (sealed(), Some(silent), "nodes/n3 lack it".to_owned()),
+        (sealed(), Some(other.clone()), format!("controlPlanes/control-2 seals under {old}")),
+        (unsettled, alone, "is about to seal".to_owned()),
+    ] {
+        world.held.send_replace(Arc::new(held));
+        let here = status.as_ref().map(|it| it.id.clone());
+        if let Some(status) = status {
+            world.store.nodes.announce(status).await.unwrap();
+        }
+        let request = v1::ResealDocumentsRequest::default();
+        let refused = ask!(world.master_keys, reseal_documents, request).unwrap_err();
+        assert!(refused.message().contains(&told), "{}", refused.message());
+        assert_refused::<()>(Err(refused), Code::FailedPrecondition, "STATE_CONFLICT");
+        if let Some(here) = here {
+            world.store.nodes.leave(&here).await.unwrap();
+        }
+    }
+    world.held.send_replace(Arc::new(sealed()));
+    world.store.nodes.announce(NodeStatus { sealing: new, ..other }).await.unwrap();
+    assert_eq!(reseal(&world, 0).await, (1, vec![]));
 }
 
 #[tokio::test]
@@ -313,4 +355,19 @@ async fn what_is_sealed_opens_in_its_place_only(world: &World, key: &str) {
     assert!(ring.open_text(first, &own).is_ok());
     assert!(ring.open_text(first, &HeaderText::binding(&name, "x-two")).is_err());
     assert!(ring.open_text(first, &Auth::binding(&name)).is_err());
+    // Moved in stored documents, they are taken up by nobody: the document is named and stays.
+    let crm = "tenants/acme/subscriptions/crm";
+    let Some(Resource::Subscription(other)) = world.stored(crm).await else { panic!("{crm}") };
+    let (mut auth, mut at_another, mut header) = (it.clone(), it.clone(), it);
+    auth.auth = other.auth;
+    at_another.headers[0].1 = at_another.headers[1].1.clone();
+    header.headers[0].1 = other.headers[0].1.clone();
+    let next = self::ring(&format!("{NEXT} {key}"));
+    world.held.send_replace(Arc::new(Held::new(next)));
+    for moved in [auth, at_another, header].map(Resource::Subscription) {
+        world.put(&moved).await;
+        let (_, failed) = reseal(world, 0).await;
+        assert!(failed.iter().any(|it| it == name), "{failed:?}");
+        assert_eq!(world.stored(name).await, Some(moved));
+    }
 }

@@ -26,6 +26,7 @@ fn node(id: &str, served: i64) -> NodeStatus {
         plane: Plane::Data,
         master_keys: Vec::new(),
         sealing: None,
+        lacking: Vec::new(),
     }
 }
 
@@ -92,6 +93,20 @@ async fn a_wait_ends_when_every_ready_node_serves() {
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(4), "{took:?}");
     later.await.unwrap();
+}
+
+/// It takes nothing, so that it serves a revision means nothing.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lacks_a_master_key_is_not_ready_and_not_waited_for() {
+    let world = World::with_tenant().await;
+    let latest = world.latest.get().unwrap();
+    let lacking = vec!["00112233445566ff".parse().unwrap()];
+    world.store.nodes.announce(NodeStatus { lacking, ..node("a", latest) }).await.unwrap();
+    assert_eq!(list(&world).await, [("nodes/a".to_owned(), State::NotReady)]);
+    assert!(!ask!(world.nodes, wait_for_revision, wait(latest, 0)).unwrap().served);
+    world.store.nodes.announce(node("b", latest)).await.unwrap();
+    let served = ask!(world.nodes, wait_for_revision, wait(latest, 0)).unwrap();
+    assert_eq!((served.served, served.nodes.len()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,13 +19,21 @@ pub struct Held {
     pub given: Vec<KeyId>,
     /// How many documents of the store have something sealed under a key.
     pub documents: BTreeMap<KeyId, u64>,
+    /// How many documents may have something sealed and cannot be read: under what is not known.
+    pub unreadable: u64,
+    /// Why nothing may be sealed here, in words that name the processes and keys; none: it may.
+    pub apart: Option<String>,
+    /// Whether the other processes have been looked at long enough, without a failure, for all that are
+    /// there to be known.
+    pub settled: bool,
 }
 
 impl Held {
     /// The keys of a store in which nothing is sealed.
     pub fn new(ring: KeyRing) -> Self {
         let (given, documents) = (ring.ids(), BTreeMap::new());
-        Self { ring: Arc::new(ring), given, documents }
+        let ring = Arc::new(ring);
+        Self { ring, given, documents, unreadable: 0, apart: None, settled: true }
     }
 
     /// The keys that the store needs and that are not here, each with how many documents need it.
@@ -34,7 +42,8 @@ impl Held {
         needed.filter(|(id, count)| *count > 0 && !self.ring.has(*id))
     }
 
-    /// Why the process can take nothing, in words that name each key that it lacks; none: it can.
+    /// Why the process can take nothing, in words that name each key that it lacks, or the processes
+    /// that have no key in common with it; none: it can.
     pub fn fault(&self) -> Option<String> {
         let mut text = String::new();
         for (id, count) in self.lacking().take(NAMED) {
@@ -43,7 +52,20 @@ impl Held {
             let _ = write!(text, "{and}master key {id} is not here, which {count} of the store's");
             text.push_str(" documents are sealed under");
         }
-        (!text.is_empty()).then(|| format!("{text}: add it to --master-key-file"))
+        match text.is_empty() {
+            true => self.apart.clone(),
+            false => Some(format!("{text}: add it to --master-key-file")),
+        }
+    }
+
+    /// The same for whoever may know nothing of the store and of the processes: it names keys only.
+    pub fn brief(&self) -> Option<String> {
+        let keys: Vec<_> = self.lacking().take(NAMED).map(|(id, _)| id.to_string()).collect();
+        match (keys.is_empty(), &self.apart) {
+            (false, _) => Some(format!("master key {} is not here", keys.join(", "))),
+            (true, Some(_)) => Some("the master keys are not the same everywhere".to_owned()),
+            (true, None) => None,
+        }
     }
 }
 
@@ -66,5 +88,15 @@ mod tests {
         assert!(fault.starts_with(&begin), "{fault}");
         assert!(fault.contains("--master-key-file"), "{fault}");
         assert!(!fault.contains(&held.ring.current().to_string()), "{fault}");
+        assert_eq!(held.brief().unwrap(), format!("master key {id} is not here"));
+    }
+
+    #[test]
+    fn who_seals_nothing_says_why_and_who_is_bound_is_not_told_of_others() {
+        let mut held = Held::new(KeyRing::parse(&"11".repeat(32)).unwrap());
+        assert_eq!((held.fault(), held.brief()), (None, None));
+        held.apart = Some("nodes/n1 lacks it".to_owned());
+        assert_eq!(held.fault(), held.apart);
+        assert!(!held.brief().unwrap().contains("n1"));
     }
 }

@@ -80,12 +80,7 @@ impl Configuration {
             .current()
             .ok_or_else(|| Refusal::new(Reason::NotReady, "the node has no configuration yet"))?;
         if snapshot.gaps().stop() {
-            let keys = snapshot.gaps().keys_text().map(|text| format!(": {text}"));
-            let text = "the node cannot read all of its configuration; its log says what";
-            return Err(Refusal::new(
-                Reason::NotReady,
-                text.to_owned() + &keys.unwrap_or_default(),
-            ));
+            return Err(Refusal::new(Reason::NotReady, snapshot.gaps().stop_text()));
         }
         Ok(snapshot)
     }

@@ -47,18 +47,18 @@ pub(super) async fn ask(of: &Verifier, no: LaneNo, taken: &Taken) -> Told {
     let begun = Instant::now();
     let snapshot = of.configuration.wait_for(taken.revision, SERVED_WITHIN).await.ok();
     // A tenant whose document cannot be read has no rules here: nothing goes out then.
-    let partial = snapshot.as_ref().is_some_and(|snapshot| snapshot.gaps().stop());
+    let gaps = snapshot.as_ref().map(|snapshot| snapshot.gaps()).filter(|gaps| gaps.stop());
     let lane = snapshot.as_ref().and_then(|snapshot| snapshot.lane(no));
     let lane = lane.filter(|lane| {
         lane.url.as_str() == taken.subscription.url
             && *lane.contract.id() == taken.subscription.contract
     });
     let rule = lane.and_then(|lane| lane.contract.verification());
-    let (step, made) = match (lane, rule) {
-        _ if partial => (0, Err(Failed::local("the node cannot read all of its configuration"))),
-        (None, _) => (0, Err(Failed::local("the node does not serve the subscription"))),
-        (Some(_), None) => (0, Ok(0)), // the contract asks for nothing any more
-        (Some(lane), Some(rule)) => steps(of, lane, rule, taken).await,
+    let (step, made) = match (gaps, lane, rule) {
+        (Some(gaps), ..) => (0, Err(Failed::local(gaps.stop_text()))),
+        (None, None, _) => (0, Err(Failed::local("the node does not serve the subscription"))),
+        (None, Some(_), None) => (0, Ok(0)), // the contract asks for nothing any more
+        (None, Some(lane), Some(rule)) => steps(of, lane, rule, taken).await,
     };
     let ended = of.clock.now();
     let mut asked = Asked { time: ended, node: of.node.name(), ..Asked::default() };

@@ -6,6 +6,8 @@ use pregon_core::model::{
     Asked, Resource, ResourceName, Subscription, SubscriptionState, Verification, VerificationState,
 };
 use pregon_core::outcome::ErrorClass;
+use pregon_core::seal::KeyRing;
+use pregon_core::secret::SecretBytes;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
 
@@ -164,6 +166,33 @@ async fn a_disabled_one_stays_so_whatever_comes_of_the_turn() {
     let now = stored(&*config).await;
     assert_eq!(now.state, SubscriptionState::Disabled);
     assert!(now.verification.unwrap().passed);
+}
+
+#[tokio::test]
+async fn a_node_without_a_master_key_leaves_the_turn_to_others() {
+    let whole = Whole::start();
+    let receiver = Receiver::start(Answer::Silence).await;
+    let mut locked = crate::testing::secret("acme", 1, "k", 0);
+    let other = KeyRing::parse(&"ab".repeat(32)).unwrap();
+    let key = SecretBytes::new(vec![7; 32]);
+    locked.sealed = data_encoding::BASE64.encode(&other.seal(&key, &locked.binding(), [9; 24]));
+    let locked = Resource::Secret(locked);
+    let resources = [
+        Resource::Tenant(tenant("acme")),
+        contract("echo", ECHO),
+        Resource::Subscription(pending(&receiver.url())),
+        locked.clone(),
+    ];
+    whole.write(&resources).await;
+    let config = Arc::clone(&whole.store.config);
+    let looks = tokio::time::timeout(2 * STORE_AGAIN, receiver.saw(1)).await;
+    assert!(looks.is_err(), "it asks: {:?}", receiver.seen());
+    let left = stored(&*config).await.verification.unwrap();
+    assert_eq!((left.turn, left.attempts), (None, 0));
+    let unlock = vec![(locked.name().to_string(), None)];
+    config.commit(Commit { write: unlock, ..Commit::default() }).await.unwrap();
+    receiver.saw(1).await;
+    whole.node.drain().await;
 }
 
 #[tokio::test]

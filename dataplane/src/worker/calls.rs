@@ -132,6 +132,8 @@ pub(super) struct Calls {
     /// How often the present settlement failed in a row, and whether another call has gone well since.
     refused: (u32, bool),
     tests: Slot,
+    /// Whether test sends are taken: not without a master key that the store needs.
+    takes_tests: bool,
     last_tests: Instant,
     /// Test sends under way.
     testing: usize,
@@ -165,6 +167,7 @@ impl Calls {
             parts: Vec::new(),
             refused: (0, false),
             tests: Slot::due(now),
+            takes_tests: true,
             last_tests: now,
             testing: 0,
             waiting: false,
@@ -343,10 +346,11 @@ impl Calls {
         });
     }
 
-    /// Takes test sends where that is due and there is room for them.
-    pub(super) fn take_tests(&mut self, now: Instant) {
+    /// Takes test sends where that is due, the node may and there is room for them.
+    pub(super) fn take_tests(&mut self, may: bool, now: Instant) {
+        self.takes_tests = may;
         let want = AT_ONCE.saturating_sub(self.testing);
-        if want == 0 || !self.tests.ready(now) {
+        if want == 0 || !may || !self.tests.ready(now) {
             return;
         }
         self.tests = Slot { busy: true, at: None };
@@ -469,7 +473,7 @@ impl Calls {
         let take = |p: &Partition| p.take.next().filter(|_| room > self.asked);
         claims
             .flat_map(|p| [take(p), p.due.next(), p.over.next()])
-            .chain([self.tests.next().filter(|_| self.testing < AT_ONCE)])
+            .chain([self.tests.next().filter(|_| self.takes_tests && self.testing < AT_ONCE)])
             .flatten()
             .min()
     }

@@ -277,6 +277,11 @@ impl Dispatcher {
         events.min(self.limits.max_claimed.saturating_sub(self.claimed))
     }
 
+    /// Whether the store needs a master key that is not here: others have it, and can do the work.
+    pub(super) fn lacks_keys(&self) -> bool {
+        !self.snapshot.gaps().keys.is_empty()
+    }
+
     /// Deliveries that there are places for.
     fn places(&self) -> usize {
         let behind = self.ledger.len() >= LEDGER_MAX;

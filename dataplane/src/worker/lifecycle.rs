@@ -89,7 +89,7 @@ impl Driver {
         self.calls.take(now, self.machine.room());
         self.calls.take_over(now, self.machine.room(), self.machine.suspects(now));
         self.calls.due(now, |partition| self.machine.due_request(partition, now));
-        self.calls.take_tests(now);
+        self.calls.take_tests(!self.machine.lacks_keys(), now);
         self.calls.extend(self.machine.leases(now), now);
         self.settle(now);
         self.publish_load(now);

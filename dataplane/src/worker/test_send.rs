@@ -97,7 +97,7 @@ impl Tester {
         }
         if snapshot.gaps().stop() {
             // A tenant whose document cannot be read has no rules here: nothing goes out then.
-            return Err("the node cannot read all of its configuration; its log says what".into());
+            return Err(snapshot.gaps().stop_text());
         }
         let lane = snapshot.lane(test.lane).ok_or("the subscription does not exist")?;
         let lane = Arc::clone(lane);

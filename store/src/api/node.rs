@@ -69,6 +69,9 @@ pub struct NodeStatus {
     /// The key that it seals under; none: it seals nothing.
     #[serde(default)]
     pub sealing: Option<KeyId>,
+    /// The master keys that the store needs and that it lacks: while there are some it takes nothing.
+    #[serde(default)]
+    pub lacking: Vec<KeyId>,
 }
 
 impl NodeStatus {

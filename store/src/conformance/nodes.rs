@@ -28,6 +28,7 @@ fn status(id: &str) -> NodeStatus {
         plane: Plane::Control,
         master_keys: vec!["00112233445566ff".parse().expect("an id"); 2],
         sealing: Some("00112233445566ff".parse().expect("an id")),
+        lacking: vec!["ff00112233445566".parse().expect("an id")],
     }
 }
 

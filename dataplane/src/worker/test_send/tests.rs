@@ -6,6 +6,8 @@ use pregon_core::event::{Environment, Event};
 use pregon_core::id::{ContractId, EventId, EventTypeId, LaneNo, Position, TenantId};
 use pregon_core::model::{Auth, Resource, Subscription};
 use pregon_core::outcome::ErrorClass;
+use pregon_core::seal::KeyRing;
+use pregon_core::secret::SecretBytes;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::test_send::Tested;
 
@@ -191,6 +193,26 @@ async fn nothing_is_sent_while_a_tenants_rules_may_be_unread() {
     let reply = send(&whole, TestSend { min_revision: revision, ..test("1") }).await;
     let why = "the node cannot read all of its configuration; its log says what";
     assert_eq!((reply.error.as_deref(), receiver.seen().len()), (Some(why), 0));
+}
+
+/// Another node has the key, maybe: the test is left to it.
+#[tokio::test]
+async fn without_a_master_key_no_test_is_taken_until_it_is_there() {
+    let receiver = Receiver::answering(200, "").await;
+    let whole = node(ours(&receiver)).await;
+    let mut locked = secret("acme", 1, "k2", 0);
+    let other = KeyRing::parse(&"ab".repeat(32)).unwrap();
+    let key = SecretBytes::new(vec![7; 32]);
+    locked.sealed = data_encoding::BASE64.encode(&other.seal(&key, &locked.binding(), [9; 24]));
+    let name = Resource::Secret(locked.clone()).name().to_string();
+    whole.write(&[Resource::Secret(locked)]).await;
+    let tested = whole.store.tests.send_test(test("1"), Duration::from_secs(1), AMPLE).await;
+    assert_eq!(tested.unwrap(), Tested::NotTaken);
+    let waiting = send(&whole, test("1"));
+    let unlock = Commit { write: vec![(name, None)], ..Commit::default() };
+    let (reply, committed) = tokio::join!(waiting, whole.store.config.commit(unlock));
+    assert!(matches!(committed, Ok(Committed::Done { .. })), "{committed:?}");
+    assert_eq!((reply.record.status, receiver.seen().len()), (200, 1));
 }
 
 #[tokio::test]
