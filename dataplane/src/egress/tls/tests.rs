@@ -1,3 +1,5 @@
+//! Which roots connectors hold.
+
 use pregon_core::clock::{ManualClock, Timestamp};
 use pregon_core::tls::Pin;
 
