@@ -11,7 +11,8 @@
 //! - every other answer, redirects included (they are never followed), and every fault on the
 //!   way: RETRY when the schedule says, else FAILED;
 //! - a fault of the egress pool (EGRESS): RETRY within a minute, and no attempt is used up;
-//! - a fault of the token endpoint (TOKEN): the same, for seven days, as in a paused lane; then FAILED;
+//! - a fault of the token endpoint (TOKEN): the same, for seven days; from then on it counts as an
+//!   answer does. Until the endpoint may be asked again the whole lane waits;
 //! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt. It is never final: what
 //!   lacks a secret, a key or a document waits for it ([`Decision::held`]).
 //!
@@ -62,14 +63,15 @@ words! {
         /// such pool. Not counted as an attempt.
         Egress = "EGRESS",
         /// There was no token to be had from the receiver's token endpoint: the receiver itself was not
-        /// asked. Not counted as an attempt.
+        /// asked. Not counted as an attempt within a delivery's first seven days.
         Token = "TOKEN",
     }
 }
 
 impl ErrorClass {
     /// Whether it is a fault on this side of the receiver, of ours or of its token endpoint: it says
-    /// nothing about the receiver, which was not asked, and costs no attempt.
+    /// nothing about the receiver, which was not asked, and costs no attempt; for want of a token that
+    /// ends after seven days.
     pub fn is_ours(self) -> bool {
         match self {
             ErrorClass::Local | ErrorClass::Egress | ErrorClass::Token => true,
@@ -159,7 +161,7 @@ words! {
         Refused = "REFUSED",
         /// The request could not be rendered or signed.
         RenderFailed = "RENDER_FAILED",
-        /// It waited too long, in a paused lane or for a token.
+        /// It waited too long in a paused lane.
         Expired = "EXPIRED",
         /// Node after node went down with it in hand.
         Poison = "POISON",
@@ -212,6 +214,8 @@ pub enum Reply {
         class: ErrorClass,
         /// A few words for the log. Never event data, never a secret.
         detail: Cow<'static, str>,
+        /// How long no other attempt at the receiver can fare better, where that is known.
+        again: Option<Duration>,
     },
 }
 
@@ -263,7 +267,8 @@ pub struct Decision {
     pub counts: bool,
     /// Whether the subscription is to be disabled.
     pub disable: bool,
-    /// How long the whole lane is to wait, from the attempt's end, because its receiver said so.
+    /// How long the whole lane is to wait, from the attempt's end, because its receiver said so or has
+    /// no token until then.
     pub slow_lane: Option<Duration>,
     /// Whether the attempt's time was up: the lane's concurrency shrinks.
     pub timeout: bool,
@@ -295,13 +300,11 @@ pub fn decide(
             return Decision::held_by(ErrorClass::Egress, timings.age);
         }
         // As in a paused lane: whoever mends it within that time loses nothing.
-        Reply::Fault { class: ErrorClass::Token, .. } => {
+        Reply::Fault { class: ErrorClass::Token, again, .. }
+            if timings.age < limits::PAUSED_KEPT =>
+        {
             let held = Decision::held_by(ErrorClass::Token, timings.age);
-            let outcome = match timings.age < limits::PAUSED_KEPT {
-                true => held.outcome,
-                false => Outcome::Failed { reason: EndReason::Expired },
-            };
-            return Decision { outcome, ..held };
+            return Decision { slow_lane: *again, ..held };
         }
         Reply::Fault { class, .. } => (*class, None, None),
     };
@@ -315,9 +318,13 @@ pub fn decide(
             None => Outcome::Failed { reason: EndReason::AttemptsExhausted },
         }
     };
+    let again = match reply {
+        Reply::Fault { again, .. } => *again,
+        Reply::Response { .. } => None,
+    };
     Decision {
         disable: judged.disable,
-        slow_lane: contract.retry().asked(status, asked),
+        slow_lane: again.or_else(|| contract.retry().asked(status, asked)),
         timeout: class == ErrorClass::Timeout,
         ..Decision::of(outcome, Some(class))
     }

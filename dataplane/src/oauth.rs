@@ -6,14 +6,16 @@
 //!
 //! - A token is used until it is refused or has run out. A tenth of its life before the end, a minute
 //!   at most, a new one is fetched beside the requests, which go on with the old one.
-//! - Of requests that find none, one fetches it and all wait, each within its own time.
-//! - A 401 of the receiver spends the token: a new one is fetched, and the request goes out once more
-//!   within the same attempt. Where fresh tokens are refused too, that is done after 1 s, 2 s, 4 s and
-//!   so on, a minute at most; in between the 401 is the answer.
+//! - Requests that find none wait for one fetch, each for three quarters of its time at most: the rest
+//!   is the receiver's. The fetch has a time of its own and goes on where all of them leave.
+//! - A 401 of the receiver has a new token fetched, and the request goes out once more within the same
+//!   attempt if there is as much time left as it took; one that must not arrive twice does not. Where
+//!   fresh tokens are refused too, that is done after 1 s, 2 s, 4 s and so on, a minute at most; in
+//!   between the 401 is the answer.
 //! - The token endpoint is asked once a second at most; after a failure again after 1 s, 2 s, 4 s and
 //!   so on, a minute at most. Until then requests fail as that one did, without a word to anybody.
-//! - What goes wrong there is of class TOKEN and no answer of the receiver's. A fault of the node's or
-//!   its egress pool's stays LOCAL or EGRESS, and an address that may not be sent to DENIED.
+//! - What goes wrong there is of class TOKEN and no answer of the receiver's, an address that may not
+//!   be sent to included. A fault of the node's or its egress pool's stays LOCAL or EGRESS.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,7 @@ use pregon_core::secret::SecretBytes;
 use pregon_core::url::EndpointUrl;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::egress::{
@@ -48,11 +51,13 @@ const APART: Duration = Duration::from_secs(1);
 const APART_MOST: Duration = Duration::from_secs(60);
 /// How long before its end a token is renewed, at most.
 const AHEAD_MOST: Duration = Duration::from_secs(60);
-/// How long a fetch may take that no request waits for.
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// How long a fetch may take, whoever waits for it and however long.
+const FETCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a token is asked for with.
 pub(crate) struct Grant<'a> {
+    /// The name of the subscription or callback, for the log.
+    pub(crate) of: &'a str,
     pub(crate) client_id: &'a str,
     pub(crate) client_secret: &'a SecretBytes,
     pub(crate) scopes: &'a [String],
@@ -65,6 +70,8 @@ pub(crate) struct Grant<'a> {
 pub struct Client(Arc<Shared>);
 
 struct Shared {
+    /// Whose it is.
+    of: Box<str>,
     /// Of the grant and where it is asked for.
     digest: [u8; 32],
     url: EndpointUrl,
@@ -112,7 +119,7 @@ impl Client {
     ///
     /// What cannot be sent, in words.
     pub(crate) fn new(url: EndpointUrl, target: Target, grant: &Grant<'_>) -> Result<Self, String> {
-        let Grant { client_id, client_secret, scopes, audience, style } = grant;
+        let Grant { of, client_id, client_secret, scopes, audience, style } = grant;
         let mut body = Vec::new();
         form::append(&mut body, b"grant_type", b"client_credentials");
         if !scopes.is_empty() {
@@ -152,6 +159,7 @@ impl Client {
         }
         digest.update(client_secret.expose());
         Ok(Self(Arc::new(Shared {
+            of: (*of).into(),
             digest: digest.finalize().into(),
             url,
             target,
@@ -171,6 +179,7 @@ impl Client {
             return;
         }
         self.0 = Arc::new(Shared {
+            of: now.of.clone(),
             digest: now.digest,
             url: now.url.clone(),
             target,
@@ -198,7 +207,7 @@ impl Client {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token for a request that has time until then.
+    /// A token for a request that can wait for it until then.
     async fn token(&self, egress: &Egress, until: Instant) -> Result<Arc<Token>, Fault> {
         if let Some(token) = self.usable() {
             if token.renew <= Instant::now() {
@@ -206,15 +215,14 @@ impl Client {
             }
             return Ok(token);
         }
-        let Ok(_turn) = timeout_at(until, self.0.turn.lock()).await else {
-            return Err(fault(ErrorClass::Token, "no token in time"));
-        };
+        let turn = timeout_at(until, Arc::clone(&self.0.turn).lock_owned()).await;
+        let turn = turn.map_err(|_| late())?;
         // Whoever had the turn before may have left one.
         if let Some(token) = self.usable() {
             return Ok(token);
         }
-        self.may_ask()?;
-        self.fetch(egress, until).await
+        self.state().may_ask()?;
+        self.fetched(turn, egress, until).await
     }
 
     /// The token that is there, if it has not run out.
@@ -225,62 +233,81 @@ impl Client {
     /// Fetches the next token beside the requests, unless somebody does.
     fn renew(&self, egress: &Egress) {
         let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned() else { return };
-        if self.may_ask().is_err() {
-            return;
+        if self.state().may_ask().is_ok() {
+            self.fetch(turn, egress);
         }
-        let (client, egress) = (self.clone(), egress.clone());
-        tokio::spawn(async move {
-            let _turn: OwnedMutexGuard<()> = turn;
-            let until = Instant::now() + RENEW_WITHIN;
-            if let Err(why) = client.fetch(&egress, until).await {
-                tracing::warn!(why = %why.detail, "a token could not be renewed");
-            }
-        });
     }
 
-    /// Another token than the one that the receiver refused; none where that is not to be had now.
+    /// Another token than the one that the receiver refused; none where that is not to be had until
+    /// then. The one refused stays until there is another.
     async fn instead_of(
         &self,
         refused: &Arc<Token>,
         egress: &Egress,
         until: Instant,
     ) -> Option<Arc<Token>> {
-        let _turn = timeout_at(until, self.0.turn.lock()).await.ok()?;
+        let turn = timeout_at(until, Arc::clone(&self.0.turn).lock_owned()).await.ok()?;
         if let Some(token) = self.usable().filter(|token| !Arc::ptr_eq(token, refused)) {
             return Some(token);
         }
-        let now = Instant::now();
         {
-            let mut state = self.state();
+            let (mut state, now) = (self.state(), Instant::now());
+            state.may_ask().ok()?;
             let (times, stands) = state.refused;
-            let soon = state.asked.is_some_and(|asked| now < asked + APART);
-            if soon || stands.is_some_and(|stands| now < stands) {
+            if stands.is_some_and(|stands| now < stands) {
                 return None;
             }
             state.refused = (times.saturating_add(1), Some(now + doubled(times)));
-            state.token = None;
         }
-        self.may_ask().ok()?;
-        self.fetch(egress, until).await.ok()
+        self.fetched(turn, egress, until).await.ok()
     }
 
-    /// The receiver took a token.
-    fn accepted(&self) {
-        self.state().refused = (0, None);
+    /// Whether the receiver refused the token; where it answered otherwise it took it.
+    fn is_refused(&self, exchange: &Exchange) -> bool {
+        let Ok(response) = &exchange.result else { return false };
+        let refused = response.status == StatusCode::UNAUTHORIZED;
+        if !refused {
+            self.state().refused = (0, None);
+        }
+        refused
     }
 
-    /// Whether the token endpoint may be asked; else what came of the last time.
-    fn may_ask(&self) -> Result<(), Fault> {
-        match &self.state().failed {
-            Some(failed) if Instant::now() < failed.until => Err(failed.fault.clone()),
-            Some(_) | None => Ok(()),
+    /// Fetches a token and waits for it until then; it goes on for others where that is too short.
+    async fn fetched(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        egress: &Egress,
+        until: Instant,
+    ) -> Result<Arc<Token>, Fault> {
+        match timeout_at(until, self.fetch(turn, egress)).await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(_)) => Err(fault(ErrorClass::Local, "the fetch broke off")),
+            Err(_) => Err(late()),
         }
     }
 
-    /// Asks the token endpoint. Whoever calls has the turn.
-    async fn fetch(&self, egress: &Egress, until: Instant) -> Result<Arc<Token>, Fault> {
+    /// Fetches a token beside the requests: it hangs on none of them and on the time of none.
+    fn fetch(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        egress: &Egress,
+    ) -> JoinHandle<Result<Arc<Token>, Fault>> {
         let begun = Instant::now();
         self.state().asked = Some(begun);
+        let (client, egress) = (self.clone(), egress.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            let fetched = client.ask(&egress, begun).await;
+            if let Err(why) = &fetched {
+                let (of, class) = (client.0.of.as_ref(), why.class.word());
+                tracing::warn!(of, class, why = %why.detail, "no token could be fetched");
+            }
+            fetched
+        })
+    }
+
+    /// Asks the token endpoint, and leaves to all what comes of it.
+    async fn ask(&self, egress: &Egress, begun: Instant) -> Result<Arc<Token>, Fault> {
         let request = OutboundRequest {
             method: Method::POST,
             target: self.0.target.clone(),
@@ -292,7 +319,7 @@ impl Client {
             asks: Asks::Whole,
             resend: Resend::IfUnheard,
         };
-        let exchange = egress.send(&request, until.saturating_duration_since(begun)).await;
+        let exchange = egress.send(&request, FETCH_WITHIN).await;
         let (answered, later) = match exchange.result {
             Ok(response) => {
                 let later = retry_after(&response);
@@ -312,12 +339,43 @@ impl Client {
             }
             Err(fault) => {
                 let times = state.failed.as_ref().map_or(0, |failed| failed.times);
-                let until = Instant::now() + doubled(times).max(later);
-                let times = times.saturating_add(1);
-                state.failed = Some(Failed { fault: fault.clone(), times, until });
-                Err(fault)
+                // What is amiss on this side says nothing of the token endpoint.
+                let (wait, times) = if fault.class == ErrorClass::Local {
+                    (APART, times)
+                } else {
+                    (doubled(times).max(later), times.saturating_add(1))
+                };
+                let until = Instant::now() + wait;
+                let failed = state.failed.insert(Failed { fault, times, until });
+                Err(failed.fault())
             }
         }
+    }
+}
+
+impl State {
+    /// Whether the token endpoint may be asked; else what came of the last time.
+    fn may_ask(&self) -> Result<(), Fault> {
+        let now = Instant::now();
+        if let Some(failed) = self.failed.as_ref().filter(|failed| now < failed.until) {
+            return Err(failed.fault());
+        }
+        match self.asked {
+            Some(asked) if now < asked + APART => {
+                let again = Some(asked + APART - now);
+                Err(Fault { again, ..fault(ErrorClass::Token, "was asked within the second") })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Failed {
+    /// The fault of requests until the token endpoint may be asked again.
+    fn fault(&self) -> Fault {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let again = (self.fault.class == ErrorClass::Token).then_some(left);
+        Fault { again, ..self.fault.clone() }
     }
 }
 
@@ -331,11 +389,15 @@ impl Token {
     fn new(granted: &Granted, begun: Instant) -> Result<Self, String> {
         let Granted { token, life } = granted;
         let header = sensitive(&[b"Bearer ", token.expose()].concat())?;
-        let ends = begun + *life;
+        // However slow the answer was, it is good for the requests that wait for it.
+        let ends = (begun + *life).max(Instant::now() + APART);
         let ahead = (*life / 10).min(AHEAD_MOST);
         Ok(Self { header, text: token.clone(), renew: ends - ahead, ends })
     }
 }
+
+/// One part in so many of an attempt's time is the receiver's, however long a token takes.
+const RECEIVERS_SHARE: u32 = 4;
 
 /// Sends a request to a receiver, with a token where it wants one; `within` covers all of it.
 pub(crate) async fn send(
@@ -347,20 +409,24 @@ pub(crate) async fn send(
     let Some(client) = client else { return egress.send(request, within).await };
     let begun = Instant::now();
     let until = begun + within;
-    let token = match client.token(egress, until).await {
+    let token = match client.token(egress, until - within / RECEIVERS_SHARE).await {
         Ok(token) => token,
         Err(fault) => return Exchange::unsent(fault, begun.elapsed()),
     };
+    let sent = Instant::now();
     let mut exchange = with(egress, &token, request, until).await;
     let mut lent = vec![token.text.clone()];
-    if !is_refused(&exchange) {
-        client.accepted();
-    } else if let Some(next) = client.instead_of(&token, egress, until).await {
-        exchange = with(egress, &next, request, until).await;
-        exchange.resent = true;
-        lent.push(next.text.clone());
-        if !is_refused(&exchange) {
-            client.accepted();
+    if client.is_refused(&exchange) {
+        // What must not arrive twice waits for nothing: the new token is for those that follow.
+        let twice = request.resend == Resend::IfUnheard;
+        let now = Instant::now();
+        let latest = if twice { until.checked_sub(now - sent).unwrap_or(now) } else { now };
+        let next = client.instead_of(&token, egress, latest).await;
+        if let Some(next) = next.filter(|_| twice && Instant::now() <= latest) {
+            exchange = with(egress, &next, request, until).await;
+            exchange.resent = true;
+            lent.push(next.text.clone());
+            client.is_refused(&exchange);
         }
     }
     exchange.lent = lent;
@@ -379,27 +445,28 @@ async fn with(
     egress.send(&request, until.saturating_duration_since(Instant::now())).await
 }
 
-fn is_refused(exchange: &Exchange) -> bool {
-    let status = exchange.result.as_ref().map(|response| response.status);
-    status.is_ok_and(|status| status == StatusCode::UNAUTHORIZED)
-}
-
 /// What a fault on the way to the token endpoint counts as.
 fn class(of: ErrorClass) -> ErrorClass {
     match of {
-        ErrorClass::Local | ErrorClass::Egress | ErrorClass::Denied => of,
+        ErrorClass::Local | ErrorClass::Egress => of,
         ErrorClass::Dns
         | ErrorClass::Connect
         | ErrorClass::Tls
         | ErrorClass::Timeout
         | ErrorClass::Protocol
         | ErrorClass::Status
+        | ErrorClass::Denied
         | ErrorClass::Token => ErrorClass::Token,
     }
 }
 
 fn fault(class: ErrorClass, why: &str) -> Fault {
-    Fault { class, detail: format!("token endpoint: {why}").into() }
+    Fault::new(class, format!("token endpoint: {why}"))
+}
+
+/// The fault of a request whose own time for it is up.
+fn late() -> Fault {
+    fault(ErrorClass::Token, "no token in time")
 }
 
 /// How long the token endpoint asks to be left alone, in seconds; a minute at most.

@@ -44,7 +44,7 @@ fn answered(status: u16, retry_after: Option<u64>) -> Reply {
 }
 
 fn fault(class: ErrorClass) -> Reply {
-    Reply::Fault { class, detail: "detail".into() }
+    Reply::Fault { class, detail: "detail".into(), again: None }
 }
 
 fn retry(seconds: u64) -> Outcome {
@@ -141,8 +141,30 @@ fn a_token_is_waited_for_as_long_as_a_paused_lane() {
     assert_eq!(after(Duration::from_secs(3600)), Outcome::Retry { after: HELD_MAX });
     let moment = Duration::from_millis(1);
     assert_eq!(after(limits::PAUSED_KEPT - moment), Outcome::Retry { after: HELD_MAX });
-    let expired = Outcome::Failed { reason: EndReason::Expired };
-    assert_eq!(after(limits::PAUSED_KEPT), expired);
+}
+
+#[test]
+fn a_token_that_did_not_come_in_seven_days_counts_as_an_answer_does() {
+    let timings = Timings { age: limits::PAUSED_KEPT, ..TIMINGS };
+    for attempt in [1, 3, 10] {
+        let [token, connect] = [ErrorClass::Token, ErrorClass::Connect]
+            .map(|class| decide(&standard_webhooks(), attempt, &fault(class), timings, 0.5));
+        assert_eq!(token, Decision { error_class: Some(ErrorClass::Token), ..connect });
+        assert!(
+            token.counts && (token.outcome.word() == AttemptOutcome::Failed) == (attempt == 10)
+        );
+    }
+}
+
+#[test]
+fn the_lane_waits_until_its_token_can_be_asked_for_again() {
+    let again = Some(Duration::from_secs(42));
+    let reply = Reply::Fault { class: ErrorClass::Token, detail: "detail".into(), again };
+    for age in [Duration::ZERO, limits::PAUSED_KEPT] {
+        let timings = Timings { age, ..TIMINGS };
+        assert_eq!(decide(&standard_webhooks(), 1, &reply, timings, 0.5).slow_lane, again);
+    }
+    assert_eq!(decided(1, &fault(ErrorClass::Token)).slow_lane, None);
 }
 
 proptest! {

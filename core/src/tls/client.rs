@@ -16,6 +16,9 @@ use crate::error::{Rule, Wrong};
 /// Certificates of a chain: the client's own and those between it and its root.
 pub const CHAIN: usize = 8;
 
+/// What tells an encrypted key: PKCS#8, and the older form (RFC 1421, section 4.6.1.1).
+const ENCRYPTED: [&[u8]; 2] = [b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+
 /// A chain of certificates: the client's own first.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -34,6 +37,10 @@ impl Chain {
         let not_after = certificates.first().and_then(|own| not_after(own)).ok_or_else(|| {
             Wrong::new(Rule::Malformed, "the first certificate is not one of X.509")
         })?;
+        if let Some(index) = certificates.iter().position(|it| self::not_after(it).is_none()) {
+            let text = format!("certificate {index} (counted from 0) is not one of X.509");
+            return Err(Wrong::new(Rule::Malformed, text));
+        }
         Ok(Self { certificates, not_after })
     }
 
@@ -56,7 +63,7 @@ impl Chain {
     pub fn with_key(&self, pem: &[u8]) -> Result<CertifiedKey, Wrong> {
         let malformed = |text: &'static str| Wrong::new(Rule::Malformed, text);
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-            malformed(match holds(pem, b"ENCRYPTED PRIVATE KEY") {
+            malformed(match ENCRYPTED.iter().any(|mark| holds(pem, mark)) {
                 true => "is encrypted; `openssl pkey` writes it in clear",
                 false => "must be a private key in PEM: PKCS#8, PKCS#1 or SEC 1",
             })

@@ -218,7 +218,7 @@ impl Stage {
                 ErrorClass::Timeout
             }
         };
-        Fault { class, detail }
+        Fault::new(class, detail)
     }
 }
 

@@ -25,6 +25,8 @@ use super::EgressError;
 use trust::{Pinned, Verifier};
 
 mod terms;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod words;
 
@@ -77,8 +79,9 @@ fn failed(why: impl fmt::Display) -> EgressError {
 pub(super) struct Base {
     provider: Arc<CryptoProvider>,
     clock: SharedClock,
-    /// Certificates that the deployment trusts besides the web's authorities.
-    extra: Vec<CertificateDer<'static>>,
+    /// The web's authorities and those of the deployment: one copy for all receivers that are
+    /// believed by nothing else.
+    web: Arc<Verifier>,
 }
 
 impl Base {
@@ -89,7 +92,8 @@ impl Base {
             PemFault::Missing { what } => EgressError::NoExtraRoot { what },
         })?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { provider, clock: Arc::clone(clock), extra: extra.unwrap_or_default() })
+        let web = web(&provider, &extra.unwrap_or_default())?;
+        Ok(Self { provider, clock: Arc::clone(clock), web })
     }
 
     /// A certificate of our own and its key, which must belong together.
@@ -106,7 +110,7 @@ impl Base {
         &self,
         identity: Option<Arc<CertifiedKey>>,
     ) -> Result<TlsConnector, EgressError> {
-        self.make(self.web(&self.extra)?, identity, SESSIONS)
+        self.make(Arc::<Verifier>::clone(&self.web), identity, SESSIONS)
     }
 
     /// The connector to a receiver that is believed by these certificates.
@@ -116,40 +120,22 @@ impl Base {
         identity: Option<Arc<CertifiedKey>>,
     ) -> Result<TlsConnector, EgressError> {
         let verifier: Arc<dyn ServerCertVerifier> = match believed {
-            Believed::Public => self.web(&self.extra)?,
-            Believed::Roots(own) => self.verifier(RootCertStore::empty(), own)?,
+            Believed::Public => Arc::<Verifier>::clone(&self.web),
+            Believed::Roots(own) => verifier(&self.provider, RootCertStore::empty(), own)?,
             Believed::Pinned(pins) => {
                 let (pins, provider) = (pins.clone(), Arc::clone(&self.provider));
                 Arc::new(Pinned { pins, beside: None, provider })
             }
             Believed::Beside(own, pins) => {
                 let (pins, provider) = (pins.clone(), Arc::clone(&self.provider));
-                let beside = Some(self.web(&[self.extra.as_slice(), own].concat())?);
-                Arc::new(Pinned { pins, beside, provider })
+                let beside = match own.as_slice() {
+                    [] => Arc::clone(&self.web),
+                    own => web(&provider, &[self.web.own.as_slice(), own].concat())?,
+                };
+                Arc::new(Pinned { pins, beside: Some(beside), provider })
             }
         };
         self.make(verifier, identity, SESSIONS_OF_TERMS)
-    }
-
-    /// The web's authorities, and these certificates besides.
-    fn web(&self, own: &[CertificateDer<'static>]) -> Result<Arc<Verifier>, EgressError> {
-        let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        self.verifier(roots, own)
-    }
-
-    fn verifier(
-        &self,
-        mut roots: RootCertStore,
-        own: &[CertificateDer<'static>],
-    ) -> Result<Arc<Verifier>, EgressError> {
-        for (index, root) in own.iter().enumerate() {
-            let bad = |why: rustls::Error| EgressError::ExtraRoot { index, why: why.to_string() };
-            roots.add(root.clone()).map_err(bad)?;
-        }
-        let (roots, provider) = (Arc::new(roots), Arc::clone(&self.provider));
-        let web = WebPkiServerVerifier::builder_with_provider(roots, provider);
-        Ok(Arc::new(Verifier { web: web.build().map_err(failed)?, own: own.to_vec() }))
     }
 
     fn make(
@@ -172,4 +158,27 @@ impl Base {
         config.resumption = Resumption::in_memory_sessions(sessions);
         Ok(TlsConnector::from(Arc::new(config)))
     }
+}
+
+/// Believes the web's authorities, and these certificates besides.
+fn web(
+    provider: &Arc<CryptoProvider>,
+    own: &[CertificateDer<'static>],
+) -> Result<Arc<Verifier>, EgressError> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    verifier(provider, roots, own)
+}
+
+fn verifier(
+    provider: &Arc<CryptoProvider>,
+    mut roots: RootCertStore,
+    own: &[CertificateDer<'static>],
+) -> Result<Arc<Verifier>, EgressError> {
+    for (index, root) in own.iter().enumerate() {
+        let bad = |why: rustls::Error| EgressError::ExtraRoot { index, why: why.to_string() };
+        roots.add(root.clone()).map_err(bad)?;
+    }
+    let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    Ok(Arc::new(Verifier { web: web.build().map_err(failed)?, own: own.to_vec() }))
 }

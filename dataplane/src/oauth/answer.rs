@@ -7,13 +7,13 @@ use pregon_core::limits;
 use pregon_core::secret::SecretBytes;
 use serde_json::Value;
 
-/// How long a token is used of which the answer does not say it. 5 min: few last less long, and one
+/// How long a token is used of which the answer does not say it, or nothing that makes sense. 5 min: few last less long, and one
 /// that does is refused by the receiver and fetched anew.
 const LIFE: Duration = Duration::from_secs(300);
 /// What a token's life may be: one that ends at once is good for the request at hand, and beyond a day
 /// it is asked again whether the client still is one.
-const LEAST: u64 = 1;
-const MOST: u64 = 24 * 3600;
+const LEAST: f64 = 1.0;
+const MOST: f64 = 24.0 * 3600.0;
 
 /// Errors that are told by their name (RFC 6749, section 5.2, and RFC 8707): nothing else of a refusal
 /// is repeated.
@@ -69,23 +69,16 @@ pub(super) fn read(status: StatusCode, body: &[u8], truncated: bool) -> Result<G
         return Err("the token is not visible ASCII".to_owned());
     }
     let token = SecretBytes::new(token.as_bytes().to_vec());
-    Ok(Granted { token, life: life(json.get("expires_in"))? })
+    Ok(Granted { token, life: life(json.get("expires_in")) })
 }
 
 /// `expires_in`: seconds, as a number; some servers write it as text.
-fn life(given: Option<&Value>) -> Result<Duration, String> {
+fn life(given: Option<&Value>) -> Duration {
     let seconds = match given {
-        None | Some(Value::Null) => return Ok(LIFE),
-        Some(Value::Number(number)) => whole(&number.to_string()),
-        Some(Value::String(text)) => whole(text),
-        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        None | Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
     };
-    let seconds = seconds.ok_or("the answer's expires_in is no number of seconds")?;
-    Ok(Duration::from_secs(seconds.clamp(LEAST, MOST)))
-}
-
-/// The whole seconds of a number.
-fn whole(text: &str) -> Option<u64> {
-    let (seconds, _) = text.split_once('.').unwrap_or((text, ""));
-    seconds.parse().ok()
+    let seconds: Option<f64> = seconds.filter(|seconds| *seconds >= 0.0); // NaN is not
+    seconds.map_or(LIFE, |seconds| Duration::from_secs_f64(seconds.clamp(LEAST, MOST)))
 }

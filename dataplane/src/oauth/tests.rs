@@ -6,6 +6,7 @@ use futures::future::join_all;
 use pregon_core::id::TenantId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::testing::receiver::egress;
@@ -16,6 +17,8 @@ const AMPLE: Duration = Duration::from_secs(20);
 struct Server {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
+    /// As many answers as it has permits.
+    gate: Arc<Semaphore>,
 }
 
 impl Server {
@@ -23,6 +26,8 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let opened = Arc::clone(&gate);
         let (log, script, number) = (Arc::clone(&seen), Arc::new(script), AtomicUsize::new(0));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -35,6 +40,7 @@ impl Server {
                         if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                             let number = number.fetch_add(1, Ordering::SeqCst);
                             log.lock().unwrap().push(text.clone());
+                            opened.acquire().await.unwrap().forget();
                             let (status, body) = script(number, &text);
                             let answer = format!(
                                 "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\
@@ -51,7 +57,7 @@ impl Server {
                 }
             }
         });
-        Self { url, seen }
+        Self { url, seen, gate }
     }
 
     /// A token endpoint that grants t0, t1 and so on, for so many seconds each.
@@ -96,6 +102,7 @@ fn target(url: &str) -> (EndpointUrl, Target) {
 fn client_of(server: &Server, style: Oauth2Style) -> Client {
     let (url, target) = target(&server.url);
     let grant = Grant {
+        of: "subscriptions/shop",
         client_id: "shop:1",
         client_secret: &SecretBytes::new(b"hush hush+%".to_vec()),
         scopes: &["send".to_owned(), "orders:write".to_owned()],
@@ -255,6 +262,9 @@ async fn a_dead_token_endpoint_is_left_alone_and_its_fault_is_not_the_receivers(
             let why = exchange.result.as_ref().unwrap_err();
             let (class, detail) = (why.class, why.detail.as_ref());
             assert_eq!((class, detail), (ErrorClass::Token, "token endpoint: answered 503"));
+            // The lane waits until it may be asked again.
+            let again = why.again.unwrap();
+            assert!(!again.is_zero() && again <= Duration::from_secs(8), "{again:?}");
         }
         later(1).await;
     }
@@ -266,7 +276,7 @@ async fn a_dead_token_endpoint_is_left_alone_and_its_fault_is_not_the_receivers(
 async fn a_silent_token_endpoint_takes_the_attempts_time_and_no_more() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let silent = Server { url, seen: Arc::default() };
+    let silent = Server { url, seen: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
     let receiver = taking(&[]).await;
     let (client, egress) = (client_of(&silent, Oauth2Style::Basic), egress());
     let request = request(&receiver);
@@ -281,16 +291,87 @@ async fn a_silent_token_endpoint_takes_the_attempts_time_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_fetch_outlives_those_who_wait_for_it() {
+    let (tokens, receiver) = (Server::granting(3600).await, taking(&["tok0"]).await);
+    tokens.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let (client, egress) = (client_of(&tokens, Oauth2Style::Basic), egress());
+    let request = request(&receiver);
+    // One has little time, and one hangs up.
+    let hasty = send(&egress, Some(&client), &request, Duration::from_millis(60)).await;
+    let why = hasty.result.unwrap_err();
+    let told = (why.class, why.detail.as_ref(), why.again);
+    assert_eq!(told, (ErrorClass::Token, "token endpoint: no token in time", None));
+    let patient = send(&egress, Some(&client), &request, AMPLE);
+    assert!(tokio::time::timeout(Duration::from_millis(60), patient).await.is_err());
+    let patient = send(&egress, Some(&client), &request, AMPLE);
+    tokens.gate.add_permits(1);
+    assert_eq!((status(&patient.await), tokens.count(), receiver.count()), (204, 1, 1));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_kept_until_there_is_another() {
+    let tokens = Server::start(|number, _| match number {
+        0 => (200, r#"{"access_token":"tok","token_type":"Bearer"}"#.to_owned()),
+        _ => (503, String::new()),
+    })
+    .await;
+    let receiver =
+        Server::start(|number, _| (if number == 1 { 401 } else { 204 }, String::new())).await;
+    let (client, egress) = (client_of(&tokens, Oauth2Style::Basic), egress());
+    let request = request(&receiver);
+    let ask = async || status(&send(&egress, Some(&client), &request, AMPLE).await);
+    assert_eq!(ask().await, 204);
+    later(1).await;
+    assert_eq!((ask().await, tokens.count()), (401, 2));
+    assert_eq!((ask().await, tokens.count()), (204, 2));
+    assert_eq!(receiver.tokens(), ["tok"; 3]);
+}
+
+#[tokio::test]
+async fn a_401_is_the_answer_where_no_other_token_comes_in_time() {
+    let (tokens, receiver) = (Server::granting(3600).await, taking(&["tok1"]).await);
+    let (client, egress) = (client_of(&tokens, Oauth2Style::Basic), egress());
+    let request = request(&receiver);
+    send(&egress, Some(&client), &request, AMPLE).await;
+    later(1).await;
+    tokens.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let within = Duration::from_millis(500);
+    let exchange = send(&egress, Some(&client), &request, within).await;
+    assert_eq!((status(&exchange), exchange.resent, tokens.count()), (401, false, 2));
+    tokens.gate.add_permits(1);
+    drop(client.0.turn.lock().await); // it is fetched all the same
+    assert_eq!(status(&send(&egress, Some(&client), &request, AMPLE).await), 204);
+    assert_eq!((tokens.count(), receiver.tokens().last().unwrap().as_str()), (2, "tok1"));
+}
+
+#[tokio::test]
+async fn what_must_not_arrive_twice_is_not_sent_again_with_another_token() {
+    let (tokens, receiver) = (Server::granting(3600).await, taking(&["tok1"]).await);
+    let (client, egress) = (client_of(&tokens, Oauth2Style::Basic), egress());
+    let once = OutboundRequest { resend: Resend::IfUnsent, ..request(&receiver) };
+    let ask = async || send(&egress, Some(&client), &once, AMPLE).await;
+    assert_eq!(status(&ask().await), 401);
+    later(1).await;
+    let exchange = ask().await;
+    assert_eq!((status(&exchange), exchange.resent, receiver.count()), (401, false, 2));
+    drop(client.0.turn.lock().await); // the new token has come
+    assert_eq!((status(&ask().await), tokens.count(), receiver.count()), (204, 2, 3));
+}
+
+#[tokio::test]
 async fn what_the_policy_denies_is_not_asked_for_a_token() {
     let tokens = Server::granting(3600).await;
     let receiver = taking(&[]).await;
     let (url, target) = target("http://169.254.169.254/");
     let secret = SecretBytes::new(b"hush".to_vec());
     let (client_id, client_secret, style) = ("a", &secret, Oauth2Style::Basic);
-    let grant = Grant { client_id, client_secret, scopes: &[], audience: "", style };
+    let grant = Grant { of: "", client_id, client_secret, scopes: &[], audience: "", style };
     let client = Client::new(url, target, &grant).unwrap();
     let exchange = send(&egress(), Some(&client), &request(&receiver), AMPLE).await;
-    assert_eq!(exchange.result.unwrap_err().class, ErrorClass::Denied);
+    let why = exchange.result.unwrap_err();
+    let told = (why.class, why.detail.as_ref());
+    let why = "token endpoint: not a public address (link-local)";
+    assert_eq!(told, (ErrorClass::Token, why));
     assert_eq!((tokens.count(), receiver.count()), (0, 0));
 }
 
@@ -331,6 +412,12 @@ fn answers_are_read_without_being_repeated() {
         (r#","expires_in":59.9"#, 59),
         (r#","expires_in":0"#, 1),
         (r#","expires_in":99999999999"#, 86400),
+        (r#","expires_in":1e30"#, 86400),
+        (r#","expires_in":"99999999999999999999999""#, 86400),
+        (r#","expires_in":-1"#, 300),
+        (r#","expires_in":"soon""#, 300),
+        (r#","expires_in":"NaN""#, 300),
+        (r#","expires_in":[60]"#, 300),
     ] {
         assert_eq!(granted(rest), Ok((b"hush".to_vec(), life)), "{rest}");
     }
@@ -352,11 +439,6 @@ fn answers_are_read_without_being_repeated() {
             "the token is not visible ASCII",
         ),
         (200, long.as_str(), "the token is longer than 8192 bytes"),
-        (
-            200,
-            r#"{"access_token":"hush","token_type":"bearer","expires_in":-1}"#,
-            "the answer's expires_in is no number of seconds",
-        ),
         (
             400,
             r#"{"error":"invalid_scope","error_description":"hush"}"#,

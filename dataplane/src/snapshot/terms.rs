@@ -55,8 +55,8 @@ pub(super) fn client(
         let client_secret = &open(client_secret, &Auth::binding(resource), ring)?;
         let url = EndpointUrl::parse_stored(token_url).map_err(|wrong| wrong.to_string())?;
         let target = Target::by(tenant.clone(), &url, choice.clone(), Terms::beside(trust)?);
-        let (audience, style) = (audience.as_str(), *style);
-        Client::new(url, target, &Grant { client_id, client_secret, scopes, audience, style })
+        let (of, audience, style) = (&resource.to_string(), audience.as_str(), *style);
+        Client::new(url, target, &Grant { of, client_id, client_secret, scopes, audience, style })
     };
     made().map(Some).map_err(|why: String| format!("auth: oauth2: {why}"))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::Method;
-use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead, Timing};
+use pregon_core::attempt::{AttemptRecord, RecordKind, ResponseHead, ShownHeaders, Timing};
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::contract::{self, RenderError, RenderInput, Rendered, Sharing};
 use pregon_core::event::Event;
@@ -28,7 +28,9 @@ use super::WorkerOptions;
 use super::job::Share;
 use super::lane::Pace;
 use super::scrub;
-use crate::egress::{Asks, Cut, Egress, Exchange, OutboundRequest, Resend, Response, micros};
+use crate::egress::{
+    Asks, Cut, Egress, Exchange, Fault, OutboundRequest, Resend, Response, micros,
+};
 use crate::snapshot::{Configuration, Lane};
 use crate::{oauth, outbound};
 
@@ -312,7 +314,9 @@ fn decision(shot: &Shot<'_>, ended: Timestamp, exchange: &Exchange, judged: Judg
             judged,
             retry_after: response.retry_after().and_then(|value| retry_after::parse(value, ended)),
         },
-        Err(fault) => Reply::Fault { class: fault.class, detail: fault.detail.clone() },
+        Err(Fault { class, detail, again }) => {
+            Reply::Fault { class: *class, detail: detail.clone(), again: *again }
+        }
     };
     let timings = Timings {
         took: Duration::from_micros(u64::from(exchange.timing.total)),
@@ -334,6 +338,9 @@ fn conclude(
     record.timing = exchange.timing;
     record.remote = exchange.remote;
     record.resent = exchange.resent;
+    if shot.lane.client.is_some() && exchange.lent.is_empty() {
+        record.headers = ShownHeaders::default(); // without a token nothing was sent
+    }
     let decision = decision(shot, ended, &exchange, judged);
     record.error_class = decision.error_class;
     let acknowledged = decision.outcome == Outcome::Succeeded;

@@ -8,7 +8,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::contract::{Contract, Rendered};
 use pregon_core::event::Event;
 use pregon_core::id::DeliveryKey;
-use pregon_core::outcome::Decision;
+use pregon_core::outcome::{Decision, ErrorClass};
 use pregon_store::batch::Token;
 use tokio::time::Instant;
 
@@ -139,8 +139,12 @@ impl Report {
     }
 
     /// What the receiver took: from the first byte of the request to the head of the answer; where
-    /// there was none, the whole attempt. None where no request was made.
+    /// there was none, the whole attempt. None where no request was made, or none that reached it for
+    /// a fault on this side.
     pub(super) fn receiver_took(&self) -> Option<Duration> {
+        if self.record.error_class.is_some_and(ErrorClass::is_ours) {
+            return None;
+        }
         let timing = &self.record.timing;
         let micros = if timing.first_byte > 0 { timing.first_byte } else { timing.total };
         (micros > 0).then(|| Duration::from_micros(micros.into()))

@@ -5,6 +5,7 @@ const EC_SEC1: &str = include_str!("../../../testdata/tls/ec.sec1.key");
 const EC_PKCS8: &str = include_str!("../../../testdata/tls/ec.pkcs8.key");
 const EC_ENCRYPTED: &str = include_str!("../../../testdata/tls/ec.encrypted.key");
 const RSA: &str = include_str!("../../../testdata/tls/rsa.pem");
+const RSA_ENCRYPTED: &str = include_str!("../../../testdata/tls/rsa.encrypted.key");
 const RSA_PKCS1: &str = include_str!("../../../testdata/tls/rsa.pkcs1.key");
 const EXPIRED: &str = include_str!("../../../testdata/tls/expired.pem");
 
@@ -18,6 +19,7 @@ fn each_form_of_key_is_read_and_must_fit() {
         (RSA, EC_SEC1, "does not fit"),
         (EC, RSA_PKCS1, "does not fit"),
         (EC, EC_ENCRYPTED, "is encrypted"),
+        (RSA, RSA_ENCRYPTED, "is encrypted"),
         (EC, EC, "must be a private key in PEM"),
         (EC, "hush", "must be a private key in PEM"),
         (EC, "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----\n", "must be RSA"),
@@ -47,4 +49,6 @@ fn chains_keep_their_bounds() {
     for pem in ["", "x", EC_PKCS8, &format!("{EC}{EC_PKCS8}"), no_certificate] {
         assert_eq!(Chain::parse(pem).unwrap_err().rule, Rule::Malformed, "{pem}");
     }
+    let wrong = Chain::parse(&format!("{EC}{RSA}{no_certificate}")).unwrap_err();
+    assert_eq!(wrong.description, "certificate 2 (counted from 0) is not one of X.509");
 }

@@ -1,7 +1,7 @@
 //! Attempts of a whole node at a receiver on a loopback socket.
 
 use pregon_core::id::ContractId;
-use pregon_core::model::{Auth, Resource, Subscription};
+use pregon_core::model::{Auth, Oauth2Style, Resource, Subscription};
 use pregon_core::outcome::{AttemptOutcome, EndReason, ErrorClass};
 
 use crate::testing::documents::{contract, sealed};
@@ -173,6 +173,35 @@ async fn what_a_receiver_echoes_is_kept_without_credentials_and_sensitive_values
     let body = String::from_utf8(kept.body).unwrap();
     assert_eq!(body.lines().collect::<Vec<_>>(), want.map(|line| line));
     assert!(kept.headers.contains(&("x-echo".to_owned(), "[redacted]".to_owned())));
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_shown_as_sent_and_the_lane_waits() {
+    // It has no token to give.
+    let endpoint = Receiver::answering(200, "{}").await;
+    let (whole, receiver) = node("", |ours| {
+        ours.auth = Auth::Oauth2 {
+            token_url: endpoint.url(),
+            client_id: "shop".into(),
+            client_secret: sealed(&ours.name(), "pa55word"),
+            scopes: Vec::new(),
+            audience: String::new(),
+            style: Oauth2Style::Basic,
+        };
+        ours.headers = vec![("x-shop".into(), "7".into())];
+    })
+    .await;
+    let key = whole.publish(1, "{}").await;
+    let first = whole.attempts(key, 1).await.remove(0);
+    assert_eq!(first.error_class, Some(ErrorClass::Token));
+    assert_eq!(first.reason, "token endpoint: the answer has no token_type");
+    assert_eq!((first.outcome, first.headers.len()), (Some(AttemptOutcome::Retry), 0));
+    // What comes while the lane is closed is not attempted before the endpoint may be asked again.
+    let key = whole.publish(1, "{}").await;
+    let next = whole.attempts(key, 1).await.remove(0);
+    let apart = next.start.since(first.start);
+    assert!(apart >= std::time::Duration::from_millis(950), "{apart:?}");
+    assert!(receiver.seen().is_empty());
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ fn answering(contract: &Contract, event: &Event, status: u16) -> Reply {
 
 /// A receiver that never answers.
 fn silent() -> Reply {
-    Reply::Fault { class: ErrorClass::Timeout, detail: "".into() }
+    Reply::Fault { class: ErrorClass::Timeout, detail: "".into(), again: None }
 }
 
 /// Sends until the delivery fails. Every attempt takes `took` of its timeout.
