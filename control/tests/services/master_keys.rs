@@ -1,11 +1,12 @@
 //! Master keys: who has which, sealing anew, what is refused without one that the store needs, and that
 //! what is sealed opens in its place only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pregon_core::id::NodeId;
+use pregon_core::id::{NodeId, TenantId};
 use pregon_core::model::{Auth, HeaderText, Resource, ResourceName};
 use pregon_core::seal::{Held, KeyId, KeyRing};
 use pregon_core::secret::SecretBytes;
@@ -16,11 +17,12 @@ use pregon_proto::v1::master_key_service_server::MasterKeyService as _;
 use pregon_proto::v1::node_service_server::NodeService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_rpc::caller::{Caller, Role};
 use pregon_store::config::Commit;
 use pregon_store::node::{NodeStatus, Plane};
 use tonic::Code;
 
-use crate::world::{World, ask, assert_refused, subscription};
+use crate::world::{World, ask, assert_refused, from, subscription};
 
 /// The key of every world, and one that comes behind it.
 const OLD: &str = "5a";
@@ -310,7 +312,14 @@ async fn without_a_key_that_the_store_needs_it_only_reads() {
     let write = || crate::world::create("crm", subscription());
     let refused = ask!(world.subscriptions, create_subscription, write()).unwrap_err();
     assert!(refused.message().contains(&id(NEW).to_string()), "{}", refused.message());
+    assert!(refused.message().contains("3 of the store's documents"), "{}", refused.message());
     assert_refused::<()>(Err(refused), Code::Unavailable, "NOT_READY");
+    // How much all tenants have there is nothing for one of them.
+    let of = Some(BTreeSet::from([TenantId::parse("acme").unwrap()]));
+    let tenant = Caller::new("acme-team", Role::TenantManager, of);
+    let refused = world.subscriptions.create_subscription(from(tenant, write())).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.message(), format!("master key {} is not here", id(NEW)));
     let list =
         || v1::ListSubscriptionsRequest { parent: "tenants/acme".into(), ..Default::default() };
     assert_eq!(
