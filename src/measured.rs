@@ -187,7 +187,7 @@ measured! {
         supersede(tenant: &TenantId) -> Former;
         erase(erase: &Erase, from: ErasePlace) -> Erased;
         erase_event(position: Position, erasure: &Erasure) -> EventErased;
-        strip_attempts(position: Position, from: usize) -> Stripped;
+        strip_attempts(position: Position, from: u64) -> Stripped;
         now() -> Timestamp;
     }
 

@@ -113,7 +113,7 @@ impl Control {
         let secret =
             ApiKeySecret { sha256: made.sha256.clone(), create_time: now, expire_time: None };
         let key = draft.key(id, secret, caller, now);
-        let mut answer = until_settled(|| self.try_create_api_key(&key, &how)).await?;
+        let mut answer = until_settled(|| self.try_create_api_key(&key, caller, &how)).await?;
         if let Some(shown) = &mut answer.api_key {
             if how.validate_only {
                 shown.name.clear(); // the real one will get another id
@@ -128,6 +128,7 @@ impl Control {
     async fn try_create_api_key(
         &self,
         key: &ApiKey,
+        caller: &Caller,
         how: &How,
     ) -> Result<Option<v1::CreateApiKeyResponse>, Refusal> {
         if let Some(answer) = self.recall(how).await? {
@@ -141,6 +142,7 @@ impl Control {
             .write(GUARD, b"{}".as_slice())
             .put(&Resource::ApiKey(key.clone()), 0);
         let plan = room_for(key, &all, plan, now)?;
+        let plan = reaching(caller, key, &all, plan)?;
         let api_key = Some(to_wire(&Stored::new(key.clone()), now));
         self.commit(plan, v1::CreateApiKeyResponse { api_key, ..Default::default() }, how).await
     }
@@ -283,8 +285,10 @@ impl Control {
     ) -> Result<Plan, Refusal> {
         let guard = self.store.config.get(&[GUARD.to_owned()]).await?.pop().flatten();
         let all = self.all_below::<ApiKey>(PREFIX, |it| it.id.name()).await?;
-        // A key that is made meanwhile is seen when this is decided again.
-        let mut plan = plan.relies_on(GUARD, guard.map(|it| it.revision));
+        // A key that is made meanwhile is seen when this is decided again, and who is about to make
+        // one then decides again, too.
+        let mut plan =
+            plan.relies_on(GUARD, guard.map(|it| it.revision)).write(GUARD, b"{}".as_slice());
         let now = self.clock.now();
         for Stored { value: mut key, revision, .. } in all {
             let Some(tenants) = key.tenants.as_mut().filter(|it| it.contains(tenant)) else {
@@ -301,6 +305,31 @@ impl Control {
         }
         Ok(plan)
     }
+}
+
+/// Adds to a plan that makes a key that the caller's own key still reaches the tenants, or refuses
+/// it: since the call was let in, a tenant may have been deleted, and its keys with it.
+fn reaching(
+    caller: &Caller,
+    key: &ApiKey,
+    all: &[Stored<ApiKey>],
+    plan: Plan,
+) -> Result<Plan, Refusal> {
+    let Ok(id) = ApiKeyId::parse_name(caller.actor()) else { return Ok(plan) };
+    let Some(own) = all.iter().find(|it| it.value.id == id) else {
+        let text = "the API key that the call is made with is gone";
+        return Err(Refusal::new(Reason::CredentialRevoked, text));
+    };
+    let reaches = match (&own.value.tenants, &key.tenants) {
+        (None, _) => true,
+        (Some(own), Some(wanted)) => wanted.is_subset(own),
+        (Some(_), None) => false,
+    };
+    if !reaches {
+        let text = "a tenant that the caller's API key was for is gone";
+        return Err(Refusal::new(Reason::TenantDenied, text));
+    }
+    Ok(plan.relies_on(own.value.id.name(), Some(own.revision)))
 }
 
 /// Adds to a plan that the longest ended keys make room for a new one, or refuses it.

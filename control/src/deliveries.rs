@@ -81,7 +81,7 @@ service! {
         ) -> Result<tonic::Response<Self::EraseEventsStream>, tonic::Status> {
             let method = ("DeliveryService", "EraseEventsRequest");
             let (call, request) = enter(&self.0, request, method).await?;
-            let run = erase::begin(std::sync::Arc::clone(&self.0), request);
+            let run = erase::begin(std::sync::Arc::clone(&self.0), request, std::sync::Arc::clone(&call));
             let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
             run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
         }

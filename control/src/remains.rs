@@ -80,6 +80,12 @@ pub(crate) fn spare(
     }
 }
 
+fn said(done: Result<(), Refusal>) {
+    if let Err(refusal) = done {
+        tracing::warn!(%refusal, "what is to be erased is not yet");
+    }
+}
+
 impl Control {
     /// What is still to be erased of a tenant's name.
     pub(crate) async fn remains(&self, tenant: &TenantId) -> Result<Option<Remains>, Refusal> {
@@ -93,27 +99,28 @@ impl Control {
         Ok(Some(Remains { document, revision: found.revision }))
     }
 
-    /// Erases what deleted tenants left, and events of which something was under way, until the server is to end. A store that does not answer
-    /// is asked again.
+    /// Erases what deleted tenants left, and events of which something was under way, until the
+    /// server is to end. Neither waits for the other. A store that does not answer is asked again.
     pub async fn erase(&self) {
         let (mut after, mut behind) = (String::new(), String::new());
-        loop {
-            let done = async {
-                self.erase_put_off(&mut behind).await?;
-                self.erase_remains(&mut after).await
-            };
-            tokio::select! {
-                () = self.drain.cancelled() => return,
-                done = done => {
-                    if let Err(refusal) = done {
-                        tracing::debug!(%refusal, "what is to be erased is not yet");
-                    }
-                }
+        let tenants = async {
+            loop {
+                said(self.erase_remains(&mut after).await);
+                tokio::time::sleep(EVERY).await;
             }
-            tokio::select! {
-                () = self.drain.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+        };
+        let events = async {
+            loop {
+                said(self.erase_put_off(&mut behind).await);
+                // A look that found as many as it takes is followed by the next at once.
+                let pause = if behind.is_empty() { EVERY } else { PAUSE.0 };
+                tokio::time::sleep(pause).await;
             }
+        };
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = tenants => {}
+            () = events => {}
         }
     }
 
@@ -130,7 +137,10 @@ impl Control {
         for document in &found {
             let id = document.name.strip_prefix(&prefix).unwrap_or_default();
             let Ok(tenant) = TenantId::parse(id) else { continue };
-            self.erase_tenant(&tenant).await?;
+            // One that makes trouble keeps back no other.
+            if let Err(refusal) = self.erase_tenant(&tenant).await {
+                tracing::warn!(%tenant, %refusal, "what a deleted tenant left has to wait");
+            }
         }
         if found.len() == AT_ONCE {
             *after = found.last().map(|last| last.name.clone()).unwrap_or_default();

@@ -285,6 +285,9 @@ macro_rules! conformance_queue {
                 what_is_left_of_an_event_keeps_its_place
                 what_is_pending_is_called_off_first
                 lists_go_on_over_tombstones
+                what_is_held_nearby_keeps_nothing_of_it
+                what_came_late_is_taken_away
+                stripping_goes_on_where_it_was
             ]
             replay [
                 a_success_is_replayed

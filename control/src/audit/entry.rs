@@ -34,6 +34,12 @@ impl Told {
         NewAudit { id: self.id.clone(), class: self.class, bytes }
     }
 
+    /// Tells what is done, in the place of what was told before.
+    fn does(&mut self, does: &serde_json::Value) {
+        let (resource, after) = (self.entry.resource.clone(), does.to_string());
+        self.entry.changes = vec![AuditChange { resource, after, ..AuditChange::default() }];
+    }
+
     /// The id of the entry.
     pub(crate) fn id(&self) -> &str {
         self.id.as_str()
@@ -52,6 +58,15 @@ pub(crate) enum Before {
 /// A step that was written down as begun.
 #[derive(Debug)]
 pub(crate) struct Begun(Option<Told>);
+
+impl Begun {
+    /// Tells what was done, as a JSON object, once the step's end is written down.
+    pub(crate) fn did(&mut self, did: &serde_json::Value) {
+        if let Some(told) = &mut self.0 {
+            told.does(did);
+        }
+    }
+}
 
 /// The tenant that a resource name is of.
 fn tenant_of(name: &str) -> Option<TenantId> {
@@ -142,7 +157,20 @@ impl Control {
         resource: &str,
         full: WhenFull,
     ) -> Result<Begun, Refusal> {
-        let told = self.told(AuditOutcome::Unknown, resource);
+        self.begin_step_that(resource, full, None).await
+    }
+
+    /// The same, of a step of which there is something to tell, as a JSON object.
+    pub(crate) async fn begin_step_that(
+        &self,
+        resource: &str,
+        full: WhenFull,
+        does: Option<serde_json::Value>,
+    ) -> Result<Begun, Refusal> {
+        let mut told = self.told(AuditOutcome::Unknown, resource);
+        if let (Some(told), Some(does)) = (&mut told, does) {
+            told.does(&does);
+        }
         if let Some(told) = &told {
             self.store.audit.record(&[told.stored()], full).await?;
         }

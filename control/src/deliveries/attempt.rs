@@ -155,7 +155,7 @@ impl Control {
         v1::Attempt {
             name: name.to_string(),
             request: self.request(context, record),
-            ..to_wire(record)
+            ..of_event(&context.record.event, record)
         }
     }
 
@@ -225,6 +225,15 @@ fn line(name: &str, value: &str) -> v1::Header {
     let value = if is_credential(name) { MASKED } else { value };
     let (name, value) = (name.to_owned(), value.to_owned());
     v1::Header { name, value, ..Default::default() }
+}
+
+/// What a record tells of an attempt of an event. Of one that was erased meanwhile the answer is not
+/// shown, also where it came afterwards and still lies there.
+pub(super) fn of_event(event: &Event, record: &AttemptRecord) -> v1::Attempt {
+    match event.erased {
+        Some(_) => to_wire(&record.stripped()),
+        None => to_wire(record),
+    }
 }
 
 /// What a record tells of an attempt: all but its name and the request.

@@ -3,9 +3,9 @@
 //! An event is erased in three steps, each of which may be repeated: what is pending of it is called
 //! off, a tombstone takes its place, and its attempts lose what was answered. A delivery that is
 //! being attempted ends as it does, and an event that is not matched yet is matched first; until
-//! then the event stays as it is. So that nobody has to come back for it, a document
-//! `eventErasures/{position}` says what is to be erased: any control plane goes on with it, also
-//! after a restart, until it is done.
+//! then the event stays as it is. So that nobody has to come back for it, a document below
+//! `eventErasures/` says before anything else what is to be erased: any control plane goes on with
+//! it, also after a restart, until it is done.
 //!
 //! A run over many events walks all of a tenant's, a bounded step at a time, with a pause as long as
 //! the step.
@@ -16,68 +16,41 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::try_unfold;
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::event::{Erasure, Event};
-use pregon_core::id::{EventName, Position};
-use pregon_core::outcome::{DeliveryState, EndReason};
+use pregon_core::id::{EventName, Position, TenantId};
+use pregon_core::model::Tenant;
 use pregon_core::redact::{SensitivePath, SensitiveRoot, holds};
 use pregon_proto::v1;
 use pregon_rpc::page;
 use pregon_store::audit::WhenFull;
-use pregon_store::config::{Committed, ListRange};
-use pregon_store::erase::EventErased;
-use pregon_store::log::{DeliveryQuery, EventQuery, Most};
-use pregon_store::operate::STEP_MAX;
-use serde::{Deserialize, Serialize};
+use pregon_store::log::{EventQuery, Most};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Scope, show};
 use crate::audit::Begun;
-use crate::commit::Plan;
+use crate::catalog::Kind as _;
 use crate::listing::PAGE_BYTES;
-use crate::service::draining;
+use crate::service::{Call, draining, standing};
 use crate::{Control, map, parse, repeat};
+use put_off::Got;
+
+mod put_off;
 
 /// The stream of answers of a run.
 pub(super) type Answers =
     Pin<Box<dyn Stream<Item = Result<v1::EraseEventsResponse, tonic::Status>> + Send>>;
 
-/// Where the documents lie.
-const COLLECTION: &str = "eventErasures";
-/// Documents that one look takes; the next takes the next ones.
-const AT_ONCE: usize = 100;
 /// Events that one step of a run looks at.
 const STEP: usize = 100;
-/// Events of one run that may be put off: each is a document.
+/// Events of one run that may be put off.
 const PUT_OFF: i64 = 1000;
 /// Characters of the value that is looked for.
 const VALUE_LEN: usize = 1024;
 /// The shortest and the longest pause between two steps.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
-/// The document's contents: an event that is to be erased.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct PutOff {
-    ms: u64,
-    partition: u16,
-    n: u64,
-    erasure: Erasure,
-}
-
-/// How far an erasing got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Got {
-    /// To its end.
-    Done,
-    /// Something of the event is under way.
-    PutOff,
-    /// There is no such event.
-    Gone,
-}
-
-fn document(position: Position) -> String {
-    format!("{COLLECTION}/{position}")
-}
 
 impl Control {
     pub(crate) async fn erase_event(
@@ -96,95 +69,26 @@ impl Control {
         // Once more, it takes what an attempt may have left since, and the first reason stays.
         let now = self.clock.now();
         let erasure = event.erased.clone().unwrap_or(Erasure { time: now, reason });
-        let erased = self.erase_or_put_off(event.position, &erasure);
         // It makes room, so it passes where there is none.
-        let got = self.with_entry(&name.to_string(), WhenFull::Written, erased).await?;
+        let does = json!({ "reason": erasure.reason });
+        let text = name.to_string();
+        let begun = self.begin_step_that(&text, WhenFull::Written, Some(does)).await?;
+        let got = self.erase_one(event.position, &erasure).await;
+        self.end_step(begun, &got).await;
+        let got = got?;
         let (event, _) = self.event(&name).await?;
         let event = Some(show::event(self.redacted(event).await?));
         Ok(v1::EraseEventResponse { event, pending: got == Got::PutOff })
     }
 
-    /// Erases an event, or leaves a document that says so.
-    async fn erase_or_put_off(&self, position: Position, why: &Erasure) -> Result<Got, Refusal> {
-        let got = self.erase_now(position, why).await?;
-        if got == Got::PutOff {
-            let Position { ms, partition, n } = position;
-            let put_off = PutOff { ms, partition, n, erasure: why.clone() };
-            // A struct of numbers and texts cannot fail to be written.
-            let bytes = serde_json::to_vec(&put_off).unwrap_or_default();
-            self.note(Plan::new().write(document(position), bytes)).await?;
+    /// Erases an event, also where this is cut off.
+    async fn erase_one(&self, position: Position, why: &Erasure) -> Result<Got, Refusal> {
+        let intent = self.intend(&[position], why).await?;
+        if !intent.is_open(position) {
+            return self.erase_now(position, intent.erasure()).await;
         }
-        Ok(got)
-    }
-
-    /// Commits what is no call's own.
-    async fn note(&self, plan: Plan) -> Result<(), Refusal> {
-        if let Committed::Done { revision } = self.store.config.commit(plan.into_commit()).await? {
-            self.heads.saw(revision, self.clock.now());
-        }
-        Ok(())
-    }
-
-    /// Erases an event, as far as nothing of it is under way.
-    async fn erase_now(&self, position: Position, why: &Erasure) -> Result<Got, Refusal> {
-        let state = Some(DeliveryState::Pending);
-        let query = DeliveryQuery { event: Some(position), state, ..DeliveryQuery::default() };
-        let mut place = None;
-        loop {
-            let log = &self.store.log;
-            let page = log.deliveries(&query, place.as_deref(), STEP_MAX).await?;
-            for record in &page.items {
-                self.store.operate.cancel(record.key, EndReason::Erased).await?;
-            }
-            place = page.next;
-            if place.is_none() {
-                break;
-            }
-        }
-        match self.store.operate.erase_event(position, why).await? {
-            EventErased::Unknown => return Ok(Got::Gone),
-            EventErased::Open => return Ok(Got::PutOff),
-            EventErased::Done => {}
-        }
-        let (mut from, mut left) = (0, 0);
-        loop {
-            let step = self.store.operate.strip_attempts(position, from).await?;
-            left += step.left;
-            let Some(next) = step.next else { break };
-            from = next;
-        }
-        Ok(if left > 0 { Got::PutOff } else { Got::Done })
-    }
-
-    /// Goes on with events that were put off, behind `after` or again from the first.
-    pub async fn erase_put_off(&self, after: &mut String) -> Result<(), Refusal> {
-        let range = ListRange {
-            collections: COLLECTION,
-            prefix: format!("{COLLECTION}/"),
-            after: std::mem::take(after),
-            limit: AT_ONCE,
-        };
-        let found = self.store.config.list(range).await?;
-        for document in &found {
-            let put_off: PutOff = match serde_json::from_slice(&document.bytes) {
-                Ok(put_off) => put_off,
-                Err(error) => {
-                    tracing::error!(name = document.name, %error, "a document cannot be read");
-                    continue;
-                }
-            };
-            let PutOff { ms, partition, n, erasure } = put_off;
-            match self.erase_now(Position { ms, partition, n }, &erasure).await? {
-                Got::PutOff => {}
-                Got::Done | Got::Gone => {
-                    self.note(Plan::new().delete(document.name.clone())).await?;
-                }
-            }
-        }
-        if found.len() == AT_ONCE {
-            *after = found.last().map(|last| last.name.clone()).unwrap_or_default();
-        }
-        Ok(())
+        let sums = self.carry_out(intent).await?;
+        Ok(if sums.pending > 0 { Got::PutOff } else { Got::Done })
     }
 }
 
@@ -244,6 +148,10 @@ fn value(given: &str) -> Result<String, Wrong> {
 /// A run over many events.
 struct Run {
     control: Arc<Control>,
+    call: Arc<Call>,
+    tenant: TenantId,
+    /// From when on what there is is the tenant's own.
+    since: Option<Timestamp>,
     query: EventQuery,
     at: At,
     value: String,
@@ -262,6 +170,7 @@ struct Run {
 pub(super) async fn begin(
     control: Arc<Control>,
     mut request: v1::EraseEventsRequest,
+    call: Arc<Call>,
 ) -> Result<Answers, Refusal> {
     let mut wrong = Violations::new();
     let cursor = std::mem::take(&mut request.cursor);
@@ -278,15 +187,21 @@ pub(super) async fn begin(
     let since = control.check_scope(&Scope::Tenant(tenant.clone())).await?;
     let begun = match request.validate_only {
         true => None,
-        false => Some(control.begin_step(&tenant.name(), WhenFull::Written).await?),
+        false => {
+            let (name, does) = (tenant.name(), Some(json!({ "reason": reason })));
+            Some(control.begin_step_that(&name, WhenFull::Written, does).await?)
+        }
     };
     let run = Run {
+        call,
+        since,
         query: EventQuery {
-            tenant: Some(tenant),
+            tenant: Some(tenant.clone()),
             from: from.max(since),
             to,
             ..EventQuery::default()
         },
+        tenant,
         at,
         value,
         erasure: Erasure { time: control.clock.now(), reason },
@@ -305,8 +220,9 @@ pub(super) async fn begin(
         }
         let answer = run.step().await;
         if (run.ended || answer.is_err())
-            && let Some(begun) = run.begun.take()
+            && let Some(mut begun) = run.begun.take()
         {
+            begun.did(&run.told());
             run.control.end_step(begun, &answer).await;
         }
         Ok(Some((answer.map_err(pregon_rpc::status::status)?, run)))
@@ -314,6 +230,29 @@ pub(super) async fn begin(
 }
 
 impl Run {
+    /// Refuses to go on where the tenant is no longer the one that the run is for.
+    async fn check(&self) -> Result<(), Refusal> {
+        standing(&self.control, &self.call).await?;
+        let since = self.control.check_scope(&Scope::Tenant(self.tenant.clone())).await?;
+        match since == self.since {
+            true => Ok(()),
+            false => Err(Refusal::not_found(Tenant::WORD, self.tenant.name())),
+        }
+    }
+
+    /// What the audit log tells of it: not the value, which is a person's.
+    fn told(&self) -> serde_json::Value {
+        let v1::EraseEventsResponse { seen, matched, erased, pending, cursor: _ } = self.sums;
+        let reason = &self.erasure.reason;
+        json!({
+            "reason": reason,
+            "seen": seen,
+            "matched": matched,
+            "erased": erased,
+            "pending": pending,
+        })
+    }
+
     /// One stretch of the tenant's events.
     async fn step(&mut self) -> Result<v1::EraseEventsResponse, Refusal> {
         let control = Arc::clone(&self.control);
@@ -327,19 +266,18 @@ impl Run {
             return Err(Refusal::new(Reason::LoadShed, text).retry_after(Duration::from_secs(10)));
         }
         let begun = Instant::now();
+        self.check().await?;
         let most = Most { items: STEP, bytes: PAGE_BYTES };
         let page = control.store.log.events(&self.query, self.place.as_deref(), most).await?;
         self.sums.seen += map::count(page.items.len() as u64);
-        for event in page.items.iter().filter(|it| self.at.finds(it, &self.value)) {
-            self.sums.matched += 1;
-            if self.validate_only {
-                continue;
-            }
-            match control.erase_or_put_off(event.position, &self.erasure).await? {
-                Got::Done => self.sums.erased += 1,
-                Got::PutOff => self.sums.pending += 1,
-                Got::Gone => {}
-            }
+        let found = page.items.iter().filter(|it| self.at.finds(it, &self.value));
+        let found: Vec<_> = found.map(|event| event.position).collect();
+        self.sums.matched += map::count(found.len() as u64);
+        if !self.validate_only && !found.is_empty() {
+            let intent = control.intend(&found, &self.erasure).await?;
+            let done = control.carry_out(intent).await?;
+            self.sums.erased += map::count(done.erased);
+            self.sums.pending += map::count(done.pending);
         }
         self.next_step = Instant::now() + begun.elapsed().clamp(PAUSE.0, PAUSE.1);
         self.place = page.next;

@@ -202,7 +202,7 @@ impl Control {
             }
             if event.erased.is_some() {
                 // Filters have nothing to go by any more.
-                *others.entry("").or_insert(0) += 1;
+                *others.entry("erased").or_insert(0) += 1;
                 continue;
             }
             let Some(contract) = today.contract(subscription) else { continue };
@@ -320,7 +320,8 @@ fn fill_attempts(
     for logged in logged.iter().filter(|logged| is_attempt(logged)) {
         let delivery = show::name(record);
         let attempt = AttemptName { delivery, number: logged.number };
-        let attempt = v1::Attempt { name: attempt.to_string(), ..attempt::to_wire(logged) };
+        let attempt =
+            v1::Attempt { name: attempt.to_string(), ..attempt::of_event(&record.event, logged) };
         let size = attempt.encoded_len() + name.len();
         if room.attempts == 0 || room.bytes < size {
             it.more_attempts += 1;

@@ -5,12 +5,12 @@
 //! tokens are. A message within a stretch carries the place before it, the last one the place
 //! behind it: whoever resumes may see some of a stretch again, and misses nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Refusal, Rule, Violations};
-use pregon_core::id::{AttemptName, DeliveryName, SubscriptionName};
+use pregon_core::id::{AttemptName, DeliveryName, Position, SubscriptionName};
 use pregon_core::model::Subscription;
 use pregon_core::outcome::DeliveryState;
 use pregon_proto::v1;
@@ -220,10 +220,26 @@ impl Deliveries {
         Ok(seen)
     }
 
+    /// The events that were erased before the answer to an attempt came whose lease was lost.
+    async fn erased_before(&self, seen: &[Seen]) -> Result<HashSet<Position>, Refusal> {
+        let mut erased = HashSet::new();
+        for seen in seen {
+            if let Seen::Attempt(record) = seen
+                && record.late
+                && let Some((event, _)) = self.control.store.log.event(record.key.position).await?
+                && event.erased.is_some()
+            {
+                erased.insert(record.key.position);
+            }
+        }
+        Ok(erased)
+    }
+
     async fn shown(&self, mut seen: Vec<Seen>) -> Result<Vec<Happened>, Refusal> {
         if let Some(environment) = self.call.caller.environment() {
             seen.retain(|seen| seen.environment() == environment);
         }
+        let erased = self.erased_before(&seen).await?;
         let records: Vec<DeliveryRecord> = seen
             .iter()
             .filter_map(|seen| match seen {
@@ -237,7 +253,11 @@ impl Deliveries {
             Seen::Attempt(record) if attempt::is_attempt(&record) => {
                 let delivery = DeliveryName { tenant: record.tenant.clone(), delivery: record.key };
                 let name = AttemptName { delivery, number: record.number }.to_string();
-                Some(Happened::Attempt(v1::Attempt { name, ..attempt::to_wire(&record) }))
+                let shown = match erased.contains(&record.key.position) {
+                    true => attempt::to_wire(&record.stripped()),
+                    false => attempt::to_wire(&record),
+                };
+                Some(Happened::Attempt(v1::Attempt { name, ..shown }))
             }
             Seen::Attempt(_) => None, // an end without one
         });

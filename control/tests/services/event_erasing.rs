@@ -1,8 +1,10 @@
 //! EraseEvent and EraseEvents.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::StreamExt as _;
+use pregon_core::attempt::{AttemptRecord, ResponseHead};
 use pregon_core::id::{DeliveryKey, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
 use pregon_proto::v1;
@@ -10,11 +12,14 @@ use pregon_proto::v1::delivery_service_server::DeliveryService as _;
 use pregon_proto::v1::erase_events_request::Place;
 use pregon_proto::v1::preview_delivery_request::Source;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
+use pregon_proto::v1::tenant_service_server::TenantService as _;
 use pregon_rpc::caller::{Caller, Role};
-use pregon_store::settlement::Transition;
+use pregon_store::settlement::{
+    BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement, Transition,
+};
 use tonic::{Code, Response, Status};
 
-use crate::world::{World, ask, assert_refused, assert_wrong, from, new_event};
+use crate::world::{World, ask, assert_refused, assert_wrong, claim, from, new_event};
 
 const ERP: &str = "tenants/acme/subscriptions/erp";
 const DATA: &str = r#"{"who":"jane","items":[{"card":"4111"},{"card":"4222"}],"n":7}"#;
@@ -147,7 +152,102 @@ async fn what_is_under_way_is_erased_when_it_is_over() {
     other.control.erase_put_off(&mut String::new()).await.unwrap();
     let (left, _) = world.store.log.event(position).await.unwrap().unwrap();
     assert_eq!(left.erased.unwrap().reason, "she asked");
+    // An attempt whose lease was lost may still be answered.
+    assert!(put_off(world.names().await));
+    other.clock.advance(Duration::from_secs(60));
+    other.control.erase_put_off(&mut String::new()).await.unwrap();
+    other.control.erase_put_off(&mut String::new()).await.unwrap();
     assert!(!put_off(world.names().await));
+}
+
+/// The first reason stays also where nothing could be erased yet.
+#[tokio::test]
+async fn who_asks_again_does_not_change_the_reason() {
+    let world = World::with_subscription().await;
+    let position = world.publish("acme", Some("e1"), DATA).await;
+    assert!(ask!(world.deliveries, erase_event, request(e1())).unwrap().pending);
+    let again = v1::EraseEventRequest { reason: "again".into(), ..request(e1()) };
+    assert!(ask!(world.deliveries, erase_event, again.clone()).unwrap().pending);
+    world.settle_new(&[], WAITING).await;
+    assert!(!ask!(world.deliveries, erase_event, again).unwrap().pending);
+    let (left, _) = world.store.log.event(position).await.unwrap().unwrap();
+    assert_eq!(left.erased.unwrap().reason, "she asked");
+}
+
+/// What is kept of the answers to a delivery's attempts.
+async fn answers(world: &World, key: DeliveryKey) -> Vec<Option<ResponseHead>> {
+    let records = world.store.log.attempts(key).await.unwrap();
+    records.into_iter().map(|it| it.response).collect()
+}
+
+/// The answer to an attempt whose lease was lost comes when it comes: it is shown to nobody, and goes.
+#[tokio::test]
+async fn a_late_answer_is_not_shown_and_goes() {
+    let world = World::with_subscription().await;
+    let lane = world.lane(ERP).await;
+    let position = world.publish("acme", Some("e1"), DATA).await;
+    let begun = world.now();
+    let lost = world.store.work.take(0, &claim(), 256, usize::MAX).await.unwrap().unwrap();
+    world.clock.advance(Duration::from_secs(21));
+    let (again, _) = world.store.work.take_over(0, &claim(), 64, 64).await.unwrap();
+    let key = DeliveryKey { position, lane, replay: None };
+    let tenant = TenantId::parse("acme").unwrap();
+    let settle = async |token, start| {
+        let deliveries = vec![DeliverySettle {
+            key,
+            tenant: tenant.clone(),
+            attempts: 1,
+            age: Duration::ZERO,
+            to: FAILED,
+        }];
+        let outcome = EventOutcome::Matched(deliveries);
+        let events = vec![EventSettle::new(position, tenant.clone(), outcome)];
+        let record = AttemptRecord { start, ..world.record(key, &tenant, FAILED) };
+        let attempts = vec![(token, record.into())];
+        let batches = vec![BatchSettle { token, events, deliveries: Vec::new() }];
+        world.store.work.settle(Settlement { batches, attempts, ..Settlement::default() }).await
+    };
+    settle(again[0].token, world.now()).await.unwrap();
+    assert!(!ask!(world.deliveries, erase_event, request(e1())).unwrap().pending);
+    assert_eq!(settle(lost.token, begun).await.unwrap().lost, [lost.token]);
+    assert!(answers(&world, key).await.iter().any(Option::is_some), "it came");
+
+    let empty = |it: &v1::Attempt| {
+        let response = it.response.as_ref().unwrap();
+        response.status == 503 && response.body.is_empty() && response.headers.is_empty()
+    };
+    let parent = format!("tenants/acme/deliveries/{key}");
+    let list = v1::ListAttemptsRequest { parent, ..Default::default() };
+    let listed = ask!(world.deliveries, list_attempts, list).unwrap().attempts;
+    assert!(listed.len() == 2 && listed.iter().all(empty), "{listed:?}");
+    let explain = v1::ExplainEventRequest { name: e1() };
+    let told = ask!(world.deliveries, explain_event, explain).unwrap();
+    let told = &told.deliveries[0].attempts;
+    assert!(told.len() == 2 && told.iter().all(empty), "{told:?}");
+
+    world.control.erase_put_off(&mut String::new()).await.unwrap();
+    assert!(answers(&world, key).await.iter().any(Option::is_some), "another may come");
+    world.clock.advance(Duration::from_secs(60));
+    world.control.erase_put_off(&mut String::new()).await.unwrap();
+    assert_eq!(answers(&world, key).await, [None, None]);
+}
+
+/// A run ends where its tenant does, also where there is another of the name.
+#[tokio::test]
+async fn a_run_does_not_go_on_for_the_next_tenant() {
+    let world = World::with_subscription().await;
+    world.publish_many("acme", 150).await;
+    world.settle_new(&[], FAILED).await;
+    let run = of(Place::DataPath("event.data.gone".into()), "x");
+    let mut stream = ask!(world.deliveries, erase_events, run).unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().seen, 100);
+    let name = "tenants/acme".to_owned();
+    let delete = v1::DeleteTenantRequest { name, force: true, ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    world.tenant("acme").await;
+    let answer = stream.next().await.unwrap();
+    assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
 
 fn of(place: Place, value: &str) -> v1::EraseEventsRequest {

@@ -1,26 +1,34 @@
 //! Others write at the same time: what a handler read no longer holds when it commits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use pregon_core::id::LaneNo;
+use pregon_core::event::Erasure;
+use pregon_core::id::{LaneNo, TenantId};
 use pregon_core::model::Resource;
+use pregon_core::outcome::EndReason;
 use pregon_core::seal::{Held, KeyRing, key_of};
 use pregon_proto::v1;
+use pregon_proto::v1::api_key_service_server::ApiKeyService as _;
 use pregon_proto::v1::contract_service_server::ContractService as _;
+use pregon_proto::v1::delivery_service_server::DeliveryService as _;
+use pregon_proto::v1::erase_events_request::Place;
 use pregon_proto::v1::master_key_service_server::MasterKeyService as _;
 use pregon_proto::v1::secret_service_server::SecretService as _;
 use pregon_proto::v1::subscription_service_server::SubscriptionService as _;
 use pregon_proto::v1::tenant_service_server::TenantService as _;
+use pregon_rpc::caller::{Caller, Role};
 use pregon_store::config::{Changes, Commit, Committed, Document, Head, ListRange};
+use pregon_store::settlement::Transition;
 use pregon_store::{ConfigStore, Store, StoreError};
 use tonic::Code;
 
 use crate::receivers::{Callbacks, Fields, Kind, Subscriptions};
-use crate::world::{World, ask, assert_refused, assert_wrong, contract, subscription};
+use crate::world::{World, ask, assert_refused, assert_wrong, contract, from, subscription};
 
 type Deed = Box<dyn FnOnce(Store) -> BoxFuture<'static, ()> + Send>;
 
@@ -207,8 +215,77 @@ async fn no_child_slips_into_a_tenant_that_goes() {
     let answer = ask!(world.subscriptions, create_subscription, create("crm"));
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
     let left = world.names().await;
-    let kept = |name: &String| name.contains("/lanes/") || name == "erasures/acme";
+    let kept = |name: &String| {
+        name.contains("/lanes/") || ["erasures/acme", "books/apiKeys"].contains(&name.as_str())
+    };
     assert!(left.iter().all(kept), "{left:?}");
+}
+
+/// What is to be erased is written down before anything is, so that nothing stays of it where a call
+/// is cut off.
+#[tokio::test]
+async fn an_erasing_that_is_cut_off_is_finished() {
+    for many in [false, true] {
+        let (world, meddler) = meddled().await;
+        world.subscription("acme", "erp").await;
+        let position = world.publish("acme", Some("e1"), r#"{"who":"jane"}"#).await;
+        let lane = world.lane("tenants/acme/subscriptions/erp").await;
+        let failed = Transition::Failed(EndReason::AttemptsExhausted);
+        let key = world.settle_new(&[lane], failed).await[0];
+        *meddler.lose_answers.lock().unwrap() = 1;
+        let (name, reason) = ("tenants/acme/events/e1".to_owned(), "she asked".to_owned());
+        let cut = if many {
+            let parent = "tenants/acme".to_owned();
+            let place = Some(Place::DataPath("event.data.who".into()));
+            let value = "jane".to_owned();
+            let run = v1::EraseEventsRequest { parent, reason, place, value, ..Default::default() };
+            ask!(world.deliveries, erase_events, run).unwrap().next().await.unwrap().map(|_| ())
+        } else {
+            let one = v1::EraseEventRequest { name, reason, ..Default::default() };
+            ask!(world.deliveries, erase_event, one).map(|_| ())
+        };
+        assert_refused(cut, Code::Unavailable, "STORE_UNAVAILABLE");
+        let event = async || world.store.log.event(position).await.unwrap().unwrap().0;
+        let answer = async || world.store.log.attempts(key).await.unwrap()[0].response.clone();
+        assert!(event().await.erased.is_none(), "nothing is erased yet");
+        // Or it is cut off a moment later.
+        let why = Erasure { time: world.now(), reason: "she asked".into() };
+        world.store.operate.erase_event(position, &why).await.unwrap();
+        assert!(event().await.erased.is_some() && answer().await.is_some());
+        another(world.store.clone()).erase_put_off(&mut String::new()).await.unwrap();
+        assert_eq!(answer().await, None);
+    }
+}
+
+/// Who holds a key of a tenant makes none for the next tenant of its name.
+#[tokio::test]
+async fn no_api_key_outlives_its_tenant() {
+    let (world, meddler) = meddled().await;
+    let request = || {
+        let (role, tenants) = (v1::ApiKeyRole::TenantManager.into(), vec!["tenants/acme".into()]);
+        let api_key = Some(v1::ApiKey { role, tenants, ..Default::default() });
+        v1::CreateApiKeyRequest { api_key, ..Default::default() }
+    };
+    let own = ask!(world.api_keys, create_api_key, request()).unwrap().api_key.unwrap();
+    meddler.before_commit(|store| async move {
+        let delete = v1::DeleteTenantRequest { name: "tenants/acme".into(), ..Default::default() };
+        ask!(pregon_control::Tenants::new(another(store)), delete_tenant, delete).unwrap();
+    });
+    let acme = BTreeSet::from([TenantId::parse("acme").unwrap()]);
+    let holder = Caller::new(&own.name, Role::TenantManager, Some(acme));
+    let answer = world.api_keys.create_api_key(from(holder, request())).await;
+    let answer = answer.map(tonic::Response::into_inner);
+    assert_refused(answer, Code::Unauthenticated, "CREDENTIAL_REVOKED");
+    // The other way round: the key goes with the tenant.
+    world.tenant("acme").await;
+    meddler.before_commit(move |store| async move {
+        let keys = pregon_control::ApiKeys::new(another(store));
+        ask!(keys, create_api_key, request()).unwrap();
+    });
+    let delete = v1::DeleteTenantRequest { name: "tenants/acme".into(), ..Default::default() };
+    ask!(world.tenants, delete_tenant, delete).unwrap();
+    let left = world.names().await;
+    assert!(!left.iter().any(|it| it.starts_with("apiKeys/")), "{left:?}");
 }
 
 #[tokio::test]

@@ -75,8 +75,8 @@ pub struct Stripped {
     pub changed: u64,
     /// Chunks that somebody else changed meanwhile: strip once more.
     pub left: u64,
-    /// Where it goes on; none: it is at its end.
-    pub next: Option<usize>,
+    /// Where it goes on, whatever was written since; none: it is at its end.
+    pub next: Option<u64>,
 }
 
 /// Chunks that one step of stripping looks into.

@@ -118,8 +118,7 @@ pub trait Operate: Send + Sync {
 
     /// Takes answers and headers out of what is logged of an event's attempts, from a place on (0 at
     /// first): one bounded step, which may be repeated.
-    async fn strip_attempts(&self, position: Position, from: usize)
-    -> Result<Stripped, StoreError>;
+    async fn strip_attempts(&self, position: Position, from: u64) -> Result<Stripped, StoreError>;
 
     /// The store's present time, which create times and due times are of.
     async fn now(&self) -> Result<Timestamp, StoreError>;

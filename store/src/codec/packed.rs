@@ -76,18 +76,31 @@ pub(crate) fn without(
     pack_one(&rest).map(|packed| Some(packed.data))
 }
 
-/// A chunk's records, those that are named stripped of what their events may have left in them; none
-/// where nothing is to be taken away.
+/// A chunk's records, those that are named stripped of what their events may have left in them, and
+/// with them those of the same requests; none where nothing is to be taken away.
 pub(crate) fn stripped(
     mut records: Vec<AttemptRecord>,
     names: impl Fn(&AttemptRecord) -> bool,
 ) -> Result<Option<Vec<u8>>, postcard::Error> {
+    let named: Vec<_> = records.iter().filter(|it| names(it)).cloned().collect();
     let mut changed = false;
-    for record in records.iter_mut().filter(|it| names(it) && !it.is_stripped()) {
+    let goes = |it: &AttemptRecord| named.iter().any(|own| own.key == it.key || shares(own, it));
+    for record in records.iter_mut().filter(|it| !it.is_stripped() && goes(it)) {
         *record = record.stripped();
         changed = true;
     }
     if changed { whole(records).map(Some) } else { Ok(None) }
+}
+
+/// Whether two records tell of one request for several events, as far as records tell: all but the
+/// first are without the answer's body.
+fn shares(one: &AttemptRecord, other: &AttemptRecord) -> bool {
+    let request =
+        |it: &AttemptRecord| (it.key.lane, it.number, it.start, it.timing, it.remote, it.status);
+    let without = |it: &AttemptRecord| {
+        it.response.as_ref().is_some_and(|head| head.truncated && head.body.is_empty())
+    };
+    request(one) == request(other) && one.node == other.node && (without(one) || without(other))
 }
 
 /// Records as one chunk, however many; what was late is said by them.
@@ -211,6 +224,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithoutLast<D> {
 
 #[cfg(test)]
 mod tests {
+    use pregon_core::attempt::ResponseHead;
+    use pregon_core::id::{DeliveryKey, Position};
+
     use super::*;
     use crate::codec::test_reply::tests::record;
 
@@ -249,5 +265,36 @@ mod tests {
         let alike: Vec<_> = (0..256).map(|_| (token, Arc::new(record(1)))).collect();
         let packed = pack(&alike).unwrap();
         assert_eq!(unpack(&packed[0].data, []).unwrap().len(), 256);
+    }
+
+    /// The answer may echo any of the events that it is to.
+    #[test]
+    fn what_went_together_is_stripped_together() {
+        let response = |body: &[u8], truncated| {
+            Some(ResponseHead { headers: Vec::new(), body: body.to_vec(), truncated })
+        };
+        let like = |n, response| {
+            let one = record(1);
+            let position = Position { n, ..one.key.position };
+            AttemptRecord { key: DeliveryKey { position, ..one.key }, response, ..one }
+        };
+        let first = like(1, response(b"got 1, 2 and 3", false));
+        let all = vec![
+            first.clone(),
+            like(2, response(b"", true)),
+            like(3, response(b"", true)),
+            like(4, response(b"got 4", false)),
+        ];
+        for erased in 1..=3 {
+            let named = |it: &AttemptRecord| it.key.position.n == erased;
+            let data = stripped(all.clone(), named).unwrap().unwrap();
+            let left = unpack(&data, []).unwrap();
+            let there: Vec<_> = left.iter().map(|it| it.response.is_some()).collect();
+            assert!(!there[0] && there[3], "{erased}: {there:?}");
+        }
+        let alone = stripped(all.clone(), |it| it.key.position.n == 4).unwrap().unwrap();
+        let left = unpack(&alone, []).unwrap();
+        assert_eq!(left[..1], [first]);
+        assert!(left[3].is_stripped());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use pregon_core::attempt::AttemptRecord;
 use pregon_core::clock::Timestamp;
 use pregon_core::event::{Attributes, Erasure, NewEvent};
 use pregon_core::id::Position;
@@ -198,5 +199,78 @@ pub async fn lists_go_on_over_tombstones(rig: &mut Rig) {
         place = rig.store.operate.erase(&what, from).await.expect("a step").next;
     }
     assert_eq!(listed(rig, 100).await, []);
+    rig.check().await;
+}
+
+/// Where the engine cannot let go of an event because of one beside it that is in hand, it says so
+/// and changes nothing.
+pub async fn what_is_held_nearby_keeps_nothing_of_it(rig: &mut Rig) {
+    rig.accept_one(event()).await;
+    let below = rig.take("n1").await;
+    let position = rig.accept_one(personal("e1")).await;
+    for batch in rig.take_all("n1").await {
+        rig.settle(Results::all("n1", &batch, &[(1, EXHAUSTED)])).await;
+    }
+    rig.accept_one(event()).await;
+    let above = rig.take("n1").await;
+    match erase(rig, position).await {
+        EventErased::Open => assert!(is_anywhere(rig).await, "nothing was changed"),
+        EventErased::Done => assert!(!is_anywhere(rig).await, "nothing is left"),
+        EventErased::Unknown => panic!("it is there"),
+    }
+    for batch in [above, below] {
+        rig.settle(Results::all("n1", &batch, &[(1, EXHAUSTED)])).await;
+    }
+    assert_eq!(erase(rig, position).await, EventErased::Done);
+    strip(rig, position).await;
+    assert!(!is_anywhere(rig).await);
+    rig.check().await;
+}
+
+/// Who strips once more takes what came since.
+pub async fn what_came_late_is_taken_away(rig: &mut Rig) {
+    let position = rig.accept_one(personal("e1")).await;
+    let lost = rig.take("n1").await;
+    rig.lapse().await;
+    let again = rig.take_over("n2").await;
+    rig.settle_all("n2", &again, &[(1, EXHAUSTED)]).await;
+    assert_eq!(erase(rig, position).await, EventErased::Done);
+    strip(rig, position).await;
+    assert!(!is_anywhere(rig).await);
+    let late = Results::all("n1", &lost, &[(1, EXHAUSTED)]).answered(MARKER);
+    assert_eq!(rig.settle_as_is(late.settlement()).await.lost, [lost.token]);
+    assert!(is_anywhere(rig).await, "it came");
+    assert_eq!(strip(rig, position).await, 1);
+    assert!(!is_anywhere(rig).await);
+    let attempts = rig.store.log.attempts(key(position, 1)).await.expect("attempts");
+    assert_eq!(attempts.len(), 2);
+    assert!(attempts.iter().all(AttemptRecord::is_stripped));
+}
+
+/// A step is bounded, and the next goes on behind it.
+pub async fn stripping_goes_on_where_it_was(rig: &mut Rig) {
+    let position = rig.accept_one(personal("e1")).await;
+    let first = rig.take("n1").await;
+    rig.settle(Results::all("n1", &first, &[(1, RETRY)]).answered(MARKER)).await;
+    for attempt in 2..=45 {
+        rig.advance(MINUTE).await;
+        let to = if attempt == 45 { EXHAUSTED } else { RETRY };
+        for batch in rig.due("n1").await {
+            rig.settle(Results::all("n1", &batch, &[(1, to)]).answered(MARKER)).await;
+        }
+    }
+    assert_eq!(erase(rig, position).await, EventErased::Done);
+    let (mut from, mut steps, mut changed) = (0, 0, 0);
+    loop {
+        let step = rig.store.operate.strip_attempts(position, from).await.expect("a step");
+        (steps, changed) = (steps + 1, changed + step.changed);
+        let Some(next) = step.next else { break };
+        assert!(next > from, "it goes on");
+        from = next;
+    }
+    assert_eq!((steps, changed), (3, 45));
+    assert!(!is_anywhere(rig).await);
+    let attempts = rig.store.log.attempts(key(position, 1)).await.expect("attempts");
+    assert_eq!(attempts.len(), 45);
     rig.check().await;
 }

@@ -63,11 +63,7 @@ impl Operate for Handle {
         self.write(Class::Finish, 1, move |tx| erase::event(tx, position, &erasure)).await
     }
 
-    async fn strip_attempts(
-        &self,
-        position: Position,
-        from: usize,
-    ) -> Result<Stripped, StoreError> {
+    async fn strip_attempts(&self, position: Position, from: u64) -> Result<Stripped, StoreError> {
         self.write(Class::Finish, 1, move |tx| erase::strip(tx, position, from)).await
     }
 

@@ -54,11 +54,7 @@ impl Operate for Handle {
         Ok(erase::event(&self.engine, position, erasure).await?)
     }
 
-    async fn strip_attempts(
-        &self,
-        position: Position,
-        from: usize,
-    ) -> Result<Stripped, StoreError> {
+    async fn strip_attempts(&self, position: Position, from: u64) -> Result<Stripped, StoreError> {
         Ok(erase::strip(&self.engine, position, from).await?)
     }
 

@@ -198,7 +198,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, RenderError>) -> Result<T, Unmade
     }
 }
 
-/// The record of another delivery of the same request.
+/// The record of another delivery of the same request. The answer may echo any of its events, so
+/// its body is kept once: an event that is erased leaves it nowhere else.
 fn of(shot: &Shot<'_>, first: &AttemptRecord, decision: Decision) -> Arc<AttemptRecord> {
     Arc::new(AttemptRecord {
         key: shot.key,
@@ -207,6 +208,11 @@ fn of(shot: &Shot<'_>, first: &AttemptRecord, decision: Decision) -> Arc<Attempt
         environment: shot.event.environment,
         configuration_revision: shot.revision,
         error_class: decision.error_class,
-        ..first.clone()
+        response: first.response.as_ref().map(|head| ResponseHead {
+            headers: head.headers.clone(),
+            body: Vec::new(),
+            truncated: head.truncated || !head.body.is_empty(),
+        }),
+        ..first.without_response()
     })
 }

@@ -190,21 +190,20 @@ pub(in crate::embedded) fn is_erased(tx: &Tx<'_>, n: i64) -> Result<bool> {
     Ok(select.exists(params![n, [stored::HEAD_ERASED]])?)
 }
 
-/// Writes chunks anew that tell of an event, without answers and headers of its attempts.
+/// Writes chunks anew that tell of an event, without answers and headers of its attempts. `from` is
+/// the number of the last chunk that was looked into.
 pub(in crate::embedded) fn strip(
     tx: &mut Tx<'_>,
     position: Position,
-    from: usize,
+    from: u64,
 ) -> Result<Stripped> {
     let all = attempts::telling(tx.db, int(position.n))?;
+    let mut rest = all.into_iter().filter(|k| uint(*k) > from);
     let mut select = tx.db.prepare_cached("SELECT late, data FROM chunk WHERE k = ?1")?;
     let mut write = tx.db.prepare_cached("UPDATE chunk SET data = ?2, late = NULL WHERE k = ?1")?;
-    let (mut done, mut bytes, mut seen) = (Stripped::default(), 0, from);
-    for k in all.iter().skip(from).take(STRIP_STEP) {
-        if bytes >= BYTES {
-            break;
-        }
-        seen += 1;
+    let (mut done, mut bytes, mut last) = (Stripped::default(), 0, from);
+    for k in rest.by_ref().take(STRIP_STEP) {
+        last = uint(k);
         let mut rows = select.query([k])?;
         let Some(row) = rows.next()? else { continue };
         bytes += len(row.get_ref(1)?.as_blob().map_or(0, <[u8]>::len));
@@ -217,8 +216,11 @@ pub(in crate::embedded) fn strip(
             })?;
             done.changed += 1;
         }
+        if bytes >= BYTES {
+            break;
+        }
     }
-    done.next = (seen < all.len()).then_some(seen);
+    done.next = rest.next().map(|_| last);
     Ok(done)
 }
 

@@ -66,9 +66,22 @@ local function forget_going()
     if not empty(events) then forget_ended(first, events) end
   end
 end
+-- What lies beside the stream does not go with it: all below a number, also what was left by who
+-- trimmed and did not know of it. What has to stay is spared before.
+local BESIDE = 1000
+local function forget_beside(last)
+  local ids = redis.call('ZRANGEBYSCORE', base .. 'tomb', '-inf', text(last), 'LIMIT', 0, BESIDE)
+  for _, id in ipairs(ids) do
+    local n = parse_id(id)
+    if not redis.call('ZSCORE', base .. 'old', n) then redis.call('DEL', base .. 'body:' .. n) end
+    redis.call('ZREM', base .. 'tomb', id)
+  end
+  return #ids == BESIDE
+end
 if to <= from then
   forget_going()
-  return cmsgpack.pack({ text(from), #spared == SPARED })
+  local more = forget_beside(from)
+  return cmsgpack.pack({ text(from), more or #spared == SPARED })
 end
 
 local keys = {}
@@ -87,16 +100,10 @@ if redis.call('EXISTS', unpack(keys)) > 0 then
     end
   end
 end
--- What lies beside the stream does not go with it. What has to stay was spared above.
-local beside = redis.call('ZRANGEBYSCORE', base .. 'tomb', text(from + 1), text(to))
-for _, id in ipairs(beside) do
-  local n = parse_id(id)
-  if not redis.call('ZSCORE', base .. 'old', n) then redis.call('DEL', base .. 'body:' .. n) end
-  redis.call('ZREM', base .. 'tomb', id)
-end
+local more_beside = forget_beside(to)
 forget_going()
 redis.call('XTRIM', base .. 'ev', 'MINID', text(to + 1))
 redis.call('HSET', KEYS[1], 'trim', text(to))
 local page = unmatched_key(from + 1)
 if page ~= unmatched_key(to + 1) then redis.call('UNLINK', page) end
-return cmsgpack.pack({ text(to), to < bound or #spared == SPARED })
+return cmsgpack.pack({ text(to), to < bound or more_beside or #spared == SPARED })

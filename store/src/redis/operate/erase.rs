@@ -195,34 +195,50 @@ pub(in crate::redis) async fn event(
     }
 }
 
-/// Writes chunks anew that tell of an event, without answers and headers of its attempts.
+/// Writes chunks anew that tell of an event, without answers and headers of its attempts. `from` is
+/// the place of the last chunk that was looked into.
 pub(in crate::redis) async fn strip(
     engine: &Engine,
     position: Position,
-    from: usize,
+    from: u64,
 ) -> Result<Stripped> {
     let Ok(partition) = engine.partition(position.partition) else {
         return Ok(Stripped::default());
     };
     let all = attempts::telling(engine, partition, position.n).await?;
-    let mut done = Stripped::default();
-    for chunk in all.iter().skip(from).take(STRIP_STEP) {
-        let Some((row, packed)) = found(engine, partition, *chunk).await? else { continue };
+    let mut rest = all.into_iter().filter(|chunk| place(*chunk) > from);
+    let (mut done, mut bytes, mut last) = (Stripped::default(), 0, from);
+    for chunk in rest.by_ref().take(STRIP_STEP) {
+        last = place(chunk);
+        let Some((row, packed)) = found(engine, partition, chunk).await? else { continue };
+        bytes += size(&row);
         let records = attempts::unpack(&row)?;
         let anew = packed::stripped(records, |it| it.key.position.n == position.n)?;
-        let Some(data) = anew else { continue };
-        let (bytes, was_in_stream) = (size(&row), packed.is_empty());
-        match rewritten::put(engine, partition, chunk.stream, (row, &packed), &data).await? {
-            true => done.changed += 1,
-            false => done.left += 1,
+        if let Some(data) = anew {
+            // What lies next to it first: once it is written anew, nobody comes back for them.
+            let own = size(&row);
+            let done_with_it = move_near(engine, partition, chunk, own).await?
+                && rewritten::put(engine, partition, chunk.stream, (row, &packed), &data).await?;
+            match done_with_it {
+                true => done.changed += 1,
+                false => done.left += 1,
+            }
         }
-        if was_in_stream {
-            move_near(engine, partition, *chunk, bytes).await?;
+        if bytes >= BYTES {
+            break;
         }
     }
-    let seen = from.saturating_add(STRIP_STEP);
-    done.next = (seen < all.len()).then_some(seen);
+    done.next = rest.next().map(|_| last);
     Ok(done)
+}
+
+/// Where a chunk stands among those that tell of an event: above 0, and in their order.
+fn place(Chunk { stream, k }: Chunk) -> u64 {
+    let of_number = match stream {
+        Stream::Trouble => 0,
+        Stream::Smooth => 1,
+    };
+    k.saturating_mul(2).saturating_add(of_number)
 }
 
 /// Bytes of a stream's node, and entries: what Redis has unless it is told otherwise.
@@ -233,14 +249,15 @@ fn size(row: &Row) -> usize {
     row.fields.iter().map(bytes).sum()
 }
 
-/// Moves chunks beside their stream that may have shared a node of it with one that left it: Redis
-/// keeps the bytes of a deleted entry while others of its node are there.
+/// Moves chunks beside their stream that may share a node of it with one that leaves it, or left
+/// it: Redis keeps the bytes of a deleted entry while others of its node are there. False: one of
+/// them could not be moved and is still there.
 async fn move_near(
     engine: &Engine,
     partition: &Partition,
     Chunk { stream, k }: Chunk,
     own: usize,
-) -> Result<()> {
+) -> Result<bool> {
     for down in [true, false] {
         let (mut at, mut bytes) = (k, own);
         for _ in 1..NODE.1 {
@@ -252,23 +269,35 @@ async fn move_near(
             let Some(row) = Row::read_all(engine.main.query(&cmd).await?)?.pop() else { break };
             (at, bytes) = (row.id.n, bytes + size(&row));
             let data = packed::whole(attempts::unpack(&row)?)?;
-            // One that is gone meanwhile needs not be moved.
-            rewritten::put(engine, partition, stream, (row, &[]), &data).await?;
+            if !rewritten::put(engine, partition, stream, (row, &[]), &data).await?
+                && in_stream(engine, partition, Chunk { stream, k: at }).await?.is_some()
+            {
+                return Ok(false);
+            }
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// A chunk's row in its stream.
+async fn in_stream(
+    engine: &Engine,
+    partition: &Partition,
+    Chunk { stream, k }: Chunk,
+) -> Result<Option<Row>> {
+    let mut cmd = redis::cmd("XRANGE");
+    cmd.arg(partition.keys.key(stream.key())).arg(k).arg(k);
+    Ok(Row::read_all(engine.main.query(&cmd).await?)?.pop())
 }
 
 /// A chunk's row, and how it lies beside its stream if it was written anew before; none: it is gone.
 async fn found(
     engine: &Engine,
     partition: &Partition,
-    Chunk { stream, k }: Chunk,
+    chunk: Chunk,
 ) -> Result<Option<(Row, Vec<u8>)>> {
-    let mut cmd = redis::cmd("XRANGE");
-    cmd.arg(partition.keys.key(stream.key())).arg(k).arg(k);
-    if let Some(row) = Row::read_all(engine.main.query(&cmd).await?)?.pop() {
-        return Ok(Some((row, Vec::new())));
+    match in_stream(engine, partition, chunk).await? {
+        Some(row) => Ok(Some((row, Vec::new()))),
+        None => rewritten::one(engine, partition, chunk).await,
     }
-    rewritten::one(engine, partition, Chunk { stream, k }).await
 }

@@ -232,8 +232,12 @@ impl<'a> Walk<'a> {
         if !tombs.is_empty() {
             let from = bottom.unwrap_or(0);
             tombs.retain(|n| *n >= from);
-            found.retain(|it| it.position().n >= from);
             let left = bodies::read_some(self.engine, partition, tombs).await?;
+            // One that left the stream between the two commands was found by both.
+            found.retain(|it| {
+                let n = it.position().n;
+                n >= from && !left.contains_key(&n)
+            });
             found.extend(left.into_values());
             found.sort_by_key(|it| std::cmp::Reverse(it.position().n));
         }
