@@ -181,7 +181,9 @@ proptest! {
         prop_assert_eq!(succeeded, class.is_none() && (200..300).contains(&status));
         let refused = decision.outcome == Outcome::Failed { reason: EndReason::Refused };
         prop_assert!(!decision.disable || refused);
-        prop_assert_eq!(decision.counts, !decision.error_class.is_some_and(ErrorClass::is_ours));
+        let ours = decision.error_class.is_some_and(ErrorClass::is_ours);
+        let token = decision.error_class == Some(ErrorClass::Token);
+        prop_assert_eq!(decision.counts, !ours || token && timings.age >= limits::PAUSED_KEPT);
         if let (Outcome::Retry { after }, Some(lane)) = (decision.outcome, decision.slow_lane) {
             prop_assert!(after >= lane);
         }
