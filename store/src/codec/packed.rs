@@ -292,7 +292,7 @@ mod tests {
             let there: Vec<_> = left.iter().map(|it| it.response.is_some()).collect();
             assert!(!there[0] && there[3], "{erased}: {there:?}");
         }
-        let alone = stripped(all.clone(), |it| it.key.position.n == 4).unwrap().unwrap();
+        let alone = stripped(all, |it| it.key.position.n == 4).unwrap().unwrap();
         let left = unpack(&alone, []).unwrap();
         assert_eq!(left[..1], [first]);
         assert!(left[3].is_stripped());
