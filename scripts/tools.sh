@@ -86,14 +86,14 @@ need_node() {
     link npm
 }
 
-# from_npm NAME VERSION: a package in .tools/node_modules, unless it is there at that version.
+# from_npm NAME@VERSION...: packages in .tools/node_modules, unless they are there at these versions.
 from_npm() {
     need_node
-    local stamp=$tools/node_modules/.${1//\//-}-$2
+    local stamp=$tools/node_modules/.$(tr ' /' '--' <<<"$*")
     if [ -e "$stamp" ]; then return; fi
-    say "installing $1 $2 from npm"
-    quietly npm install --silent --no-audit --no-fund --no-save --prefix "$tools" "$1@$2" ||
-        fail "could not install $1 $2"
+    say "installing $* from npm"
+    quietly npm install --silent --no-audit --no-fund --no-save --prefix "$tools" "$@" ||
+        fail "could not install $*"
     touch "$stamp"
 }
 
@@ -227,5 +227,5 @@ from_pypi standardwebhooks "$standardwebhooks_version"
 from_pypi stripe "$stripe_version"
 from_pypi cryptography "$cryptography_version"
 need_node
-from_npm @octokit/webhooks-methods "$webhooks_methods_version"
-from_npm oidc-provider "$oidc_provider_version"
+# In one call: each removes what it is not told of.
+from_npm "@octokit/webhooks-methods@$webhooks_methods_version" "oidc-provider@$oidc_provider_version"

@@ -69,6 +69,8 @@ const SERVICES: [(&str, &[&str]); 14] = [
             "ReplayDelivery",
             "ReplayDeliveries",
             "CancelDelivery",
+            "EraseEvent",
+            "EraseEvents",
             "WatchDeliveries",
             "GetReconciliationReport",
         ],

@@ -283,7 +283,8 @@ mod tests {
             first.clone(),
             like(2, response(b"", true)),
             like(3, response(b"", true)),
-            like(4, response(b"got 4", false)),
+            // Of another request.
+            AttemptRecord { number: 2, ..like(4, response(b"got 4", false)) },
         ];
         for erased in 1..=3 {
             let named = |it: &AttemptRecord| it.key.position.n == erased;
