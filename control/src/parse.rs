@@ -52,6 +52,11 @@ pub(crate) fn text(given: &str, most: usize) -> Result<String, Wrong> {
 
 /// `display_name`: one line, so no line breaks and no other control characters.
 pub(crate) fn display_name(given: &str) -> Result<String, Wrong> {
+    line(given, limits::DISPLAY_NAME_LEN)
+}
+
+/// Text of one line, of so many characters at most.
+fn line(given: &str, most: usize) -> Result<String, Wrong> {
     if let Some(at) =
         given.chars().position(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
     {
@@ -59,7 +64,7 @@ pub(crate) fn display_name(given: &str) -> Result<String, Wrong> {
             format!("must be one line without control characters; character {} is one", at + 1);
         return Err(Wrong::new(Rule::Malformed, description));
     }
-    text(given, limits::DISPLAY_NAME_LEN)
+    text(given, most)
 }
 
 /// The reason for which events are erased: one line.
@@ -67,8 +72,7 @@ pub(crate) fn erasure_reason(given: &str) -> Result<String, Wrong> {
     if given.trim().is_empty() {
         return Err(Wrong::new(Rule::Required, "must be set"));
     }
-    display_name(given)?;
-    text(given, limits::ERASURE_REASON_LEN)
+    line(given, limits::ERASURE_REASON_LEN)
 }
 
 /// `request_id`, which may be empty.

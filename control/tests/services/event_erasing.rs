@@ -118,6 +118,9 @@ async fn what_cannot_be_erased_is_refused() {
         let rule = if reason.len() > 200 { "TOO_LONG" } else { "MALFORMED" };
         assert_wrong(answer, &[("reason", rule)]);
     }
+    let longest =
+        v1::EraseEventRequest { reason: "x".repeat(200), validate_only: true, ..request(e1()) };
+    ask!(world.deliveries, erase_event, longest).unwrap();
     let answer = ask!(world.deliveries, erase_event, request("tenants/acme/events/e2".into()));
     assert_refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
     let tenants = BTreeSet::from([TenantId::parse("globex").unwrap()]);
