@@ -149,7 +149,12 @@ fn search(directory: &Path) -> Vec<String> {
             found.extend(search(&path));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            // Redis renames and removes files while it rewrites them.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
         for form in &forms {
             if bytes.windows(form.len()).any(|it| it == form.as_bytes()) {
                 found.push(format!("{form} in {}", path.display()));
