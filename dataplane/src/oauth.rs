@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pregon_core::form;
 use pregon_core::limits;
@@ -471,8 +471,10 @@ fn late() -> Fault {
 
 /// How long the token endpoint asks to be left alone, in seconds; a minute at most.
 fn retry_after(response: &Response) -> Duration {
-    let asked = response.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let seconds = asked.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let text = response.retry_after().map(str::trim).unwrap_or_default();
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Digits that are no u64 ask for more than any wait.
+    let seconds = if digits { text.parse().unwrap_or(u64::MAX) } else { 0 };
     Duration::from_secs(seconds).min(APART_MOST)
 }
 

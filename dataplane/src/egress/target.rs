@@ -131,8 +131,7 @@ impl Target {
 
     /// Another URL of the same receiver's.
     pub fn at(&self, url: &EndpointUrl) -> Self {
-        let PoolKey { tenant, choice, terms, .. } = self.key().as_ref();
-        Self::by(tenant.clone(), url, choice.clone(), terms.clone())
+        self.by_another(url, &self.key().choice)
     }
 
     /// A URL of the same receiver's, by another choice of egress pools.
