@@ -82,14 +82,16 @@ pub(crate) fn stripped(
     mut records: Vec<AttemptRecord>,
     names: impl Fn(&AttemptRecord) -> bool,
 ) -> Result<Option<Vec<u8>>, postcard::Error> {
-    let named: Vec<_> = records.iter().filter(|it| names(it)).cloned().collect();
-    let mut changed = false;
+    let named: Vec<_> = records.iter().filter(|it| names(it)).collect();
     let goes = |it: &AttemptRecord| named.iter().any(|own| own.key == it.key || shares(own, it));
-    for record in records.iter_mut().filter(|it| !it.is_stripped() && goes(it)) {
-        *record = record.stripped();
-        changed = true;
+    let go: Vec<bool> = records.iter().map(|it| !it.is_stripped() && goes(it)).collect();
+    if !go.contains(&true) {
+        return Ok(None);
     }
-    if changed { whole(records).map(Some) } else { Ok(None) }
+    for (record, _) in records.iter_mut().zip(go).filter(|(_, goes)| *goes) {
+        *record = record.stripped();
+    }
+    whole(records).map(Some)
 }
 
 /// Whether two records tell of one request for several events, as far as records tell: all but the

@@ -211,12 +211,12 @@ pub(in crate::redis) async fn strip(
     for chunk in rest.by_ref().take(STRIP_STEP) {
         last = place(chunk);
         let Some((row, packed)) = found(engine, partition, chunk).await? else { continue };
-        bytes += size(&row);
+        let own = size(&row);
+        bytes += own;
         let records = attempts::unpack(&row)?;
         let anew = packed::stripped(records, |it| it.key.position.n == position.n)?;
         if let Some(data) = anew {
             // What lies next to it first: once it is written anew, nobody comes back for them.
-            let own = size(&row);
             let done_with_it = move_near(engine, partition, chunk, own).await?
                 && rewritten::put(engine, partition, chunk.stream, (row, &packed), &data).await?;
             match done_with_it {
