@@ -194,15 +194,7 @@ fn is_stale(document: &Document, current: KeyId) -> bool {
     let Some(name) = ResourceName::parse(&document.name) else { return false };
     match Resource::decode(&name, &document.bytes) {
         Ok(resource) => resource.master_keys().iter().any(|id| *id != current),
-        Err(_) => match name {
-            ResourceName::Secret(_) | ResourceName::Subscription(_) | ResourceName::Callback(_) => {
-                true
-            }
-            ResourceName::Tenant(_)
-            | ResourceName::EventType(_)
-            | ResourceName::Contract(_)
-            | ResourceName::ApiKey(_) => false,
-        },
+        Err(_) => name.may_be_sealed(),
     }
 }
 

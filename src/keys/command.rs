@@ -169,7 +169,7 @@ async fn list(
 }
 
 async fn reseal(way: &Way, client: &mut MasterKeyServiceClient<Channel>) -> anyhow::Result<()> {
-    for _ in 0..WALKS {
+    for walked in 0..WALKS {
         let done = walk(way, client).await?;
         println!(
             "{} of {} documents sealed anew under master key {}",
@@ -181,6 +181,12 @@ async fn reseal(way: &Way, client: &mut MasterKeyServiceClient<Channel>) -> anyh
             bail!("{count} documents do not open under any key given: {named}");
         }
         if done.resealed == 0 {
+            // Or whoever was quicker than the control plane's look would take the old key for the new.
+            if walked == 0 {
+                println!(
+                    "a key that was put into the files less than two seconds ago is not known yet"
+                );
+            }
             return Ok(());
         }
     }

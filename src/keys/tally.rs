@@ -137,7 +137,7 @@ impl Count {
         let place = match Resource::decode(&name, bytes).map(|read| read.master_keys()) {
             Ok(keys) if keys.is_empty() => return,
             Ok(keys) => self.under(keys),
-            Err(_) if may_seal(&name) => {
+            Err(_) if name.may_be_sealed() => {
                 self.unreadable += 1;
                 Place::Unreadable
             }
@@ -165,17 +165,6 @@ impl Count {
             }
         }
         Counts { keys, unreadable: self.unreadable, known: true }
-    }
-}
-
-/// Whether documents of this kind may have something sealed.
-fn may_seal(name: &ResourceName) -> bool {
-    match name {
-        ResourceName::Secret(_) | ResourceName::Subscription(_) | ResourceName::Callback(_) => true,
-        ResourceName::Tenant(_)
-        | ResourceName::EventType(_)
-        | ResourceName::Contract(_)
-        | ResourceName::ApiKey(_) => false,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::Resource;
+use super::{Resource, ResourceName};
 use crate::model::{Auth, HeaderText, OwnHeaders};
 use crate::seal::{KeyId, SealError, key_of};
 
@@ -59,6 +59,16 @@ impl Resource {
             Self::Secret(_) => true,
             Self::Subscription(it) => !it.auth.is_none() || !it.headers.is_empty(),
             Self::Callback(it) => !it.auth.is_none() || !it.headers.is_empty(),
+            Self::Tenant(_) | Self::EventType(_) | Self::Contract(_) | Self::ApiKey(_) => false,
+        }
+    }
+}
+
+impl ResourceName {
+    /// Whether documents of this kind may have something sealed.
+    pub fn may_be_sealed(&self) -> bool {
+        match self {
+            Self::Secret(_) | Self::Subscription(_) | Self::Callback(_) => true,
             Self::Tenant(_) | Self::EventType(_) | Self::Contract(_) | Self::ApiKey(_) => false,
         }
     }
