@@ -202,6 +202,19 @@ impl Control {
         }
     }
 
+    /// Commits what is no call's own; none: what it relied on has changed.
+    pub(crate) async fn note(&self, plan: Plan) -> Result<Option<i64>, Refusal> {
+        match self.store.config.commit(plan.into_commit()).await? {
+            Committed::Done { revision } => {
+                self.heads.saw(revision, self.clock.now());
+                Ok(Some(revision))
+            }
+            Committed::Conflict { .. } | Committed::Repeated { .. } | Committed::RequestReused => {
+                Ok(None)
+            }
+        }
+    }
+
     /// Carries a plan out and completes its answer; `None` when what it relied on has changed.
     pub(crate) async fn commit<A: Answer>(
         &self,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::id::TenantId;
-use pregon_store::config::{Committed, ListRange};
+use pregon_store::config::ListRange;
 use pregon_store::erase::{Erase, ErasePlace};
 use serde::{Deserialize, Serialize};
 
@@ -177,9 +177,7 @@ impl Control {
         if first.document.before.is_none() {
             plan = self.without_lanes(tenant, plan).await?;
         }
-        let commit = plan.into_commit();
-        if let Committed::Done { revision } = self.store.config.commit(commit).await? {
-            self.heads.saw(revision, self.clock.now());
+        if self.note(plan).await?.is_some() {
             tracing::info!(%tenant, "what a deleted tenant left is erased");
         }
         Ok(())

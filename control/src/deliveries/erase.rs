@@ -87,7 +87,10 @@ impl Control {
         if !intent.is_open(position) {
             return self.erase_now(position, intent.erasure()).await;
         }
-        let sums = self.carry_out(intent).await?;
+        let (sums, failed) = self.carry_out(intent).await;
+        if let Some(refusal) = failed {
+            return Err(refusal);
+        }
         Ok(if sums.pending > 0 { Got::PutOff } else { Got::Done })
     }
 }
@@ -275,7 +278,8 @@ impl Run {
         self.sums.matched += map::count(found.len() as u64);
         if !self.validate_only && !found.is_empty() {
             let intent = control.intend(&found, &self.erasure).await?;
-            let done = control.carry_out(intent).await?;
+            // What failed is written down, and tried again with what is under way.
+            let (done, _) = control.carry_out(intent).await;
             self.sums.erased += map::count(done.erased);
             self.sums.pending += map::count(done.pending);
         }

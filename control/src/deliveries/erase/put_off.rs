@@ -12,7 +12,7 @@ use pregon_core::error::{Reason, Refusal};
 use pregon_core::event::Erasure;
 use pregon_core::id::Position;
 use pregon_core::outcome::{DeliveryState, EndReason};
-use pregon_store::config::{Committed, Document, ListRange};
+use pregon_store::config::{Document, ListRange};
 use pregon_store::erase::EventErased;
 use pregon_store::log::DeliveryQuery;
 use pregon_store::operate::STEP_MAX;
@@ -74,7 +74,7 @@ pub(super) struct Intent {
 pub(super) struct Sums {
     /// Events that were erased.
     pub(super) erased: u64,
-    /// Events of which something is under way.
+    /// Events that are erased later: something of them is under way, or it failed.
     pub(super) pending: u64,
 }
 
@@ -142,22 +142,12 @@ impl Control {
         Err(Refusal::new(Reason::StateConflict, text).retry_after(Duration::from_secs(1)))
     }
 
-    /// Commits what is no call's own; none: what it relied on has changed.
-    async fn note(&self, plan: Plan) -> Result<Option<i64>, Refusal> {
-        match self.store.config.commit(plan.into_commit()).await? {
-            Committed::Done { revision } => {
-                self.heads.saw(revision, self.clock.now());
-                Ok(Some(revision))
-            }
-            Committed::Conflict { .. } | Committed::Repeated { .. } | Committed::RequestReused => {
-                Ok(None)
-            }
-        }
-    }
-
     /// Erases what an intent lists as far as nothing of it is under way, and writes down how far it
-    /// got. One event that cannot be erased keeps back no other.
-    pub(super) async fn carry_out(&self, mut intent: Intent) -> Result<Sums, Refusal> {
+    /// got. One event that cannot be erased keeps back no other, and is tried again with those of
+    /// which something is under way.
+    ///
+    /// Answers what became of the events, and why the last of those that failed did.
+    pub(super) async fn carry_out(&self, mut intent: Intent) -> (Sums, Option<Refusal>) {
         let (mut sums, mut failed) = (Sums::default(), None);
         let open = std::mem::take(&mut intent.listed.open);
         let before = open.len();
@@ -168,11 +158,10 @@ impl Control {
                     intent.listed.done.push(at);
                 }
                 Some(Got::Gone) => {}
-                Some(Got::PutOff) => {
+                Some(Got::PutOff) | None => {
                     sums.pending += 1;
                     intent.listed.open.push(at);
                 }
-                None => intent.listed.open.push(at),
             }
         }
         if intent.listed.open.len() < before {
@@ -181,7 +170,7 @@ impl Control {
                 tracing::warn!(name = intent.name, %refusal, "an erasing will be done again");
             }
         }
-        failed.map_or(Ok(sums), Err)
+        (sums, failed)
     }
 
     /// Erases one of an intent's events; none: it failed. Where the store is away, the others are
@@ -212,14 +201,17 @@ impl Control {
         if self.clock.now() < Timestamp::from_millis(intent.listed.last) {
             return Ok(());
         }
-        let mut failed = None;
+        let (mut failed, before) = (None, intent.listed.done.len());
         for at in std::mem::take(&mut intent.listed.done) {
             match self.erase_listed(at, &intent, &mut failed).await {
                 Some(Got::Done | Got::Gone) => {}
                 Some(Got::PutOff) | None => intent.listed.done.push(at),
             }
         }
-        self.note(intent.plan()).await?;
+        // Each write is a revision that everybody follows.
+        if intent.listed.done.len() < before {
+            self.note(intent.plan()).await?;
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -276,7 +268,7 @@ impl Control {
             let Ok(intent) = Intent::read(document) else { continue };
             let done = match intent.listed.open.is_empty() {
                 true => self.take_late(intent).await,
-                false => self.carry_out(intent).await.map(|_| ()),
+                false => self.carry_out(intent).await.1.map_or(Ok(()), Err),
             };
             if let Err(refusal) = done {
                 tracing::warn!(name = document.name, %refusal, "an erasing has to wait");
