@@ -10,15 +10,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::model::{Resource, ResourceName};
-use pregon_core::seal::{Held, KeyId, KeyRing, NONCE_LEN, SealError, key_of};
+use pregon_core::seal::{Held, KeyId, KeyRing, SealError, key_of};
 use pregon_proto::v1;
 use pregon_proto::v1::master_key_service_server::MasterKeyService;
 use pregon_store::config::Document;
-use pregon_store::node::{NodeStatus, Plane};
+use pregon_store::node::NodeStatus;
 
 use crate::commit::{How, Plan, until_settled};
 use crate::service::service;
@@ -141,9 +139,7 @@ impl Control {
                 return Ok(());
             }
             let secret = ring.open_text(sealed, binding)?;
-            let mut nonce = [0; NONCE_LEN];
-            (self.random)(&mut nonce);
-            let other = STANDARD.encode(ring.seal(&secret, binding, nonce));
+            let other = self.seal_under(ring, &secret, binding);
             text = text.replace(&format!("\"{sealed}\""), &format!("\"{other}\""));
             *sealed = other;
             anew = true;
@@ -206,7 +202,7 @@ fn lacking(processes: &[NodeStatus], id: KeyId, held: &Held) -> impl Iterator<It
         true => !needed,
         false => !it.master_keys.contains(&id),
     };
-    processes.iter().filter(lack).map(process_name)
+    processes.iter().filter(lack).map(NodeStatus::name)
 }
 
 /// The processes that seal under such a key, and under which.
@@ -215,12 +211,5 @@ fn sealing(
     such: impl Fn(KeyId) -> bool,
 ) -> impl Iterator<Item = (String, KeyId)> {
     let seals = processes.iter().filter_map(|it| it.sealing.map(|id| (it, id)));
-    seals.filter(move |(_, id)| such(*id)).map(|(it, id)| (process_name(it), id))
-}
-
-fn process_name(it: &NodeStatus) -> String {
-    match it.plane {
-        Plane::Data => it.id.name(),
-        Plane::Control => format!("controlPlanes/{}", it.id),
-    }
+    seals.filter(move |(_, id)| such(*id)).map(|(it, id)| (it.name(), id))
 }

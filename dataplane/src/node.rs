@@ -5,22 +5,18 @@
 //! next; after ten seconds of silence the node counts as lost, which is no more than the truth.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pregon_core::clock::{SharedClock, Timestamp};
 use pregon_core::id::NodeId;
 use pregon_core::seal::{Held, KeyId};
 use pregon_store::NodeRegistry;
-use pregon_store::node::{NodeStatus, Plane};
+use pregon_store::node::{HEARTBEAT, NodeStatus, Plane};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::snapshot::Configuration;
 use crate::worker::Load;
-
-/// How often a node announces itself; three of them fit into the time after which it is lost.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// What a node says of itself.
 pub struct Heartbeat {

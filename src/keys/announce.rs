@@ -2,18 +2,14 @@
 //! key that it lacks. Nodes say so themselves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_core::seal::Held;
 use pregon_store::NodeRegistry;
-use pregon_store::node::{NodeStatus, Plane};
+use pregon_store::node::{HEARTBEAT, NodeStatus, Plane};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// How often it says so; three of them fit into the time after which it is lost.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Announces a control plane until `stop`, and takes it off the list then.
 pub async fn announce(

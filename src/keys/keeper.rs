@@ -16,7 +16,7 @@ use pregon_core::seal::{Held, KeyId, KeyRing};
 use pregon_rpc::files::Followed;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::portal::PortalKeys;
-use pregon_store::node::{LOST_AFTER, Plane};
+use pregon_store::node::LOST_AFTER;
 use pregon_store::{NodeRegistry, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -295,13 +295,7 @@ async fn look(registry: &dyn NodeRegistry, own: &NodeId) -> Result<Vec<Other>, S
     let (nodes, now) = registry.nodes().await?;
     let others = nodes.into_iter().filter(|it| it.id != *own && it.is_alive(now));
     let mut others: Vec<_> = others
-        .map(|it| {
-            let name = match it.plane {
-                Plane::Data => it.id.name(),
-                Plane::Control => format!("controlPlanes/{}", it.id),
-            };
-            Other { name, keys: it.master_keys }
-        })
+        .map(|it| Other { name: it.name(), keys: it.master_keys })
         .collect();
     others.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(others)

@@ -13,7 +13,7 @@ use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
 use pregon_core::header::{is_name, is_reserved, is_value};
 use pregon_core::limits;
 use pregon_core::model::{Auth, Trust};
-use pregon_core::seal::NONCE_LEN;
+use pregon_core::seal::{KeyRing, NONCE_LEN};
 use pregon_core::secret::SecretBytes;
 use pregon_core::tls::{self, Pin};
 use pregon_proto::v1;
@@ -279,8 +279,18 @@ impl Control {
 
     /// Something secret, sealed under the master key and bound to what it belongs to; base64.
     pub(crate) fn seal(&self, secret: &SecretBytes, binding: &str) -> String {
+        self.seal_under(&self.ring(), secret, binding)
+    }
+
+    /// The same under the current key of this ring.
+    pub(crate) fn seal_under(
+        &self,
+        ring: &KeyRing,
+        secret: &SecretBytes,
+        binding: &str,
+    ) -> String {
         let mut nonce = [0u8; NONCE_LEN];
         (self.random)(&mut nonce);
-        STANDARD.encode(self.ring().seal(secret, binding, nonce))
+        STANDARD.encode(ring.seal(secret, binding, nonce))
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
+/// How often a process announces itself; three of them fit into the time after which it is lost.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(3);
 /// A node that did not announce itself for this long is lost: it can neither claim nor settle.
 pub const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 /// A lost node is forgotten after this long.
@@ -75,6 +77,14 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// What it is called: `nodes/{id}`, or `controlPlanes/{id}`.
+    pub fn name(&self) -> String {
+        match self.plane {
+            Plane::Data => self.id.name(),
+            Plane::Control => format!("controlPlanes/{}", self.id),
+        }
+    }
+
     /// Whether it publishes and delivers.
     pub fn is_node(&self) -> bool {
         self.plane == Plane::Data
