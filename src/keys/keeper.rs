@@ -179,13 +179,23 @@ impl Keeping {
         let looked = watch::Sender::new(self.seen.clone());
         let mut seen = looked.subscribe();
         let counting = async {
+            let mut counting = true;
             loop {
                 match tally.step().await {
                     Ok(now) => {
+                        if !std::mem::replace(&mut counting, true) {
+                            tracing::info!("the store's documents are counted again");
+                        }
                         counted.send_if_modified(|known| set(known, now));
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "the store's documents are not counted");
+                        if std::mem::take(&mut counting) {
+                            tracing::warn!(
+                                %error,
+                                "the store's documents are not counted: which master keys they need \
+                                 is not known"
+                            );
+                        }
                         sleep(AGAIN).await;
                     }
                 }
@@ -195,16 +205,27 @@ impl Keeping {
             if seals == Seals::Never {
                 std::future::pending::<()>().await;
             }
+            let mut looks = true;
             loop {
                 sleep(LOOK).await;
                 // It is sent whether or not it is new: a key that takes over waits for time to pass.
                 match look(&*registry, &id).await {
-                    Ok(others) => looked.send_modify(|seen| {
-                        seen.since = seen.since.or(Some(Instant::now()));
-                        seen.others = others;
-                    }),
+                    Ok(others) => {
+                        if !std::mem::replace(&mut looks, true) {
+                            tracing::info!("the other processes are known again");
+                        }
+                        looked.send_modify(|seen| {
+                            seen.since = seen.since.or(Some(Instant::now()));
+                            seen.others = others;
+                        });
+                    }
                     Err(error) => {
-                        tracing::debug!(%error, "the other processes are not known");
+                        if std::mem::take(&mut looks) {
+                            tracing::warn!(
+                                %error,
+                                "the other processes are not known: no new master key takes over"
+                            );
+                        }
                         looked.send_modify(|seen| seen.since = None);
                     }
                 }
