@@ -187,14 +187,9 @@ impl KeyRing {
         self
     }
 
-    /// A key for another purpose, the same wherever the current master key is the same: 32 bytes of
-    /// the cipher's key stream, at a nonce that stands for the purpose and that no seal meets.
-    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
-        derived(self.sealing(), purpose)
-    }
-
-    /// The same of every master key, the current one's first: for what was made while another was
-    /// current.
+    /// Keys for another purpose, one of every master key, the current one's first: what was made
+    /// while another was current is known by the others. Each is 32 bytes of its cipher's key
+    /// stream, at a nonce that stands for the purpose and that no seal meets.
     pub fn derive_each(&self, purpose: &str) -> Vec<Zeroizing<[u8; KEY_LEN]>> {
         let others = self.keys.iter().filter(|key| key.id != self.current()).map(Arc::as_ref);
         std::iter::once(self.sealing()).chain(others).map(|key| derived(key, purpose)).collect()
@@ -247,11 +242,6 @@ impl KeyRing {
     pub fn open_text(&self, sealed: &str, aad: &str) -> Result<SecretBytes, SealError> {
         let sealed = BASE64.decode(sealed.as_bytes()).map_err(|_| SealError::NotBase64)?;
         self.open(&sealed, aad)
-    }
-
-    /// Whether an envelope is under the current key; others want to be sealed anew.
-    pub fn is_current(&self, sealed: &[u8]) -> bool {
-        sealed_under(sealed) == Ok(self.current())
     }
 
     fn place(&self, id: KeyId) -> Option<usize> {
