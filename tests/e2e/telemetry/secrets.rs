@@ -14,6 +14,8 @@ const BEARER: &str = "canary-in-the-authentication";
 const KEY: &str = "canary-in-the-key-of-a-subscription";
 const ANSWER: &str = "canary-in-the-answer";
 const OTLP: &str = "canary-for-the-collector";
+const GRANT: &str = "canary-in-the-client-secret";
+const TOKEN: &str = "canary-in-the-fetched-token";
 const SECRET: &str = "whsec_Y2FuYXJ5LWluLXRoZS1zZWNyZXQtY2FuYXJ5LTMy";
 
 #[tokio::test]
@@ -23,9 +25,13 @@ async fn canaries_are_seen_by_the_receiver_and_nobody_else() {
     let env = Env::to(&collector).with("OTEL_EXPORTER_OTLP_HEADERS", &header);
     let args = ["--in-memory", "--log", "debug"];
     let mut pregon = Standalone::telling(&args, None, &env).await;
-    let receiver = Receiver::start(|request: &Request| match request.path() {
+    let granted = json!({"access_token": TOKEN, "token_type": "Bearer"}).to_string();
+    let receiver = Receiver::start(move |request: &Request| match request.path() {
         "/bad" => Answer::Body(500, ANSWER.into()),
         "/asked" => Answer::Body(200, ANSWER.into()),
+        "/token" => Answer::Body(200, granted.clone()),
+        // It refuses the token that it was given, which has another fetched.
+        "/granted" if request.earlier == 0 => Answer::Status(401),
         _ => Answer::Status(204),
     })
     .await;
@@ -44,6 +50,18 @@ async fn canaries_are_seen_by_the_receiver_and_nobody_else() {
     let parent = "tenants/acme/subscriptions/signed";
     let imported = json!({"parent": parent, "secret": {"material": SECRET}});
     shop.write("SecretService/CreateSecret", imported).await;
+    let grant = json!({"oauth2": {"token_url": receiver.url("/token"), "client_id": "us",
+        "client_secret": GRANT}});
+    let mut fields = under("quick", &receiver.url("/granted"));
+    fields["auth"] = grant;
+    shop.subscribe_with("granted", fields).await;
+    // Nobody asks for the certificate there: its key is loaded, and TLS fails.
+    let made = rcgen::generate_simple_self_signed(vec!["us.test".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    let plain = receiver.url("/never").replace("http:", "https:");
+    let mut fields = under("quick", &plain);
+    fields["auth"] = json!({"mtls": {"certificate_pem": made.cert.pem(), "key_pem": key}});
+    shop.subscribe_with("certified", fields).await;
     // A host that nobody listens at: its error names what could not be reached.
     let mut closed = under("quick", &format!("http://127.0.0.1:9/closed?token={QUERY}"));
     closed["auth"] = json!({"bearer": {"token": BEARER}});
@@ -70,11 +88,17 @@ async fn canaries_are_seen_by_the_receiver_and_nobody_else() {
     let sent = receiver.requests("/signed").remove(0);
     assert_eq!(sent.header("x-api-key"), KEY);
     assert!(sent.header("webhook-signature").starts_with("v1,"), "{sent:?}");
+    let basic = data_encoding::BASE64.encode(format!("us:{GRANT}").as_bytes());
+    let asked = receiver.requests("/token");
+    assert_eq!(asked.len(), 2, "once more after the 401");
+    assert_eq!(asked[0].header("authorization"), format!("Basic {basic}"));
+    let sent_with = receiver.requests("/granted").remove(0);
+    assert_eq!(sent_with.header("authorization"), format!("Bearer {TOKEN}"));
 
     pregon.terminate().await;
     assert!(pregon.exit(std::time::Duration::from_secs(30)).await.success(), "{}", pregon.output());
-    // One each of good and signed, two each of bad and closed.
-    let all = |logs: &[_]| (logs.len() >= 6).then_some(());
+    // One each of good, signed and granted, two each of bad, closed and certified.
+    let all = |logs: &[_]| (logs.len() >= 9).then_some(());
     collector.logs_with("records of all attempts", all).await;
     collector
         .spans_with("spans", |spans| spans.iter().any(|it| it.name == "POST").then_some(()))
@@ -83,7 +107,11 @@ async fn canaries_are_seen_by_the_receiver_and_nobody_else() {
     let (files, said) = (collector.files(), pregon.output());
     let (material, signature) = (&SECRET["whsec_".len()..], sent.header("webhook-signature"));
     let raw = "canary-in-the-secret-canary-32";
-    for canary in [DATA, QUERY, HEADER, BEARER, KEY, ANSWER, OTLP, material, raw, signature] {
+    // A line of the key's base64, and what the client shows of its secret.
+    let pem = key.lines().nth(1).unwrap();
+    let fetched = [GRANT, TOKEN, &basic, pem];
+    let put = [DATA, QUERY, HEADER, BEARER, KEY, ANSWER, OTLP, material, raw, signature];
+    for canary in put.into_iter().chain(fetched) {
         for (place, text) in [("what the collector got", &files), ("the log", &said)] {
             let at = text.find(canary);
             let around = at.map(|at| &text[at.saturating_sub(200)..(at + 60).min(text.len())]);
