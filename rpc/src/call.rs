@@ -57,6 +57,8 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A method that no descriptor has: the caller's own word for it stays out of the log.
 const UNKNOWN: &str = "unknown";
 
+/// When a caller of a process that is not ready should come back.
+const NOT_READY_WAIT: Duration = Duration::from_secs(1);
 /// When a caller that was shed should come back.
 const SHED_WAIT: Duration = Duration::from_secs(1);
 
@@ -98,11 +100,22 @@ pub(crate) struct Here {
     pub(crate) services: Vec<&'static str>,
     /// Who serves the others, as in `call a control plane`.
     pub(crate) elsewhere: &'static str,
+    /// What the process waits for before it serves the API; none: it serves.
+    pub(crate) waiting: Option<&'static str>,
     /// Why it is not ready.
     pub(crate) health: Health,
 }
 
 impl Here {
+    /// Why a method of the API is not served yet. It says nothing of the caller, who cannot be known
+    /// yet: API keys lie in the store.
+    fn waits(&self, path: Option<&str>) -> Option<Refusal> {
+        let (waiting, path) = self.waiting.zip(path)?;
+        let (service, _) = path.trim_start_matches('/').split_once('/')?;
+        let refused = Refusal::new(Reason::NotReady, waiting).retry_after(NOT_READY_WAIT);
+        (!self.services.contains(&service)).then_some(refused)
+    }
+
     /// Why a method (none: one that does not exist) is not served here.
     fn lacks(&self, path: Option<&str>) -> Option<Refusal> {
         let Some(path) = path else {
@@ -331,6 +344,9 @@ impl Call {
 
     /// Lets the call through to its handler, which learns who calls.
     fn admit(&mut self, request: &mut Request<Body>) -> Result<(), Status> {
+        if let Some(refused) = self.shared.here.waits(self.path.as_deref()) {
+            return Err(status(refused));
+        }
         let guard = &self.shared.guard;
         let admitted = guard.admit(self.path.as_deref(), request.headers_mut());
         let known = admitted.as_ref().map_or_else(|it| it.caller.as_ref(), |it| Some(&it.caller));

@@ -115,6 +115,7 @@ pub struct Server {
     services: Vec<&'static str>,
     telemetry: Telemetry,
     elsewhere: &'static str,
+    waiting: Option<&'static str>,
     keys: Option<watch::Receiver<Arc<Keys>>>,
     refusals: Option<Refusals>,
     portal: PortalKeys,
@@ -157,6 +158,7 @@ impl Server {
             services,
             telemetry,
             elsewhere,
+            waiting: None,
             keys: None,
             refusals: None,
             portal: PortalKeys::default(),
@@ -182,6 +184,14 @@ impl Server {
     #[must_use]
     pub fn with_elsewhere(mut self, elsewhere: &'static str) -> Self {
         self.elsewhere = elsewhere;
+        self
+    }
+
+    /// Serves health and reflection only, for a process that waits for something: every other method is
+    /// refused as NOT_READY with these words, whoever calls.
+    #[must_use]
+    pub fn waiting(mut self, what: &'static str) -> Self {
+        self.waiting = Some(what);
         self
     }
 
@@ -240,7 +250,8 @@ impl Server {
             portal: self.portal,
         });
         let guard = Guard::new(self.table, credentials, Arc::clone(&listener.clock));
-        let here = Here { services, elsewhere: self.elsewhere, health: health.clone() };
+        let (elsewhere, waiting) = (self.elsewhere, self.waiting);
+        let here = Here { services, elsewhere, waiting, health: health.clone() };
         let told = (self.telemetry, self.refusals);
         let layer = CallLayer::new(self.methods, guard, self.revision, &self.limits, told, here);
         Ok(Ready { listener, routes, layer, limits: self.limits, health })

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -108,7 +109,7 @@ pub struct Listener {
     pub(super) tcp: TcpListener,
     pub(super) addr: SocketAddr,
     pub(super) clock: SharedClock,
-    keys: bool,
+    listen: Listen,
     tls: Option<Followed<Tls>>,
     tokens: Option<Followed<TokensFile>>,
 }
@@ -155,18 +156,43 @@ impl Listener {
         if !lacks.is_empty() {
             return Err(BindError::Unguarded { addr, lacks });
         }
-        let tls = match listen.tls {
+        let bind = async { TcpListener::bind(addr).await };
+        Self::over(bind, listen, clock).await
+    }
+
+    /// The same port once more, its files read anew: who listens there last must end before the other
+    /// begins, or each gets some of the callers.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used any more, or the system has no room for it.
+    pub async fn again(&self) -> Result<Self, BindError> {
+        let share = async {
+            let tcp = std::net::TcpListener::from(self.tcp.as_fd().try_clone_to_owned()?);
+            TcpListener::from_std(tcp)
+        };
+        Self::over(share, self.listen.clone(), Arc::clone(&self.clock)).await
+    }
+
+    /// Reads the files, and then takes the port.
+    async fn over(
+        port: impl Future<Output = io::Result<TcpListener>>,
+        listen: Listen,
+        clock: SharedClock,
+    ) -> Result<Self, BindError> {
+        let tls = match listen.tls.clone() {
             None => None,
             Some(files) => Some(Followed::load(Tls { files, clock: Arc::clone(&clock) }).await?),
         };
-        let tokens = match listen.tokens {
+        let tokens = match listen.tokens.clone() {
             None => None,
             Some(file) => Some(Followed::load(TokensFile(file)).await?),
         };
+        let addr = listen.addr;
         let bound = async {
-            let tcp = TcpListener::bind(addr).await?;
+            let tcp = port.await?;
             let addr = tcp.local_addr()?;
-            Ok(Self { tcp, addr, clock, keys: listen.keys, tls, tokens })
+            Ok(Self { tcp, addr, clock, listen, tls, tokens })
         };
         bound.await.map_err(|source| BindError::Io { addr, source })
     }
@@ -183,7 +209,7 @@ impl Listener {
 
     /// Whether callers need a credential.
     pub fn is_guarded(&self) -> bool {
-        self.keys || self.tokens.is_some()
+        self.listen.keys || self.tokens.is_some()
     }
 
     /// The tokens of callers, kept up to date by [`Self::follow`].

@@ -4,6 +4,7 @@
 
 mod reflection;
 mod unsent;
+mod waiting;
 
 use std::convert::Infallible;
 use std::future::Future;
