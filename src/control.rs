@@ -35,7 +35,7 @@ impl ControlPlane {
     pub async fn start(settings: ControlSettings) -> anyhow::Result<Self> {
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
-        let loaded = keys::given(&settings.master_key_file)?;
+        let loaded = keys::given(&settings.master_key_file, settings.kms, &listener).await?;
         let redis = redis::open(settings.redis).await?;
         let id = planes::process_name()?;
         let (telemetry, telling) =

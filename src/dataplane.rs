@@ -35,9 +35,10 @@ impl DataplaneNode {
     pub async fn start(settings: DataplaneSettings) -> anyhow::Result<Self> {
         let clock: SharedClock = Arc::new(SystemClock);
         let listener = Listener::bind(settings.listen, Arc::clone(&clock)).await?;
-        let loaded = keys::given(&settings.master_key_file)?;
-        let hosts = settings.redis.endpoint().into_iter().collect();
+        let kms = settings.kms.as_ref().map(|kms| kms.address.endpoint());
+        let hosts = settings.redis.endpoint().into_iter().chain(kms).collect();
         let own = Own { listeners: vec![listener.local_addr()], hosts };
+        let loaded = keys::given(&settings.master_key_file, settings.kms, &listener).await?;
         let redis = redis::open(settings.redis).await?;
         let id = planes::node_id(&settings.node)?;
         let (telemetry, telling) =

@@ -1,69 +1,67 @@
-//! The master keys that secrets are sealed under: given by a file, or made beside the store, and kept
-//! up with while the process runs ([`Keeper`]).
+//! The master keys that secrets are sealed under: given by a file, or made beside the store, opened by a
+//! KMS where it has wrapped them ([`kms`]), and kept up with while the process runs ([`Keeper`]).
 
 mod announce;
 mod choice;
 pub mod command;
+mod file;
 mod keeper;
+pub mod kms;
+mod opener;
+mod rewrite;
 mod tally;
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pregon_core::seal::{KeyRing, new_key};
-use pregon_rpc::files::{BadFile, Contents, Source};
+use pregon_rpc::server::Listener;
+use tokio::time::sleep;
+
+use crate::serving::KEYS;
+use crate::waiting::Waiting;
+use kms::{Kms, NoKms, Transit, TransitOptions};
+use opener::{OpenFile, Pause};
 
 pub use announce::announce;
+pub use file::read;
 pub use keeper::{Keeper, KeeperOptions, Seals};
+pub use opener::first_wrapped;
 
 /// The key file that standalone makes in its directory.
 const FILE: &str = "master.key";
-/// A key file above so many bytes is refused unread.
-const FILE_LEN: u64 = 16 * 1024;
 
-/// Keys, and the file that they came from; none: they are nowhere else.
-pub struct Loaded {
-    /// The keys.
-    pub ring: KeyRing,
-    /// Their file.
-    pub file: Option<PathBuf>,
-}
-
-/// A key file, as something that is read again when it changes.
-pub struct KeyFile(pub PathBuf);
-
-impl Source for KeyFile {
-    type Made = KeyRing;
-    const WHAT: &'static str = "master keys";
-    const LEN: u64 = FILE_LEN;
-
-    fn files(&self) -> Vec<&Path> {
-        vec![&self.0]
-    }
-
-    fn make(&self, contents: &Contents) -> Result<KeyRing, BadFile> {
-        let bytes = contents.first().map_or(&[][..], |bytes| bytes.as_slice());
-        let text = std::str::from_utf8(bytes).map_err(|_| BadFile::new(&self.0, "is not text"))?;
-        KeyRing::parse(text).map_err(|wrong| BadFile::new(&self.0, wrong))
-    }
+/// The keys at the start.
+pub enum Loaded {
+    /// Those of a file.
+    File(OpenFile),
+    /// They are nowhere else.
+    Memory(Arc<KeyRing>),
 }
 
 /// The keys of the given file, else of the directory's, else, in memory, new ones. `configured`: the
 /// store has configuration already, so its key exists somewhere and a new one would be wrong.
-pub fn load(
+///
+/// # Errors
+///
+/// As [`given`]; or a new key would be wrong, or cannot be made.
+pub async fn load(
     file: Option<&Path>,
     directory: Option<&Path>,
     configured: bool,
+    kms: Option<TransitOptions>,
+    listener: &Listener,
 ) -> anyhow::Result<Loaded> {
     if let Some(path) = file {
-        return given(path);
+        return given(path, kms, listener).await;
     }
     let Some(directory) = directory else {
         let key = new_key(&mut |bytes| crate::random::fill(bytes));
-        return Ok(Loaded { ring: KeyRing::parse(&key)?, file: None });
+        return Ok(Loaded::Memory(Arc::new(KeyRing::parse(&key)?)));
     };
     let path = directory.join(FILE);
     if configured && !path.try_exists()? {
@@ -74,24 +72,54 @@ pub fn load(
         );
     }
     make(&path).with_context(|| format!("cannot make the master key {}", path.display()))?;
-    let ring = read(&path);
-    let ring = ring.with_context(|| format!("cannot read the master key {}", path.display()))?;
-    Ok(Loaded { ring, file: Some(path) })
+    let opened = open(path, kms, listener).await.context("cannot read the master key")?;
+    Ok(Loaded::File(opened))
 }
 
-/// The keys of the file that the setting names.
-pub fn given(path: &Path) -> anyhow::Result<Loaded> {
-    let ring = read(path).with_context(|| format!("--master-key-file {}", path.display()))?;
-    Ok(Loaded { ring, file: Some(path.to_owned()) })
+/// The keys of the file that the setting names, opened. While its KMS does not open them, whoever comes to
+/// the listener's port is told so, and the KMS is asked again.
+///
+/// # Errors
+///
+/// The file cannot be used, or its keys are wrapped and no KMS is named.
+pub async fn given(
+    path: &Path,
+    kms: Option<TransitOptions>,
+    listener: &Listener,
+) -> anyhow::Result<Loaded> {
+    let opened = open(path.to_owned(), kms, listener).await.context("--master-key-file")?;
+    Ok(Loaded::File(opened))
 }
 
-/// The keys of a file.
-pub fn read(path: &Path) -> anyhow::Result<KeyRing> {
-    if std::fs::metadata(path)?.len() > FILE_LEN {
-        bail!("must have {FILE_LEN} bytes at most");
+async fn open(
+    path: PathBuf,
+    kms: Option<TransitOptions>,
+    listener: &Listener,
+) -> anyhow::Result<OpenFile> {
+    let kms: Arc<dyn Kms> = match kms {
+        Some(options) => Arc::new(Transit::new(options).context("--kms-ca-file")?),
+        None => Arc::new(NoKms),
+    };
+    let (mut pause, mut waiting) = (Pause::default(), None::<Waiting>);
+    loop {
+        let closed = match OpenFile::open(path.clone(), Arc::clone(&kms)).await {
+            Ok(opened) => {
+                if let Some(waiting) = waiting {
+                    waiting.end().await;
+                }
+                return Ok(opened);
+            }
+            Err(closed) => closed,
+        };
+        match &mut waiting {
+            Some(waiting) => waiting.say(closed.to_string()).await,
+            None if closed.may_pass() => {
+                waiting = Some(Waiting::at(listener, KEYS, closed.to_string()).await?);
+            }
+            None => return Err(closed.into()),
+        }
+        sleep(pause.next()).await;
     }
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path)?);
-    Ok(KeyRing::parse(&text)?)
 }
 
 /// Makes a key unless there is one. It is whole and on disk before it has its name, so that a

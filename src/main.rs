@@ -20,7 +20,9 @@ mod serving;
 mod settings;
 mod standalone;
 mod token;
+mod waiting;
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -101,9 +103,11 @@ fn read<T>(settings: Result<T, Vec<settings::WrongSetting>>) -> Result<T, Vec<St
 /// Serves until it is told to go.
 async fn standalone(settings: settings::Settings) -> anyhow::Result<()> {
     let guarded = settings.listen.clone();
-    let standalone = standalone::Standalone::start(settings).await?;
+    let mut end = pin!(interrupted());
+    let start = Box::pin(standalone::Standalone::start(settings));
+    let Some(standalone) = started(start, end.as_mut()).await? else { return Ok(()) };
     tokio::select! {
-        () = until_interrupted(standalone.addr(), &guarded) => {}
+        () = until_interrupted(standalone.addr(), &guarded, end) => {}
         // What is in memory cannot be settled any more; the next start finds everything that was
         // acknowledged.
         () = standalone.broken() => anyhow::bail!("the store's writer is gone"),
@@ -116,8 +120,10 @@ async fn standalone(settings: settings::Settings) -> anyhow::Result<()> {
 /// Serves the management API until it is told to go.
 async fn control(settings: settings::ControlSettings) -> anyhow::Result<()> {
     let guarded = settings.listen.clone();
-    let control = control::ControlPlane::start(settings).await?;
-    until_interrupted(control.addr(), &guarded).await;
+    let mut end = pin!(interrupted());
+    let start = Box::pin(control::ControlPlane::start(settings));
+    let Some(control) = started(start, end.as_mut()).await? else { return Ok(()) };
+    until_interrupted(control.addr(), &guarded, end).await;
     control.stop().await?;
     tracing::info!("down");
     Ok(())
@@ -126,18 +132,39 @@ async fn control(settings: settings::ControlSettings) -> anyhow::Result<()> {
 /// Accepts events and delivers them until it is told to go.
 async fn dataplane(settings: settings::DataplaneSettings) -> anyhow::Result<()> {
     let guarded = settings.listen.clone();
-    let node = dataplane::DataplaneNode::start(settings).await?;
-    until_interrupted(node.addr(), &guarded).await;
+    let mut end = pin!(interrupted());
+    let start = Box::pin(dataplane::DataplaneNode::start(settings));
+    let Some(node) = started(start, end.as_mut()).await? else { return Ok(()) };
+    until_interrupted(node.addr(), &guarded, end).await;
     node.stop().await?;
     tracing::info!("down");
     Ok(())
 }
 
+/// What a start leads to; none where the signal to go comes before, as it may while the start waits for
+/// its master keys.
+async fn started<T>(
+    start: impl Future<Output = anyhow::Result<T>>,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<Option<T>> {
+    tokio::select! {
+        started = start => started.map(Some),
+        () = end => {
+            tracing::info!("down before it was up");
+            Ok(None)
+        }
+    }
+}
+
 /// Says where it listens, and waits for the signal to go.
-async fn until_interrupted(addr: std::net::SocketAddr, guarded: &Listen) {
+async fn until_interrupted(
+    addr: std::net::SocketAddr,
+    guarded: &Listen,
+    end: impl Future<Output = ()>,
+) {
     tracing::info!(%addr, "listening on {addr}");
     say_guards(guarded);
-    interrupted().await;
+    end.await;
     tracing::info!("going down");
 }
 

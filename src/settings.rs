@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::Args;
 use pregon_rpc::server::Listen;
 
+use crate::keys::kms::TransitOptions;
+
 /// Where `pregon standalone` listens: loopback, where it needs neither TLS nor tokens.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 
@@ -20,6 +22,8 @@ use audit::AuditArgs;
 pub use control::{ControlArgs, ControlSettings};
 pub use dataplane::{DataplaneArgs, DataplaneSettings};
 pub use init::{InitArgs, InitSettings};
+use kms::KMS_ADDRESS;
+pub use kms::KmsArgs;
 pub use listen::ListenArgs;
 pub use node::{Node, NodeArgs};
 pub use policy::{Policy, PolicyArgs};
@@ -29,6 +33,7 @@ mod audit;
 mod control;
 mod dataplane;
 mod init;
+mod kms;
 mod listen;
 mod node;
 mod policy;
@@ -61,14 +66,16 @@ pub struct StandaloneArgs {
     #[arg(long, env = "PREGON_DURABILITY", default_value = "fsync", value_name = "LEVEL")]
     durability: String,
 
-    /// File with the keys that seal secrets: 32 bytes each, in hex or base64, one a line, the
-    /// current one first.
+    /// File with the keys that seal secrets: 32 bytes each, in hex or base64 or wrapped by a KMS,
+    /// one a line, the current one first.
     ///
     /// Without it, a key is made in the data directory: whoever reads the directory can read the
     /// secrets. Keep the file elsewhere where that matters.
     #[arg(long, env = "PREGON_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    kms: KmsArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -129,6 +136,8 @@ pub struct Settings {
     pub durability: Level,
     /// File with the master keys.
     pub master_key_file: Option<PathBuf>,
+    /// Who opens those of them that are wrapped.
+    pub kms: Option<TransitOptions>,
     /// Which receivers there may be, and how large an event.
     pub policy: Policy,
     /// The node.
@@ -186,7 +195,10 @@ impl StandaloneArgs {
                 "memory" => Level::Memory,
                 _ => wrong.add("--durability", "must be fsync or memory", Level::Fsync),
             },
-            master_key_file: self.master_key_file.inspect(|path| wrong.master_key(path)),
+            master_key_file: self
+                .master_key_file
+                .inspect(|path| wrong.master_key(path, self.kms.is_given())),
+            kms: self.kms.read(&mut wrong),
             policy: self.policy.read(&mut wrong),
             node: self.node.read(&mut wrong),
             history_age: wrong.duration("--history-age", &self.history_age, 3600, 365 * 86_400),
@@ -241,11 +253,22 @@ impl Wrongs {
         }
     }
 
-    /// The same of the master keys, contents included.
-    fn master_key(&mut self, path: &Path) {
-        if let Err(error) = crate::keys::read(path) {
-            let rule = format_args!("cannot read {}: {error:#}", path.display());
-            self.add("--master-key-file", rule, ());
+    /// The same of the master keys, contents included; `kms`: whether somebody is named who opens them.
+    fn master_key(&mut self, path: &Path, kms: bool) {
+        match crate::keys::read(path) {
+            Ok(given) if !kms => {
+                if let Some(place) = crate::keys::first_wrapped(&given) {
+                    let path = path.display();
+                    let rule =
+                        format_args!("must be set: key {place} of {path} is wrapped by a KMS");
+                    self.add(KMS_ADDRESS, rule, ());
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let rule = format_args!("cannot read {}: {error:#}", path.display());
+                self.add("--master-key-file", rule, ());
+            }
         }
     }
 

@@ -42,11 +42,15 @@ impl Standalone {
         let store = Arc::new(open_store(&settings, &clock)?);
         let config = store.store().config;
         let configured = config.head().await.context("cannot read the store")?.revision > 0;
+        let kms = settings.kms.as_ref().map(|kms| kms.address.endpoint());
         let loaded = keys::load(
             settings.master_key_file.as_deref(),
             settings.data_dir.as_deref(),
             configured,
-        )?;
+            settings.kms.clone(),
+            &listener,
+        )
+        .await?;
         if settings.listen.keys
             && let Some(key) = api_keys::first(&*config, &*clock).await?
         {
@@ -72,7 +76,7 @@ impl Standalone {
             keys: keys.held(),
             seals: true,
             clock: &clock,
-            own: Own { listeners: vec![listener.local_addr()], hosts: Vec::new() },
+            own: Own { listeners: vec![listener.local_addr()], hosts: kms.into_iter().collect() },
             telemetry: telemetry.clone(),
         })?;
         let auditing = Auditing::start(handles.audit.clone(), &clock, telemetry.clone());

@@ -61,6 +61,7 @@ impl Control {
             id: id.to_string(),
             given: held.given.contains(&id),
             seals: held.ring.current() == id,
+            wrapped: held.ring.wrapped().any(|it| it == id),
             documents: map::count(held.documents.get(&id).copied().unwrap_or(0)),
             lacking: lacking(&processes, id, &held).take(SHOWN).collect(),
             sealing: sealing(&processes, |it| it == id).take(SHOWN).map(|(who, _)| who).collect(),

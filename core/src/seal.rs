@@ -17,16 +17,18 @@ use std::sync::Arc;
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::error::{Rule, Wrong};
-use crate::secret::{SecretBytes, decode, decode_base64};
+use crate::secret::SecretBytes;
 
+mod given;
 mod held;
 
+pub use given::{GivenKey, GivenKeys, WRAPPED_LEN, WrappedKey};
 pub use held::Held;
 
 /// Bytes of a nonce, to be filled with random ones for every seal.
@@ -114,6 +116,8 @@ struct MasterKey {
     id: KeyId,
     /// Wipes its key on drop.
     cipher: XChaCha20Poly1305,
+    /// Whether a KMS has wrapped it where it is kept.
+    wrapped: bool,
 }
 
 /// A new master key as text: `random` fills a buffer with random bytes.
@@ -133,18 +137,21 @@ fn derived(master: &MasterKey, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
 }
 
 impl KeyRing {
-    /// Parses 32-byte keys as hex or base64, separated by commas or white space; the first is the
-    /// current one. What is wrong is said by a key's place, never by its text.
+    /// Parses keys in clear, as [`GivenKeys::parse`] does; the first is the current one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, by a key's place; one that is wrapped cannot be used here.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
-        let mut keys = Vec::<Arc<MasterKey>>::new();
-        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
-        for (index, word) in words.enumerate() {
-            if index == KEYS {
-                return Err(Wrong::new(Rule::TooMany, format!("must be {KEYS} keys at most")));
-            }
-            let key = MasterKey::parse(word).ok_or_else(|| {
-                let place = index + 1;
-                Wrong::new(Rule::Malformed, format!("key {place} must be 32 bytes, hex or base64"))
+        GivenKeys::parse(text)?.ring(&[])
+    }
+
+    /// Of keys of 32 bytes, each with whether a KMS has it wrapped; the first is the current one.
+    fn of(given: &[(SecretBytes, bool)]) -> Result<Self, Wrong> {
+        let mut keys = Vec::<Arc<MasterKey>>::with_capacity(given.len());
+        for (index, (bytes, wrapped)) in given.iter().enumerate() {
+            let key = MasterKey::new(bytes, *wrapped).ok_or_else(|| {
+                Wrong::new(Rule::Malformed, format!("key {} must be 32 bytes", index + 1))
             })?;
             if keys.iter().any(|other| other.id == key.id) {
                 let text = format!("key {} is given twice", index + 1);
@@ -152,10 +159,10 @@ impl KeyRing {
             }
             keys.push(Arc::new(key));
         }
-        if keys.is_empty() {
-            return Err(Wrong::new(Rule::Required, "must be at least one key of 32 bytes"));
+        match keys.is_empty() {
+            true => Err(Wrong::new(Rule::Required, "must be at least one key of 32 bytes")),
+            false => Ok(Self { keys, sealing: 0 }),
         }
-        Ok(Self { keys, sealing: 0 })
     }
 
     /// The name of the key that seals.
@@ -166,6 +173,11 @@ impl KeyRing {
     /// The names of all keys, in the order in which they were given.
     pub fn ids(&self) -> Vec<KeyId> {
         self.keys.iter().map(|key| key.id).collect()
+    }
+
+    /// The names of those that a KMS has wrapped.
+    pub fn wrapped(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().filter(|key| key.wrapped).map(|key| key.id)
     }
 
     /// Whether a key is among them.
@@ -249,7 +261,7 @@ impl KeyRing {
     }
 
     fn sealing(&self) -> &MasterKey {
-        // A ring is never empty: parse, the only way to make one, sees to that.
+        // A ring is never empty: `of`, the only way to make one, sees to that.
         &self.keys[self.sealing]
     }
 }
@@ -261,18 +273,11 @@ impl fmt::Debug for KeyRing {
 }
 
 impl MasterKey {
-    fn parse(word: &str) -> Option<Self> {
-        // 64 characters are 32 bytes of hex; base64 of 32 bytes has 43, or 44 with its padding.
-        let key = match word.len() {
-            64 => decode(&HEXLOWER_PERMISSIVE, word),
-            43 | 44 => decode_base64(word)
-                .or_else(|| decode(&BASE64URL_NOPAD, word.strip_suffix('=').unwrap_or(word))),
-            _ => None,
-        }?;
+    fn new(key: &SecretBytes, wrapped: bool) -> Option<Self> {
         let cipher = XChaCha20Poly1305::new_from_slice(key.expose()).ok()?;
         let hash = Sha256::new_with_prefix(b"pregon master key id").chain_update(key.expose());
         let id = hash.finalize().first_chunk().copied()?;
-        Some(Self { id: KeyId(id), cipher })
+        Some(Self { id: KeyId(id), cipher, wrapped })
     }
 }
 

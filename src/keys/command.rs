@@ -1,5 +1,6 @@
 //! `pregon keys`: master keys, as an operator changes them.
 //!
+//! `new`, `wrap` and `rewrap` work on lines and files, with the KMS if one is named.
 //! `list` and `reseal` ask a running control plane, so that they work the same whatever the store is, and
 //! what they do is in the audit log under the name of whoever did it.
 
@@ -9,13 +10,17 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
-use pregon_core::seal::{KeyRing, new_key};
+use pregon_core::seal::{GivenKey, GivenKeys, new_key};
 use pregon_proto::v1;
 use pregon_proto::v1::master_key_service_client::MasterKeyServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use zeroize::Zeroizing;
 
+use super::kms::Transit;
+use super::rewrite::{self, Rewritten};
 use crate::client::{Way, told};
+use crate::settings::KmsArgs;
 
 /// How long one call may take: a page is sealed anew in less than a second.
 const TIME: Duration = Duration::from_secs(30);
@@ -30,7 +35,7 @@ const WALKS: u32 = 3;
 /// Documents that do not open and are named.
 const NAMED: usize = 20;
 
-/// Makes and lists master keys, and seals the store's secrets anew under the newest.
+/// Makes, wraps and lists master keys, and seals the store's secrets anew under the newest.
 #[derive(Args, Clone, Debug)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -40,7 +45,20 @@ pub struct KeysArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum KeysCommand {
     /// Makes a master key: prints it, as a line for the key file, and its id beside it.
-    New,
+    ///
+    /// Wrapped where a KMS is named with --kms-address: then the key itself is never shown, and the
+    /// token needs `update` on `encrypt` and `decrypt` of the transit key.
+    New(KmsArgs),
+    /// Wraps the keys of a key file by a KMS: the file is replaced, and holds no key any more.
+    ///
+    /// Each is opened again before, so the token needs `update` on `encrypt` and `decrypt` of the
+    /// transit key. Processes need --kms-address before. Copies of the old file still hold the keys.
+    Wrap(FileArgs),
+    /// Wraps the keys of a key file anew, after the KMS's transit key was rotated.
+    ///
+    /// The token needs `update` on `rewrap` of the transit key, and no key is seen. The master keys are
+    /// the same afterwards.
+    Rewrap(FileArgs),
     /// Lists the master keys: which seals, how many documents lie under each, which processes lack it.
     List(WayArgs),
     /// Seals everything in the store anew under the first key of the key file, while all run.
@@ -48,6 +66,17 @@ enum KeysCommand {
     /// It may be stopped and begun again at any time. Ends with status 0 once nothing lies under another
     /// key.
     Reseal(WayArgs),
+}
+
+/// A key file and the KMS that wraps its keys, as text.
+#[derive(Args, Clone, Debug)]
+struct FileArgs {
+    /// The key file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    kms: KmsArgs,
 }
 
 /// How the control plane is reached, as text.
@@ -91,7 +120,18 @@ impl KeysArgs {
     /// Does it and says what was done.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
-            KeysCommand::New => make(),
+            KeysCommand::New(kms) => make(kms).await,
+            KeysCommand::Wrap(args) => {
+                let (file, kms) = args.read()?;
+                say(rewrite::wrap(&file, &kms).await?, "are wrapped now")
+            }
+            KeysCommand::Rewrap(args) => {
+                let (file, kms) = args.read()?;
+                say(
+                    rewrite::rewrap(&file, &kms).await?,
+                    "are wrapped under a newer transit key now",
+                )
+            }
             KeysCommand::List(args) => {
                 let (way, mut client) = args.client()?;
                 let listed = list(&way, &mut client).await?;
@@ -112,6 +152,12 @@ impl KeysArgs {
     }
 }
 
+impl FileArgs {
+    fn read(self) -> anyhow::Result<(PathBuf, Transit)> {
+        Ok((self.file, Transit::new(self.kms.named()?)?))
+    }
+}
+
 impl WayArgs {
     fn client(self) -> anyhow::Result<(Way, MasterKeyServiceClient<Channel>)> {
         let way = Way {
@@ -127,9 +173,26 @@ impl WayArgs {
     }
 }
 
-fn make() -> anyhow::Result<()> {
-    let key = new_key(&mut |bytes| crate::random::fill(bytes));
-    let id = KeyRing::parse(&key)?.current();
+/// Says what became of a file's keys.
+fn say(done: Rewritten, what: &str) -> anyhow::Result<()> {
+    let Rewritten { changed, keys } = done;
+    println!("{changed} of {keys} master keys {what}");
+    Ok(())
+}
+
+async fn make(kms: KmsArgs) -> anyhow::Result<()> {
+    let mut key = new_key(&mut |bytes| crate::random::fill(bytes));
+    let given = GivenKeys::parse(&key)?;
+    let id = given.ring(&[])?.current();
+    if let Some(options) = kms.perhaps()? {
+        let kms = Transit::new(options)?;
+        for clear in given.keys() {
+            if let GivenKey::Clear(clear) = clear {
+                let wrapped = rewrite::wrap_key(&kms, clear).await?;
+                key = Zeroizing::new(wrapped.as_str().to_owned());
+            }
+        }
+    }
     let mut out = std::io::stdout();
     if out.is_terminal() {
         eprintln!("The key, for the first line of the key file of every process. Its id is {id}:");
@@ -156,7 +219,8 @@ fn line(key: &v1::MasterKey) -> String {
         true => String::new(),
         false => format!(", sealed under by {}", key.sealing.join(" ")),
     };
-    format!("{}  {} documents, {what}{lacking}{sealing}", key.id, key.documents)
+    let wrapped = if key.wrapped { ", wrapped by a KMS" } else { "" };
+    format!("{}  {} documents, {what}{wrapped}{lacking}{sealing}", key.id, key.documents)
 }
 
 async fn list(
@@ -240,11 +304,14 @@ mod tests {
             documents: 7,
             lacking: vec!["nodes/n1".into(), "controlPlanes/c".into()],
             sealing: vec!["controlPlanes/d".into()],
+            wrapped: false,
         };
         let lacked = "lacked by nodes/n1 controlPlanes/c, sealed under by controlPlanes/d";
         assert_eq!(line(&key), format!("0011  7 documents, opens, {lacked}"));
         let key = v1::MasterKey { seals: true, lacking: vec![], sealing: vec![], ..key };
         assert_eq!(line(&key), "0011  7 documents, seals");
+        let wrapped = v1::MasterKey { wrapped: true, ..key.clone() };
+        assert_eq!(line(&wrapped), "0011  7 documents, seals, wrapped by a KMS");
         let key = v1::MasterKey { seals: false, given: false, ..key };
         assert_eq!(line(&key), "0011  7 documents, is not in the key file");
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::Context;
 use pregon_core::id::NodeId;
 use pregon_core::seal::{Held, KeyId, KeyRing};
-use pregon_rpc::files::Followed;
 use pregon_rpc::page::PageKey;
 use pregon_rpc::portal::PortalKeys;
 use pregon_store::node::LOST_AFTER;
@@ -22,9 +21,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::Loaded;
 use super::choice::{Decision, Known, Other};
 use super::tally::{Counts, Tally};
-use super::{KeyFile, Loaded};
 
 /// What the page tokens' keys are derived for.
 const PAGES: &str = "pregon page tokens";
@@ -49,7 +48,7 @@ pub enum Seals {
 
 /// What a keeper is made of.
 pub struct KeeperOptions<'a> {
-    /// The keys as they were at the start, and their file.
+    /// The keys at the start, and their file.
     pub loaded: Loaded,
     /// The store that they are for.
     pub store: &'a Store,
@@ -95,16 +94,12 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The file cannot be read any more; or the store does not answer one that seals.
+    /// The store does not answer one that seals.
     pub async fn start(options: KeeperOptions<'_>) -> anyhow::Result<Self> {
         let KeeperOptions { loaded, store, id, seals, stop } = options;
-        let followed = match loaded.file {
-            Some(path) => Some(Followed::load(KeyFile(path)).await.context("--master-key-file")?),
-            None => None,
-        };
-        let file = match &followed {
-            Some(followed) => followed.current(),
-            None => watch::channel(Arc::new(loaded.ring)).1,
+        let (file, followed) = match loaded {
+            Loaded::File(file) => (file.current(), Some(file)),
+            Loaded::Memory(ring) => (watch::channel(ring).1, None),
         };
         let mut tally = Tally::new(Arc::clone(&store.config));
         let (mut counts, mut others) = (Counts::default(), Vec::new());
@@ -263,6 +258,7 @@ impl Keeping {
             before.ring.ids() == held.ring.ids()
                 && before.ring.current() == held.ring.current()
                 && before.given == held.given
+                && before.ring.wrapped().eq(held.ring.wrapped())
         });
         if !same {
             tell(&held, &kept, before, self.seals != Seals::Never);
@@ -315,9 +311,8 @@ fn set<T: PartialEq>(known: &mut T, now: T) -> bool {
 async fn look(registry: &dyn NodeRegistry, own: &NodeId) -> Result<Vec<Other>, StoreError> {
     let (nodes, now) = registry.nodes().await?;
     let others = nodes.into_iter().filter(|it| it.id != *own && it.is_alive(now));
-    let mut others: Vec<_> = others
-        .map(|it| Other { name: it.name(), keys: it.master_keys })
-        .collect();
+    let mut others: Vec<_> =
+        others.map(|it| Other { name: it.name(), keys: it.master_keys }).collect();
     others.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(others)
 }

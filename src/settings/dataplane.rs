@@ -8,6 +8,8 @@ use pregon_rpc::server::Listen;
 use pregon_store::audit::AuditKept;
 use pregon_store::redis::{History, RedisOptions};
 
+use crate::keys::kms::TransitOptions;
+
 use super::audit::AuditArgs;
 use super::control::MasterKeyArgs;
 use super::listen::ListenArgs;
@@ -72,6 +74,8 @@ pub struct DataplaneSettings {
     pub redis: RedisOptions,
     /// File with the master keys.
     pub master_key_file: PathBuf,
+    /// Who opens those of them that are wrapped.
+    pub kms: Option<TransitOptions>,
     /// What both planes must agree on.
     pub policy: Policy,
     /// The node.
@@ -89,10 +93,14 @@ impl DataplaneArgs {
     pub fn read(self) -> Result<DataplaneSettings, Vec<WrongSetting>> {
         let mut wrong = Wrongs::default();
         let redis = self.redis.read(&mut wrong);
+        let listen = self.listen.read(LISTEN, false, &mut wrong);
+        let history = self.history.read(&mut wrong);
+        let (master_key_file, kms) = self.master_key.read(&mut wrong);
         let settings = DataplaneSettings {
-            listen: self.listen.read(LISTEN, false, &mut wrong),
-            redis: RedisOptions { history: self.history.read(&mut wrong), janitor: true, ..redis },
-            master_key_file: self.master_key.read(&mut wrong),
+            listen,
+            redis: RedisOptions { history, janitor: true, ..redis },
+            master_key_file,
+            kms,
             policy: self.policy.read(&mut wrong),
             node: self.node.read(&mut wrong),
             telemetry: wrong.telemetry(),

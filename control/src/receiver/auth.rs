@@ -283,12 +283,7 @@ impl Control {
     }
 
     /// The same under the current key of this ring.
-    pub(crate) fn seal_under(
-        &self,
-        ring: &KeyRing,
-        secret: &SecretBytes,
-        binding: &str,
-    ) -> String {
+    pub(crate) fn seal_under(&self, ring: &KeyRing, secret: &SecretBytes, binding: &str) -> String {
         let mut nonce = [0u8; NONCE_LEN];
         (self.random)(&mut nonce);
         STANDARD.encode(ring.seal(secret, binding, nonce))

@@ -1,9 +1,9 @@
 //! What belongs to Pregón itself: never a receiver, whatever networks are open.
 //!
 //! Where a deployment opens its own network, or loopback in a trial, a tenant's URL must still not
-//! reach the API of the process that sends, nor the Redis that everything lies in. What else listens
-//! on this machine was not put there for tenants either: its own addresses are closed, public ones
-//! too, unless the deployment opens their network.
+//! reach the API of the process that sends, the Redis that everything lies in, nor the KMS that opens
+//! its keys. What else listens on this machine was not put there for tenants either: its own addresses
+//! are closed, public ones too, unless the deployment opens their network.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +26,7 @@ const DISCARD: u16 = 9;
 pub struct Own {
     /// Where this process listens. The unspecified address stands for all of the machine's.
     pub listeners: Vec<SocketAddr>,
-    /// Hosts and ports that it depends on: its Redis. A host is a name or an address.
+    /// Hosts and ports that it depends on: its Redis, its KMS. A host is a name or an address.
     pub hosts: Vec<(String, u16)>,
 }
 
