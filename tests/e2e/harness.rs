@@ -19,6 +19,7 @@ pub mod standalone;
 pub mod switch;
 pub mod telling;
 pub mod tls;
+pub mod vault;
 pub mod verifier;
 pub mod watcher;
 pub mod world;

@@ -36,6 +36,7 @@ mod identity;
 mod isolation;
 mod keys;
 mod kill;
+mod kms;
 mod lateness;
 mod neighbours;
 mod outcomes;

@@ -29,6 +29,9 @@ pub trait World: Sized {
     /// Starts one that forgets everything with its end, all its processes with these settings.
     async fn set_up(all: &[&str]) -> Self;
 
+    /// Starts one that acknowledges what is on disk, all its processes with these settings.
+    async fn lasting(all: &[&str]) -> Self;
+
     /// grpcurl to it.
     fn grpcurl(&self) -> Grpcurl;
 
@@ -103,6 +106,10 @@ impl World for Standalone {
         Standalone::start(&[&["--in-memory"], all].concat(), None).await
     }
 
+    async fn lasting(all: &[&str]) -> Self {
+        Standalone::on_disk(all).await
+    }
+
     fn grpcurl(&self) -> Grpcurl {
         Standalone::grpcurl(self)
     }
@@ -168,6 +175,11 @@ impl World for Planes {
 
     async fn set_up(all: &[&str]) -> Self {
         Planes::start(Plan { nodes: Self::NODES, all, ..Plan::default() }).await
+    }
+
+    async fn lasting(all: &[&str]) -> Self {
+        let plan = Plan { nodes: Self::NODES, keep: Keep::Always, all, ..Plan::default() };
+        Planes::start(plan).await
     }
 
     fn grpcurl(&self) -> Grpcurl {
