@@ -259,6 +259,7 @@ fn untrusted(error: &io::Error) -> Trouble {
     match cause {
         Some(rustls::Error::InvalidCertificate(why)) => match why {
             C::UnknownIssuer => Trouble::TlsIssuer,
+            C::BadSignature => Trouble::TlsSignature,
             C::NotValidForName | C::NotValidForNameContext { .. } => Trouble::TlsName,
             C::Expired
             | C::ExpiredContext { .. }

@@ -54,6 +54,12 @@ pub enum Trouble {
     /// TLS: trust.
     #[error("shows a certificate whose issuer is unknown: put its root into --kms-ca-file")]
     TlsIssuer,
+    /// TLS: a root of that name has another key.
+    #[error(
+        "shows a certificate that another authority of that name has signed: put the root that \
+         signed it into --kms-ca-file"
+    )]
+    TlsSignature,
     /// TLS: the name.
     #[error("shows a certificate for another name: use a name in --kms-address that it has")]
     TlsName,

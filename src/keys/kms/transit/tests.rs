@@ -186,11 +186,11 @@ async fn its_certificate_is_verified() {
     let transit = Transit::new(options).unwrap();
     let wrapped = transit.wrap(&key()).await.unwrap();
     assert_eq!(transit.open(&wrapped).await.unwrap(), key());
-    // By the web's authorities it is not known, and by another's neither.
+    // By the web's authorities it is not known, and another of its name has not signed it.
     assert_eq!(trouble_at(server.options()).await, Trouble::TlsIssuer);
     let (_, other) = certified("127.0.0.1", 2999);
     let options = TransitOptions { ca_pem: Some(other), ..server.options() };
-    assert_eq!(trouble_at(options).await, Trouble::TlsIssuer);
+    assert_eq!(trouble_at(options).await, Trouble::TlsSignature);
 
     for (name, year, expected) in
         [("vault.test", 2999, Trouble::TlsName), ("127.0.0.1", 2001, Trouble::TlsTime)]
