@@ -26,7 +26,7 @@ use pregon_store::log::{
     Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 use pregon_store::node::NodeStatus;
-use pregon_store::operate::{Cancelled, Former, LaneEnd, Replay, Replayed};
+use pregon_store::operate::{Cancelled, EventCancelled, Former, LaneEnd, Replay, Replayed};
 use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
@@ -185,6 +185,7 @@ measured! {
         close_lanes(lanes: &[LaneClose]) -> ();
         open_lanes(lanes: &[LaneNo]) -> ();
         supersede(tenant: &TenantId) -> Former;
+        cancel_event(position: Position) -> EventCancelled;
         erase(erase: &Erase, from: ErasePlace) -> Erased;
         erase_event(position: Position, erasure: &Erasure) -> EventErased;
         strip_attempts(position: Position, from: u64) -> Stripped;

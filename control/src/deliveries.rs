@@ -36,6 +36,7 @@ use crate::service::{CALL, enter, environment, service};
 use crate::{catalog, map, parse};
 
 pub(crate) mod attempt;
+mod cancel;
 mod erase;
 mod explain;
 mod replay;
@@ -55,6 +56,7 @@ service! {
         get_attempt(GetAttemptRequest) -> GetAttemptResponse;
         replay_delivery(ReplayDeliveryRequest by caller) -> ReplayDeliveryResponse;
         cancel_delivery(CancelDeliveryRequest by caller) -> CancelDeliveryResponse;
+        cancel_event(CancelEventRequest by caller) -> CancelEventResponse;
         erase_event(EraseEventRequest) -> EraseEventResponse;
         get_reconciliation_report(GetReconciliationReportRequest)
             -> GetReconciliationReportResponse;
@@ -189,9 +191,9 @@ impl Control {
         request: v1::GetEventRequest,
     ) -> Result<v1::GetEventResponse, Refusal> {
         let name = parse::only("name", EventName::parse(&request.name))?;
-        let (event, _) = self.event(&name).await?;
-        let event = self.redacted(event).await?;
-        Ok(v1::GetEventResponse { event: Some(show::event(event)) })
+        let (event, stage) = self.event(&name).await?;
+        let event = Some(show::event(self.redacted(event).await?));
+        Ok(v1::GetEventResponse { event, stage: explain::wire_stage(&stage).into() })
     }
 
     pub(crate) async fn list_events(
@@ -208,6 +210,7 @@ impl Control {
             from,
             to,
             unmatched_only: request.unmatched_only,
+            scheduled_only: request.scheduled_only,
             ..EventQuery::default()
         };
         query.event_type = event_type(&request.event_type, &mut wrong);

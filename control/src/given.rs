@@ -38,12 +38,16 @@ impl Given {
         data_limit: usize,
         wrong: &mut Violations,
     ) -> Option<Self> {
+        parse::unsupported("event.ordering_key", !given.ordering_key.is_empty(), wrong);
         for (field, set) in [
-            ("event.ordering_key", !given.ordering_key.is_empty()),
             ("event.deliver_time", given.deliver_time.is_some()),
+            ("event.deliver_within", given.deliver_within.is_some()),
             ("event.subscriptions", !given.subscriptions.is_empty()),
         ] {
-            parse::unsupported(field, set, wrong);
+            if set {
+                let text = "is of no use here, for nothing is scheduled or matched: leave it out";
+                wrong.add(field, Rule::Unsupported, text);
+            }
         }
         let id = match given.id.as_str() {
             "" => Some(None),
@@ -117,6 +121,7 @@ impl Given {
             erased: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes: self.attributes,
             data: self.data,
         }

@@ -182,7 +182,7 @@ named! {
         GetSecretRequest DeleteSecretRequest RevokeSecretRequest RevealSecretRequest
         GetSubscriptionHealthRequest ExplainEventRequest
         GetEventRequest GetDeliveryRequest GetAttemptRequest
-        ReplayDeliveryRequest CancelDeliveryRequest EraseEventRequest;
+        ReplayDeliveryRequest CancelDeliveryRequest CancelEventRequest EraseEventRequest;
     name, |_| Apart::Not, DeleteTenantRequest;
     tenant, |_| Apart::ByNames, CreatePortalTokenRequest;
     parent, |_| Apart::ByNames,

@@ -70,6 +70,7 @@ impl Canonical for v1::ReplayDeliveriesRequest {}
 impl Canonical for v1::EraseEventsRequest {}
 impl Canonical for v1::WatchDeliveriesRequest {}
 impl Canonical for v1::CancelDeliveryRequest {}
+impl Canonical for v1::CancelEventRequest {}
 impl Canonical for v1::ListTenantsRequest {}
 impl Canonical for v1::ListEventTypesRequest {}
 impl Canonical for v1::ListSecretsRequest {}

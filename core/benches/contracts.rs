@@ -52,6 +52,7 @@ fn event(contract: &Contract) -> Event {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: BTreeMap::from([("subject".to_owned(), "orders/17".to_owned())]),
         data: data(contract),
     }

@@ -1,13 +1,15 @@
 //! An event: published once for a tenant, known by (id, version), never changed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::{Rule, Violations, words};
-use crate::id::{EventId, EventName, EventTypeId, Position, TenantId};
+use crate::id::{EventId, EventName, EventTypeId, Position, SubscriptionId, TenantId};
 use crate::limits;
 use crate::trace::TraceContext;
 
@@ -23,6 +25,32 @@ words! {
         Live = "LIVE",
         /// For integration and tests.
         Test = "TEST",
+    }
+}
+
+/// How an event is to be delivered, where its publisher said more than that it is. It is part of
+/// the event's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// It is matched at this moment, not before; at most [`limits::DELIVER_AHEAD`] ahead when it is
+    /// accepted.
+    pub deliver_time: Option<Timestamp>,
+    /// No attempt begins later than this after [`Event::ripe_time`]; in whole milliseconds.
+    pub deliver_within: Option<Duration>,
+    /// Only these of the tenant's subscriptions may receive it, in ascending order, each once; none
+    /// named: all that match. [`limits::EVENT_SUBSCRIPTIONS`] at most.
+    pub subscriptions: Vec<SubscriptionId>,
+}
+
+impl Terms {
+    /// Whether nothing is said: then there are no terms.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Bytes of the names in it: what bounds in bytes count.
+    fn size(&self) -> usize {
+        self.subscriptions.iter().map(|id| id.as_str().len()).sum()
     }
 }
 
@@ -48,6 +76,8 @@ pub struct NewEvent {
     pub min_revision: i64,
     /// The trace of the publish, kept for later spans.
     pub trace: Option<TraceContext>,
+    /// How it is to be delivered; none: at once, to all that match.
+    pub terms: Option<Arc<Terms>>,
     /// What it says beside the data; part of its content.
     pub attributes: Attributes,
     /// JSON text, kept byte for byte.
@@ -75,6 +105,8 @@ pub struct Event {
     pub min_revision: i64,
     /// The trace of the publish; none: it came without one, and its trace was not sampled.
     pub trace: Option<TraceContext>,
+    /// How it is to be delivered; none: at once, to all that match.
+    pub terms: Option<Arc<Terms>>,
     /// What it says beside the data.
     pub attributes: Attributes,
     /// JSON text, byte for byte as published; empty of an erased event.
@@ -95,14 +127,14 @@ pub struct Erasure {
 impl NewEvent {
     /// Bytes of its data and attributes: what bounds in bytes count.
     pub fn size(&self) -> usize {
-        self.data.len() + attributes_size(&self.attributes)
+        self.data.len() + attributes_size(&self.attributes) + terms_size(self.terms.as_deref())
     }
 }
 
 impl Event {
     /// Bytes of its data and attributes: what bounds in bytes count.
     pub fn size(&self) -> usize {
-        self.data.len() + attributes_size(&self.attributes)
+        self.data.len() + attributes_size(&self.attributes) + terms_size(self.terms.as_deref())
     }
 
     /// When the store accepted it.
@@ -113,6 +145,34 @@ impl Event {
     /// When it happened: as the publisher said, else when it was accepted.
     pub fn occur_time(&self) -> Timestamp {
         self.given_occur_time.unwrap_or_else(|| self.accept_time())
+    }
+
+    /// When it is to be matched, if that is later than when it was accepted.
+    pub fn scheduled(&self) -> Option<Timestamp> {
+        let at = self.terms.as_ref()?.deliver_time?;
+        (at > self.accept_time()).then_some(at)
+    }
+
+    /// From when on it may be delivered: its time, or when it was accepted if that was later.
+    pub fn ripe_time(&self) -> Timestamp {
+        self.scheduled().unwrap_or_else(|| self.accept_time())
+    }
+
+    /// From when on no attempt begins; none: that is for the contract alone.
+    pub fn expire_time(&self) -> Option<Timestamp> {
+        let within = self.terms.as_ref()?.deliver_within?;
+        Some(self.ripe_time().plus(within))
+    }
+
+    /// Whether its publisher chose no subscriptions.
+    pub fn is_for_all(&self) -> bool {
+        self.terms.as_ref().is_none_or(|terms| terms.subscriptions.is_empty())
+    }
+
+    /// Whether its publisher lets a subscription have it.
+    pub fn is_for(&self, subscription: &SubscriptionId) -> bool {
+        let chosen = |terms: &Arc<Terms>| terms.subscriptions.contains(subscription);
+        self.is_for_all() || self.terms.as_ref().is_some_and(chosen)
     }
 
     /// The resource name.
@@ -168,6 +228,10 @@ fn is_attribute(field: &str, key: &str, value: &str, wrong: &mut Violations) -> 
         wrong.add(place(), Rule::TooLong, rule);
     }
     named && fits
+}
+
+fn terms_size(terms: Option<&Terms>) -> usize {
+    terms.map_or(0, Terms::size)
 }
 
 fn attributes_size(attributes: &Attributes) -> usize {

@@ -123,6 +123,12 @@ pub const ATTRIBUTES: usize = 16;
 pub const ATTRIBUTE_KEY_LEN: usize = 32;
 /// Values of attributes, in characters: what a receiver's header line holds with ease.
 pub const ATTRIBUTE_VALUE_LEN: usize = 256;
+/// How far ahead an event may be scheduled: a month, as reminders and trials are long.
+pub const DELIVER_AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What `deliver_within` of an event may be: clocks of nodes differ by less than the least.
+pub const DELIVER_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=DELIVER_AHEAD;
+/// Subscriptions that an event may be for by name: a choice, not a list of all.
+pub const EVENT_SUBSCRIPTIONS: usize = 16;
 /// Data of a check: as of an event, by default.
 pub const CHECK_DATA_LEN: usize = 256 * 1024;
 /// Depth of event data: deeper texts are attacks on parsers.

@@ -16,6 +16,9 @@
 //! - a fault of our own (LOCAL): RETRY soon, as if there had been no attempt. It is never final: what
 //!   lacks a secret, a key or a document waits for it ([`Decision::held`]).
 //!
+//! An event of which no attempt may begin after a moment ends what would be tried again later:
+//! FAILED with EXPIRED ([`Decision::within`]).
+//!
 //! Besides, a receiver that asks to be left alone (429 and 503 with `Retry-After`) asks for its
 //! whole lane, not for one delivery.
 
@@ -346,6 +349,23 @@ impl Decision {
     /// quarter of its age, within [`LOCAL_DELAY`] and [`HELD_MAX`].
     pub fn held_for(age: Duration) -> Duration {
         (age / 4).clamp(LOCAL_DELAY, HELD_MAX)
+    }
+
+    /// The same for a delivery of which no attempt may begin after `left` from now: it ends where the
+    /// next one would.
+    pub fn within(self, left: Option<Duration>) -> Self {
+        let outcome = match (self.outcome, left) {
+            (Outcome::Retry { after }, Some(left)) if after >= left => {
+                Outcome::Failed { reason: EndReason::Expired }
+            }
+            (outcome, _) => outcome,
+        };
+        Self { outcome, ..self }
+    }
+
+    /// The delivery ends without an attempt, since its event's time is over.
+    pub fn expired() -> Self {
+        Self { counts: false, ..Self::given_up(EndReason::Expired) }
     }
 
     fn held_by(class: ErrorClass, age: Duration) -> Self {

@@ -80,6 +80,7 @@ fn sent(contract: &Contract, kind: &str, data: &str, at: Timestamp, keys: &Signi
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: BTreeMap::new(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };

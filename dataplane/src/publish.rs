@@ -170,7 +170,13 @@ impl Inner {
         from: Origin<'_>,
     ) -> Result<v1::PublishResponse, Refusal> {
         let snapshot = self.snapshot()?;
-        let mut parsed = parse::parse(request, from, self.max_event_bytes, &snapshot)?;
+        let mut parsed = parse::parse(
+            request,
+            from,
+            self.max_event_bytes,
+            &snapshot,
+            self.admission.clock.now(),
+        )?;
         let admitted = self.admission.admit(&snapshot, &mut parsed, &mut None).await;
         let note = |refusal: &Refusal| from.note(refusal, &parsed.event.tenant.name());
         let revision = admitted.inspect_err(note)?;

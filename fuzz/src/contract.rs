@@ -80,6 +80,7 @@ fn tried(contract: &Contract, event_type: EventTypeId) {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Attributes::from([("subject".to_owned(), "orders/17".to_owned())]),
         data: Bytes::from_static(br#"{"id": "17", "total": 150.00, "lines": [{"sku": "a"}]}"#),
     };

@@ -59,6 +59,7 @@ pub fn event(data: &[u8]) {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes,
         data: Bytes::copy_from_slice(text),
     });

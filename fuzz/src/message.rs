@@ -165,6 +165,7 @@ async fn call(world: &World, choice: u8, bytes: &[u8]) {
             secrets.rotate_secret(RotateSecretRequest);
             deliveries.replay_delivery(ReplayDeliveryRequest);
             deliveries.cancel_delivery(CancelDeliveryRequest);
+            deliveries.cancel_event(CancelEventRequest);
             api_keys.create_api_key(CreateApiKeyRequest);
             events.publish(PublishRequest);
         }

@@ -69,6 +69,7 @@ const SERVICES: [(&str, &[&str]); 14] = [
             "ReplayDelivery",
             "ReplayDeliveries",
             "CancelDelivery",
+            "CancelEvent",
             "EraseEvent",
             "EraseEvents",
             "WatchDeliveries",

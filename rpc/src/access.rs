@@ -161,6 +161,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.DeliveryService/ReplayDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
     ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
+    ("/pregon.v1.DeliveryService/CancelEvent", MANAGE),
     ("/pregon.v1.DeliveryService/EraseEvent", MANAGE),
     ("/pregon.v1.DeliveryService/EraseEvents", MANAGE),
     ("/pregon.v1.DeliveryService/WatchDeliveries", VIEW),

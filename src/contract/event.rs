@@ -85,6 +85,7 @@ impl<'a> Reader<'a> {
             since: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes,
             data: data?,
         })

@@ -392,6 +392,7 @@ fn new_event(i: usize, tenants: usize, ids: Option<Ids>) -> Result<NewEvent> {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::from(data),
     })

@@ -149,6 +149,7 @@ async fn fill(store: &Store, count: usize) -> Result<Vec<Position>> {
                 since: None,
                 min_revision: 0,
                 trace: None,
+                terms: None,
                 attributes: Default::default(),
                 data: data.clone(),
             })

@@ -39,6 +39,7 @@ pub mod replay;
 pub mod restart;
 pub mod retry;
 pub mod runs;
+pub mod schedules;
 pub mod second;
 pub mod settle;
 pub mod split;
@@ -228,6 +229,17 @@ macro_rules! conformance_queue {
                 a_postponed_event_can_be_postponed_again
                 what_waits_is_kept_however_long
                 the_schedule_ends
+            ]
+            schedules [
+                an_event_waits_for_its_time
+                a_time_that_has_passed_is_due_at_once
+                a_ripe_event_is_taken_over_ripe
+                a_scheduled_event_is_called_off
+                scheduled_events_are_listed
+                what_is_scheduled_is_kept_with_its_id
+                what_a_tenant_scheduled_is_erased
+                a_scheduled_event_is_erased
+                a_hundred_thousand_are_due_to_the_second
             ]
             lanes [
                 lanes_take_turns

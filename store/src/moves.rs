@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
 use pregon_core::id::{DeliveryKey, LaneNo};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
@@ -152,6 +153,8 @@ pub(crate) enum EventMove<'a> {
     Step(&'a [DeliverySettle], LaneNo, bool),
     /// Into lane 0, due after this long.
     PutOff(Duration),
+    /// Into lane 0, due at this moment: until then its time has not come.
+    Schedule(Timestamp),
 }
 
 impl<'a> EventMove<'a> {
@@ -168,6 +171,7 @@ impl<'a> EventMove<'a> {
                 EventMove::Step(deliveries, *cursor, *done)
             }
             EventOutcome::Postponed(wait) => EventMove::PutOff(*wait),
+            EventOutcome::Scheduled(at) => EventMove::Schedule(*at),
         }
     }
 
@@ -175,7 +179,7 @@ impl<'a> EventMove<'a> {
     pub fn deliveries(self) -> &'a [DeliverySettle] {
         match self {
             EventMove::Matched(deliveries) | EventMove::Step(deliveries, ..) => deliveries,
-            EventMove::Unmatched { .. } | EventMove::PutOff(_) => &[],
+            EventMove::Unmatched { .. } | EventMove::PutOff(_) | EventMove::Schedule(_) => &[],
         }
     }
 }

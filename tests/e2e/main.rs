@@ -47,6 +47,7 @@ mod pools;
 mod quota;
 mod replay;
 mod retries;
+mod schedules;
 mod settings;
 mod skew;
 mod starvation;

@@ -106,7 +106,10 @@ impl Control {
             stage: wire_stage(&stage).into(),
             node: match &stage {
                 EventStage::Claimed(node) => node.name(),
-                EventStage::Waiting | EventStage::Matched => String::new(),
+                EventStage::Waiting
+                | EventStage::Scheduled
+                | EventStage::Matched
+                | EventStage::Cancelled => String::new(),
             },
             more_deliveries,
             as_of: map::moment(self.clock.now()),
@@ -256,8 +259,12 @@ impl Control {
         let first = record.attempts.saturating_add(1);
         let sends = preview::sends(contract, first, since(record.create_time, due));
         let last = sends.last().map_or(first, |send| send.attempt);
+        let expires = record.event.expire_time();
+        let in_time =
+            |send: &preview::Send| expires.is_none_or(|end| due.plus(send.earliest) < end);
         // The attempt under way is no longer planned.
-        let planned = sends.into_iter().skip(usize::from(flies)).map(|send| v1::PlannedSend {
+        let planned = sends.into_iter().skip(usize::from(flies)).filter(in_time);
+        let planned = planned.map(|send| v1::PlannedSend {
             attempt: map::small(send.attempt),
             earliest: map::moment(due.plus(send.earliest)),
             latest: map::moment(due.plus(send.latest)),
@@ -265,6 +272,10 @@ impl Control {
         });
         it.planned = planned.collect();
         it.ends = ends(contract, last);
+        if let Some(end) = expires {
+            it.ends
+                .push_str(&format!("; or the event's deliver_within, at {end}: FAILED, EXPIRED"));
+        }
     }
 }
 
@@ -273,11 +284,13 @@ fn since(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(to.millis() - from.millis()).unwrap_or(0))
 }
 
-fn wire_stage(stage: &EventStage) -> v1::EventStage {
+pub(super) fn wire_stage(stage: &EventStage) -> v1::EventStage {
     match stage {
         EventStage::Waiting => v1::EventStage::Waiting,
         EventStage::Claimed(_) => v1::EventStage::Claimed,
+        EventStage::Scheduled => v1::EventStage::Scheduled,
         EventStage::Matched => v1::EventStage::Matched,
+        EventStage::Cancelled => v1::EventStage::Cancelled,
     }
 }
 
@@ -291,6 +304,8 @@ fn detail(
     match (stage, would) {
         (_, false) => "no delivery; checked against today's configuration",
         (EventStage::Waiting, true) => "not matched yet: it will match if nothing changes",
+        (EventStage::Scheduled, true) => "it will match at its deliver_time if nothing changes",
+        (EventStage::Cancelled, true) => "it would match, and was called off before its time",
         (EventStage::Claimed(_), true) => "a node is matching or sending it just now",
         (EventStage::Matched, true) if subscription.common.create_time > event.accept_time() => {
             "it would match today; the subscription was made after the event was accepted"

@@ -27,6 +27,8 @@ impl Control {
                 matched: map::count(books.matched),
                 unmatched: map::count(books.unmatched),
                 awaiting_match: map::count(books.waiting),
+                scheduled: map::count(books.scheduled),
+                cancelled: map::count(books.called_off),
             }),
             deliveries: Some(v1::DeliveryCounts {
                 created: map::count(books.created),

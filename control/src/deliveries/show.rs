@@ -1,9 +1,10 @@
 //! Events and deliveries, from the log to the wire.
 
 use pregon_core::event::Event;
-use pregon_core::id::{ContractId, DeliveryName, NodeId, SubscriptionName};
+use pregon_core::id::{ContractId, DeliveryName, NodeId, SubscriptionId, SubscriptionName};
 use pregon_core::outcome::{DeliveryState, PendingReason};
 use pregon_proto::v1;
+use pregon_rpc::time;
 use pregon_store::log::DeliveryRecord;
 
 use crate::map;
@@ -11,6 +12,12 @@ use crate::map;
 /// An event with its data, which is not there twice where nobody else holds it.
 pub(crate) fn event(mut event: Event) -> v1::Event {
     let erased = event.erased.take();
+    let terms = event.terms.take();
+    let terms = terms.as_deref();
+    let tenant = event.tenant.clone();
+    let chosen = terms.map_or(&[][..], |terms| &terms.subscriptions);
+    let name =
+        |id: &SubscriptionId| SubscriptionName { tenant: tenant.clone(), subscription: id.clone() };
     let json = String::from_utf8(std::mem::take(&mut event.data).into())
         .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
     v1::Event {
@@ -23,6 +30,9 @@ pub(crate) fn event(mut event: Event) -> v1::Event {
         occur_time: map::moment(event.occur_time()),
         accept_time: map::moment(event.accept_time()),
         attributes: event.attributes.into_iter().collect(),
+        deliver_time: terms.and_then(|it| it.deliver_time).and_then(map::moment),
+        deliver_within: terms.and_then(|it| it.deliver_within).map(time::duration),
+        subscriptions: chosen.iter().map(|id| name(id).to_string()).collect(),
         erasure: erased.map(|it| v1::Erasure { time: map::moment(it.time), reason: it.reason }),
         ..Default::default()
     }

@@ -179,7 +179,7 @@ pub(crate) fn steps(
     };
     let (carries, id) = (contract.carries(kind), contract.id().name());
     let (wanted, filter) = filtered(filters, subscription, tenant, event);
-    vec![
+    let mut steps = vec![
         step("state", state.matches(), format!("the subscription is {state}")),
         step(
             "environment",
@@ -196,8 +196,17 @@ pub(crate) fn steps(
             format!("{id} {} {kind}", if carries { "carries" } else { "does not carry" }),
         ),
         step("filter", wanted, filter),
-    ]
+    ];
+    if !event.is_for_all() {
+        let chosen = event.is_for(&subscription.id);
+        let verb = if chosen { "names" } else { "does not name" };
+        steps.insert(0, step(CHOSEN, chosen, format!("the event {verb} it")));
+    }
+    steps
 }
+
+/// The check of whether an event is for this subscription, where its publisher chose some.
+const CHOSEN: &str = "subscriptions";
 
 /// The first check that refuses an event; the filter, which costs most, is asked last.
 pub(crate) fn refused_by(
@@ -207,7 +216,9 @@ pub(crate) fn refused_by(
     event: &Event,
     contract: &Contract,
 ) -> Option<&'static str> {
-    if !subscription.state.matches() {
+    if !event.is_for(&subscription.id) {
+        Some(CHOSEN)
+    } else if !subscription.state.matches() {
         Some("state")
     } else if event.environment != subscription.environment {
         Some("environment")

@@ -39,6 +39,7 @@ pub(super) fn event(id: &str, data: &str) -> Event {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     }

@@ -200,3 +200,18 @@ fn what_is_lacking_is_waited_for() {
         assert!(!decision.counts && !decision.disable && decision.slow_lane.is_none());
     }
 }
+
+/// A retry that would come too late is none; what ends otherwise ends so.
+#[test]
+fn what_would_be_tried_too_late_is_expired() {
+    let minute = Duration::from_secs(60);
+    let retry = Decision::of(Outcome::Retry { after: minute }, Some(ErrorClass::Status));
+    let expired = Outcome::Failed { reason: EndReason::Expired };
+    assert_eq!(retry.within(None), retry);
+    assert_eq!(retry.within(Some(minute + Duration::from_millis(1))), retry);
+    assert_eq!(retry.within(Some(minute)).outcome, expired);
+    assert_eq!(retry.within(Some(Duration::ZERO)).outcome, expired);
+    let refused = Decision::given_up(EndReason::Refused);
+    assert_eq!(refused.within(Some(Duration::ZERO)), refused);
+    assert!(!Decision::expired().counts && Decision::expired().outcome == expired);
+}

@@ -4,16 +4,18 @@
 //! a revision is said not to exist, the node catches up with the store once; where that fails, the
 //! answer is that nobody knows, not that it does not exist.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::clock::SharedClock;
-use pregon_core::error::{Reason, Refusal};
-
-use super::parse::{Parsed, check_schema};
+use pregon_core::error::{Reason, Refusal, Rule};
+use pregon_core::event::{NewEvent, Terms};
+use pregon_core::id::SubscriptionName;
 use pregon_store::Intake;
 
-use crate::snapshot::{Configuration, Late, Snapshot};
+use super::parse::{Parsed, check_schema};
+use crate::snapshot::{Configuration, Late, Snapshot, TenantEntry};
 
 /// When to repeat what failed because the node or the store is not there yet, or nothing may be added.
 const WAIT: Duration = Duration::from_secs(1);
@@ -113,6 +115,9 @@ impl Admission {
                 Denied::Final(Refusal::field(parsed.data_field, wrong.rule, wrong.description))
             })?;
         }
+        if let Some(terms) = &event.terms {
+            check_chosen(tenant, event, terms)?;
+        }
         if tenant.suspended {
             let name = event.tenant.name();
             let text = format!("{name} is suspended: nothing can be published for it");
@@ -129,6 +134,23 @@ impl Admission {
             Denied::Final(Refusal::new(Reason::RateLimited, text).retry_after(wait))
         })
     }
+}
+
+/// Whether the subscriptions that an event names exist.
+fn check_chosen(tenant: &TenantEntry, event: &NewEvent, terms: &Terms) -> Result<(), Denied> {
+    if terms.subscriptions.is_empty() {
+        return Ok(());
+    }
+    let lanes = tenant.lanes().iter().map(|lane| &lane.name.subscription);
+    let known: HashSet<_> = lanes.filter(|id| terms.subscriptions.contains(id)).collect();
+    let Some(missing) = terms.subscriptions.iter().find(|id| !known.contains(id)) else {
+        return Ok(());
+    };
+    let (tenant, subscription) = (event.tenant.clone(), missing.clone());
+    let name = SubscriptionName { tenant, subscription }.to_string();
+    let text = format!("{name} does not exist");
+    let refusal = Refusal::field("event.subscriptions", Rule::OutOfRange, text);
+    Err(Denied::Unknown(Unknown::Resource(refusal.about("subscription", name))))
 }
 
 impl Denied {

@@ -63,7 +63,13 @@ async fn admit(
         if index % SLICE == SLICE - 1 {
             tokio::task::yield_now().await;
         }
-        let mut parsed = match parse(request, from, inner.max_event_bytes, &snapshot) {
+        let mut parsed = match parse(
+            request,
+            from,
+            inner.max_event_bytes,
+            &snapshot,
+            inner.admission.clock.now(),
+        ) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 slots.push(Slot::Done(Err(refusal)));

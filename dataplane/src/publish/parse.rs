@@ -1,16 +1,21 @@
 //! From the wire to an event that may be stored: every wrong field at once.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violations, Wrong};
-use pregon_core::event::{self, Environment, NewEvent};
-use pregon_core::id::{EventId, EventTypeId, TenantId};
+use pregon_core::event::{self, Environment, NewEvent, Terms};
+use pregon_core::id::{EventId, EventTypeId, SubscriptionId, SubscriptionName, TenantId};
 use pregon_core::schema::Schema;
 use pregon_core::trace::TraceContext;
 use pregon_core::{json, limits};
 use pregon_proto::v1;
 use pregon_proto::v1::event::Data;
 use pregon_rpc::caller::Caller;
-use pregon_rpc::time::parse_timestamp;
+use pregon_rpc::time::{parse_duration_within, parse_timestamp};
 use pregon_rpc::{audit, object};
 
 use crate::snapshot::Snapshot;
@@ -58,6 +63,7 @@ pub(super) fn parse(
     from: Origin<'_>,
     max_event_bytes: usize,
     snapshot: &Snapshot,
+    now: Timestamp,
 ) -> Result<Parsed, Refusal> {
     let mut wrong = Violations::new();
     let about = |refusal: &Refusal| from.note(refusal, &request.tenant);
@@ -88,6 +94,7 @@ pub(super) fn parse(
     }
     let occur_time = event.occur_time.as_ref().map(parse_timestamp).transpose();
     let occur_time = wrong.check("event.occur_time", occur_time).flatten();
+    let terms = terms(&event, tenant.as_ref(), now, &mut wrong);
     let attributes = event::parse_attributes("event.attributes", event.attributes, &mut wrong);
     let (data_field, data) = match event.data {
         Some(Data::Json(text)) => (JSON, parse_json(text.into(), max_event_bytes)),
@@ -127,6 +134,7 @@ pub(super) fn parse(
         since: None,
         min_revision,
         trace,
+        terms,
         attributes,
         data,
     };
@@ -140,15 +148,70 @@ pub(super) fn check_schema(schema: &Schema, data: &[u8]) -> Result<(), Wrong> {
         .map_err(|mismatch| Wrong::new(Rule::EventSchemaMismatch, mismatch.to_string()))
 }
 
-fn refuse_unsupported(event: &v1::Event, wrong: &mut Violations) {
-    for (field, set) in [
-        ("event.ordering_key", !event.ordering_key.is_empty()),
-        ("event.deliver_time", event.deliver_time.is_some()),
-        ("event.subscriptions", !event.subscriptions.is_empty()),
-    ] {
-        if set {
-            wrong.add(field, Rule::Unsupported, "is not supported yet: leave it out");
+/// How an event is to be delivered; none: nothing is said of that.
+fn terms(
+    event: &v1::Event,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+    wrong: &mut Violations,
+) -> Option<Arc<Terms>> {
+    let time = event.deliver_time.as_ref().map(|time| deliver_time(time, now)).transpose();
+    let within = event.deliver_within.as_ref().map(deliver_within).transpose();
+    let terms = Terms {
+        deliver_time: wrong.check("event.deliver_time", time).flatten(),
+        deliver_within: wrong.check("event.deliver_within", within).flatten(),
+        subscriptions: subscriptions(&event.subscriptions, tenant, wrong),
+    };
+    (!terms.is_empty()).then(|| Arc::new(terms))
+}
+
+fn deliver_time(time: &prost_types::Timestamp, now: Timestamp) -> Result<Timestamp, Wrong> {
+    let time = parse_timestamp(time)?;
+    if time > now.plus(limits::DELIVER_AHEAD) {
+        let days = limits::DELIVER_AHEAD.as_secs() / (24 * 3600);
+        return Err(Wrong::new(Rule::OutOfRange, format!("must be {days} days ahead at most")));
+    }
+    Ok(time)
+}
+
+fn deliver_within(within: &prost_types::Duration) -> Result<Duration, Wrong> {
+    let within = parse_duration_within(within, limits::DELIVER_WITHIN)?;
+    Ok(Duration::from_millis(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// The subscriptions that an event is for, in ascending order, each once.
+fn subscriptions(
+    given: &[String],
+    tenant: Option<&TenantId>,
+    wrong: &mut Violations,
+) -> Vec<SubscriptionId> {
+    const FIELD: &str = "event.subscriptions";
+    if given.len() > limits::EVENT_SUBSCRIPTIONS {
+        let text = format!("must be {} at most", limits::EVENT_SUBSCRIPTIONS);
+        wrong.add(FIELD, Rule::TooMany, text);
+        return Vec::new();
+    }
+    let one = |text: &String| {
+        let name = SubscriptionName::parse(text)?;
+        match tenant {
+            Some(tenant) if name.tenant != *tenant => {
+                let text = format!("must be a subscription of {}", tenant.name());
+                Err(Wrong::new(Rule::OutOfRange, text))
+            }
+            Some(_) | None => Ok(name.subscription),
         }
+    };
+    let parsed: BTreeSet<SubscriptionId> = given
+        .iter()
+        .enumerate()
+        .filter_map(|(i, text)| wrong.check(format!("{FIELD}[{i}]"), one(text)))
+        .collect();
+    parsed.into_iter().collect()
+}
+
+fn refuse_unsupported(event: &v1::Event, wrong: &mut Violations) {
+    if !event.ordering_key.is_empty() {
+        wrong.add("event.ordering_key", Rule::Unsupported, "is not supported yet: leave it out");
     }
 }
 

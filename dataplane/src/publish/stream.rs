@@ -109,7 +109,13 @@ impl Reader<'_> {
         let request =
             request.ok_or_else(|| Refusal::field("request", Rule::Required, "must be set"))?;
         let snapshot = inner.snapshot()?;
-        let mut parsed = parse(request, self.from, inner.max_event_bytes, &snapshot)?;
+        let mut parsed = parse(
+            request,
+            self.from,
+            inner.max_event_bytes,
+            &snapshot,
+            inner.admission.clock.now(),
+        )?;
         let admitted = inner.admission.admit(&snapshot, &mut parsed, &mut None).await;
         let note = |refusal: &Refusal| self.from.note(refusal, &parsed.event.tenant.name());
         let revision = admitted.inspect_err(note)?;

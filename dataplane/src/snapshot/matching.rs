@@ -53,6 +53,9 @@ impl Matching {
     /// Nothing looked at yet.
     pub(super) fn of(tenant: Arc<TenantEntry>, event: &Event) -> Self {
         let mut places = tenant.candidates(event);
+        if event.terms.is_some() {
+            places.retain(|place| event.is_for(&tenant.lanes()[*place].name.subscription));
+        }
         places.reverse();
         Self { tenant, places, found: Vec::new(), unanswered: Unanswered::default() }
     }

@@ -72,6 +72,7 @@ fn event(tenant: &str, kind: &str, data: &'static str) -> Event {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::from_static(data.as_bytes()),
     }

@@ -78,6 +78,7 @@ impl Whole {
             since: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes: Default::default(),
             data: Bytes::from_static(data.as_bytes()),
         };

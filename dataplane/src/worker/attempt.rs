@@ -122,6 +122,8 @@ enum Unmade {
     Never(String),
     /// Something of ours is lacking that may come.
     NotYet(String),
+    /// The event's time is over.
+    Late(Timestamp),
 }
 
 impl From<RenderError> for Unmade {
@@ -147,6 +149,15 @@ impl Unmade {
         match self {
             Unmade::Never(_) => Decision::given_up(EndReason::RenderFailed),
             Unmade::NotYet(_) => Decision::held(age),
+            Unmade::Late(_) => Decision::expired(),
+        }
+    }
+
+    /// Refuses an attempt that would begin after its event's time.
+    fn check_time(shot: &Shot<'_>, start: Timestamp) -> Result<(), Self> {
+        match shot.event.expire_time() {
+            Some(end) if end <= start => Err(Unmade::Late(end)),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -158,7 +169,14 @@ impl Unmade {
         ended: Timestamp,
     ) -> (Decision, Arc<AttemptRecord>) {
         let decision = self.decision(ended.since(shot.create_time));
-        let (Unmade::Never(reason) | Unmade::NotYet(reason)) = self;
+        let reason = match self {
+            Unmade::Never(reason) | Unmade::NotYet(reason) => reason,
+            Unmade::Late(end) => {
+                let reason = format!("the event was to be delivered until {end}");
+                let kind = RecordKind::Ended;
+                return (decision, Arc::new(AttemptRecord { kind, reason, ..record }));
+            }
+        };
         tracing::warn!(delivery = %shot.key, %reason, "a request could not be made");
         let error_class = decision.error_class;
         (decision, Arc::new(AttemptRecord { reason, error_class, ..record }))
@@ -178,6 +196,7 @@ async fn exchange(
     shot: &Shot<'_>,
     sent: &mut Sent,
 ) -> Result<(Exchange, Judged), Unmade> {
+    Unmade::check_time(shot, sent.time)?;
     let timed = context.telemetry.recorded(shot.event).map(|_| Instant::now());
     prepare(context, shot, sent)?;
     sent.render = timed.map_or(0, |begun| micros(begun.elapsed()));

@@ -72,7 +72,7 @@ impl Sums {
                 self.unmatched += 1;
                 self.results += 1;
             }
-            EventOutcome::Postponed(_) => self.results += 1,
+            EventOutcome::Postponed(_) | EventOutcome::Scheduled(_) => self.results += 1,
         }
     }
 

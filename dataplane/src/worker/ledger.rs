@@ -167,6 +167,7 @@ impl Entry {
                     | EventOutcome::FannedOut { deliveries, .. } => deliveries.len(),
                     EventOutcome::Unmatched
                     | EventOutcome::Postponed(_)
+                    | EventOutcome::Scheduled(_)
                     | EventOutcome::SetAside => 0,
                 };
                 (deliveries + event.unanswered() / ERRORS_FOR_ONE).max(1)

@@ -237,7 +237,8 @@ impl Driver {
                 Some(settled) => {
                     self.calls.settled();
                     self.traced.settled(&settlement, &settled, asked);
-                    let due = self.machine.on_settled(&settlement, &settled.lost, now);
+                    let wall = self.options.clock.now();
+                    let due = self.machine.on_settled(&settlement, &settled.lost, (now, wall));
                     for (partition, after) in due {
                         self.calls.due_by(partition, now + after);
                     }

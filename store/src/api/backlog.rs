@@ -40,7 +40,7 @@ pub(crate) const LOOK: i64 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BacklogReport {
     /// Events still to be matched: nobody took them yet, a node matches or attempts them from
-    /// memory just now, or they were put off.
+    /// memory just now, or they were put off. Those whose time has not come are not among them.
     pub events: u64,
     /// Pending deliveries, those in flight included, by the age of their event: at most
     /// [`AGE_LIMITS`], the last older than that. On Redis, events that are kept beyond the history

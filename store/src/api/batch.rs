@@ -31,6 +31,10 @@ pub struct OpenEvent {
     pub event: Arc<Event>,
     /// A large fan-out got this far: lanes up to this one have it.
     pub cursor: Option<LaneNo>,
+    /// It was scheduled ([`EventOutcome::Scheduled`]), and by the store's clock its time has come.
+    ///
+    /// [`EventOutcome::Scheduled`]: crate::settlement::EventOutcome::Scheduled
+    pub ripe: bool,
 }
 
 /// A delivery of a batch.

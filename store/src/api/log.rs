@@ -18,8 +18,22 @@ pub enum EventStage {
     Waiting,
     /// A node has it.
     Claimed(NodeId),
+    /// Its time has not come.
+    Scheduled,
     /// It was matched (perhaps with nobody).
     Matched,
+    /// It was called off before its time came: nobody gets it.
+    Cancelled,
+}
+
+impl EventStage {
+    /// Whether it will not be matched any more.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            EventStage::Waiting | EventStage::Claimed(_) | EventStage::Scheduled => false,
+            EventStage::Matched | EventStage::Cancelled => true,
+        }
+    }
 }
 
 /// Which events to list, newest first.
@@ -35,8 +49,10 @@ pub struct EventQuery {
     pub from: Option<Timestamp>,
     /// Accepted before this.
     pub to: Option<Timestamp>,
-    /// Only those that nobody wanted.
+    /// Only those that nobody wanted, or that were called off.
     pub unmatched_only: bool,
+    /// Only those whose time has not come.
+    pub scheduled_only: bool,
 }
 
 /// Which deliveries to list, newest event first.
@@ -133,10 +149,14 @@ pub struct Books {
     pub accepted: u64,
     /// Events that were matched with at least one subscription.
     pub matched: u64,
-    /// Events that nobody wanted.
+    /// Events that nobody wanted, or that were called off.
     pub unmatched: u64,
+    /// Of those, events that were called off before their time came.
+    pub called_off: u64,
     /// Events still to be matched, counted where they lie.
     pub waiting: u64,
+    /// Of those, events whose time has not come, or that a node matches since it has.
+    pub scheduled: u64,
     /// Deliveries created.
     pub created: u64,
     /// Deliveries acknowledged.
@@ -153,6 +173,8 @@ impl Books {
     /// Whether both sums hold.
     pub fn balance(&self) -> bool {
         self.accepted == self.matched + self.unmatched + self.waiting
+            && self.called_off <= self.unmatched
+            && self.scheduled <= self.waiting
             && self.created == self.succeeded + self.failed + self.cancelled + self.pending
     }
 }
@@ -163,7 +185,9 @@ impl std::ops::AddAssign for Books {
             accepted,
             matched,
             unmatched,
+            called_off,
             waiting,
+            scheduled,
             created,
             succeeded,
             failed,
@@ -173,7 +197,9 @@ impl std::ops::AddAssign for Books {
         self.accepted += accepted;
         self.matched += matched;
         self.unmatched += unmatched;
+        self.called_off += called_off;
         self.waiting += waiting;
+        self.scheduled += scheduled;
         self.created += created;
         self.succeeded += succeeded;
         self.failed += failed;

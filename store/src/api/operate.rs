@@ -44,6 +44,19 @@ pub enum Cancelled {
     InFlight,
 }
 
+/// What became of calling an event off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventCancelled {
+    /// No such event is kept.
+    Unknown,
+    /// It is called off, now or since before.
+    Done,
+    /// No node put it on its schedule yet, or one matches it just now. The first takes milliseconds.
+    InHand,
+    /// It was matched, or is to be as soon as can be.
+    Over,
+}
+
 /// One delivery to replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
@@ -87,6 +100,9 @@ pub enum Former {
 pub trait Operate: Send + Sync {
     /// Cancels one delivery.
     async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError>;
+
+    /// Calls an event off whose time has not come: it is never matched, and counts as unmatched.
+    async fn cancel_event(&self, position: Position) -> Result<EventCancelled, StoreError>;
 
     /// Makes new deliveries of old ones, due now; answers in order.
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError>;

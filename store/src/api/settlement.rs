@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
+use pregon_core::clock::Timestamp;
 use pregon_core::id::{DeliveryKey, LaneNo, Position, TenantId};
 use pregon_core::outcome::{EndReason, PendingReason};
 
@@ -94,7 +95,10 @@ impl BatchSettle {
             EventOutcome::Matched(deliveries) | EventOutcome::FannedOut { deliveries, .. } => {
                 deliveries.as_slice()
             }
-            EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => &[],
+            EventOutcome::Unmatched
+            | EventOutcome::Postponed(_)
+            | EventOutcome::Scheduled(_)
+            | EventOutcome::SetAside => &[],
         });
         of_events.chain(&self.deliveries)
     }
@@ -162,6 +166,11 @@ pub enum EventOutcome {
     },
     /// It cannot be matched yet; look again after this long.
     Postponed(Duration),
+    /// It is not to be matched before this moment, by the store's clock. Until then it can be called
+    /// off ([`Operate::cancel_event`]).
+    ///
+    /// [`Operate::cancel_event`]: crate::operate::Operate::cancel_event
+    Scheduled(Timestamp),
     /// It cannot be decoded or matched at all: counted as unmatched, kept, and named in the log
     /// of the node.
     SetAside,
@@ -173,7 +182,7 @@ impl EventOutcome {
         match self {
             EventOutcome::Unmatched | EventOutcome::Matched(_) | EventOutcome::SetAside => true,
             EventOutcome::FannedOut { done, .. } => *done,
-            EventOutcome::Postponed(_) => false,
+            EventOutcome::Postponed(_) | EventOutcome::Scheduled(_) => false,
         }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Numbers of states and reasons are part of what is stored: they are never given anew.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pregon_core::clock::Timestamp;
-use pregon_core::event::{Attributes, Environment, Erasure, Event, NewEvent};
+use pregon_core::event::{Attributes, Environment, Erasure, Event, NewEvent, Terms};
 use pregon_core::id::{EventId, EventTypeId, Position, TenantId};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use pregon_core::trace::TraceContext;
@@ -14,8 +16,13 @@ use sha2::{Digest, Sha256};
 /// First byte of an event's head: what follows is the head alone. What has no attributes is
 /// written so, as it was before there were any, and costs nothing more.
 const HEAD_PLAIN: u8 = 1;
-/// First byte of an event's head: behind it come the attributes.
+/// First byte of an event's head: behind it come the attributes, and behind those how it is to be
+/// delivered, where that is said.
 const HEAD_WITH_ATTRIBUTES: u8 = 2;
+/// The revision in the head of an event of which it is said how it is to be delivered; its own is
+/// behind that. A release that does not know of terms reads no further than the attributes, and
+/// waits for this revision for ever: it leaves the event to nodes that heed them.
+const NOT_FOR_ALL: i64 = i64::MAX;
 /// First byte of an erased event's head: behind it comes why and when. Scripts know the number.
 pub(crate) const HEAD_ERASED: u8 = 3;
 
@@ -27,6 +34,10 @@ pub(crate) const SUCCEEDED: i64 = 1;
 pub(crate) const FAILED: i64 = 2;
 /// Number of a delivery that was called off.
 pub(crate) const CANCELLED: i64 = 3;
+
+/// What an event waits for whose time has not come, in the place of a pending reason's number.
+/// Scripts know it.
+pub(crate) const SCHEDULED: i64 = 100;
 
 /// A state's number.
 pub(crate) fn state_code(state: DeliveryState) -> i64 {
@@ -97,6 +108,9 @@ pub(crate) struct Head {
     /// Written behind the rest, where there are any.
     #[serde(skip)]
     pub attributes: Attributes,
+    /// Written behind those, where there are any.
+    #[serde(skip)]
+    pub terms: Option<Arc<Terms>>,
     /// Written behind the rest, of an erased event.
     #[serde(skip)]
     pub erased: Option<Erasure>,
@@ -123,14 +137,18 @@ pub(crate) fn head_of(event: &NewEvent) -> Result<Vec<u8>, postcard::Error> {
         event_type: &event.event_type,
         environment: event.environment,
         occur_time: event.occur_time,
-        min_revision: event.min_revision,
+        min_revision: if event.terms.is_some() { NOT_FOR_ALL } else { event.min_revision },
         trace: trace.as_deref(),
     };
-    if event.attributes.is_empty() {
+    if event.attributes.is_empty() && event.terms.is_none() {
         return postcard::to_extend(&head, vec![HEAD_PLAIN]);
     }
     let bytes = postcard::to_extend(&head, vec![HEAD_WITH_ATTRIBUTES])?;
-    postcard::to_extend(&event.attributes, bytes)
+    let bytes = postcard::to_extend(&event.attributes, bytes)?;
+    match &event.terms {
+        Some(terms) => postcard::to_extend(&(event.min_revision, &**terms), bytes),
+        None => Ok(bytes),
+    }
 }
 
 /// The head of what is left of an event: its id, type, environment and times, and why it was erased.
@@ -156,7 +174,13 @@ pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
         HEAD_PLAIN => postcard::from_bytes(rest).ok(),
         HEAD_WITH_ATTRIBUTES => {
             let (head, rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
-            Some(Head { attributes: postcard::from_bytes(rest).ok()?, ..head })
+            let (attributes, rest) = postcard::take_from_bytes(rest).ok()?;
+            if rest.is_empty() {
+                return Some(Head { attributes, ..head });
+            }
+            let (min_revision, terms): (i64, Terms) = postcard::from_bytes(rest).ok()?;
+            let terms = Some(Arc::new(terms));
+            Some(Head { attributes, min_revision, terms, ..head })
         }
         HEAD_ERASED => {
             let (head, rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
@@ -178,6 +202,7 @@ pub(crate) fn event(position: Position, tenant: TenantId, head: Head, data: Byte
         given_occur_time: head.occur_time,
         min_revision: head.min_revision,
         trace: head.trace.as_deref().and_then(TraceContext::from_text),
+        terms: head.terms,
         attributes: head.attributes,
         data,
         erased: head.erased,
@@ -196,6 +221,7 @@ pub(crate) fn as_new(event: &Event) -> NewEvent {
         since: None,
         min_revision: event.min_revision,
         trace: event.trace.clone(),
+        terms: event.terms.clone(),
         attributes: event.attributes.clone(),
         data: event.data.clone(),
     }
@@ -218,6 +244,20 @@ pub(crate) fn content_digest(event: &NewEvent) -> [u8; 16] {
             hash.update(text);
         }
     }
+    // The same goes for how it is to be delivered, and 3.
+    if let Some(terms) = &event.terms {
+        hash.update([3]);
+        let Terms { deliver_time, deliver_within, subscriptions } = &**terms;
+        let time = deliver_time.map_or(i64::MIN, Timestamp::millis);
+        let within = deliver_within.map_or(0, |within| within.as_millis());
+        hash.update(time.to_be_bytes());
+        hash.update(within.to_be_bytes());
+        hash.update((subscriptions.len() as u64).to_be_bytes());
+        for id in subscriptions {
+            hash.update((id.as_str().len() as u64).to_be_bytes());
+            hash.update(id.as_str());
+        }
+    }
     match event.occur_time {
         None => hash.update([0]),
         Some(time) => {
@@ -233,6 +273,9 @@ pub(crate) fn content_digest(event: &NewEvent) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use pregon_core::id::SubscriptionId;
+    use pregon_core::limits;
+
     use super::*;
 
     fn new_event(attributes: Attributes) -> NewEvent {
@@ -246,6 +289,7 @@ mod tests {
             since: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes,
             data: Bytes::from_static(b"1"),
         }
@@ -270,6 +314,41 @@ mod tests {
         assert_eq!(head, b"\x02\x00\x07\x03a.b\x00\x00\x00\x00\x01\x01k\x01v");
         assert_eq!(read_head(&head).unwrap().attributes, described.attributes);
         assert!(read_head(&[&[4], &head[1..]].concat()).is_none(), "a later form");
+    }
+
+    #[test]
+    fn terms_come_back_and_are_content() {
+        let terms = Terms {
+            deliver_time: Some(Timestamp::from_millis(77)),
+            deliver_within: Some(std::time::Duration::from_millis(1500)),
+            subscriptions: ["a", "b"].map(|id| SubscriptionId::parse(id).unwrap()).into(),
+        };
+        let with = |terms: Terms| NewEvent {
+            min_revision: 5,
+            terms: Some(Arc::new(terms)),
+            ..new_event(Attributes::from([("k".to_owned(), "v".to_owned())]))
+        };
+        let head = read_head(&head_of(&with(terms.clone())).unwrap()).unwrap();
+        assert_eq!(head.terms.as_deref(), Some(&terms));
+        assert_eq!((head.min_revision, head.attributes.len()), (5, 1));
+        let digest = |terms: &Terms| content_digest(&with(terms.clone()));
+        let others = [
+            Terms { deliver_time: None, ..terms.clone() },
+            Terms { deliver_within: None, ..terms.clone() },
+            Terms { subscriptions: Vec::new(), ..terms.clone() },
+        ];
+        assert!(others.iter().all(|other| digest(other) != digest(&terms)));
+    }
+
+    /// A release that knows nothing of terms reads the head and the attributes, and stops there.
+    #[test]
+    fn who_does_not_know_terms_waits_for_a_revision_that_never_comes() {
+        let terms = Terms { deliver_within: Some(limits::DELIVER_AHEAD), ..Terms::default() };
+        let event = NewEvent { terms: Some(Arc::new(terms)), ..new_event(Attributes::new()) };
+        let head = head_of(&event).unwrap();
+        let (before, rest) = postcard::take_from_bytes::<Head>(&head[1..]).unwrap();
+        assert_eq!((head[0], before.min_revision), (HEAD_WITH_ATTRIBUTES, i64::MAX));
+        assert_eq!(postcard::from_bytes::<Attributes>(rest).unwrap(), Attributes::new());
     }
 
     #[test]

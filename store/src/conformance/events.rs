@@ -128,6 +128,7 @@ pub async fn events_are_filtered(rig: &mut Rig) {
         from: time(5),
         to: time(22),
         unmatched_only: false,
+        scheduled_only: false,
     };
     let nobody = EventQuery { tenant: Some(tenant("nobody")), ..EventQuery::default() };
     for query in [by_tenant, by_type, by_environment, by_time, by_all, nobody] {

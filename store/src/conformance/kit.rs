@@ -83,6 +83,7 @@ pub(super) fn event() -> NewEvent {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::from_static(br#"{"order":"A-1","total":12.50}"#),
     }

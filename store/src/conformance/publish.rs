@@ -80,6 +80,7 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
         trace: TraceContext::from_text(
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 vendor=1",
         ),
+        terms: None,
         attributes: attributes(&[("subject", "A-1"), ("empty", ""), ("note", "ñ \"\n\0 ✓")]),
         data: Bytes::from("{ \"n\" : 1.0, \"big\":12345678901234567890, \"ñ\":\"\\u00e1\" }\n"),
         ..given("e:1-a_b")
@@ -108,6 +109,7 @@ pub async fn an_event_is_kept_as_published(rig: &mut Rig) {
                 since: None,
                 min_revision: found.min_revision,
                 trace: found.trace,
+                terms: found.terms,
                 attributes: found.attributes,
                 data: found.data,
             },

@@ -36,6 +36,7 @@ fn test(number: u64) -> TestSend {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: [("subject".to_owned(), "A-1".to_owned())].into(),
         data: Bytes::from(format!("{{ \"number\" : {number} }}")),
     };

@@ -1,5 +1,6 @@
 //! Ending, cancelling, replaying, erasing.
 
+pub(super) mod call_off;
 pub(super) mod erase;
 pub(super) mod lanes;
 pub(super) mod single;
@@ -16,12 +17,16 @@ use crate::embedded::engine::Class;
 use crate::embedded::engine::executor::Handle;
 use crate::embedded::publish::accept;
 use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
-use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::operate::{Cancelled, EventCancelled, Former, LaneEnd, Operate, Replay, Replayed};
 
 #[async_trait]
 impl Operate for Handle {
     async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
         self.write(Class::Decide, 1, move |tx| single::cancel(tx, &key, reason)).await
+    }
+
+    async fn cancel_event(&self, position: Position) -> Result<EventCancelled, StoreError> {
+        self.write(Class::Decide, 1, move |tx| call_off::cancel(tx, position)).await
     }
 
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {

@@ -139,6 +139,7 @@ fn event(tenant: &str, id: Option<&str>, data: &str) -> NewEvent {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     }

@@ -121,6 +121,7 @@ fn events_go_one_of_four_ways() {
         EventMove::Matched(to) => format!("matched {}", to.len()),
         EventMove::Step(to, cursor, done) => format!("step {} {} {done}", to.len(), cursor.0),
         EventMove::PutOff(wait) => format!("put off {wait:?}"),
+        EventMove::Schedule(at) => format!("at {}", at.millis()),
     };
     assert_eq!(of(&EventOutcome::Unmatched), "unmatched true");
     assert_eq!(of(&EventOutcome::Matched(Vec::new())), "unmatched true");

@@ -45,12 +45,16 @@
 //!   number that was taken; `trim`: the highest that was trimmed; `lk`, `ek`, `dk`: the latest
 //!   numbers of `log`, `elog` and `end`. Of windows of ids: `uw`: the length of one in ms;
 //!   `ub:<window>` and `uc:<window>`: bits of a bucket's number, and how many ids; `uo` and `uz`:
-//!   the oldest window, and how many of its buckets were dropped. It never goes.
+//!   the oldest window, and how many of its buckets were dropped; `ux`: `1` while there is a `uk`.
+//!   It never goes.
 //! - `…:ev` stream: the events. `<n>-<ms>` → field `e`: format, tenant, head, data ([`entry`]). It
 //!   is trimmed at its head alone; an event that is erased leaves it, with those next to it.
 //! - `…:u:<window>:<bucket>` hash: given ids. The first 10 bytes of an id's hash
 //!   ([`entry::IdHash`]) → 16 bytes of digest, and the event's id. About 128 in a bucket. A window
 //!   goes when it is the third behind the present one.
+//! - `…:uk` hash: given ids of scheduled events, as in a bucket beside which they are here: a window
+//!   may be over before their time has come. One goes two windows after its time.
+//! - `…:ut` zset: fields of `uk` → the event's time. As above.
 //! - `…:old` zset: events that were spared from trimming: n → when to look at one again. One goes
 //!   with the last reason to keep it.
 //! - `…:tomb` zset: what lies beside the stream above the trim mark: what is left of erased events,
@@ -79,7 +83,7 @@
 //! - `…:x:<n>` hash: deliveries of an event that were in trouble. `<field>` →
 //!   `<letter>,<attempts>,<created>,<at>,<why>` ([`delivery::Record`]): P is pending, due at a
 //!   moment, and why it waits; S, F and C ended at a moment, and why, 0 for nothing more to say.
-//!   `0` → the same of the event, put off. `*` → the highest lane that its fan-out got to. It goes
+//!   `0` → the same of the event, put off, or called off (C). `*` → the highest lane that its fan-out got to. It goes
 //!   with its event.
 //! - `…:r:<first>` hash: runs of the 256 numbers from `<first>` on (`runs`). Bits are 32 bytes, in
 //!   the order of `SETBIT`; numbers are big-endian: why has 1 byte, moments have 6. `<L>` → what
@@ -123,7 +127,7 @@
 //! # Counters
 //!
 //! - `…:n` hash: the books of all: `a` accepted, `m` matched, `u` unmatched, `c` created, `s`
-//!   succeeded, `f` failed, `x` cancelled. It never goes.
+//!   succeeded, `f` failed, `x` cancelled, `z` called off of `u`, `h` scheduled. It never goes.
 //! - `…:n:<tenant>` hash: the same of a tenant. It goes when the tenant's id is used again.
 //! - `…:pc` hash: page of 65,536 numbers → how many deliveries of its events are pending. What is 0
 //!   is not there.

@@ -1,5 +1,6 @@
 //! Ending, cancelling, replaying, erasing.
 
+pub(super) mod call_off;
 pub(super) mod erase;
 pub(super) mod single;
 
@@ -12,7 +13,7 @@ use pregon_core::outcome::EndReason;
 use crate::StoreError;
 use crate::batch::LaneClose;
 use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
-use crate::operate::{Cancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::operate::{Cancelled, EventCancelled, Former, LaneEnd, Operate, Replay, Replayed};
 use crate::redis::handle::Handle;
 use crate::redis::log::books;
 
@@ -20,6 +21,10 @@ use crate::redis::log::books;
 impl Operate for Handle {
     async fn cancel(&self, key: DeliveryKey, reason: EndReason) -> Result<Cancelled, StoreError> {
         single::cancel(&self.engine, key, reason).await
+    }
+
+    async fn cancel_event(&self, position: Position) -> Result<EventCancelled, StoreError> {
+        Ok(call_off::cancel(&self.engine, position).await?)
     }
 
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {

@@ -68,6 +68,7 @@ pub fn events(count: usize) -> Vec<NewEvent> {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::from(format!("{{\"i\":{i}}}")),
     };

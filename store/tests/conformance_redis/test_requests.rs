@@ -32,6 +32,7 @@ fn test() -> TestSend {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Attributes::new(),
         data: Bytes::from_static(b"{}"),
     };

@@ -63,7 +63,7 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
             json!({"parent": shop})
         }
         ("SecretService", _) => json!({"name": format!("{callback}/secrets/k1")}),
-        ("DeliveryService", "GetEvent" | "ExplainEvent" | "EraseEvent") => {
+        ("DeliveryService", "GetEvent" | "ExplainEvent" | "CancelEvent" | "EraseEvent") => {
             json!({"name": event})
         }
         ("DeliveryService", "ListAttempts") => json!({"parent": live.delivery}),

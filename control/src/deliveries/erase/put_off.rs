@@ -235,6 +235,8 @@ impl Control {
                 break;
             }
         }
+        // One whose time has not come has no deliveries yet, and is to have none.
+        self.store.operate.cancel_event(position).await?;
         match self.store.operate.erase_event(position, why).await? {
             EventErased::Unknown => return Ok(Got::Gone),
             EventErased::Open => return Ok(Got::PutOff),

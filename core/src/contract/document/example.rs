@@ -102,6 +102,7 @@ fn read_event<'a>(reader: &mut Reader, at: &At<'a>) -> Option<NewEvent> {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: pairs?.unwrap_or_default(),
         data: data?,
     })
@@ -208,6 +209,7 @@ fn of_type(kind: &EventTypeId, data: &str) -> Option<Trial> {
         since: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Attributes::new(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };

@@ -123,7 +123,10 @@ async fn a_batch_is_bounded_in_bytes_too() {
     let event = |size: usize| {
         let request = request("");
         let snapshot = node.service.0.snapshot().unwrap();
-        let mut event = parse::parse(request, ours(), 1024, &snapshot).unwrap().event;
+        let mut event =
+            parse::parse(request, ours(), 1024, &snapshot, node.service.0.admission.clock.now())
+                .unwrap()
+                .event;
         event.data = vec![b' '; size].into();
         event
     };
@@ -186,7 +189,9 @@ async fn soon(what: impl Fn() -> bool) {
 
 fn event(node: &Node) -> NewEvent {
     let snapshot = node.service.0.snapshot().unwrap();
-    parse::parse(request(""), ours(), 1024, &snapshot).unwrap().event
+    parse::parse(request(""), ours(), 1024, &snapshot, node.service.0.admission.clock.now())
+        .unwrap()
+        .event
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +233,15 @@ async fn load_is_shed_when_too_much_waits() {
     let publisher = node.service.publisher();
     let event = || {
         let snapshot = node.service.0.snapshot().unwrap();
-        let mut event = parse::parse(request(""), ours(), 1024, &snapshot).unwrap().event;
+        let mut event = parse::parse(
+            request(""),
+            ours(),
+            1024,
+            &snapshot,
+            node.service.0.admission.clock.now(),
+        )
+        .unwrap()
+        .event;
         event.data = vec![b' '; 1024 * 1024].into();
         event
     };

@@ -103,8 +103,9 @@ async fn every_wrong_field_is_reported_at_once() {
             event.attributes.insert("a b".into(), "v".into());
             event.attributes.insert("note".into(), "ñ".repeat(257));
             event.ordering_key = "k".into();
-            event.deliver_time = Some(prost_types::Timestamp::default());
-            event.subscriptions.push("tenants/acme/subscriptions/s".into());
+            event.deliver_time = Some(prost_types::Timestamp { seconds: 1 << 35, nanos: 0 });
+            event.deliver_within = Some(prost_types::Duration { seconds: 0, nanos: 1 });
+            event.subscriptions.push("tenants/acme".into());
         }))
         .await
         .unwrap_err();
@@ -112,12 +113,13 @@ async fn every_wrong_field_is_reported_at_once() {
         ("tenant", "MALFORMED"),
         ("min_revision", "OUT_OF_RANGE"),
         ("event.ordering_key", "UNSUPPORTED"),
-        ("event.deliver_time", "UNSUPPORTED"),
-        ("event.subscriptions", "UNSUPPORTED"),
         ("event.id", "MALFORMED"),
         ("event.version", "OUT_OF_RANGE"),
         ("event.environment", "MALFORMED"),
         ("event.occur_time", "MALFORMED"),
+        ("event.deliver_time", "OUT_OF_RANGE"),
+        ("event.deliver_within", "OUT_OF_RANGE"),
+        ("event.subscriptions[0]", "MALFORMED"),
         ("event.attributes[\"a b\"]", "MALFORMED"),
         ("event.attributes[\"note\"]", "TOO_LONG"),
         ("event.json", "EVENT_SCHEMA_MISMATCH"),

@@ -109,6 +109,10 @@ fn make(context: &Context, shots: &[Shot<'_>], sent: &mut Sent) -> Made {
             made.left.push(at);
             continue;
         }
+        if let Err(late) = Unmade::check_time(shot, sent.time) {
+            made.unmade.push((at, late));
+            continue;
+        }
         let input = input(context, shot, sent.time);
         match guarded(|| contract::render_body(&shot.lane.contract, &input)) {
             Ok(body) => {

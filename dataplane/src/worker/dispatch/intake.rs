@@ -108,6 +108,11 @@ impl Dispatcher {
             let put_off = settle_of(event, EventOutcome::Postponed(REVISION_PROBE));
             return self.event_done(place.token, put_off, Vec::new(), intake.now);
         }
+        // Whether its time has come only the store's clock says.
+        if let (Some(at), false) = (event.scheduled(), open.ripe) {
+            let later = settle_of(event, EventOutcome::Scheduled(at));
+            return self.event_done(place.token, later, Vec::new(), intake.now);
+        }
         if !self.snapshot.matches_quickly(&event.tenant) {
             return self.match_elsewhere(place, open, intake);
         }
@@ -175,7 +180,7 @@ impl Dispatcher {
                 done.push(self.moved(key, event, 0, HELD_BACK));
                 continue;
             }
-            let job = self.job(place, key, lane, event, (1, event.accept_time()), share.clone());
+            let job = self.job(place, key, lane, event, (1, event.ripe_time()), share.clone());
             match self.admit_new(job, intake.now) {
                 Admission::PutBack(reason) => {
                     done.push(self.moved(key, event, 0, Transition::Waiting(reason)));
@@ -253,6 +258,8 @@ impl Dispatcher {
         } else if intake.held_back {
             tell_held_back(&key, event);
             Some(HELD_BACK)
+        } else if event.expire_time().is_some_and(|end| end <= intake.wall) {
+            Some(Transition::Failed(EndReason::Expired))
         } else if lane.holds() {
             self.hold(&lane);
             Some(Transition::Waiting(PendingReason::Paused))

@@ -103,6 +103,7 @@ impl Dispatcher {
     pub(in crate::worker) fn on_matched(&mut self, answer: Answer, now: Instant, wall: Timestamp) {
         let Answer { question, matched, took } = answer;
         let Question { place, event, cursor, held_back, lost_by, asked, .. } = question;
+        let ripe = event.scheduled().is_some(); // else it would not be matched
         self.matching.leave(&event.tenant, took);
         let Some(work) = self.work.get(&place.token) else { return };
         if !matches!(work.items.get(place.item), Some(Item::Matching)) {
@@ -118,7 +119,7 @@ impl Dispatcher {
         });
         let count = matched.as_ref().map_or(0, |matched| matched.lanes.len());
         traced::matched(&self.telemetry, &event, place.token, asked, count);
-        let open = OpenEvent { event, cursor };
+        let open = OpenEvent { event, cursor, ripe };
         let intake = Intake { now, wall, held_back, lost_by: lost_by.as_ref() };
         let item = self.on_lanes(place, &open, matched, intake);
         if let Some(work) = self.work.get_mut(&place.token)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pregon_core::attempt::AttemptRecord;
+use pregon_core::attempt::{AttemptRecord, RecordKind};
 use pregon_core::clock::Timestamp;
 use pregon_core::id::{LaneNo, PartitionNo};
 use pregon_core::model::SubscriptionState;
@@ -66,6 +66,8 @@ impl Dispatcher {
     /// Takes in what an attempt means for one of its deliveries.
     fn on_outcome(&mut self, also: Also, seen: Seen, now: Instant) {
         let Also { job, decision, record } = also;
+        let left = job.event.expire_time().map(|end| end.since(seen.ended));
+        let decision = decision.within(left);
         let to = self.transition(&job, &decision);
         let attempts = if decision.counts { job.number } else { job.number - 1 };
         let moved = self.moved(job.key, &job.event, attempts, to);
@@ -228,7 +230,7 @@ impl Dispatcher {
         &mut self,
         settlement: &Settlement,
         lost: &[Token],
-        now: Instant,
+        (now, wall): (Instant, Timestamp),
     ) -> HashMap<PartitionNo, Duration> {
         for token in lost {
             self.lose(*token);
@@ -252,8 +254,14 @@ impl Dispatcher {
                 }
             }
             for event in &batch.events {
-                if let EventOutcome::Postponed(after) = event.outcome {
-                    note(event.position.partition, after);
+                match event.outcome {
+                    EventOutcome::Postponed(after) => note(event.position.partition, after),
+                    // By the store's clock it may be later: the look says then how much.
+                    EventOutcome::Scheduled(at) => note(event.position.partition, at.since(wall)),
+                    EventOutcome::Unmatched
+                    | EventOutcome::Matched(_)
+                    | EventOutcome::FannedOut { .. }
+                    | EventOutcome::SetAside => {}
                 }
             }
         }
@@ -318,7 +326,9 @@ fn finish_record(
     // Nobody else has it yet, so it is not copied.
     let last = Arc::make_mut(&mut record);
     last.end = to.end();
-    last.outcome = Some(outcome.word());
+    if last.kind == RecordKind::Attempt {
+        last.outcome = Some(outcome.word());
+    }
     if let Transition::Retry(after) = to {
         last.next_attempt = Some(ended.plus(after));
     }

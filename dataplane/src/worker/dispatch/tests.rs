@@ -117,13 +117,16 @@ impl Rig {
             erased: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes: Default::default(),
             data: Bytes::from_static(b"{}"),
         })
     }
 
     fn batch(&mut self, events: usize) -> Batch {
-        let events = (0..events).map(|_| OpenEvent { event: self.event(), cursor: None }).collect();
+        let events = (0..events)
+            .map(|_| OpenEvent { event: self.event(), cursor: None, ripe: false })
+            .collect();
         Batch { events, ..self.empty() }
     }
 
@@ -208,7 +211,7 @@ impl Rig {
     /// What is settled now; the store takes it.
     fn settle(&mut self) -> Settlement {
         let settlement = self.machine.settlement(self.now).unwrap_or_default();
-        self.due = self.machine.on_settled(&settlement, &[], self.now);
+        self.due = self.machine.on_settled(&settlement, &[], (self.now, WALL));
         settlement
     }
 }
@@ -218,7 +221,10 @@ fn moves(batch: &BatchSettle) -> Vec<Transition> {
         EventOutcome::Matched(deliveries) | EventOutcome::FannedOut { deliveries, .. } => {
             deliveries.iter().map(|delivery| delivery.to).collect()
         }
-        EventOutcome::Unmatched | EventOutcome::Postponed(_) | EventOutcome::SetAside => Vec::new(),
+        EventOutcome::Unmatched
+        | EventOutcome::Postponed(_)
+        | EventOutcome::Scheduled(_)
+        | EventOutcome::SetAside => Vec::new(),
     });
     of_events.chain(batch.deliveries.iter().map(|delivery| delivery.to)).collect()
 }
@@ -377,6 +383,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_reported_in_th
 mod batches;
 mod matching;
 mod suspects;
+mod terms;
 mod waiting;
 mod wakeups;
 

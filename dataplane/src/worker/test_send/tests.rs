@@ -52,6 +52,7 @@ fn event(data: impl Into<Bytes>) -> Event {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: data.into(),
     }

@@ -99,6 +99,8 @@ impl Driver {
             failed: base.failed + own.failed,
             cancelled: base.cancelled + own.cancelled,
             pending: base.pending + own.pending,
+            called_off: base.called_off + own.called_off,
+            scheduled: base.scheduled + own.scheduled,
         };
         assert_eq!(now, expected, "the books, and what must be in them");
         rig.check().await;
@@ -130,7 +132,12 @@ impl Driver {
                     assert_eq!(duplicate.then_some(position), known, "{expected:?}");
                     self.model.ids.extend(expected.map(|(id, _)| (id, position)));
                     if !duplicate {
-                        let new = ModelEvent { stage: Stage::New, cursor: None, event: None };
+                        let new = ModelEvent {
+                            stage: Stage::New,
+                            ripe: false,
+                            cursor: None,
+                            event: None,
+                        };
                         let old = self.model.events.insert(position, new);
                         assert!(old.is_none(), "{position} was given twice");
                     }

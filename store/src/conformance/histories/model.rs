@@ -26,6 +26,11 @@ impl Moment {
         Self { earliest: self.earliest.plus(wait), latest: self.latest.plus(wait) }
     }
 
+    /// The same, or a certain moment if that is later.
+    pub(super) fn at_least(self, time: Timestamp) -> Self {
+        Self { earliest: self.earliest.max(time), latest: self.latest.max(time) }
+    }
+
     /// Whether it may have come by `at`.
     fn may_have_come(self, at: Moment) -> bool {
         self.earliest <= at.latest
@@ -58,6 +63,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct ModelEvent {
     pub(super) stage: Stage,
+    /// What it was last put off for is its time.
+    pub(super) ripe: bool,
     /// The last lane that a fan-out reached.
     pub(super) cursor: Option<u64>,
     /// The event as it was handed out; none before the first take.
@@ -105,7 +112,10 @@ impl Model {
         for event in self.events.values() {
             books.accepted += 1;
             match event.stage {
-                Stage::New | Stage::Postponed(_) | Stage::Held(_) => books.waiting += 1,
+                Stage::New | Stage::Postponed(_) | Stage::Held(_) => {
+                    books.waiting += 1;
+                    books.scheduled += u64::from(event.ripe);
+                }
                 Stage::Matched => books.matched += 1,
                 Stage::Unmatched => books.unmatched += 1,
             }
@@ -157,7 +167,7 @@ impl Model {
             let event = self.events.get_mut(&position).expect("a published event");
             let stage = event.stage;
             assert!(matches!(stage, Stage::New), "{position} was taken while {stage:?}");
-            assert_eq!(open.cursor, None);
+            assert_eq!((open.cursor, open.ripe), (None, false));
             event.stage = Stage::Held(batch.token);
             event.event = Some(open.event.clone());
         }
@@ -173,7 +183,7 @@ impl Model {
             let stage = event.stage;
             let due = matches!(stage, Stage::Postponed(due) if due.may_have_come(at));
             assert!(due, "{position} was handed out while {stage:?}, at {at:?}");
-            assert_eq!(open.cursor.map(|lane| lane.0), event.cursor);
+            assert_eq!((open.cursor.map(|lane| lane.0), open.ripe), (event.cursor, event.ripe));
             event.stage = Stage::Held(batch.token);
         }
         let mut lanes: BTreeMap<u64, usize> = BTreeMap::new();
@@ -213,7 +223,7 @@ impl Model {
         assert_eq!(batch.len(), expected, "of {whole} items: {batch:?}");
         for open in &batch.events {
             let event = self.events.get_mut(&open.event.position).expect("a published event");
-            assert_eq!(open.cursor.map(|lane| lane.0), event.cursor);
+            assert_eq!((open.cursor.map(|lane| lane.0), open.ripe), (event.cursor, event.ripe));
             event.stage = Stage::Held(batch.token);
         }
         for held in &batch.deliveries {

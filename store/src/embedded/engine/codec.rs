@@ -5,8 +5,8 @@ use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use crate::codec::stored;
 pub(in crate::embedded) use crate::codec::stored::{
-    CANCELLED, FAILED, PENDING, SUCCEEDED, content_digest, end_code, event, head_of, pending_code,
-    read_head, state_code,
+    CANCELLED, FAILED, PENDING, SCHEDULED, SUCCEEDED, content_digest, end_code, event, head_of,
+    pending_code, read_head, state_code,
 };
 use crate::embedded::engine::fault::{Fault, Result};
 

@@ -92,6 +92,7 @@ mod tests {
             erased: None,
             min_revision: 0,
             trace: None,
+            terms: None,
             attributes: Default::default(),
             data: Bytes::from(vec![b' '; bytes]),
         })

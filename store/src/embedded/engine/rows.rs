@@ -286,14 +286,18 @@ pub(in crate::embedded) fn stage(db: &Connection, n: i64, cur: i64) -> Result<Ev
         return Ok(claimed(&batch.node));
     }
     let mut put_off = db.prepare_cached(
-        "SELECT batch.node FROM delivery LEFT JOIN batch ON batch.b = delivery.batch
+        "SELECT batch.node, delivery.state, delivery.pending FROM delivery
+         LEFT JOIN batch ON batch.b = delivery.batch
          WHERE delivery.n = ?1 AND delivery.lane = 0",
     )?;
-    let node: Option<Option<String>> = put_off.query_row([n], |row| row.get(0)).optional()?;
-    Ok(match node {
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: Option<(Option<String>, i64, i64)> = put_off.query_row([n], row).optional()?;
+    Ok(match found {
         None => EventStage::Matched,
-        Some(None) => EventStage::Waiting,
-        Some(Some(node)) => claimed(&node),
+        Some((_, codec::CANCELLED, _)) => EventStage::Cancelled,
+        Some((Some(node), ..)) => claimed(&node),
+        Some((None, _, codec::SCHEDULED)) => EventStage::Scheduled,
+        Some((None, ..)) => EventStage::Waiting,
     })
 }
 

@@ -9,7 +9,7 @@
 //! | `stale` | a `dedupe` row that outlived its event, and when to drop it |
 //! | `unmatched` | an event that nobody wanted |
 //! | `batch` | what one claim leased: a range of new events, or what `delivery.batch` names |
-//! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off |
+//! | `delivery` | a delivery that is or was in trouble; lane 0: an event that is put off, or was called off |
 //! | `run` | deliveries of a lane that never were attempted, a bit each: pending, or ended together |
 //! | `lease` | what a batch has in hand of a run |
 //! | `partial` | how far the fan-out of an event got |
@@ -189,7 +189,23 @@ pub(in crate::embedded) fn prepare(
         VERSION => {}
         _ => upgrade(db, found).map_err(wrong)?,
     }
-    db.execute_batch(BESIDE).map_err(wrong)
+    db.execute_batch(BESIDE).map_err(wrong)?;
+    add_counters(db).map_err(wrong)
+}
+
+/// Counters that a release which does not know them leaves alone: events that were called off, and
+/// events whose time has not come.
+fn add_counters(db: &Connection) -> rusqlite::Result<()> {
+    for name in ["called_off", "scheduled"] {
+        let sql = "SELECT 1 FROM pragma_table_info('tenant') WHERE name = ?1";
+        if !db.prepare(sql)?.exists([name])? {
+            let sql = format!("ALTER TABLE tenant ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0");
+            db.execute_batch(&sql)?;
+        }
+    }
+    db.execute_batch(
+        "CREATE INDEX IF NOT EXISTS tenant_scheduled ON tenant(scheduled) WHERE scheduled <> 0",
+    )
 }
 
 /// A statement is planned once. Else SQLite makes the plan of one with a `LIMIT ?` anew each time

@@ -47,6 +47,10 @@ pub(in crate::embedded) struct Counts {
     pub succeeded: i64,
     pub failed: i64,
     pub cancelled: i64,
+    /// Events that were called off.
+    pub called_off: i64,
+    /// Events whose time has not come, or that a node matches since it has.
+    pub scheduled: i64,
 }
 
 /// A lane with waiting deliveries, or a closed one.
@@ -210,8 +214,8 @@ impl State {
 
     /// Deliveries of an event become pending, or fewer are.
     pub fn pend(&mut self, n: i64, by: i64) {
-        if by < 0 && n <= self.trim && self.loose.len() < LOOSE {
-            self.loose.insert(n);
+        if by < 0 {
+            self.loosen(n);
         }
         *self.backlog.entry(n / STRETCH).or_insert(0) += by;
     }
@@ -260,6 +264,13 @@ impl State {
         let lane = self.lane(db, lane)?;
         lane.dirty = true;
         Ok(lane)
+    }
+
+    /// What spared an event from trimming may be over.
+    pub fn loosen(&mut self, n: i64) {
+        if n <= self.trim && self.loose.len() < LOOSE {
+            self.loose.insert(n);
+        }
     }
 
     /// A delivery arrives in a lane, due at `due`.
@@ -381,7 +392,8 @@ impl State {
         let mut add = db.prepare_cached(
             "UPDATE tenant SET accepted = accepted + ?2, matched = matched + ?3,
                unmatched = unmatched + ?4, created = created + ?5, succeeded = succeeded + ?6,
-               failed = failed + ?7, cancelled = cancelled + ?8 WHERE t = ?1",
+               failed = failed + ?7, cancelled = cancelled + ?8, called_off = called_off + ?9,
+               scheduled = scheduled + ?10 WHERE t = ?1",
         )?;
         for (t, counts) in self.counts.drain() {
             add.execute(params![
@@ -392,7 +404,9 @@ impl State {
                 counts.created,
                 counts.succeeded,
                 counts.failed,
-                counts.cancelled
+                counts.cancelled,
+                counts.called_off,
+                counts.scheduled
             ])?;
         }
         Ok(())

@@ -20,7 +20,6 @@ use crate::embedded::engine::rows;
 use crate::embedded::engine::state::Tx;
 use crate::embedded::log::chunk;
 use crate::embedded::work::runs;
-use crate::log::EventStage;
 use crate::node::FORGOTTEN_AFTER;
 use pregon_core::limits;
 
@@ -156,7 +155,7 @@ fn must_stay(tx: &Tx<'_>, history: &History, event: &Old) -> Result<bool> {
     if runs::of_event(tx.db, event.n)?.iter().any(|run| spares(run.state, run.end_ms)) {
         return Ok(true);
     }
-    Ok(rows::stage(tx.db, event.n, tx.st.cur)? != EventStage::Matched)
+    Ok(!rows::stage(tx.db, event.n, tx.st.cur)?.is_settled())
 }
 
 /// Drops the dedupe entry that points at an event, or notes that it has to wait for its day.
@@ -295,7 +294,7 @@ fn marks(tx: &mut Tx<'_>) -> Result<()> {
         let n: i64 = row.get(0)?;
         let in_flight = match (row.get::<_, bool>(3)?, row.get::<_, bool>(4)?) {
             (true, _) => {
-                rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched
+                !rows::stage(tx.db, n, tx.st.cur)?.is_settled()
                     || runs::is_leased(tx.db, n, row.get(1)?)?
             }
             (false, free) => !free,

@@ -22,7 +22,7 @@ struct Check {
     sql: &'static str,
 }
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Check {
         kind: "lane",
         detail: "its count of waiting deliveries is not what lies in it",
@@ -88,6 +88,15 @@ const CHECKS: [Check; 11] = [
                  UNION ALL SELECT base / 256, count FROM run WHERE state = 0
                  UNION ALL SELECT page, -count FROM backlog WHERE level = 0)
               GROUP BY page HAVING SUM(count) <> 0",
+    },
+    Check {
+        kind: "tenant",
+        detail: "its counter of scheduled events is not what lies in lane 0",
+        sql: "SELECT name FROM
+                (SELECT tenant AS t, 1 AS count FROM delivery INDEXED BY delivery_lane
+                 WHERE lane = 0 AND state = 0 AND state <> 1 AND pending = 100
+                 UNION ALL SELECT t, -scheduled FROM tenant WHERE scheduled <> 0)
+              JOIN tenant USING(t) GROUP BY t HAVING SUM(count) <> 0",
     },
     Check {
         kind: "chunk",

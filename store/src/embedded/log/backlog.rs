@@ -77,8 +77,9 @@ fn events(db: &Connection, mark: &schema::Mark) -> Result<i64> {
     let held = count(
         "SELECT COUNT(*) FROM delivery INDEXED BY delivery_held WHERE batch IS NOT NULL AND lane = 0",
     )?;
+    let scheduled = count("SELECT COALESCE(SUM(scheduled), 0) FROM tenant WHERE scheduled <> 0")?;
     let open: usize = books::batches(db)?.iter().map(|batch| batch.open_events().count()).sum();
-    Ok(mark.last - mark.cur + put_off + held + len(open))
+    Ok(mark.last - mark.cur + put_off + held + len(open) - scheduled)
 }
 
 fn backlog(db: &Connection, now: Timestamp) -> Result<BacklogReport> {

@@ -19,12 +19,13 @@ pub(in crate::embedded) fn books(db: &Connection, tenant: Option<&TenantId>) -> 
     let mut books = match tenant {
         None => {
             let sql = "SELECT SUM(accepted), SUM(matched), SUM(unmatched), SUM(created),
-                 SUM(succeeded), SUM(failed), SUM(cancelled) FROM tenant";
+                 SUM(succeeded), SUM(failed), SUM(cancelled), SUM(called_off), SUM(scheduled)
+                 FROM tenant";
             db.prepare_cached(sql)?.query_row([], counters)?
         }
         Some(tenant) => {
-            let sql = "SELECT accepted, matched, unmatched, created, succeeded, failed, cancelled
-                 FROM tenant WHERE name = ?1";
+            let sql = "SELECT accepted, matched, unmatched, created, succeeded, failed, cancelled,
+                 called_off, scheduled FROM tenant WHERE name = ?1";
             let mut select = db.prepare_cached(sql)?;
             match select.query_row([tenant.as_str()], counters).optional()? {
                 Some(books) => books,
@@ -60,6 +61,8 @@ fn counters(row: &Row<'_>) -> rusqlite::Result<Books> {
         succeeded: count(4)?,
         failed: count(5)?,
         cancelled: count(6)?,
+        called_off: count(7)?,
+        scheduled: count(8)?,
         ..Books::default()
     })
 }

@@ -95,8 +95,10 @@ impl Known {
         let held = row.get::<_, Option<i64>>(10)?.is_some();
         let pending = state == PENDING;
         let shut = row.get::<_, Option<i64>>(12)?.is_some_and(|until| until > now);
+        let lane: i64 = row.get(1)?;
         let pending_reason = match (pending, held) {
             (false, _) => None,
+            _ if lane == 0 => None, // an event, which is no delivery
             (true, true) => Some(PendingReason::InFlight),
             // It would be handed out, were its lane not closed.
             (true, false) if shut && due <= now => Some(codec::pending_of(row.get(13)?)?),
@@ -106,7 +108,7 @@ impl Known {
         let reason: Option<i64> = row.get(9)?;
         Ok(Known {
             n: row.get(0)?,
-            lane: row.get(1)?,
+            lane,
             tag: row.get(2)?,
             state: codec::state_of(state)?,
             pending_reason,

@@ -6,6 +6,7 @@
 
 use pregon_core::event::Erasure;
 use pregon_core::id::Position;
+use pregon_core::outcome::EndReason;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::{packed, stored};
@@ -14,9 +15,9 @@ use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows::{self, Found};
 use crate::embedded::engine::state::Tx;
 use crate::embedded::log::{attempts, chunk};
+use crate::embedded::operate::call_off::call_off;
 use crate::embedded::work::runs;
 use crate::erase::{Erase, ErasePlace, Erased, EventErased, STRIP_STEP, Stripped};
-use crate::log::EventStage;
 
 /// Events that one step looks at: about 2 ms.
 const EVENTS: i64 = 200;
@@ -69,6 +70,7 @@ fn events(tx: &mut Tx<'_>, erase: &Erase, from: i64) -> Result<Erased> {
             done.next = at(OF_EVENTS, n - 1);
             return Ok(done);
         }
+        call_off(tx, *n, EndReason::TenantDeleted)?;
         if is_open(tx, *n)? {
             done.left += 1;
             continue;
@@ -91,7 +93,7 @@ fn is_open(tx: &Tx<'_>, n: i64) -> Result<bool> {
     let mut pending = tx.db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND state = ?2")?;
     Ok(pending.exists([n, PENDING])?
         || runs::is_pending(tx.db, n)?
-        || rows::stage(tx.db, n, tx.st.cur)? != EventStage::Matched)
+        || !rows::stage(tx.db, n, tx.st.cur)?.is_settled())
 }
 
 fn remove(tx: &Tx<'_>, tenant: i64, n: i64, head: &[u8]) -> Result<()> {

@@ -119,7 +119,9 @@ fn cancel_unrecorded(tx: &mut Tx<'_>, key: &DeliveryKey, reason: EndReason) -> R
         return Ok(Cancelled::Unknown);
     }
     match rows::stage(tx.db, codec::int(key.position.n), tx.st.cur)? {
-        EventStage::Waiting => Ok(Cancelled::Unknown),
+        EventStage::Waiting | EventStage::Scheduled | EventStage::Cancelled => {
+            Ok(Cancelled::Unknown)
+        }
         EventStage::Claimed(_) => mark(tx, key, reason),
         EventStage::Matched => {
             let end = attempts::end_of(tx.db, key)?;

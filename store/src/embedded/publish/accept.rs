@@ -20,7 +20,6 @@ use crate::embedded::engine::state::{State, Tx};
 use crate::embedded::log::books;
 use crate::embedded::work::runs;
 use crate::intake::Published;
-use crate::log::EventStage;
 use crate::operate::Former;
 
 /// How far an accept time may be held back to keep them in order when the clock steps back.
@@ -47,6 +46,7 @@ impl Prepared {
             given_occur_time: event.occur_time,
             min_revision: event.min_revision,
             trace: event.trace.clone(),
+            terms: event.terms.clone(),
             attributes: event.attributes.clone(),
             data: event.data.clone(),
             erased: None,
@@ -134,7 +134,8 @@ pub(in crate::embedded) fn supersede(tx: &mut Tx<'_>, tenant: &TenantId) -> Resu
     tx.db
         .prepare_cached(
             "UPDATE tenant SET accepted = 0, matched = 0, unmatched = 0, created = 0,
-               succeeded = 0, failed = 0, cancelled = 0 WHERE name = ?1",
+               succeeded = 0, failed = 0, cancelled = 0, called_off = 0, scheduled = 0
+             WHERE name = ?1",
         )?
         .execute([tenant.as_str()])?;
     tx.st.last_ms = tx.st.last_ms.max(tx.now.millis()) + 1;
@@ -181,7 +182,7 @@ fn recall(
 
 /// Whether an event is not matched yet or has a pending delivery.
 fn is_busy(db: &Connection, st: &State, n: i64) -> Result<bool> {
-    if rows::stage(db, n, st.cur)? != EventStage::Matched {
+    if !rows::stage(db, n, st.cur)?.is_settled() {
         return Ok(true);
     }
     let mut pending = db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND state = 0")?;

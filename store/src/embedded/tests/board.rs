@@ -24,6 +24,7 @@ fn test() -> TestSend {
         erased: None,
         min_revision: 0,
         trace: None,
+        terms: None,
         attributes: Default::default(),
         data: Bytes::from_static(b"{}"),
     };

@@ -41,6 +41,7 @@ async fn what_is_taken_at_once_is_what_was_stored() {
         occur_time: Some(START),
         min_revision: 7,
         trace: TraceContext::parse(traced, Some("vendor=1")),
+        terms: None,
         attributes: [("color".to_owned(), "red".to_owned())].into(),
         ..event("acme", Some("order-1"), "{}")
     };

@@ -33,6 +33,7 @@ struct Waiting {
     attempts: i64,
     create_ms: i64,
     due: i64,
+    pending: i64,
 }
 
 /// One call at work.
@@ -202,7 +203,7 @@ fn hand_out(
 /// A lane's first waiting rows.
 fn waiting(tx: &Tx<'_>, lane: i64, limit: usize) -> Result<Vec<Waiting>> {
     let mut select = tx.db.prepare_cached(
-        "SELECT n, replay, attempts, create_ms, due FROM delivery
+        "SELECT n, replay, attempts, create_ms, due, pending FROM delivery
          WHERE lane = ?1 AND state = 0 AND batch IS NULL ORDER BY due, n LIMIT ?2",
     )?;
     let rows = select.query_map(params![lane, len(limit)], |row| {
@@ -212,6 +213,7 @@ fn waiting(tx: &Tx<'_>, lane: i64, limit: usize) -> Result<Vec<Waiting>> {
             attempts: row.get(2)?,
             create_ms: row.get(3)?,
             due: row.get(4)?,
+            pending: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -219,7 +221,7 @@ fn waiting(tx: &Tx<'_>, lane: i64, limit: usize) -> Result<Vec<Waiting>> {
 
 fn hand_out_row(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64, item: &Waiting) -> Result<()> {
     if lane == 0 {
-        hand_out_event(tx, round, item.n)?;
+        hand_out_event(tx, round, item)?;
     } else if !hand_out_delivery(tx, round, lane, item)? {
         return Ok(());
     }
@@ -265,11 +267,12 @@ fn hand_out_run(
     Ok(taken)
 }
 
-fn hand_out_event(tx: &Tx<'_>, round: &mut Round<'_>, n: i64) -> Result<()> {
+fn hand_out_event(tx: &Tx<'_>, round: &mut Round<'_>, item: &Waiting) -> Result<()> {
+    let (n, ripe) = (item.n, item.pending == codec::SCHEDULED);
     match round.events.get(tx.db, n)? {
         Some(event) => {
             let cursor = apply::fan_out_cursor(tx.db, n)?;
-            round.batch.events.push(OpenEvent { event, cursor });
+            round.batch.events.push(OpenEvent { event, cursor, ripe });
         }
         None => round.batch.spoiled.push(codec::position(n, apply::accept_ms(tx.db, n)?)),
     }

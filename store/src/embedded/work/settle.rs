@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::id::LaneNo;
-use rusqlite::{OptionalExtension, params};
+use pregon_core::outcome::PendingReason;
+use rusqlite::{OptionalExtension, Row, params};
 
 use crate::batch::{LaneClose, Token};
 use crate::codec::packed::{self, Packed};
@@ -104,18 +106,34 @@ fn settle_batch(
 enum Place {
     /// In its range.
     Range,
-    /// From lane 0.
-    Lane,
+    /// From lane 0; whose it is, if it waited there for its time.
+    Lane { ripe: Option<i64> },
 }
 
 fn place(tx: &Tx<'_>, batch: &BatchRow, n: i64) -> Result<Option<Place>> {
     if batch.covers(n) {
         return Ok((!batch.is_done(n)).then_some(Place::Range));
     }
-    let mut held =
-        tx.db.prepare_cached("SELECT 1 FROM delivery WHERE n = ?1 AND lane = 0 AND batch = ?2")?;
-    let held = held.query_row([n, batch.b], |_| Ok(())).optional()?;
-    Ok(held.map(|()| Place::Lane))
+    let mut held = tx.db.prepare_cached(
+        "SELECT pending, tenant FROM delivery WHERE n = ?1 AND lane = 0 AND batch = ?2",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let held: Option<(i64, i64)> = held.query_row([n, batch.b], row).optional()?;
+    let ripe = |(pending, tenant)| (pending == codec::SCHEDULED).then_some(tenant);
+    Ok(held.map(|held| Place::Lane { ripe: ripe(held) }))
+}
+
+/// An event leaves a batch; what waited for its time does so no more.
+fn leave(tx: &mut Tx<'_>, batch: &mut BatchRow, place: Place, n: i64) {
+    match place {
+        Place::Range => batch.finish(n),
+        Place::Lane { ripe } => {
+            if let Some(tenant) = ripe {
+                tx.st.counts(tenant).scheduled -= 1;
+            }
+            batch.open -= 1;
+        }
+    }
 }
 
 fn settle_event(
@@ -144,8 +162,12 @@ fn settle_event(
             }
         }
         EventMove::PutOff(wait) => {
-            let due = tx.now.plus(wait).millis();
-            return postpone(tx, batch, place, n, tenant, due);
+            let reason = codec::pending_code(PendingReason::AwaitingRevision);
+            return postpone(tx, batch, place, (n, tenant), (tx.now.plus(wait), reason));
+        }
+        EventMove::Schedule(at) => {
+            let due = at.max(tx.now);
+            return postpone(tx, batch, place, (n, tenant), (due, codec::SCHEDULED));
         }
     }
     for error in event.counted_errors() {
@@ -154,13 +176,10 @@ fn settle_event(
     if tx.st.kills > 0 {
         apply::unmark_event(tx, n)?;
     }
-    match place {
-        Place::Range => batch.finish(n),
-        Place::Lane => {
-            tx.db.prepare_cached("DELETE FROM delivery WHERE n = ?1 AND lane = 0")?.execute([n])?;
-            batch.open -= 1;
-        }
+    if place != Place::Range {
+        tx.db.prepare_cached("DELETE FROM delivery WHERE n = ?1 AND lane = 0")?.execute([n])?;
     }
+    leave(tx, batch, place, n);
     Ok(())
 }
 
@@ -224,31 +243,23 @@ fn fan_out(
     Ok(())
 }
 
-/// Puts an event off: into lane 0.
+/// Puts an event off: into lane 0, due at a moment for a reason.
 fn postpone(
     tx: &mut Tx<'_>,
     batch: &mut BatchRow,
     place: Place,
-    n: i64,
-    tenant: i64,
-    due: i64,
+    (n, tenant): (i64, i64),
+    (due, reason): (Timestamp, i64),
 ) -> Result<()> {
+    let due = due.millis();
     tx.db
         .prepare_cached(
             "INSERT INTO delivery(n, lane, replay, tenant, state, attempts, due, batch, create_ms,
                pending) VALUES(?1, 0, '', ?2, 0, 0, ?3, NULL, ?4, ?5)
-             ON CONFLICT DO UPDATE SET due = ?3, batch = NULL",
+             ON CONFLICT DO UPDATE SET due = ?3, batch = NULL, pending = ?5",
         )?
-        .execute(params![
-            n,
-            tenant,
-            due,
-            tx.now.millis(),
-            codec::pending_code(pregon_core::outcome::PendingReason::AwaitingRevision)
-        ])?;
-    match place {
-        Place::Range => batch.finish(n),
-        Place::Lane => batch.open -= 1,
-    }
+        .execute(params![n, tenant, due, tx.now.millis(), reason])?;
+    leave(tx, batch, place, n);
+    tx.st.counts(tenant).scheduled += i64::from(reason == codec::SCHEDULED);
     tx.st.arrive(tx.db, 0, due)
 }

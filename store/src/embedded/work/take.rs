@@ -59,7 +59,7 @@ pub(in crate::embedded) fn take(
         match found {
             Found::Event(event) => {
                 size = size.saturating_add(event.size());
-                batch.events.push(OpenEvent { event, cursor: None });
+                batch.events.push(OpenEvent { event, cursor: None, ripe: false });
             }
             Found::Spoiled(position) => batch.spoiled.push(position),
         }

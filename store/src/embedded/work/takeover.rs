@@ -112,10 +112,10 @@ impl Contents {
     fn read(tx: &mut Tx<'_>, old: &BatchRow) -> Result<Self> {
         let mut contents = Contents::default();
         for n in old.open_events() {
-            contents.add_event(tx, n)?;
+            contents.add_event(tx, n, false)?;
         }
         let mut select = tx.db.prepare_cached(
-            "SELECT n, lane, replay, attempts, create_ms FROM delivery WHERE batch = ?1
+            "SELECT n, lane, replay, attempts, create_ms, pending FROM delivery WHERE batch = ?1
              ORDER BY n, lane, replay",
         )?;
         let mut rows = select.query([old.b])?;
@@ -123,7 +123,7 @@ impl Contents {
         while let Some(row) = rows.next()? {
             let (n, lane): (i64, i64) = (row.get(0)?, row.get(1)?);
             if lane == 0 {
-                contents.add_event(tx, n)?;
+                contents.add_event(tx, n, row.get::<_, i64>(5)? == codec::SCHEDULED)?;
                 continue;
             }
             let tag: String = row.get(2)?;
@@ -170,11 +170,11 @@ impl Contents {
         Ok(())
     }
 
-    fn add_event(&mut self, tx: &Tx<'_>, n: i64) -> Result<()> {
+    fn add_event(&mut self, tx: &Tx<'_>, n: i64, ripe: bool) -> Result<()> {
         match rows::event_at(tx.db, n)? {
             Some(Found::Event(event)) => {
                 let cursor = apply::fan_out_cursor(tx.db, n)?;
-                self.events.push(OpenEvent { event, cursor });
+                self.events.push(OpenEvent { event, cursor, ripe });
             }
             Some(Found::Spoiled(position)) => self.spoiled.push(position),
             None => {}

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use pregon_core::outcome::PendingReason;
+use pregon_core::outcome::{EndReason, PendingReason};
 
-use crate::codec::stored::{HEAD_ERASED, pending_code};
+use crate::codec::stored::{HEAD_ERASED, SCHEDULED, end_code, pending_code};
 use crate::redis::engine::script::Script;
 use crate::watch::ENDS_KEPT;
 
@@ -20,6 +20,7 @@ pub(in crate::redis) struct Steps {
     pub lanes: Script,
     pub end_lane: Script,
     pub cancel: Script,
+    pub cancel_event: Script,
     pub replay: Script,
     pub books: Script,
     pub outstanding: Script,
@@ -62,6 +63,7 @@ pub(in crate::redis) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         lanes: script(FINISH, include_str!("../lua/lanes.lua")),
         end_lane: of_runs(FINISH, include_str!("../lua/end_lane.lua")),
         cancel: of_runs(FINISH, include_str!("../lua/cancel.lua")),
+        cancel_event: script(FINISH, include_str!("../lua/cancel_event.lua")),
         replay: of_runs(ACCEPT, include_str!("../lua/replay.lua")),
         erase: of_runs(FINISH, include_str!("../lua/erase.lua")),
         tombstone: of_runs(FINISH, include_str!("../lua/tombstone.lua")),
@@ -92,6 +94,8 @@ fn prelude() -> String {
     let numbers = [
         ("QUEUED", pending_code(PendingReason::Queued)),
         ("AWAITING_REVISION", pending_code(PendingReason::AwaitingRevision)),
+        ("SCHEDULED", SCHEDULED),
+        ("TENANT_DELETED", end_code(EndReason::TenantDeleted)),
         ("HEAD_ERASED", i64::from(HEAD_ERASED)),
         ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];

@@ -255,6 +255,7 @@ proptest! {
             since: None,
             min_revision: 3,
             trace: None,
+            terms: None,
             attributes: attributes.clone(),
             data: Bytes::from(data),
         };

@@ -90,9 +90,19 @@ async fn of_partition(
     tenant: Option<&TenantId>,
 ) -> Result<Books> {
     let args = Args::default().text(tenant.map_or("", TenantId::as_str)).text(LANES).text(EVENTS);
-    let (counters, waiting, pending): ([u64; 7], i64, i64) =
+    let (counters, waiting, pending): ([u64; 9], i64, i64) =
         engine.step(partition, &STEPS.books, args).await?;
-    let [accepted, matched, unmatched, created, succeeded, failed, cancelled] = counters;
+    let [
+        accepted,
+        matched,
+        unmatched,
+        created,
+        succeeded,
+        failed,
+        cancelled,
+        called_off,
+        scheduled,
+    ] = counters;
     let left = accepted.saturating_sub(matched + unmatched);
     let pending = match u64::try_from(pending) {
         Ok(pending) => pending,
@@ -103,7 +113,9 @@ async fn of_partition(
         accepted,
         matched,
         unmatched,
+        called_off,
         waiting,
+        scheduled,
         created,
         succeeded,
         failed,

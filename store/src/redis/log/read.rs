@@ -7,9 +7,10 @@
 
 use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
-use pregon_core::id::{EventName, NodeId, Position};
-use redis::Value;
+use pregon_core::id::{EventName, LaneNo, NodeId, Position};
+use redis::{Pipeline, Value};
 
+use crate::codec::stored::SCHEDULED;
 use crate::log::{EventQuery, EventStage, Most, Page};
 use crate::redis::engine::Engine;
 use crate::redis::engine::args::Args;
@@ -17,6 +18,8 @@ use crate::redis::engine::bodies;
 use crate::redis::engine::fault::{Fault, Result, bad};
 use crate::redis::engine::partition::Partition;
 use crate::redis::engine::steps::STEPS;
+use crate::redis::engine::value;
+use crate::redis::layout::delivery::{self, Record};
 use crate::redis::layout::entry::{Found, IdHash};
 use crate::redis::layout::keys::Key;
 use crate::redis::layout::stream::Id;
@@ -84,6 +87,8 @@ async fn stages(
     let stage = |text: String| match text.as_str() {
         "" => Ok(EventStage::Waiting),
         "." => Ok(EventStage::Matched),
+        ">" => Ok(EventStage::Scheduled),
+        "!" => Ok(EventStage::Cancelled),
         node => NodeId::parse(node).map(EventStage::Claimed).map_err(|_| bad("a node", node)),
     };
     stages.into_iter().map(stage).collect()
@@ -108,11 +113,16 @@ pub(in crate::redis) async fn events(
     most: Most,
 ) -> Result<Page<Event>> {
     let mut place = Place::of(from, engine).await?;
-    let mut walk = Walk::new(engine, &place.below, (query.from, query.to), Among::All).await?;
+    let among = match query.scheduled_only {
+        true => walk::among_pending(engine, &[LaneNo::EVENTS]).await?,
+        false => Among::All,
+    };
+    let mut walk = Walk::new(engine, &place.below, (query.from, query.to), among).await?;
     let mut page = Page { items: Vec::new(), next: None };
     let mut bytes = 0;
-    // Whether nobody wanted an event is asked for many at once.
-    let together = if query.unmatched_only { STRIDE } else { 1 };
+    // Whether nobody wanted an event, or it waits for its time, is asked for many at once.
+    let asks = query.unmatched_only || query.scheduled_only;
+    let together = if asks { STRIDE } else { 1 };
     loop {
         let (mut some, mut held, mut last) = (Vec::new(), 0, false);
         while some.len() < together && held < TOGETHER_BYTES {
@@ -125,14 +135,17 @@ pub(in crate::redis) async fn events(
             held += event.as_ref().map_or(0, Event::size);
             some.push((i, position, event));
         }
-        let suits: Vec<_> = some.iter().map(|(i, at, event)| (*i, at.n, event.is_some())).collect();
-        let unwanted = match query.unmatched_only {
-            true => nobody_wanted(engine, &suits).await?,
-            false => vec![true; some.len()],
-        };
-        for ((i, position, event), unwanted) in some.into_iter().zip(unwanted) {
+        let mut suits: Vec<_> =
+            some.iter().map(|(i, at, event)| (*i, at.n, event.is_some())).collect();
+        if query.unmatched_only {
+            nobody_wanted(engine, &mut suits).await?;
+        }
+        if query.scheduled_only {
+            are_scheduled(engine, &mut suits).await?;
+        }
+        for ((i, position, event), (.., suits)) in some.into_iter().zip(suits) {
             place.below[i] = position.n;
-            if let Some(event) = event.filter(|_| unwanted) {
+            if let Some(event) = event.filter(|_| suits) {
                 bytes += event.size();
                 page.items.push(event);
             }
@@ -159,26 +172,49 @@ fn suits_event(query: &EventQuery, event: &Event) -> bool {
         && query.to.is_none_or(|to| event.accept_time() < to)
 }
 
-/// Which of these events, by partition and number, nobody wanted. Those that do not suit are not
-/// asked about.
-async fn nobody_wanted(engine: &Engine, events: &[(usize, u64, bool)]) -> Result<Vec<bool>> {
+/// Of these events, by partition and number, those suit no longer that somebody wanted. Those that do
+/// not suit are not asked about.
+async fn nobody_wanted(engine: &Engine, events: &mut [(usize, u64, bool)]) -> Result<()> {
+    let ask = |pipeline: &mut Pipeline, partition: &Partition, n: u64| {
+        let page = partition.keys.key(Key::Unmatched(n / UNMATCHED_PAGE));
+        pipeline.cmd("GETBIT").arg(page).arg(n % UNMATCHED_PAGE);
+    };
+    let answers = |answer: Value| Ok(answer.extract_error()? == Value::Int(1));
+    filter(engine, events, ask, answers).await
+}
+
+/// The same for those that do not wait for their time.
+async fn are_scheduled(engine: &Engine, events: &mut [(usize, u64, bool)]) -> Result<()> {
+    let ask = |pipeline: &mut Pipeline, partition: &Partition, n: u64| {
+        pipeline.cmd("HGET").arg(partition.keys.key(Key::Record(n))).arg(delivery::EVENT);
+    };
+    let answers = |answer: Value| {
+        let record = value::stored::<Record>(answer)?;
+        Ok(record.is_some_and(|it| !it.state.is_end() && it.code == SCHEDULED))
+    };
+    filter(engine, events, ask, answers).await
+}
+
+/// Asks a question of each event that suits; it suits no longer where the answer is no.
+async fn filter(
+    engine: &Engine,
+    events: &mut [(usize, u64, bool)],
+    ask: impl Fn(&mut Pipeline, &Partition, u64),
+    answers: impl Fn(Value) -> Result<bool>,
+) -> Result<()> {
     let mut pipeline = redis::pipe();
-    for (i, n, suits) in events {
+    for (i, n, suits) in &mut *events {
         // Partitions are numbered from 0, and the walk goes over those that there are.
-        if let Some(partition) = engine.partitions.get(*i).filter(|_| *suits) {
-            let page = partition.keys.key(Key::Unmatched(n / UNMATCHED_PAGE));
-            pipeline.cmd("GETBIT").arg(page).arg(n % UNMATCHED_PAGE);
+        match engine.partitions.get(*i) {
+            Some(partition) if *suits => ask(&mut pipeline, partition, *n),
+            Some(_) | None => *suits = false,
         }
     }
-    let mut answers = engine.main.pipeline(&pipeline).await?.into_iter();
-    let of = |(_, _, suits): &(usize, u64, bool)| match suits {
-        true => {
-            let answer = answers.next().ok_or_else(|| bad("answers of bitmaps", events.len()))?;
-            Ok(answer.extract_error()? == Value::Int(1))
-        }
-        false => Ok(false),
-    };
-    events.iter().map(of).collect()
+    let mut given = engine.main.pipeline(&pipeline).await?.into_iter();
+    for (.., suits) in events.iter_mut().filter(|(.., suits)| *suits) {
+        *suits = answers(given.next().ok_or_else(|| bad("answers about events", "too few"))?)?;
+    }
+    Ok(())
 }
 
 /// Events whose being wanted by nobody one bitmap tells.

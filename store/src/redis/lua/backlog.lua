@@ -5,7 +5,9 @@
 local m = marks('trim', 'last')
 if not m then return EPOCH end
 local look = tonumber(ARGV[5])
-local events, pending = left_of(read_books(''))
+local books = read_books('')
+local events, pending = left_of(books)
+events = events - books[9]
 
 -- A hash of counters, by number.
 local function counters(key)

@@ -1,6 +1,7 @@
 -- The books of one moment. ARGV: 5 the tenant, or '' for all; 6 lanes to count at most; 7 events
 -- to look at at most.
--- Answers [counters, waiting, pending]: counters as [a, m, u, c, s, f, x]; waiting is -1 where the
+-- Answers [counters, waiting, pending]: counters as [a, m, u, c, s, f, x, z, h];
+-- waiting is -1 where the
 -- events of a tenant are too many to look at; pending is -1 where the lanes are.
 local m = marks('cur', 'last')
 if not m then return EPOCH end

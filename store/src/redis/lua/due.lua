@@ -115,7 +115,7 @@ local function visit(lane)
       local n, field = parse_member(name, lane)
       local value = redis.call('HGET', base .. 'x:' .. n, field)
       if value then
-        if lane == '0' then value = redis.call('HGET', base .. 'x:' .. n, '*') or '' end
+        if lane == '0' then value = open_text(n, value) end
         items[#items + 1] = name
         items[#items + 1] = value
         held[#held + 1] = name_of(n, field)

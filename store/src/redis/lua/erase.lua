@@ -40,7 +40,10 @@ local function look(entry, n, ms)
   local open = tonumber(n) > bound or pending_by_runs(tonumber(n))
   for i = 1, #flat, 2 do
     local letter = parse(flat[i + 1])
-    if not letter or letter == 'P' then open = true end
+    local waits = not letter or letter == 'P'
+    if waits and not (flat[i] == '0' and call_off(n, tenant, flat[i + 1], TENANT_DELETED)) then
+      open = true
+    end
   end
   if open then
     left = left + 1
@@ -69,6 +72,7 @@ for _, number in ipairs(numbers) do
 end
 if #numbers > 0 then
   forget_going()
+  write_counts()
   return cmsgpack.pack({ erased, left, text(from), true })
 end
 
@@ -85,4 +89,5 @@ while seen < most and bytes < room and not last do
   end
 end
 forget_going()
+write_counts()
 return cmsgpack.pack({ erased, left, text(at), last })

@@ -1,10 +1,11 @@
 -- Accepts events: each gets the next number. ARGV: 5 how long an id is remembered, 6 how long a
 -- window of ids is, 7 what was published without ids as [tenant, count, ...]; then for each event
 -- its entry, and for one with an id its hash, bucket, digest, tenant, and the time before which the
--- id was another tenant's or 0 ('' five times for one without).
+-- id was another tenant's or 0 ('' five times for one without). Behind the bucket of one that is
+-- scheduled stand a colon and its time.
 local before = answered()
 if before then return before end
-local m = marks('last', 'lms', 'cur', 'uw')
+local m = marks('last', 'lms', 'cur', 'uw', 'ux')
 if not m then return EPOCH end
 local last, ms, cur = m[1], now, m[3]
 -- Accept times rise with numbers, unless the clock was set back far.
@@ -41,8 +42,13 @@ end
 
 -- What a given id stands for already: its number and time, and whether the content is the same.
 local function known(hash, number, digest, since)
-  for i = 1, 3 do
-    local value = bits[i] and redis.call('HGET', bucket_of(i, number), hash)
+  for i = 1, 4 do
+    local value
+    if i < 4 then
+      value = bits[i] and redis.call('HGET', bucket_of(i, number), hash)
+    elseif m[5] > 0 then
+      value = redis.call('HGET', base .. 'uk', hash)
+    end
     if value then
       local same, id = read_given(value)
       local n, at = parse_id(id)
@@ -57,9 +63,11 @@ local first, marked, given, total = last + 1, {}, 0, 0
 local all_new, by_tenant = true, {}
 for i = 8, #ARGV, 6 do
   local hash, id, same = ARGV[i + 1], nil, false
+  local bucket, time = tonumber(ARGV[i + 2]), nil
   if hash ~= '' then
     if not bits then read_bits() end
-    id, same = known(hash, tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 5]))
+    if not bucket then bucket, time = string.match(ARGV[i + 2], '^(%d+):(%d+)$') end
+    id, same = known(hash, tonumber(bucket), ARGV[i + 3], tonumber(ARGV[i + 5]))
   end
   if id then
     all_new = false
@@ -72,7 +80,14 @@ for i = 8, #ARGV, 6 do
     total = total + 1
     if hash ~= '' then
       local given_id = given_text(ARGV[i + 3], stream_id)
-      redis.call('HSET', bucket_of(1, tonumber(ARGV[i + 2])), hash, given_id)
+      redis.call('HSET', bucket_of(1, tonumber(bucket)), hash, given_id)
+      -- Its window may be over before its time has come.
+      if time then
+        redis.call('HSET', base .. 'uk', hash, given_id)
+        redis.call('ZADD', base .. 'ut', time, hash)
+        redis.call('HSET', KEYS[1], 'ux', '1')
+        m[5] = 1
+      end
       given = given + 1
       local tenant = ARGV[i + 4]
       by_tenant[tenant] = (by_tenant[tenant] or 0) + 1

@@ -66,7 +66,8 @@ end
 local function unmatched_key(n) return base .. 'un:' .. text(math.floor(n / 65536)) end
 
 -- Counters, gathered over the call. m, u: events matched, unmatched; c: deliveries created;
--- s, f, x: succeeded, failed, cancelled.
+-- s, f, x: succeeded, failed, cancelled; z: of u, events that were called off; h: events whose time
+-- has not come, or that a node matches since it has.
 local all, per_tenant = {}, {}
 local function count(tenant, what, by)
   if by == 0 then return end
@@ -106,7 +107,7 @@ local function write_counts()
 end
 local ENDS = { S = 's', F = 'f', C = 'x' }
 -- The books of all, or of a tenant: counters in the order below.
-local BOOKS = { 'a', 'm', 'u', 'c', 's', 'f', 'x' }
+local BOOKS = { 'a', 'm', 'u', 'c', 's', 'f', 'x', 'z', 'h' }
 local function books_key(tenant)
   return tenant == '' and base .. 'n' or base .. 'n:' .. tenant
 end
@@ -174,6 +175,30 @@ local function finish(n, field, tenant, letter, attempts, create, code)
   redis.call('ZADD', base .. 'old', 'XX', text(now), n)
   count(tenant, ENDS[letter], 1)
   pend(n, -1)
+end
+
+-- Whether the record of an event that is put off says that its time has not come.
+local function is_scheduled(value)
+  local letter, _, _, _, code = parse(value)
+  return letter == 'P' and code == SCHEDULED
+end
+-- What a claim is told of an event that was put off, by that record: how far its fan-out got, and a
+-- mark behind it where its time has come.
+local function open_text(n, value)
+  local cursor = redis.call('HGET', base .. 'x:' .. n, '*') or ''
+  return is_scheduled(value) and cursor .. '!' or cursor
+end
+-- Calls an event off, by that record, if it waits for its time; false: nothing was done.
+local function call_off(n, tenant, value, why)
+  if not is_scheduled(value) or redis.call('ZREM', base .. 'lane:0', n) == 0 then return false end
+  local _, _, created = parse(value)
+  redis.call('HSET', base .. 'x:' .. n, '0', record('C', 0, created, now, why))
+  redis.call('ZADD', base .. 'old', 'XX', text(now), n)
+  redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
+  count(tenant, 'u', 1)
+  count(tenant, 'z', 1)
+  count(tenant, 'h', -1)
+  return true
 end
 
 -- Ends that no attempt tells of, gathered over the call for who watches: seven texts each.

@@ -285,6 +285,14 @@ local kinds = {
     arrive('0', n, now + e[4], e[2])
     return false, true
   end,
+  -- Not before its time: [n, tenant, d, moment].
+  d = function(b, n, e)
+    local due = math.max(e[4], now)
+    redis.call('HSET', base .. 'x:' .. n, '0', record('P', 0, now, due, SCHEDULED))
+    arrive('0', n, due, e[2])
+    count(e[2], 'h', 1)
+    return false, true
+  end,
 }
 
 -- Events that filters had no answer for, gathered over the call, by lane.
@@ -331,8 +339,13 @@ local function settle_events(b, events, errors)
     local free = place == false and not b.done[offset]
     if from_lane then free = redis.call('HEXISTS', b.key, name_of(n, '0')) == 1 end
     if free then
+      local value = from_lane and redis.call('HGET', base .. 'x:' .. n, '0')
       local stays, postponed = kinds[e[3]](b, n, e)
       if not stays then
+        if value and is_scheduled(value) then
+          local entry = e[3] == 'a' and entry_of(n)
+          count(entry and tenant_of(entry) or e[2], 'h', -1)
+        end
         if not postponed then
           unmark_event(b, n)
           for _, group in ipairs(why[i] or {}) do

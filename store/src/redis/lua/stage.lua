@@ -1,5 +1,5 @@
--- Where events stand. ARGV from 5 on: their numbers. Answers for each: '' waiting, '.' matched, or
--- the node that has it.
+-- Where events stand. ARGV from 5 on: their numbers. Answers for each: '' waiting, '.' matched, '>'
+-- scheduled, '!' called off, or the node that has it.
 local m = marks('cur')
 if not m then return EPOCH end
 local reply = {}
@@ -9,8 +9,14 @@ for i = 5, #ARGV do
     reply[#reply + 1] = ''
   else
     local node = holder(tonumber(n))
-    local waits = not node and redis.call('HEXISTS', base .. 'x:' .. n, '0') == 1
-    reply[#reply + 1] = node or waits and '' or '.'
+    local value = not node and redis.call('HGET', base .. 'x:' .. n, '0')
+    if not value then
+      reply[#reply + 1] = node or '.'
+    elseif letter_of(value) == 'C' then
+      reply[#reply + 1] = '!'
+    else
+      reply[#reply + 1] = is_scheduled(value) and '>' or ''
+    end
   end
 end
 return cmsgpack.pack(reply)

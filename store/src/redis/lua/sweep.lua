@@ -30,6 +30,16 @@ if redis.call('EXISTS', base .. 'kill') == 1 then
     end
   end
 end
+-- Ids of scheduled events, two windows after their times: the earliest are at the head.
+local SCHEDULES = 500
+local over = redis.call('ZRANGEBYSCORE', base .. 'ut', '-inf', text(now - 2 * m[4]), 'LIMIT', 0,
+  SCHEDULES)
+if #over > 0 then
+  redis.call('ZREM', base .. 'ut', unpack(over))
+  redis.call('HDEL', base .. 'uk', unpack(over))
+  if redis.call('EXISTS', base .. 'ut') == 0 then redis.call('HDEL', KEYS[1], 'ux') end
+  if #over == SCHEDULES then return cmsgpack.pack(true) end
+end
 -- Windows of ids: the current one and two before it are asked, all others go.
 if m[4] == 0 then return cmsgpack.pack(false) end
 local window = math.floor(now / m[4])

@@ -80,7 +80,7 @@ local function tell(token, fields, takes, open, all_held, all_pieces)
     local n, field = parse_name(name)
     if field == '0' then
       numbers[#numbers + 1] = n
-      numbers[#numbers + 1] = cursor(n)
+      numbers[#numbers + 1] = open_text(n, redis.call('HGET', base .. 'x:' .. n, '0') or '')
     else
       names[#names + 1] = name
       names[#names + 1] = redis.call('HGET', base .. 'x:' .. n, field) or ''

@@ -62,6 +62,8 @@ struct Given {
     digest: [u8; 16],
     /// What was accepted before this was another tenant's; 0: nothing was.
     since: i64,
+    /// When it is to be delivered, if that is said.
+    time: Option<Timestamp>,
 }
 
 /// A publish call that is being answered.
@@ -163,6 +165,7 @@ impl Item {
             hash: IdHash::of(&event.tenant, id.as_str(), event.version),
             digest: content_digest(&event),
             since: event.since.map_or(0, Timestamp::millis),
+            time: event.terms.as_ref().and_then(|terms| terms.deliver_time),
         });
         let entry = entry::encode(&event)?;
         Ok(Self { entry, tenant: event.tenant, given, call: Arc::clone(call), place })
@@ -342,9 +345,14 @@ impl Flush {
             args.push_bytes(std::mem::take(&mut item.entry));
             match &item.given {
                 None => (0..5).for_each(|_| args.push_text("")),
-                Some(Given { hash, digest, since }) => {
+                Some(Given { hash, digest, since, time }) => {
                     args.push_bytes(hash.field.to_vec());
-                    args.push_text(hash.bucket);
+                    match time {
+                        None => args.push_text(hash.bucket),
+                        Some(time) => {
+                            args.push_text(format_args!("{}:{}", hash.bucket, time.millis()));
+                        }
+                    }
                     args.push_bytes(digest.to_vec());
                     args.push_text(&item.tenant);
                     args.push_text(since);

@@ -132,7 +132,7 @@ async fn read_taken(
     }
     let mut batch = empty(taken.token, partition, 1, None);
     for n in first..=last {
-        add_event(&mut batch, &mut bodies, n, None);
+        add_event(&mut batch, &mut bodies, n);
     }
     batch.closed = closed.chunks_exact(3).filter_map(closed_lane).collect();
     Ok(Some(batch))
@@ -159,10 +159,10 @@ fn empty(token: Token, partition: &Partition, takes: u32, previous: Option<NodeI
 
 /// Adds an event of a claim to its batch; one that is not there is set aside like one that cannot
 /// be read.
-fn add_event(batch: &mut Batch, bodies: &mut Bodies, n: u64, cursor: Option<LaneNo>) {
+fn add_event(batch: &mut Batch, bodies: &mut Bodies, n: u64) {
     match bodies.remove(&n) {
         Some(Found::Event(event)) => {
-            batch.events.push(OpenEvent { event: Arc::new(*event), cursor });
+            batch.events.push(OpenEvent { event: Arc::new(*event), cursor: None, ripe: false });
         }
         Some(Found::Spoiled(position)) => batch.spoiled.push(position),
         None => batch.spoiled.push(Position { ms: 0, partition: batch.partition, n }),
@@ -241,7 +241,8 @@ async fn read_due(
 /// What a claim leased beside new events.
 #[derive(Default)]
 struct Contents {
-    events: Vec<(u64, Option<LaneNo>)>,
+    /// Numbers, how far their fan-outs got, and whether they are ripe.
+    events: Vec<(u64, Option<LaneNo>, bool)>,
     deliveries: Vec<(Held, Record)>,
     /// Numbers, lanes, and when their runs began.
     of_runs: Vec<(u64, LaneNo, i64)>,
@@ -255,11 +256,18 @@ impl Contents {
         let found = delivery::parse_member(member);
         let (n, replay) = found.ok_or_else(|| bad("a lane's member", member))?;
         if lane == delivery::EVENT {
-            self.events.push((n, cursor(value)));
+            self.add_event(n, value);
             return Ok(());
         }
         let lane = lane.parse().map(LaneNo).map_err(|_| bad("a lane", lane))?;
         self.add(Held { n, lane, replay }, value)
+    }
+
+    /// `text`: what a script says of an event that is to be matched.
+    fn add_event(&mut self, n: u64, text: &str) {
+        let ripe = text.strip_suffix('!');
+        let cursor = ripe.unwrap_or(text).parse().ok().map(LaneNo);
+        self.events.push((n, cursor, ripe.is_some()));
     }
 
     fn add_held(&mut self, name: &str, value: &str) -> Result<()> {
@@ -281,7 +289,7 @@ impl Contents {
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
-        let events = self.events.iter().map(|(n, _)| *n);
+        let events = self.events.iter().map(|(n, ..)| *n);
         let of_runs = self.of_runs.iter().map(|(n, ..)| *n);
         events.chain(self.deliveries.iter().map(|(held, _)| held.n)).chain(of_runs)
     }
@@ -296,9 +304,9 @@ impl Contents {
                 events.insert(*n, Arc::new((**event).clone()));
             }
         }
-        for (n, cursor) in self.events {
-            match events.get(&n) {
-                Some(event) => batch.events.push(OpenEvent { event: Arc::clone(event), cursor }),
+        for (n, cursor, ripe) in self.events {
+            match events.get(&n).map(Arc::clone) {
+                Some(event) => batch.events.push(OpenEvent { event, cursor, ripe }),
                 None => {
                     let gone = Position { ms: 0, partition: partition.no, n };
                     batch.spoiled.push(found.get(&n).map_or(gone, Found::position));
@@ -338,11 +346,6 @@ impl Contents {
         }
         Ok(batch)
     }
-}
-
-/// A fan-out's cursor, as it is written; empty: none.
-fn cursor(text: &str) -> Option<LaneNo> {
-    text.parse().ok().map(LaneNo)
 }
 
 /// A batch that was taken over, as the script tells of it.
@@ -403,7 +406,7 @@ async fn read_taken_over(
         let mut contents = Contents::default();
         for item in batch.events.chunks_exact(2) {
             let n = item[0].parse().map_err(|_| bad("an event's number", &item[0]))?;
-            contents.events.push((n, cursor(&item[1])));
+            contents.add_event(n, &item[1]);
         }
         for item in batch.held.chunks_exact(2) {
             contents.add_held(&item[0], &item[1])?;

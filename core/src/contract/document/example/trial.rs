@@ -105,6 +105,7 @@ impl Trial {
             erased: None,
             min_revision: 0,
             trace: None,
+            terms: event.terms,
             attributes: event.attributes,
             data: event.data,
         };

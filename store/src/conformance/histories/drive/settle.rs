@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::event::Event;
 use pregon_core::id::{DeliveryKey, Position};
 
@@ -39,13 +40,15 @@ enum Outcome {
     Matched(Vec<(u64, Transition)>),
     Fanned { to: u64, done: bool },
     Postponed(Duration),
+    Scheduled(Timestamp),
 }
 
 impl Driver {
     pub(super) async fn settle(&mut self, rig: &Rig, chance: &mut Chance) {
         let (mut step, mut moves, mut touched) = (Vec::new(), Vec::new(), Vec::new());
+        let now = rig.now().await;
         for token in self.some_live(chance) {
-            let (results, batch) = self.some_of(token, chance, &mut moves);
+            let (results, batch) = self.some_of(token, now, chance, &mut moves);
             step.push(results);
             touched.push(batch);
         }
@@ -79,6 +82,7 @@ impl Driver {
     fn some_of(
         &self,
         token: Token,
+        now: Timestamp,
         chance: &mut Chance,
         moves: &mut Vec<Move>,
     ) -> (Results, Batch) {
@@ -86,7 +90,7 @@ impl Driver {
         let (events, deliveries) = self.model.open(token);
         let batch = self.as_batch(token, &events, &deliveries);
         for open in batch.events.iter().filter(|_| !chance.once_in(3)).collect::<Vec<_>>() {
-            let outcome = self.outcome(open, chance);
+            let outcome = self.outcome(open, now, chance);
             results = outcome.of(results, open);
             moves.push(Move::Event(open.event.position, token, outcome));
         }
@@ -110,7 +114,11 @@ impl Driver {
         let open = |position: &Position| {
             let event = &self.model.events[position];
             let cursor = event.cursor.map(super::lane);
-            OpenEvent { event: event.event.clone().expect("an event that was taken"), cursor }
+            OpenEvent {
+                event: event.event.clone().expect("an event that was taken"),
+                cursor,
+                ripe: event.ripe,
+            }
         };
         Batch {
             token,
@@ -124,7 +132,7 @@ impl Driver {
         }
     }
 
-    fn outcome(&self, open: &OpenEvent, chance: &mut Chance) -> Outcome {
+    fn outcome(&self, open: &OpenEvent, now: Timestamp, chance: &mut Chance) -> Outcome {
         let (first, last) = fanned(&open.event);
         let fan_out = |from: u64, chance: &mut Chance| {
             let to = last.min(from + u64::try_from(chance.below(4)).unwrap_or(0));
@@ -140,9 +148,14 @@ impl Driver {
             0 if chance.once_in(2) => Outcome::SetAside,
             0 => Outcome::Unmatched,
             1 => fan_out(first, chance),
-            2 => Outcome::Postponed(Duration::from_secs(
-                u64::try_from(chance.below(30)).unwrap_or(0),
-            )),
+            2 => {
+                let seconds = u64::try_from(chance.below(30)).unwrap_or(0);
+                let ahead = Duration::from_secs(seconds);
+                match seconds.is_multiple_of(2) {
+                    true => Outcome::Postponed(ahead),
+                    false => Outcome::Scheduled(now.plus(ahead)),
+                }
+            }
             _ => {
                 let own = |i: usize| 1 + 2 * i + side(&open.event);
                 let lanes: BTreeSet<usize> =
@@ -166,7 +179,12 @@ impl Driver {
                 let mut to = Vec::new();
                 match outcome {
                     Outcome::Unmatched | Outcome::SetAside => event.stage = Stage::Unmatched,
-                    Outcome::Postponed(wait) => event.stage = Stage::Postponed(at.plus(wait)),
+                    Outcome::Postponed(wait) => {
+                        (event.stage, event.ripe) = (Stage::Postponed(at.plus(wait)), false);
+                    }
+                    Outcome::Scheduled(time) => {
+                        (event.stage, event.ripe) = (Stage::Postponed(at.at_least(time)), true);
+                    }
                     Outcome::Matched(lanes) => {
                         event.stage = Stage::Matched;
                         to = lanes;
@@ -227,6 +245,7 @@ impl Outcome {
             Outcome::Unmatched => results.unmatched(open),
             Outcome::Matched(to) => results.matched(open, to),
             Outcome::Postponed(wait) => results.postponed(open, *wait),
+            Outcome::Scheduled(time) => results.event(&open.event, EventOutcome::Scheduled(*time)),
             Outcome::Fanned { to, done } => {
                 let first = open.cursor.map_or(fanned(&open.event).0, |cursor| cursor.0 + 1);
                 results.fanned_out(open, first..=*to, *done)
@@ -246,6 +265,7 @@ impl Move {
                 Outcome::SetAside => format!("{} set aside", position.n),
                 Outcome::Matched(to) => format!("{} {to:?}", position.n),
                 Outcome::Postponed(wait) => format!("{} postponed {wait:?}", position.n),
+                Outcome::Scheduled(time) => format!("{} scheduled at {time}", position.n),
                 Outcome::Fanned { to, done } => format!("{} to lane {to} {done}", position.n),
             },
         }

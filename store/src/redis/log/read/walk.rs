@@ -312,9 +312,14 @@ pub(super) async fn among(engine: &Engine, query: &DeliveryQuery) -> Result<Amon
     if !pending {
         return Ok(Among::Failed(lanes));
     }
+    among_pending(engine, &lanes).await
+}
+
+/// The events of which something waits in some lanes; all where those are many.
+pub(super) async fn among_pending(engine: &Engine, lanes: &[LaneNo]) -> Result<Among> {
     let (mut all, mut left) = (Vec::new(), SORTED);
     for partition in &engine.partitions {
-        match pending_of(engine, partition, &lanes, left).await? {
+        match pending_of(engine, partition, lanes, left).await? {
             None => return Ok(Among::All),
             Some(numbers) => {
                 left = left.saturating_sub(numbers.len());

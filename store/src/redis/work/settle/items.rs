@@ -163,7 +163,7 @@ impl Items {
                     Kept::Lane | Kept::Batch | Kept::End => false,
                 })
             }
-            EventMove::Step(..) | EventMove::PutOff(_) => false,
+            EventMove::Step(..) | EventMove::PutOff(_) | EventMove::Schedule(_) => false,
         }
     }
 
@@ -302,6 +302,10 @@ fn item(event: &EventSettle, to: EventMove<'_>, logged: &Logged) -> Val {
             item.extend([Val::letter('f'), moves(to), Val::Number(cursor.0), Val::Flag(done)]);
         }
         EventMove::PutOff(wait) => item.extend([Val::letter('p'), Val::Number(millis(wait))]),
+        EventMove::Schedule(at) => {
+            let at = u64::try_from(at.millis()).unwrap_or(0);
+            item.extend([Val::letter('d'), Val::Number(at)]);
+        }
     }
     Val::List(item)
 }
