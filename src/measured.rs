@@ -26,7 +26,9 @@ use pregon_store::log::{
     Books, DeliveryQuery, DeliveryRecord, EventQuery, EventStage, Most, Orphan, Page,
 };
 use pregon_store::node::NodeStatus;
-use pregon_store::operate::{Cancelled, EventCancelled, Former, LaneEnd, Replay, Replayed};
+use pregon_store::operate::{
+    Cancelled, EventCancelled, Filled, Former, Forwarded, LaneEnd, Missing, Replay, Replayed,
+};
 use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
@@ -62,6 +64,13 @@ type Closed = HashMap<LaneNo, (Timestamp, PendingReason)>;
 struct Measured<T: ?Sized>(Arc<T>, Telemetry);
 
 impl<T: ?Sized> Measured<T> {
+    /// Counts new deliveries.
+    fn made(&self, deliveries: usize) {
+        if deliveries > 0 {
+            self.1.metrics().deliveries_created.add(deliveries as u64, &[]);
+        }
+    }
+
     /// A call that takes as long as the store takes.
     async fn timed<R>(
         &self,
@@ -189,6 +198,7 @@ measured! {
         erase(erase: &Erase, from: ErasePlace) -> Erased;
         erase_event(position: Position, erasure: &Erasure) -> EventErased;
         strip_attempts(position: Position, from: u64) -> Stripped;
+        bring_forward(keys: &[DeliveryKey]) -> Vec<Forwarded>;
         now() -> Timestamp;
     }
 
@@ -205,10 +215,17 @@ measured! {
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
         let replayed = self.timed("replay", self.0.replay(replays)).await?;
         let made = replayed.iter().filter(|it| matches!(it, Replayed::Created(_))).count();
-        if made > 0 {
-            self.1.metrics().deliveries_created.add(made as u64, &[]);
-        }
+        self.made(made);
         Ok(replayed)
+    }
+
+    /// As replays are.
+    async fn fill(&self, missing: &[Missing], make: bool) -> Result<Vec<Filled>, StoreError> {
+        let filled = self.timed("fill", self.0.fill(missing, make)).await?;
+        if make {
+            self.made(filled.iter().filter(|it| matches!(it, Filled::Created(_))).count());
+        }
+        Ok(filled)
     }
 }
 

@@ -3,8 +3,8 @@
 //! Everything is read from the log and shown under the names of today's configuration: whose lane a
 //! delivery went by is looked up ([`lanes`](crate::lanes)), its contract is its subscription's (or
 //! that of the lane's last attempt, where the subscription is gone), and what an attempt sent is
-//! rendered again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`) and cancels
-//! go to the queue, whose steps are safe to repeat.
+//! rendered again (`attempt`). What belongs to another tenant does not exist. Replays (`replay`), what is
+//! missing (`missing`), retries (`retry`) and cancels go to the queue, whose steps are safe to repeat.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -32,15 +32,20 @@ use crate::Control;
 use crate::commit::How;
 use crate::listing::{PAGE_BYTES, Paging};
 use crate::parse::Scope;
-use crate::service::{CALL, enter, environment, service};
+use crate::service::{enter, environment, service};
 use crate::{catalog, map, parse};
+use course::{Answers, run};
 
 pub(crate) mod attempt;
 mod cancel;
+mod chosen;
+mod course;
 mod erase;
 mod explain;
+mod missing;
 mod replay;
 mod report;
+mod retry;
 pub(crate) mod show;
 mod watch;
 
@@ -62,17 +67,32 @@ service! {
             -> GetReconciliationReportResponse;
     }
     with {
-        type ReplayDeliveriesStream = replay::Answers;
+        type ReplayDeliveriesStream = Answers<v1::ReplayDeliveriesResponse>;
 
         async fn replay_deliveries(
             &self,
             request: tonic::Request<v1::ReplayDeliveriesRequest>,
         ) -> Result<tonic::Response<Self::ReplayDeliveriesStream>, tonic::Status> {
             let method = ("DeliveryService", "ReplayDeliveriesRequest");
-            let (call, request) = enter(&self.0, request, method).await?;
-            let run = replay::begin(std::sync::Arc::clone(&self.0), request, &call.caller);
-            let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
-            run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+            run(&self.0, request, method, replay::many::begin).await
+        }
+
+        type RetryNowStream = Answers<v1::RetryNowResponse>;
+
+        async fn retry_now(
+            &self,
+            request: tonic::Request<v1::RetryNowRequest>,
+        ) -> Result<tonic::Response<Self::RetryNowStream>, tonic::Status> {
+            run(&self.0, request, ("DeliveryService", "RetryNowRequest"), retry::begin).await
+        }
+
+        type DeliverMissingStream = Answers<v1::DeliverMissingResponse>;
+
+        async fn deliver_missing(
+            &self,
+            request: tonic::Request<v1::DeliverMissingRequest>,
+        ) -> Result<tonic::Response<Self::DeliverMissingStream>, tonic::Status> {
+            run(&self.0, request, ("DeliveryService", "DeliverMissingRequest"), missing::begin).await
         }
 
         type EraseEventsStream = erase::Answers;
@@ -81,11 +101,7 @@ service! {
             &self,
             request: tonic::Request<v1::EraseEventsRequest>,
         ) -> Result<tonic::Response<Self::EraseEventsStream>, tonic::Status> {
-            let method = ("DeliveryService", "EraseEventsRequest");
-            let (call, request) = enter(&self.0, request, method).await?;
-            let run = erase::begin(std::sync::Arc::clone(&self.0), request, std::sync::Arc::clone(&call));
-            let run = CALL.scope(std::sync::Arc::clone(&call), run).await;
-            run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+            run(&self.0, request, ("DeliveryService", "EraseEventsRequest"), erase::begin).await
         }
 
         type WatchDeliveriesStream = watch::Answers;

@@ -185,6 +185,7 @@ named! {
         ReplayDeliveryRequest CancelDeliveryRequest CancelEventRequest EraseEventRequest;
     name, |_| Apart::Not, DeleteTenantRequest;
     tenant, |_| Apart::ByNames, CreatePortalTokenRequest;
+    subscription, |_| Apart::ByNames, DeliverMissingRequest;
     parent, |_| Apart::ByNames,
         CreateSecretRequest ListSecretsRequest RotateSecretRequest GetJwksRequest
         ListAttemptsRequest;
@@ -261,6 +262,18 @@ impl Reaches for v1::ReplayDeliveriesRequest {
     fn apart(&self) -> Apart {
         // One lane has one environment.
         if self.subscription.is_empty() { Apart::Not } else { Apart::ByNames }
+    }
+}
+
+impl Reaches for v1::RetryNowRequest {
+    fn reach(&self) -> Reach<'_> {
+        names(&self.parent, &[&self.delivery, &self.subscription])
+    }
+
+    fn apart(&self) -> Apart {
+        // One lane has one environment.
+        let named = !self.delivery.is_empty() || !self.subscription.is_empty();
+        if named { Apart::ByNames } else { Apart::Not }
     }
 }
 

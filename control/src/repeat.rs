@@ -6,24 +6,30 @@
 //!
 //! Replays and cancels are no commits of configuration. What makes their repeats harmless is the
 //! queue (a replay's tag, the state of a delivery); that the same id is not used for something
-//! else is watched here in memory, for as many as [`RECENT`] requests.
+//! else is watched here in memory, for as many as [`RECENT`] requests. Of a run over many deliveries
+//! the store remembers when it began and what it came to, by commits of nothing else.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal};
 use pregon_core::limits;
 use pregon_proto::v1;
+use pregon_store::StoreError;
+use pregon_store::config::{Commit, Committed, RequestKey};
 use prost::Message;
 use sha2::{Digest, Sha256};
+
+use crate::Control;
 
 /// Request ids of replays and cancels that are remembered: some 100 bytes each.
 const RECENT: usize = 100_000;
 
 /// A request message whose content can be hashed.
 pub(crate) trait Canonical: Message + Clone {
-    /// Its map, if it has one; labels as a rule.
+    /// Its map, if it has one; labels or attributes as a rule.
     fn labels_mut(&mut self) -> Option<&mut HashMap<String, String>> {
         None
     }
@@ -48,6 +54,9 @@ with_labels! {
     CreateCallbackRequest: |it| it.callback.as_mut().map(|it| &mut it.labels);
     ListSubscriptionsRequest: |it| Some(&mut it.labels);
     ListCallbacksRequest: |it| Some(&mut it.labels);
+    ReplayDeliveriesRequest: |it| Some(&mut it.attributes);
+    RetryNowRequest: |it| Some(&mut it.attributes);
+    DeliverMissingRequest: |it| Some(&mut it.attributes);
 }
 
 impl Canonical for v1::TestSubscriptionRequest {
@@ -66,7 +75,6 @@ impl Canonical for v1::ListAuditEntriesRequest {}
 impl Canonical for v1::CreateSecretRequest {}
 impl Canonical for v1::RotateSecretRequest {}
 impl Canonical for v1::ReplayDeliveryRequest {}
-impl Canonical for v1::ReplayDeliveriesRequest {}
 impl Canonical for v1::EraseEventsRequest {}
 impl Canonical for v1::WatchDeliveriesRequest {}
 impl Canonical for v1::CancelDeliveryRequest {}
@@ -145,23 +153,14 @@ pub(crate) struct Recent(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    known: HashMap<[u8; 16], ([u8; 16], First)>,
+    /// Digests by id.
+    known: HashMap<[u8; 16], [u8; 16]>,
     order: VecDeque<([u8; 16], Timestamp)>,
 }
 
-/// What is known of the first request of an id.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct First {
-    /// When it came.
-    pub time: Timestamp,
-    /// What a run over many deliveries answered at its end.
-    pub answer: Option<v1::ReplayDeliveriesResponse>,
-}
-
 impl Recent {
-    /// Remembers a request and answers what is known of the first one, or refuses it where its id was
-    /// used for another one.
-    pub(crate) fn note(&self, repeat: &Repeat, now: Timestamp) -> Result<First, Refusal> {
+    /// Remembers a request, or refuses it where its id was used for another one.
+    pub(crate) fn note(&self, repeat: &Repeat, now: Timestamp) -> Result<(), Refusal> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((id, noted)) = memory.order.front().copied()
             && (memory.order.len() >= RECENT || now.since(noted) >= limits::REQUEST_ID_KEPT)
@@ -170,24 +169,76 @@ impl Recent {
             memory.known.remove(&id);
         }
         match memory.known.get(&repeat.id) {
-            Some((digest, first)) if *digest == repeat.digest => Ok(first.clone()),
+            Some(digest) if *digest == repeat.digest => Ok(()),
             Some(_) => Err(reused()),
             None => {
-                let first = First { time: now, answer: None };
-                memory.known.insert(repeat.id, (repeat.digest, first.clone()));
+                memory.known.insert(repeat.id, repeat.digest);
                 memory.order.push_back((repeat.id, now));
-                Ok(first)
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Control {
+    /// When a run began that is known by its request: now, unless the store remembers it.
+    pub(crate) async fn first_time(
+        &self,
+        repeat: &Repeat,
+        now: Timestamp,
+    ) -> Result<Timestamp, Refusal> {
+        let time = Bytes::copy_from_slice(&now.millis().to_be_bytes());
+        match self.remember(repeat.id, repeat, time).await? {
+            Committed::Done { .. } => Ok(now),
+            Committed::Repeated { reply, .. } => {
+                let millis = reply.first_chunk().copied().map(i64::from_be_bytes);
+                let torn = || Refusal::new(Reason::Internal, "a remembered request is torn");
+                millis.map(Timestamp::from_millis).ok_or_else(torn)
+            }
+            Committed::RequestReused => Err(reused()),
+            Committed::Conflict { name, .. } => {
+                Err(Refusal::new(Reason::Internal, format!("nothing was expected of {name}")))
             }
         }
     }
 
-    /// Remembers what a request that was noted came to.
-    pub(crate) fn answered(&self, repeat: &Repeat, answer: v1::ReplayDeliveriesResponse) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, first)) = memory.known.get_mut(&repeat.id) {
-            first.answer = Some(answer);
+    /// What a run came to that the same request began before, if it came to its end.
+    pub(crate) async fn first_answer<M: Message + Default>(
+        &self,
+        repeat: &Repeat,
+    ) -> Result<Option<M>, Refusal> {
+        let found = self.store.config.recall(answer_of(repeat), repeat.digest).await?;
+        let Some(Committed::Repeated { reply, .. }) = found else { return Ok(None) };
+        let torn = |_| Refusal::new(Reason::Internal, "a remembered answer is torn");
+        M::decode(reply).map(Some).map_err(torn)
+    }
+
+    /// Remembers what a run came to. Where that fails, a repeat goes over the same deliveries, and
+    /// makes none twice.
+    pub(crate) async fn remember_answer(&self, repeat: &Repeat, answer: &impl Message) {
+        let answer = Bytes::from(answer.encode_to_vec());
+        if let Err(error) = self.remember(answer_of(repeat), repeat, answer).await {
+            tracing::warn!(%error, "what a run came to is not remembered for its repeats");
         }
     }
+
+    async fn remember(
+        &self,
+        id: [u8; 16],
+        repeat: &Repeat,
+        reply: Bytes,
+    ) -> Result<Committed, StoreError> {
+        let request = Some(RequestKey { id, digest: repeat.digest, reply });
+        self.store.config.commit(Commit { request, ..Commit::default() }).await
+    }
+}
+
+/// The name of a run's answer beside that of its request.
+fn answer_of(repeat: &Repeat) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    add(&mut hash, &repeat.id);
+    add(&mut hash, b"answer");
+    half(hash.finalize().into())
 }
 
 #[cfg(test)]
@@ -230,9 +281,8 @@ mod tests {
         let now = Timestamp::from_millis(0);
         let one = Repeat { id: [1; 16], digest: [1; 16] };
         let other = Repeat { id: [1; 16], digest: [2; 16] };
-        let first = First { time: now, answer: None };
-        assert_eq!(recent.note(&one, now).unwrap(), first);
-        assert_eq!(recent.note(&one, Timestamp::from_millis(5)).unwrap(), first);
+        assert!(recent.note(&one, now).is_ok());
+        assert!(recent.note(&one, Timestamp::from_millis(5)).is_ok());
         assert_eq!(recent.note(&other, now).unwrap_err().reason, Reason::RequestIdReused);
         assert!(recent.note(&other, now.plus(limits::REQUEST_ID_KEPT)).is_ok());
     }

@@ -68,6 +68,8 @@ const SERVICES: [(&str, &[&str]); 14] = [
             "GetAttempt",
             "ReplayDelivery",
             "ReplayDeliveries",
+            "RetryNow",
+            "DeliverMissing",
             "CancelDelivery",
             "CancelEvent",
             "EraseEvent",

@@ -160,6 +160,8 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.DeliveryService/GetAttempt", VIEW),
     ("/pregon.v1.DeliveryService/ReplayDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/ReplayDeliveries", MANAGE),
+    ("/pregon.v1.DeliveryService/RetryNow", MANAGE),
+    ("/pregon.v1.DeliveryService/DeliverMissing", MANAGE),
     ("/pregon.v1.DeliveryService/CancelDelivery", MANAGE),
     ("/pregon.v1.DeliveryService/CancelEvent", MANAGE),
     ("/pregon.v1.DeliveryService/EraseEvent", MANAGE),

@@ -29,6 +29,8 @@ pub mod ends;
 pub mod erase;
 pub mod events;
 pub mod fan_out;
+pub mod fill;
+pub mod forward;
 pub mod histories;
 pub mod lane_log;
 pub mod lanes;
@@ -111,6 +113,7 @@ macro_rules! conformance_configuration {
                 a_request_id_belongs_to_one_request
                 a_request_is_forgotten_after_the_day
                 a_refused_request_is_not_remembered
+                a_request_alone_is_remembered
                 lane_numbers_are_never_given_twice
             ]
             changes [
@@ -312,6 +315,22 @@ macro_rules! conformance_queue {
                 an_event_that_is_gone_cannot_be_replayed
                 many_are_replayed_in_one_step
             ]
+            fill [
+                a_missing_delivery_is_made_once
+                what_went_well_at_once_is_not_missing
+                what_waits_or_ended_is_not_missing
+                an_event_that_nobody_wanted_is_wanted
+                an_event_still_to_be_matched_is_left_alone
+                of_many_at_once_one_makes_it
+                what_is_gone_is_not_missing
+            ]
+            forward [
+                a_retry_is_brought_forward
+                what_is_not_waiting_for_its_time_stays
+                a_closed_lane_stays_closed
+                what_is_held_back_stays_so
+                many_are_brought_forward_in_one_step
+            ]
             events [
                 events_are_listed_newest_first
                 event_pages_neither_lose_nor_repeat
@@ -331,6 +350,7 @@ macro_rules! conformance_queue {
                 deliveries_are_filtered
                 deliveries_are_filtered_by_time
                 replays_are_listed_beside_their_originals
+                a_delivery_names_its_replays
                 attempts_are_listed_oldest_first
             ]
             lane_log [

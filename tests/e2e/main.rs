@@ -39,6 +39,7 @@ mod kill;
 mod kms;
 mod lateness;
 mod neighbours;
+mod once_more;
 mod outcomes;
 mod pages;
 mod pause;

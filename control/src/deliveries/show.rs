@@ -1,7 +1,9 @@
 //! Events and deliveries, from the log to the wire.
 
 use pregon_core::event::Event;
-use pregon_core::id::{ContractId, DeliveryName, NodeId, SubscriptionId, SubscriptionName};
+use pregon_core::id::{
+    ContractId, DeliveryKey, DeliveryName, NodeId, SubscriptionId, SubscriptionName,
+};
 use pregon_core::outcome::{DeliveryState, PendingReason};
 use pregon_proto::v1;
 use pregon_rpc::time;
@@ -43,6 +45,10 @@ pub(super) fn name(record: &DeliveryRecord) -> DeliveryName {
     DeliveryName { tenant: record.event.tenant.clone(), delivery: record.key }
 }
 
+fn name_of(record: &DeliveryRecord, key: DeliveryKey) -> String {
+    DeliveryName { delivery: key, ..name(record) }.to_string()
+}
+
 /// A delivery; its subscription is whoever the lane belongs to.
 pub(crate) fn delivery(
     record: &DeliveryRecord,
@@ -52,7 +58,6 @@ pub(crate) fn delivery(
     let pending = record.state == DeliveryState::Pending;
     let waits = record.pending_reason == Some(PendingReason::RetryScheduled);
     let flies = record.pending_reason == Some(PendingReason::InFlight);
-    let original = DeliveryName { delivery: record.key.original(), ..name(record) };
     v1::Delivery {
         name: name(record).to_string(),
         event: record.event.name().to_string(),
@@ -74,8 +79,17 @@ pub(crate) fn delivery(
         next_attempt_time: record.next_attempt.filter(|_| waits).and_then(map::moment),
         create_time: map::moment(record.create_time),
         end_time: record.end_time.filter(|_| !pending).and_then(map::moment),
-        replay_of: record.key.replay.map(|_| original.to_string()).unwrap_or_default(),
+        replay_of: record
+            .key
+            .replay
+            .map(|_| name_of(record, record.key.original()))
+            .unwrap_or_default(),
         test: false,
+        replayed_by: record
+            .replays
+            .iter()
+            .map(|tag| name_of(record, DeliveryKey { replay: Some(*tag), ..record.key }))
+            .collect(),
         node: record.node.as_ref().filter(|_| flies).map(NodeId::name).unwrap_or_default(),
     }
 }

@@ -182,6 +182,85 @@ async fn the_same_run_again_sends_nothing_twice() {
     assert_eq!(pending(&world).await, 0);
 }
 
+/// Also by a control plane that has just started, however the first one ended.
+#[tokio::test]
+async fn a_repeated_request_is_answered_as_at_first_by_whichever_process() {
+    let world = World::with_subscription().await;
+    failed(&world, 250).await;
+    world.clock.advance(Duration::from_secs(60));
+    let request = v1::ReplayDeliveriesRequest { request_id: "one".into(), ..run() };
+    let mut stream = ask!(world.deliveries, replay_deliveries, request.clone()).unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().done, 200);
+    drop(stream);
+    world.settle_due(Transition::Failed(EndReason::AttemptsExhausted)).await;
+    world.clock.advance(Duration::from_secs(1));
+    failed(&world, 5).await;
+
+    let other = World::over(world.store.clone());
+    other.clock.advance(Duration::from_secs(120));
+    let whole = answers(&other, request.clone()).await.unwrap().pop().unwrap();
+    assert_eq!((whole.matched, whole.done), (250, 250), "of what there was when it began");
+    assert_eq!(pending(&world).await, 50);
+    world.settle_due(Transition::Failed(EndReason::AttemptsExhausted)).await;
+    for process in [&world, &other] {
+        let again = answers(process, request.clone()).await.unwrap();
+        assert_eq!(again, std::slice::from_ref(&whole), "the answer alone");
+    }
+    assert_eq!(pending(&world).await, 0);
+    let changed = v1::ReplayDeliveriesRequest { limit: 5, ..request };
+    let refused = answers(&other, changed).await;
+    assert_refused(refused, Code::AlreadyExists, "REQUEST_ID_REUSED");
+}
+
+#[tokio::test]
+async fn attributes_and_answers_narrow_a_run() {
+    let world = World::with_subscription().await;
+    let lane = world.lane(ERP).await;
+    for shop in ["a", "b", "b"] {
+        let mut event = crate::world::new_event("acme", None, "{}");
+        event.attributes.insert("shop".into(), shop.into());
+        world.store.intake.publish(vec![event]).await.unwrap();
+    }
+    world.settle_new(&[lane], Transition::Failed(EndReason::AttemptsExhausted)).await;
+    let base = v1::ReplayDeliveriesRequest {
+        parent: "tenants/acme".into(),
+        validate_only: true,
+        ..Default::default()
+    };
+    let of_shop = |shop: &str| v1::ReplayDeliveriesRequest {
+        attributes: [("shop".into(), shop.into())].into(),
+        ..base.clone()
+    };
+    let matched = async |request| answers(&world, request).await.unwrap().pop().unwrap().matched;
+    assert_eq!((matched(of_shop("a")).await, matched(of_shop("b")).await), (1, 2));
+    for (class, expected) in [
+        (v1::AnswerClass::ServerError, 3),
+        (v1::AnswerClass::ClientError, 0),
+        (v1::AnswerClass::None, 0),
+    ] {
+        let answered = v1::ReplayDeliveriesRequest { last_answer: class.into(), ..base.clone() };
+        assert_eq!(matched(answered).await, expected, "{class:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_names_its_replays() {
+    let world = World::with_subscription().await;
+    let old = world.failed_delivery().await;
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        world.clock.advance(Duration::from_secs(60));
+        let new = ask!(world.deliveries, replay_delivery, replay(&old, "")).unwrap();
+        made.insert(0, new.delivery.unwrap().name);
+    }
+    let get = v1::GetDeliveryRequest { name: old.clone() };
+    let shown = ask!(world.deliveries, get_delivery, get).unwrap().delivery.unwrap();
+    assert_eq!(shown.replayed_by, made, "the latest first");
+    let get = v1::GetDeliveryRequest { name: made[0].clone() };
+    let shown = ask!(world.deliveries, get_delivery, get).unwrap().delivery.unwrap();
+    assert_eq!((shown.replay_of, shown.replayed_by), (old, Vec::new()));
+}
+
 #[tokio::test]
 async fn a_run_that_was_cut_off_goes_on_and_repeats_nothing() {
     let world = World::with_subscription().await;

@@ -55,7 +55,7 @@ pub struct RequestKey {
 pub struct Commit {
     /// What must hold.
     pub expect: Vec<(String, Expect)>,
-    /// Documents to write; none: to delete. Not empty.
+    /// Documents to write; none: to delete. Empty where a request alone is to be remembered.
     pub write: Vec<(String, Option<Bytes>)>,
     /// How repeats are recognised.
     pub request: Option<RequestKey>,

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use pregon_core::attempt::{AttemptRecord, End};
 use pregon_core::clock::Timestamp;
 use pregon_core::event::{Environment, Event};
-use pregon_core::id::{DeliveryKey, EventName, EventTypeId, LaneNo, NodeId, Position, TenantId};
+use pregon_core::id::{
+    DeliveryKey, EventName, EventTypeId, LaneNo, NodeId, Position, ReplayTag, TenantId,
+};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use crate::StoreError;
@@ -107,6 +109,9 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// Replays that a delivery names at most.
+pub const REPLAYS_NAMED: usize = 100;
+
 /// A delivery as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryRecord {
@@ -130,6 +135,9 @@ pub struct DeliveryRecord {
     pub end_time: Option<Timestamp>,
     /// The node that attempts it just now.
     pub node: Option<NodeId>,
+    /// Its replays, the latest first, [`REPLAYS_NAMED`] at most. A replay has none itself; a watch
+    /// does not look for them.
+    pub replays: Vec<ReplayTag>,
 }
 
 impl DeliveryRecord {

@@ -13,7 +13,7 @@ use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
 /// Deliveries that one step of [`Operate::end_lane`] ends at most: what waits unattempted is ended many at
 /// a time.
 pub const END_STEP: usize = 65_536;
-/// Deliveries that one step moves one by one: retries, cancels, replays.
+/// Deliveries that one step moves one by one: retries, cancels, replays, and those it makes.
 pub const STEP_MAX: usize = 200;
 
 /// How waiting deliveries of a lane end together.
@@ -82,6 +82,44 @@ pub enum Replayed {
     EventGone,
 }
 
+/// What became of a waiting delivery that was to be tried at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Its time has come.
+    Done,
+    /// Its time had come already: it waits for a node, a slot, or its lane to open.
+    Due,
+    /// It is being attempted, or about to be.
+    InFlight,
+    /// It is held back, because nodes went down with it in hand, and stays so.
+    HeldBack,
+    /// It has ended, or there is none.
+    NotPending,
+}
+
+/// A delivery that an event may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Which event.
+    pub position: Position,
+    /// To which lane.
+    pub lane: LaneNo,
+}
+
+/// What became of a missing delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// It waits in its lane now; where nothing was to be made, it is missing.
+    Created(DeliveryKey),
+    /// It is not missing: the event has one to this lane, in whatever state.
+    Existed,
+    /// The event is still to be matched, which may make it.
+    NotMatched,
+    /// The event was erased, or is kept no more, or of its history a part only: what became of it is
+    /// not known any more.
+    EventGone,
+}
+
 /// What there was of a tenant's name before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Former {
@@ -106,6 +144,16 @@ pub trait Operate: Send + Sync {
 
     /// Makes new deliveries of old ones, due now; answers in order.
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError>;
+
+    /// Makes deliveries, due now, of matched events that have none to a lane, [`STEP_MAX`] at most;
+    /// answers in order. Makes none of an event whose delivery to the lane was ever recorded,
+    /// however often and by however many it is called. Where `make` is not set, it only says what
+    /// it would do.
+    async fn fill(&self, missing: &[Missing], make: bool) -> Result<Vec<Filled>, StoreError>;
+
+    /// Makes waiting deliveries due now, [`STEP_MAX`] at most, and leaves their attempts as they
+    /// are; answers in order. A closed lane stays closed.
+    async fn bring_forward(&self, keys: &[DeliveryKey]) -> Result<Vec<Forwarded>, StoreError>;
 
     /// Ends waiting deliveries of a lane: [`END_STEP`] at most in a step, and of those that have records
     /// [`STEP_MAX`] (embedded: 1,000). Answers how many; zero: none is left. What is in a batch just

@@ -243,6 +243,7 @@ impl Move {
                 .unwrap_or(self.started),
             end_time: (!pending).then_some(self.at),
             node: None,
+            replays: Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use pregon_core::limits::REQUEST_ID_KEPT;
 
 use super::Rig;
 use super::kit::{HOUR, PAST_MEMORY};
-use crate::config::{Commit, Committed, Document, Expect, ListRange, RequestKey};
+use crate::config::{Changes, Commit, Committed, Document, Expect, ListRange, RequestKey};
 
 /// Writes one document, whatever is there.
 pub(super) fn write(name: &str, text: &str) -> Commit {
@@ -263,6 +263,26 @@ pub async fn a_refused_request_is_not_remembered(rig: &mut Rig) {
     assert_eq!(rig.store.config.recall([1; 16], [7; 16]).await.expect("a recall"), None);
     let first = done(rig, write("tenants/a", "1")).await;
     assert_eq!(done(rig, what).await, first + 1);
+}
+
+/// A commit may write nothing: its request is remembered, also across a restart, and whoever follows
+/// sees a revision in which nothing changed.
+pub async fn a_request_alone_is_remembered(rig: &mut Rig) {
+    let first = done(rig, write("tenants/a", "1")).await;
+    let known = rig.store.config.head().await.expect("the head");
+    let what = requested(1, 7, Commit::default());
+    assert_eq!(done(rig, what.clone()).await, first + 1);
+    let reply = Bytes::from(vec![7; 3]);
+    let repeated = Committed::Repeated { revision: first + 1, reply };
+    assert_eq!(commit(rig, what.clone()).await, repeated);
+    assert_eq!(commit(rig, requested(1, 8, Commit::default())).await, Committed::RequestReused);
+    let changes = rig.store.config.changes(known, 10, Duration::ZERO).await.expect("changes");
+    let Changes::Next(changes) = changes else { panic!("a gap") };
+    let seen: Vec<_> = changes.iter().map(|it| (it.revision, it.documents.len())).collect();
+    assert_eq!(seen, [(first + 1, 0)]);
+    if rig.reopen().await {
+        assert_eq!(commit(rig, what).await, repeated);
+    }
 }
 
 /// Lane numbers are unique whoever asks, and none is the events' own.

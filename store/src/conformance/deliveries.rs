@@ -255,6 +255,32 @@ pub async fn replays_are_listed_beside_their_originals(rig: &mut Rig) {
     assert_eq!(rig.list(&everything(), 2).await.len(), 3);
 }
 
+/// A delivery names its replays, the latest first, whether it has a record or not; no other's.
+pub async fn a_delivery_names_its_replays(rig: &mut Rig) {
+    let position = rig.deliver(event(), &[(1, SUCCEEDED), (2, FAILED), (3, FAILED)]).await;
+    for (number, tags) in [(1, [2, 1]), (2, [4, 3])] {
+        for number_of_tag in tags {
+            let key = key(position, number);
+            let replay = Replay { key, tag: tag(number_of_tag), where_needed: false };
+            rig.store.operate.replay(&[replay]).await.expect("a replay");
+            rig.advance(MINUTE).await;
+        }
+        let names = [tags[1], tags[0]].map(tag);
+        assert_eq!(rig.delivery(key(position, number)).await.replays, names);
+    }
+    for query in [everything(), DeliveryQuery { event: Some(position), ..everything() }] {
+        for record in rig.list(&query, 2).await {
+            let expected: &[u8] = match (record.key.lane.0, record.key.replay) {
+                (1, None) => &[1, 2],
+                (2, None) => &[3, 4],
+                _ => &[],
+            };
+            let expected: Vec<_> = expected.iter().copied().map(tag).collect();
+            assert_eq!(record.replays, expected, "{}", record.key);
+        }
+    }
+}
+
 /// The whole story of a delivery, from several batches and nodes, and no other's.
 pub async fn attempts_are_listed_oldest_first(rig: &mut Rig) {
     let position = rig.deliver(event(), &[(1, RETRY), (2, SUCCEEDED)]).await;

@@ -1,7 +1,8 @@
-//! Ending, cancelling, replaying, erasing.
+//! Ending, cancelling, replaying, filling gaps, erasing.
 
 pub(super) mod call_off;
 pub(super) mod erase;
+mod fill;
 pub(super) mod lanes;
 pub(super) mod single;
 
@@ -17,7 +18,10 @@ use crate::embedded::engine::Class;
 use crate::embedded::engine::executor::Handle;
 use crate::embedded::publish::accept;
 use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
-use crate::operate::{Cancelled, EventCancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::operate::{
+    Cancelled, EventCancelled, Filled, Former, Forwarded, LaneEnd, Missing, Operate, Replay,
+    Replayed,
+};
 
 #[async_trait]
 impl Operate for Handle {
@@ -32,6 +36,32 @@ impl Operate for Handle {
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
         let (replays, items) = (replays.to_vec(), replays.len());
         self.write(Class::Accept, items, move |tx| single::replay(tx, &replays)).await
+    }
+
+    async fn fill(&self, missing: &[Missing], make: bool) -> Result<Vec<Filled>, StoreError> {
+        let asked = missing.to_vec();
+        let mut answers = self.read(move |db| fill::look(db, &asked)).await?;
+        let (open, free): (Vec<usize>, Vec<Missing>) = answers
+            .iter()
+            .zip(missing)
+            .enumerate()
+            .filter(|(_, (answer, _))| make && matches!(answer, Filled::Created(_)))
+            .map(|(i, (_, missing))| (i, *missing))
+            .unzip();
+        if free.is_empty() {
+            return Ok(answers);
+        }
+        let items = free.len();
+        let made = self.write(Class::Accept, items, move |tx| fill::make(tx, &free)).await?;
+        for (i, made) in open.into_iter().zip(made) {
+            answers[i] = made;
+        }
+        Ok(answers)
+    }
+
+    async fn bring_forward(&self, keys: &[DeliveryKey]) -> Result<Vec<Forwarded>, StoreError> {
+        let (keys, items) = (keys.to_vec(), keys.len());
+        self.write(Class::Decide, items, move |tx| single::bring_forward(tx, &keys)).await
     }
 
     async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {

@@ -1,7 +1,8 @@
-//! Ending, cancelling, replaying, erasing.
+//! Ending, cancelling, replaying, filling gaps, erasing.
 
 pub(super) mod call_off;
 pub(super) mod erase;
+mod fill;
 pub(super) mod single;
 
 use async_trait::async_trait;
@@ -13,7 +14,10 @@ use pregon_core::outcome::EndReason;
 use crate::StoreError;
 use crate::batch::LaneClose;
 use crate::erase::{Erase, ErasePlace, Erased, EventErased, Stripped};
-use crate::operate::{Cancelled, EventCancelled, Former, LaneEnd, Operate, Replay, Replayed};
+use crate::operate::{
+    Cancelled, EventCancelled, Filled, Former, Forwarded, LaneEnd, Missing, Operate, Replay,
+    Replayed,
+};
 use crate::redis::handle::Handle;
 use crate::redis::log::books;
 
@@ -29,6 +33,14 @@ impl Operate for Handle {
 
     async fn replay(&self, replays: &[Replay]) -> Result<Vec<Replayed>, StoreError> {
         Ok(single::replay(&self.engine, replays).await?)
+    }
+
+    async fn fill(&self, missing: &[Missing], make: bool) -> Result<Vec<Filled>, StoreError> {
+        Ok(fill::fill(&self.engine, missing, make).await?)
+    }
+
+    async fn bring_forward(&self, keys: &[DeliveryKey]) -> Result<Vec<Forwarded>, StoreError> {
+        Ok(single::bring_forward(&self.engine, keys).await?)
     }
 
     async fn end_lane(&self, end: LaneEnd) -> Result<usize, StoreError> {

@@ -16,6 +16,7 @@ use pregon_store::audit::{
 };
 use pregon_store::erase::{Erase, ErasePlace, EventErased};
 use pregon_store::log::DeliveryQuery;
+use pregon_store::operate::{Filled, Missing};
 use pregon_store::redis::{History, RedisOptions};
 use pregon_store::settlement::Transition;
 
@@ -136,6 +137,11 @@ async fn history_goes_and_work_stays() {
     for kept in [failed, waiting] {
         assert!(store.log.event(kept).await.expect("a read").is_some(), "{kept:?}");
     }
+    // Of the deliveries of what is spared the log may be gone: none is taken for missing.
+    let missing = [(failed, 2), (waiting, 3), (waiting, 4)];
+    let missing = missing.map(|(position, lane)| Missing { position, lane: LaneNo(lane) });
+    let filled = store.operate.fill(&missing, true).await.expect("a fill");
+    assert_eq!(filled, [Filled::EventGone; 3]);
     let query = |state| DeliveryQuery { state: Some(state), ..DeliveryQuery::default() };
     for (state, position) in [(DeliveryState::Failed, failed), (DeliveryState::Pending, waiting)] {
         let page = store.log.deliveries(&query(state), None, 10).await.expect("a page");

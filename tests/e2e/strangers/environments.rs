@@ -46,7 +46,7 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
         | ("CallbackService", "CreateCallback")
         | (
             "DeliveryService",
-            "ReplayDeliveries" | "EraseEvents" | "GetReconciliationReport",
+            "ReplayDeliveries" | "RetryNow" | "EraseEvents" | "GetReconciliationReport",
         ) => {
             json!({"parent": "tenants/acme"})
         }
@@ -66,6 +66,7 @@ fn about_live(method: &str, live: &Live) -> Option<Value> {
         ("DeliveryService", "GetEvent" | "ExplainEvent" | "CancelEvent" | "EraseEvent") => {
             json!({"name": event})
         }
+        ("DeliveryService", "DeliverMissing") => json!({"subscription": shop}),
         ("DeliveryService", "ListAttempts") => json!({"parent": live.delivery}),
         ("DeliveryService", "GetAttempt") => {
             json!({"name": format!("{}/attempts/1", live.delivery)})

@@ -1,7 +1,6 @@
 //! Does random things to the engine and the model alike.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,16 +10,17 @@ use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo};
 use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 
 use super::super::Rig;
-use super::super::kit::{LEASE, TENANTS, claim, close, event, given, lane, tag, tenant};
+use super::super::kit::{LEASE, TENANTS, claim, close, event, given, lane, tenant};
 use super::chance::Chance;
 use super::model::{Model, ModelDelivery, ModelEvent, Moment, Place, Stage};
 use crate::batch::Batch;
 use crate::intake::Published;
 use crate::log::{Books, DeliveryQuery};
-use crate::operate::{Cancelled, LaneEnd, Replay, Replayed};
+use crate::operate::{Cancelled, LaneEnd};
 use crate::settlement::Transition;
 use crate::work::DueRequest;
 
+mod once_more;
 mod settle;
 
 /// Lanes that events match directly; fan-outs reach lanes above.
@@ -68,7 +68,7 @@ impl Driver {
             self.base = Some(rig.books().await);
             self.start = rig.now().await;
         }
-        match chance.below(40) {
+        match chance.below(42) {
             0..=5 => self.publish(rig, chance).await,
             6..=10 => self.take(rig, chance).await,
             11..=16 => self.due(rig, chance).await,
@@ -81,6 +81,8 @@ impl Driver {
             36 => self.replay(rig, chance).await,
             37 => self.end_lane(rig, chance).await,
             38 => self.close_or_open(rig, chance).await,
+            39 => self.fill(rig, chance).await,
+            40 => self.bring_forward(rig, chance).await,
             _ => self.restart(rig, chance).await,
         }
         self.compare_books(rig).await;
@@ -275,32 +277,6 @@ impl Driver {
         assert_eq!(answer, expected, "a cancel of {key}");
     }
 
-    async fn replay(&mut self, rig: &Rig, chance: &mut Chance) {
-        let Some(key) = self.any_delivery(chance) else { return };
-        if !matches!(self.model.deliveries[&key].place, Place::Ended(_)) {
-            return;
-        }
-        let tag = tag(u8::try_from(chance.below(3)).unwrap_or(0));
-        let new = DeliveryKey { replay: Some(tag), ..key };
-        self.note(format!("replay {key} as {tag}"));
-        let before = rig.now().await;
-        let answers = rig
-            .store
-            .operate
-            .replay(&[Replay { key, tag, where_needed: false }])
-            .await
-            .expect("a replay");
-        let at = Moment { earliest: before, latest: rig.now().await };
-        match self.model.deliveries.entry(new) {
-            Entry::Occupied(_) => assert_eq!(answers, [Replayed::Existed(new)]),
-            Entry::Vacant(free) => {
-                assert_eq!(answers, [Replayed::Created(new)]);
-                let place = Place::Lane(at);
-                free.insert(ModelDelivery { place, attempts: 0, cancelled: false });
-            }
-        }
-    }
-
     fn any_lane(chance: &mut Chance) -> LaneNo {
         lane(u64::try_from(1 + chance.below(LANES)).unwrap_or(1))
     }
@@ -339,7 +315,7 @@ impl Driver {
             self.model.closed.remove(&lane.0);
             return;
         }
-        let wait = Duration::from_secs(u64::try_from(1 + chance.below(40)).unwrap_or(1));
+        let wait = Duration::from_secs(u64::try_from(1 + chance.below(42)).unwrap_or(1));
         self.note(format!("close lane {lane} for {wait:?}"));
         let before = rig.now().await;
         rig.store.operate.close_lanes(&[close(lane.0, wait)]).await.expect("to close");

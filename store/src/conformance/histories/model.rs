@@ -32,12 +32,12 @@ impl Moment {
     }
 
     /// Whether it may have come by `at`.
-    fn may_have_come(self, at: Moment) -> bool {
+    pub(super) fn may_have_come(self, at: Moment) -> bool {
         self.earliest <= at.latest
     }
 
     /// Whether it must have come by `at`.
-    fn must_have_come(self, at: Moment) -> bool {
+    pub(super) fn must_have_come(self, at: Moment) -> bool {
         self.latest <= at.earliest
     }
 }

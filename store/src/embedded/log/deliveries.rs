@@ -22,7 +22,7 @@ use crate::embedded::engine::rows::{self, Heads};
 use crate::embedded::log::attempts::Log;
 use crate::embedded::log::events::{self, SCAN};
 use crate::embedded::work::runs;
-use crate::log::{DeliveryQuery, DeliveryRecord, Page};
+use crate::log::{DeliveryQuery, DeliveryRecord, Page, REPLAYS_NAMED};
 
 mod in_runs;
 
@@ -187,10 +187,14 @@ impl Known {
             && query.end_reason.is_none_or(|reason| Some(reason) == self.end_reason)
     }
 
-    fn record(self, event: &Event) -> Result<DeliveryRecord> {
+    fn record(self, db: &Connection, event: &Event) -> Result<DeliveryRecord> {
         let replay = match self.tag.as_str() {
             "" => None,
-            tag => Some(tag.parse::<ReplayTag>().map_err(|_| codec::bad("replay tag", tag))?),
+            tag => Some(read_tag(tag)?),
+        };
+        let replays = match replay {
+            Some(_) => Vec::new(),
+            None => replays(db, self.n, self.lane)?,
         };
         let key = DeliveryKey { position: event.position, lane: LaneNo(uint(self.lane)), replay };
         let made = |time: Timestamp| {
@@ -207,8 +211,24 @@ impl Known {
             create_time: made(self.create_time),
             end_time: self.end_time,
             node: self.node,
+            replays,
         })
     }
+}
+
+fn read_tag(tag: &str) -> Result<ReplayTag> {
+    tag.parse().map_err(|_| codec::bad("replay tag", tag))
+}
+
+/// The replays of an event to a lane, the latest first.
+fn replays(db: &Connection, n: i64, lane: i64) -> Result<Vec<ReplayTag>> {
+    let mut select = db.prepare_cached(
+        "SELECT replay FROM delivery WHERE n = ?1 AND lane = ?2 AND replay <> ''
+         ORDER BY create_ms DESC, replay LIMIT ?3",
+    )?;
+    let most = codec::len(REPLAYS_NAMED);
+    let tags = select.query_map([n, lane, most], |row| row.get::<_, String>(0))?;
+    tags.map(|tag| read_tag(&tag?)).collect()
 }
 
 /// One delivery.
@@ -244,7 +264,7 @@ pub(in crate::embedded) fn delivery(
             Known::from_log(&records.iter().collect::<Vec<_>>())
         }
     };
-    known.map(|known| known.record(&event)).transpose()
+    known.map(|known| known.record(db, &event)).transpose()
 }
 
 /// Deliveries, newest event first.
@@ -310,7 +330,7 @@ impl List<'_> {
             && query.from.is_none_or(|from| event.accept_time() >= from)
             && query.to.is_none_or(|to| event.accept_time() < to);
         if wanted {
-            self.page.items.push(known.record(&event)?);
+            self.page.items.push(known.record(self.db, &event)?);
         }
         Ok(self.page.items.len() >= self.limit)
     }

@@ -186,9 +186,9 @@ fn wiping(db: &Connection, work: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 /// Whether what is kept of an event is a tombstone.
-pub(in crate::embedded) fn is_erased(tx: &Tx<'_>, n: i64) -> Result<bool> {
+pub(in crate::embedded) fn is_erased(db: &Connection, n: i64) -> Result<bool> {
     let mut select =
-        tx.db.prepare_cached("SELECT 1 FROM event WHERE n = ?1 AND substr(head, 1, 1) = ?2")?;
+        db.prepare_cached("SELECT 1 FROM event WHERE n = ?1 AND substr(head, 1, 1) = ?2")?;
     Ok(select.exists(params![n, [stored::HEAD_ERASED]])?)
 }
 

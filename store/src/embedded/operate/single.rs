@@ -1,4 +1,4 @@
-//! One delivery at a time: cancel and replay.
+//! One delivery at a time: cancel, replay, and try at once.
 //!
 //! A delivery that waits is cancelled on the spot. One that is being attempted gets a mark, which
 //! its settle looks at: a success stays a success, anything else ends as cancelled. The mark also
@@ -19,7 +19,7 @@ use crate::embedded::operate::erase;
 use crate::embedded::work::apply;
 use crate::embedded::work::runs::{self, RunRow};
 use crate::log::EventStage;
-use crate::operate::{Cancelled, Replay, Replayed};
+use crate::operate::{Cancelled, Forwarded, Replay, Replayed};
 
 /// Cancels one delivery.
 pub(in crate::embedded) fn cancel(
@@ -156,7 +156,7 @@ pub(in crate::embedded) fn replay(tx: &mut Tx<'_>, replays: &[Replay]) -> Result
 fn replay_one(tx: &mut Tx<'_>, replay: &Replay) -> Result<Replayed> {
     let key = DeliveryKey { replay: Some(replay.tag), ..replay.key };
     let (n, lane) = (codec::int(key.position.n), codec::lane(key.lane));
-    if lane == 0 || !rows::is_kept(tx.db, key.position)? || erase::is_erased(tx, n)? {
+    if lane == 0 || !rows::is_kept(tx.db, key.position)? || erase::is_erased(tx.db, n)? {
         return Ok(Replayed::EventGone);
     }
     let now = tx.now.millis();
@@ -204,4 +204,52 @@ fn is_needed(tx: &Tx<'_>, old: &DeliveryKey, tag: &str) -> Result<bool> {
     let waits = old.replay.is_some()
         && runs::holding(tx.db, n, lane)?.is_some_and(|run| run.state == PENDING);
     Ok(!served && !waits)
+}
+
+/// Makes waiting deliveries due now.
+pub(in crate::embedded) fn bring_forward(
+    tx: &mut Tx<'_>,
+    keys: &[DeliveryKey],
+) -> Result<Vec<Forwarded>> {
+    keys.iter().map(|key| forward_one(tx, key)).collect()
+}
+
+fn forward_one(tx: &mut Tx<'_>, key: &DeliveryKey) -> Result<Forwarded> {
+    let (n, lane, tag) = (codec::int(key.position.n), codec::lane(key.lane), codec::tag(key));
+    if lane == 0 || !rows::is_kept(tx.db, key.position)? {
+        return Ok(Forwarded::NotPending);
+    }
+    let row: Option<(i64, Option<i64>, i64, i64)> = tx
+        .db
+        .prepare_cached(
+            "SELECT state, batch, due, pending FROM delivery
+             WHERE n = ?1 AND lane = ?2 AND replay = ?3",
+        )?
+        .query_row(params![n, lane, tag], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let now = tx.now.millis();
+    match row {
+        Some((PENDING, None, due, _)) if due <= now => Ok(Forwarded::Due),
+        Some((PENDING, None, _, why)) if why == codec::pending_code(PendingReason::Suspect) => {
+            Ok(Forwarded::HeldBack)
+        }
+        Some((PENDING, None, ..)) => {
+            let sql = "UPDATE delivery SET due = ?4, pending = ?5
+                       WHERE n = ?1 AND lane = ?2 AND replay = ?3";
+            let why = codec::pending_code(PendingReason::Queued);
+            tx.db.prepare_cached(sql)?.execute(params![n, lane, tag, now, why])?;
+            tx.st.leave(tx.db, lane, 1)?;
+            tx.st.arrive(tx.db, lane, now)?;
+            Ok(Forwarded::Done)
+        }
+        Some((PENDING, Some(_), ..)) => Ok(Forwarded::InFlight),
+        Some(_) => Ok(Forwarded::NotPending),
+        None => match runs::holding(tx.db, n, lane)?.filter(|_| key.replay.is_none()) {
+            Some(run) if run.waits(n) => Ok(Forwarded::Due),
+            Some(run) if run.state == PENDING => Ok(Forwarded::InFlight),
+            Some(_) | None => Ok(Forwarded::NotPending),
+        },
+    }
 }

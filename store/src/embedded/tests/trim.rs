@@ -3,6 +3,7 @@
 use super::*;
 use crate::audit::{AuditBound, AuditClass, AuditId, AuditKept, AuditRange, NewAudit, WhenFull};
 use crate::log::{EventQuery, Most};
+use crate::operate::{Filled, Missing};
 use pregon_core::clock::Clock as _;
 use pregon_core::outcome::EndReason;
 
@@ -72,6 +73,11 @@ async fn work_is_spared_and_failures_are_kept_longer() {
         kept
     };
     assert_eq!(kept().await, [0, 1, 3]);
+    // Of the deliveries of what is spared the log may be gone: none is taken for missing.
+    let missing = [0, 1, 2, 3].map(|i: usize| Missing { position: positions[i], lane: LaneNo(2) });
+    let filled = bench.store.operate.fill(&missing, true).await.unwrap();
+    let gone = Filled::EventGone;
+    assert_eq!(filled, [gone, gone, gone, Filled::NotMatched]);
     bench.clock.advance(30 * DAY);
     bench.trim();
     assert_eq!(kept().await, [0, 3]);

@@ -1,4 +1,4 @@
-//! Lanes as a whole, and one delivery at a time: close, open, end, cancel, replay.
+//! Lanes as a whole, and one delivery at a time: close, open, end, cancel, replay, try at once.
 
 use pregon_core::attempt::End;
 use pregon_core::id::{DeliveryKey, LaneNo};
@@ -7,7 +7,7 @@ use pregon_core::outcome::{DeliveryState, EndReason};
 use crate::StoreError;
 use crate::batch::LaneClose;
 use crate::codec::stored;
-use crate::operate::{Cancelled, END_STEP, LaneEnd, Replay, Replayed, STEP_MAX};
+use crate::operate::{Cancelled, END_STEP, Forwarded, LaneEnd, Replay, Replayed, STEP_MAX};
 use crate::redis::engine::Engine;
 use crate::redis::engine::args::Args;
 use crate::redis::engine::fault::{Result, bad};
@@ -165,4 +165,42 @@ pub(in crate::redis) async fn replay(engine: &Engine, replays: &[Replay]) -> Res
 /// The delivery that a replay makes.
 fn new_key(replay: &Replay) -> DeliveryKey {
     DeliveryKey { replay: Some(replay.tag), ..replay.key }
+}
+
+/// Makes waiting deliveries due now; answers in order.
+pub(in crate::redis) async fn bring_forward(
+    engine: &Engine,
+    keys: &[DeliveryKey],
+) -> Result<Vec<Forwarded>> {
+    let mut answers = vec![Forwarded::NotPending; keys.len()];
+    for partition in &engine.partitions {
+        let own: Vec<(usize, &DeliveryKey)> = keys
+            .iter()
+            .enumerate()
+            .filter(|(_, key)| key.position.partition == partition.no)
+            .collect();
+        for some in own.chunks(STEP_MAX) {
+            let mut args = Args::default();
+            for (_, key) in some {
+                args.push_text(key.position.n);
+                args.push_text(key.position.ms);
+                args.push_text(delivery::field(key));
+            }
+            let said: Vec<char> = engine.step(partition, &STEPS.forward, args).await?;
+            if said.len() != some.len() {
+                return Err(bad("answers of a forward", said.len()));
+            }
+            for ((i, _), said) in some.iter().zip(said) {
+                answers[*i] = match said {
+                    'D' => Forwarded::Done,
+                    'W' => Forwarded::Due,
+                    'I' => Forwarded::InFlight,
+                    'H' => Forwarded::HeldBack,
+                    'N' => Forwarded::NotPending,
+                    other => return Err(bad("an answer of a forward", other)),
+                };
+            }
+        }
+    }
+    Ok(answers)
 }

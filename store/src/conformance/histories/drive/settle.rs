@@ -26,6 +26,11 @@ fn side(event: &Event) -> usize {
     usize::from(event.tenant.as_str() != TENANTS[0])
 }
 
+/// A lane that an event may match directly.
+pub(super) fn own_lane(event: &Event, chance: &mut Chance) -> u64 {
+    u64::try_from(1 + 2 * chance.below(LANES / 2) + side(event)).unwrap_or(1)
+}
+
 /// What is done to the model once the engine has done it.
 enum Move {
     Event(Position, Token, Outcome),
@@ -157,13 +162,11 @@ impl Driver {
                 }
             }
             _ => {
-                let own = |i: usize| 1 + 2 * i + side(&open.event);
-                let lanes: BTreeSet<usize> =
-                    (0..=chance.below(3)).map(|_| own(chance.below(LANES / 2))).collect();
+                let lanes: BTreeSet<u64> =
+                    (0..=chance.below(3)).map(|_| own_lane(&open.event, chance)).collect();
                 let to = lanes.into_iter().map(|number| {
                     let held = chance.once_in(5);
-                    let to = if held { Transition::Held } else { any_transition(chance) };
-                    (u64::try_from(number).unwrap_or(1), to)
+                    (number, if held { Transition::Held } else { any_transition(chance) })
                 });
                 Outcome::Matched(to.collect())
             }

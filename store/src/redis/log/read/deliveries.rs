@@ -1,5 +1,6 @@
 //! Deliveries: what their records say, what the log tells, and lists of them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use pregon_core::outcome::{DeliveryState, EndReason, PendingReason};
 use redis::Value;
 
 use super::event_at;
-use super::recorded::{InRun, Recorded, recorded};
+use super::recorded::{InRun, Recorded, Records, recorded};
 use super::structure::{Holders, holders};
 use super::walk::{Place, SCAN, STRIDE, Walk, among};
 use crate::codec::stored;
-use crate::log::{DeliveryQuery, DeliveryRecord, Page};
+use crate::log::{DeliveryQuery, DeliveryRecord, Page, REPLAYS_NAMED};
 use crate::redis::engine::Engine;
 use crate::redis::engine::fault::{Result, bad};
 use crate::redis::engine::partition::Partition;
@@ -57,6 +58,10 @@ pub(in crate::redis) async fn delivery(
             Known::from_log(key, &records.iter().collect::<Vec<_>>())
         }
     };
+    let known = known.map(|mut known| {
+        known.name_replays(records.get(&key.position.n));
+        known
+    });
     Ok(known.map(|known| known.record(&event)))
 }
 
@@ -201,9 +206,25 @@ struct Known {
     create_time: Timestamp,
     end_time: Option<Timestamp>,
     node: Option<NodeId>,
+    replays: Vec<ReplayTag>,
 }
 
 impl Known {
+    /// Takes its replays from its event's records.
+    fn name_replays(&mut self, records: Option<&Records>) {
+        if self.replay.is_some() {
+            return;
+        }
+        let of_lane = |((lane, replay), it): &((LaneNo, Option<ReplayTag>), Recorded)| {
+            let made = (Reverse(it.record.create_ms), *replay);
+            replay.filter(|_| *lane == self.lane).map(|replay| (made, replay))
+        };
+        let mut found: Vec<_> = records.into_iter().flatten().filter_map(of_lane).collect();
+        found.sort_unstable_by_key(|(made, _)| *made);
+        found.truncate(REPLAYS_NAMED);
+        self.replays = found.into_iter().map(|(_, replay)| replay).collect();
+    }
+
     /// From the log of a delivery without a record; none: it has not ended.
     fn from_log(key: DeliveryKey, records: &[&AttemptRecord]) -> Option<Known> {
         let first = records.first()?;
@@ -221,6 +242,7 @@ impl Known {
             create_time: first.start,
             end_time: Some(last.start.plus(took)),
             node: None,
+            replays: Vec::new(),
         })
     }
 
@@ -236,6 +258,7 @@ impl Known {
             create_time: self.create_time,
             end_time: self.end_time,
             node: self.node,
+            replays: self.replays,
         }
     }
 }
@@ -294,6 +317,9 @@ impl<'a> Look<'a> {
                     found.insert((key.lane, key.replay), known);
                 }
             }
+            for known in found.values_mut() {
+                known.name_replays(records.get(&n));
+            }
             all.insert(n, found.into_values().rev().collect());
         }
         Ok(all)
@@ -319,6 +345,7 @@ impl<'a> Look<'a> {
             create_time: Timestamp::from_millis(record.create_ms),
             end_time: None,
             node: None,
+            replays: Vec::new(),
         };
         if state != DeliveryState::Pending {
             known.end_time = Some(Timestamp::from_millis(record.at_ms));
