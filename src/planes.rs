@@ -165,6 +165,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
         limits: WorkerLimits {
             max_in_flight: share.max_in_flight,
             max_in_flight_bytes: node.max_in_flight_bytes,
+            disable_after: node.disable_after,
             ..WorkerLimits::default()
         },
         lease: node.lease,

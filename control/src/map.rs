@@ -108,6 +108,7 @@ words! {
     state, from_state: DeliveryState as DeliveryState { Pending Succeeded Failed Cancelled }
     pending_reason, from_pending_reason: PendingReason as PendingReason {
         Queued InFlight RetryScheduled LaneFull RateLimited Paused AwaitingRevision Suspect
+        BreakerOpen
     }
     end_reason, from_end_reason: EndReason as EndReason {
         AttemptsExhausted Refused RenderFailed Expired Poison

@@ -151,6 +151,9 @@ pub const MIN_REVISION_WAIT: Duration = Duration::from_secs(2);
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// How long a delivery of a paused subscription waits before it ends as EXPIRED.
 pub const PAUSED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After how long of nothing but failures a subscription is disabled by default: a long weekend
+/// and two days to mend it.
+pub const DISABLE_AFTER_DEFAULT: Duration = Duration::from_secs(5 * 24 * 3600);
 /// Response bytes read before the connection is closed: no acknowledgement needs more.
 pub const RESPONSE_READ: usize = 64 * 1024;
 /// Response bytes kept with an attempt that was not acknowledged.

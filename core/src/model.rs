@@ -287,9 +287,20 @@ pub struct Subscription {
     /// asked for none when the URL was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Box<Verification>>,
+    /// What nodes noted of a receiver that only fails; see [`Self::failing`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Box<Failing>>,
 }
 
 impl Subscription {
+    /// Since when its receiver only fails, as far as nodes noted that of the receiver that it has,
+    /// in the state that it is in: whoever resumes it, or gives it another URL, begins anew.
+    pub fn failing(&self) -> Option<&Failing> {
+        let failing = self.failing.as_deref()?;
+        let moved = self.state_change.as_ref().is_some_and(|change| change.time > failing.since);
+        (!moved && failing.url == self.url).then_some(failing)
+    }
+
     /// When a node is to ask its receiver; none: it is left alone.
     pub fn asked_at(&self) -> Option<Timestamp> {
         self.verification.as_deref().filter(|_| self.state.is_asked()).and_then(Verification::due)
@@ -299,6 +310,20 @@ impl Subscription {
     pub fn name(&self) -> SubscriptionName {
         SubscriptionName { tenant: self.tenant.clone(), subscription: self.id.clone() }
     }
+}
+
+/// A receiver of which nodes see nothing but failures. One acknowledgement ends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// When the first attempt of the row ended, as far as nodes know.
+    pub since: Timestamp,
+    /// When its subscription is disabled if that goes on, as whoever noted it is set up.
+    pub until: Timestamp,
+    /// When it was told that it is about to be disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warned: Option<Timestamp>,
+    /// Where the attempts went.
+    pub url: String,
 }
 
 words! {

@@ -150,6 +150,8 @@ words! {
         AwaitingRevision = "AWAITING_REVISION",
         /// Another try with it: node after node went down with it in hand.
         Suspect = "SUSPECT",
+        /// Its receiver to answer again: attempts failed, and only probes go out.
+        BreakerOpen = "BREAKER_OPEN",
     }
 }
 

@@ -55,7 +55,9 @@ impl Gauges {
         let (open, idle) = self.egress.connections();
         let metrics = self.telemetry.metrics();
         metrics.node(self.load.in_flight(), self.load.claimed());
-        metrics.lanes(self.load.lanes(), self.load.closed(), self.load.paused());
+        let load = &self.load;
+        let shut = [load.closed(), load.paused(), load.broken(), load.recovering()];
+        metrics.lanes(load.lanes(), shut);
         metrics.connections(open, idle);
     }
 

@@ -308,6 +308,7 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         state_reason: String::new(),
         state_change: None,
         verification: None,
+        failing: None,
     }
 }
 

@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 use crate::egress::Egress;
 use crate::snapshot::Configuration;
 
+mod announce;
 mod attempt;
 mod attempts;
+mod breaker;
 mod calls;
 mod counted;
 mod disable;
@@ -87,7 +89,7 @@ pub struct WorkerOptions {
     pub operate: Arc<dyn Operate>,
     /// Test sends.
     pub tests: Arc<dyn TestSends>,
-    /// Configuration; written only to disable a subscription whose receiver is gone.
+    /// Configuration; written only to note that a subscription's receiver is gone, or only fails.
     pub config: Arc<dyn ConfigStore>,
     /// The node's configuration.
     pub configuration: Configuration,
@@ -118,6 +120,8 @@ pub struct Load {
     lanes: AtomicUsize,
     closed: AtomicUsize,
     paused: AtomicUsize,
+    broken: AtomicUsize,
+    recovering: AtomicUsize,
     turns: AtomicU64,
 }
 
@@ -146,6 +150,16 @@ impl Load {
     /// Those of them that their receivers asked to leave alone; at most a second old.
     pub fn closed(&self) -> usize {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Those of them whose breaker is open; at most a second old.
+    pub fn broken(&self) -> usize {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Those of them whose breaker lets attempts out at a rate; at most a second old.
+    pub fn recovering(&self) -> usize {
+        self.recovering.load(Ordering::Relaxed)
     }
 
     /// Those of them whose subscription is paused; at most a second old.

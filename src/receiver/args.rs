@@ -116,6 +116,10 @@ pub struct ReceiverArgs {
     #[arg(long, env = "PREGON_RECEIVER_RETRY_AFTER", value_name = "SECONDS")]
     retry_after: Option<String>,
 
+    /// Requests that it bears in each second: more are answered with 503 at once.
+    #[arg(long, env = "PREGON_RECEIVER_PER_SECOND", value_name = "NUMBER")]
+    per_second: Option<String>,
+
     /// Connections at once; more wait to be accepted. Each may hold a body of up to a MiB.
     #[arg(
         long,
@@ -213,6 +217,13 @@ impl ReceiverArgs {
             }
             seconds
         });
+        let per_second = self.per_second.as_deref().and_then(|text| {
+            let most = text.parse::<u32>().ok().filter(|most| *most > 0);
+            if most.is_none() {
+                note("--per-second must be a number from 1 to 4294967295".into());
+            }
+            most
+        });
         let connections = match self.connections.parse() {
             Ok(connections @ 1..=65_536) => connections,
             Ok(_) | Err(_) => {
@@ -220,7 +231,8 @@ impl ReceiverArgs {
                 1
             }
         };
-        let script = Script { answers, delay, ending, body: self.body.clone(), retry_after };
+        let body = self.body.clone();
+        let script = Script { answers, delay, ending, body, retry_after, per_second };
         if wrong.is_empty() {
             Ok(ReceiverOptions { listen, tls: None, contracts, secrets, script, connections })
         } else {
@@ -329,6 +341,7 @@ mod tests {
             "--close",
             "--body=no",
             "--retry-after=5",
+            "--per-second=20",
         ])
         .unwrap();
         assert_eq!((given.listen.port(), given.secrets.len()), (0, 2));
@@ -338,6 +351,7 @@ mod tests {
         assert_eq!(given.script.delay, Duration::from_millis(250));
         assert_eq!(given.script.ending, Ending::Close);
         assert_eq!((given.script.body.as_str(), given.script.retry_after), ("no", Some(5)));
+        assert_eq!(given.script.per_second, Some(20));
         let usual = options(&[]).unwrap();
         assert_eq!(usual.listen.to_string(), "127.0.0.1:9000");
         assert_eq!(usual.contracts.usual().id().as_str(), "standard_webhooks");

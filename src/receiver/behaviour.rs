@@ -33,6 +33,8 @@ pub struct Script {
     pub body: String,
     /// `Retry-After` in seconds, on answers other than 2xx.
     pub retry_after: Option<u32>,
+    /// Requests that it bears in a second: more are answered with 503, whatever else they ask for.
+    pub per_second: Option<u32>,
 }
 
 impl Default for Script {
@@ -44,6 +46,7 @@ impl Default for Script {
             ending: Ending::Answer,
             body: String::new(),
             retry_after: None,
+            per_second: None,
         }
     }
 }
@@ -79,6 +82,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Answers with 503: there are more requests than the receiver bears.
+    pub fn overload(&mut self) {
+        answer(self, StatusCode::SERVICE_UNAVAILABLE, None);
+        self.delay = Duration::ZERO;
+    }
+
     /// Answers with 400 and what is wrong with the path.
     pub fn refuse(&mut self, mistake: String) {
         answer(self, StatusCode::BAD_REQUEST, None);

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pregon_core::clock::SharedClock;
+use pregon_core::clock::{SharedClock, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -58,6 +58,20 @@ struct State {
     secrets: Vec<Secret>,
     requests: usize,
     seen: Seen,
+    /// A second since the Unix epoch, and the requests that came in it.
+    second: (i64, u32),
+}
+
+impl State {
+    /// How many requests came in the second of this moment, another one included.
+    fn in_second(&mut self, now: Timestamp) -> u32 {
+        let (second, count) = &mut self.second;
+        if *second != now.seconds() {
+            (*second, *count) = (now.seconds(), 0);
+        }
+        *count = count.saturating_add(1);
+        *count
+    }
 }
 
 impl Shared {
@@ -85,16 +99,21 @@ impl Shared {
         let body = timeout(READ_TIME, read(body)).await.map_err(|_| Closed)??;
         let time = self.clock.now();
         let path = head.uri.path();
-        let (number, earlier, secrets) = self.with_state(|state| {
+        let (number, earlier, secrets, lately) = self.with_state(|state| {
             state.requests += 1;
             let id = delivery_id(&head.headers).unwrap_or_default();
-            (state.requests, state.seen.count(format!("{id} {path}")), state.secrets.clone())
+            let lately = state.in_second(time);
+            let earlier = state.seen.count(format!("{id} {path}"));
+            (state.requests, earlier, state.secrets.clone(), lately)
         });
         let mut plan = plan(&self.script, path, number - 1, earlier);
         let contract = self.contracts.get(plan.contract.as_deref()).unwrap_or_else(|| {
             plan.refuse("/contract/ must be followed by a built-in or given name\n".to_owned());
             self.contracts.usual()
         });
+        if self.script.per_second.is_some_and(|most| lately > most) {
+            plan.overload();
+        }
         if body.is_none() {
             plan.ending = Ending::Answer;
             plan.status = StatusCode::PAYLOAD_TOO_LARGE;

@@ -89,6 +89,17 @@ async fn a_script_is_followed() {
 }
 
 #[tokio::test]
+async fn more_than_it_bears_in_a_second_is_refused() {
+    let script = Script { per_second: Some(2), ..Script::default() };
+    let receiver = start(script, &[]).await;
+    let mut seen = Vec::new();
+    for path in ["/", "/status/404", "/", "/delay/600000"] {
+        seen.push(status(&send(receiver.addr(), path, "", b"").await));
+    }
+    assert_eq!(seen, [200, 404, 503, 503], "all in the second at which the clock stands");
+}
+
+#[tokio::test]
 async fn the_first_requests_of_each_event_fail() {
     let receiver = start(Script::default(), &[]).await;
     let mut seen = Vec::new();

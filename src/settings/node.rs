@@ -63,6 +63,13 @@ pub struct NodeArgs {
     #[arg(long, env = "PREGON_DRAIN_LIMIT", value_name = "DURATION")]
     drain_limit: Option<String>,
 
+    /// After how long of nothing but failures a subscription is disabled, 1h to 90d, or never.
+    ///
+    /// 5d: a long weekend and two days to mend it. Its owner is told when four fifths are over. What
+    /// its contract takes as the receiver's last word (410 under Standard Webhooks) disables at once.
+    #[arg(long, env = "PREGON_DISABLE_AFTER", default_value = "5d", value_name = "DURATION")]
+    disable_after: String,
+
     /// Name of this node, as it appears in NodeService and in attempts.
     ///
     /// `node-` and eight random digits if not given. No two nodes may have the same.
@@ -85,6 +92,8 @@ pub struct Node {
     pub lease: Duration,
     /// How long attempts may take to finish after SIGTERM; none: as long as any of them may take.
     pub drain_limit: Option<Duration>,
+    /// After how long of nothing but failures a subscription is disabled; none: never.
+    pub disable_after: Option<Duration>,
     /// Its name.
     pub id: Option<NodeId>,
 }
@@ -106,6 +115,10 @@ impl NodeArgs {
             ),
             lease: wrong.duration("--lease", &self.lease, 16, 600),
             drain_limit: self.drain_limit.map(|it| wrong.duration("--drain-limit", &it, 0, 600)),
+            disable_after: match self.disable_after.as_str() {
+                "never" => None,
+                given => Some(wrong.duration("--disable-after", given, 3600, 90 * 24 * 3600)),
+            },
             id: self.node_id.and_then(|text| match NodeId::parse(&text) {
                 Ok(node) => Some(node),
                 Err(rule) => wrong.add("--node-id", rule, None),

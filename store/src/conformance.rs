@@ -356,6 +356,7 @@ macro_rules! conformance_queue {
             lane_log [
                 a_lane_shows_what_waits
                 a_closed_lane_says_until_when
+                a_lane_that_a_breaker_closed_is_on_trial
                 attempts_of_a_lane_are_found_newest_first
                 ends_without_an_attempt_hide_no_attempts
                 a_look_says_how_far_back_it_reached

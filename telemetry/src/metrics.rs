@@ -116,6 +116,8 @@ metrics! {
         "Events accepted and not matched yet.";
     backlog_oldest_age: gauge "pregon.backlog.oldest.age" "s" []
         "Age of the oldest event that still has work to do.";
+    breaker_changes: counter "pregon.breaker.changes" "{change}" ["state"]
+        "Changes of subscriptions' breakers, by what they changed to.";
     build_info: gauge "pregon.build.info" "{build}" ["version"]
         "Always 1; says which release runs.";
     check_duration: seconds "pregon.check.duration" "s" []
@@ -178,6 +180,10 @@ metrics! {
         "How long a call of the store took.";
     store_errors: counter "pregon.store.errors" "{call}" ["operation", "error"]
         "Calls of the store that failed.";
+    subscriptions_disabled: counter "pregon.subscriptions.disabled" "{subscription}" []
+        "Subscriptions that nodes disabled: their receivers are gone, or only failed.";
+    subscriptions_warned: counter "pregon.subscriptions.warned" "{subscription}" []
+        "Subscriptions that are about to be disabled, since their receivers only fail.";
     test_sends: counter "pregon.test_sends" "{attempt}" ["outcome"]
         "Test sends made.";
     verifications: counter "pregon.verifications" "{verification}" ["outcome", "error_class"]
@@ -207,6 +213,18 @@ words! {
         Due = "DUE",
         /// A lease of another node's that ran out.
         TakeOver = "TAKE_OVER",
+    }
+}
+
+words! {
+    /// What a breaker changed to.
+    BreakerChange {
+        /// Nothing goes out but probes.
+        Opened = "OPENED",
+        /// Attempts go out at a rate.
+        Recovering = "RECOVERING",
+        /// Nothing is limited.
+        Closed = "CLOSED",
     }
 }
 
@@ -279,6 +297,11 @@ impl Metrics {
     /// An event was refused at publish.
     pub fn refused(&self, reason: Reason) {
         self.events_refused.add(1, &[label("reason", reason.word())]);
+    }
+
+    /// A subscription's breaker changed.
+    pub fn breaker(&self, to: BreakerChange) {
+        self.breaker_changes.add(1, &[label("state", to.word())]);
     }
 
     /// A callback was asked, or what it had said was remembered.

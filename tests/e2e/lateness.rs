@@ -21,9 +21,12 @@ const BATCH: usize = 50;
 
 async fn lateness<W: World>(loaded: bool) {
     let pregon = W::on_disk(&[]).await;
-    let receiver = Receiver::counting(|request| match (request.path(), request.earlier) {
-        ("/refuses", 0) => Answer::Status(503),
-        _ => Answer::Status(204),
+    let receiver = Receiver::counting(|request| {
+        let refused = request.path() == "/refuses" && request.header("webhook-id").starts_with('e');
+        match refused && request.earlier == 0 {
+            true => Answer::Status(503),
+            false => Answer::Status(204),
+        }
     })
     .await;
     let mut shop = Shop::open(pregon.grpcurl()).await;
@@ -46,7 +49,10 @@ async fn lateness<W: World>(loaded: bool) {
     for n in 0..EVENTS {
         // The pace of the measurement.
         tokio::time::sleep(BETWEEN).await;
-        publisher.publish(vec![order(format!("e{n}"), r#"{"amount":1}"#.to_owned())]).await;
+        // A receiver that refuses most is asked less: two of three it takes.
+        let ids = [format!("e{n}"), format!("taken-{n}-a"), format!("taken-{n}-b")];
+        let one = |id: String| order(id, r#"{"amount":1}"#.to_owned());
+        publisher.publish(ids.map(one).into()).await;
     }
     within(Duration::from_secs(120), "each is tried again", || async {
         let seen = receiver.seen("/refuses");

@@ -16,6 +16,7 @@ mod api_keys;
 mod audit;
 mod bad_input;
 mod bad_resources;
+mod breaker;
 mod canaries;
 mod collector;
 mod contracts;

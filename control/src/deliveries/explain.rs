@@ -375,6 +375,9 @@ fn waits_for(
         Some(PendingReason::Suspect) => {
             "ten minutes to pass, since node after node went down with it in hand".to_owned()
         }
+        Some(PendingReason::BreakerOpen) => {
+            "its receiver to answer again: attempts failed, and only probes go out".to_owned()
+        }
         Some(PendingReason::Queued) | None => "a node to take it".to_owned(),
     };
     if let Some((_, why)) = closed {

@@ -13,7 +13,7 @@ use pregon_core::clock::Timestamp;
 use pregon_core::error::{Refusal, Violations};
 use pregon_core::id::SubscriptionName;
 use pregon_core::model::{Subscription, SubscriptionState, Tenant};
-use pregon_core::outcome::{AttemptOutcome, ErrorClass};
+use pregon_core::outcome::{AttemptOutcome, ErrorClass, PendingReason};
 use pregon_proto::v1;
 use pregon_rpc::time;
 use pregon_store::lane_log::{LaneReport, Unanswered};
@@ -51,6 +51,9 @@ impl Control {
             covered_from: map::moment(log.since),
             as_of: map::moment(now),
             filter_errors: filter_errors(&lane.unanswered),
+            breaker: breaker(&lane).into(),
+            failing_since: subscription.failing().and_then(|it| map::moment(it.since)),
+            disable_time: subscription.failing().and_then(|it| map::moment(it.until)),
             ..Default::default()
         };
         lane_state(&subscription, &tenant, &lane, &mut answer);
@@ -77,6 +80,15 @@ fn filter_errors(counted: &Unanswered) -> Option<v1::FilterErrors> {
     let last_time = map::moment(counted.last?);
     let last_reason = counted.reason.clone();
     Some(v1::FilterErrors { count: map::count(counted.count), last_time, last_reason })
+}
+
+/// What the lane's breaker does, as far as the store knows: whether one had it closed.
+fn breaker(lane: &LaneReport) -> v1::BreakerState {
+    match lane.closed {
+        Some((_, PendingReason::BreakerOpen)) => v1::BreakerState::Open,
+        Some(_) | None if lane.on_trial => v1::BreakerState::Recovering,
+        Some(_) | None => v1::BreakerState::Closed,
+    }
 }
 
 /// Whether deliveries go out, and why not.

@@ -138,6 +138,7 @@ impl Receiver for Subscription {
             state_reason: String::new(),
             state_change: None,
             verification: verification::begun(contract, now).map(Box::new),
+            failing: None,
         };
         if !contract.approval() {
             it.put_state(verification::open(&it), "", now);

@@ -8,7 +8,7 @@ use pregon_core::event::{Environment, Event};
 use pregon_core::expr::{Labelled, Scope, SubscriptionView};
 use pregon_core::filter::{Filter, Verdict};
 use pregon_core::id::{LaneNo, PoolName, SubscriptionName};
-use pregon_core::model::{Subscription, SubscriptionState};
+use pregon_core::model::{Failing, Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
 use pregon_core::redact::SensitivePath;
 use pregon_core::seal::KeyRing;
@@ -67,6 +67,8 @@ pub struct Lane {
     pub revision: i64,
     /// Its tenant is suspended: deliveries wait.
     pub tenant_suspended: bool,
+    /// Since when its receiver only fails, as nodes noted it; none: nobody did.
+    pub failing: Option<Box<Failing>>,
 }
 
 impl PartialEq for Lane {
@@ -129,6 +131,7 @@ impl Lane {
             max_concurrency: subscription.max_concurrency,
             revision,
             tenant_suspended: false,
+            failing: subscription.failing().cloned().map(Box::new),
         };
         lane.put_under(contract);
         Ok(lane)

@@ -28,6 +28,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use super::disable::Note;
 use super::job::{Job, Place};
 use super::lane::Means;
 use super::lanes::{Lanes, WAITING_MAX};
@@ -35,6 +36,7 @@ use super::ledger::{LEDGER_MAX, Ledger};
 use super::matcher::Question;
 use crate::snapshot::{Lane, Snapshot};
 
+mod breaking;
 mod change;
 mod intake;
 mod matching;
@@ -83,6 +85,8 @@ pub struct WorkerLimits {
     pub max_in_flight_bytes: usize,
     /// Events and deliveries under lease at most.
     pub max_claimed: usize,
+    /// After how long of nothing but failures a subscription is disabled; none: never.
+    pub disable_after: Option<Duration>,
 }
 
 impl Default for WorkerLimits {
@@ -93,6 +97,7 @@ impl Default for WorkerLimits {
             max_in_flight: 4096,
             max_in_flight_bytes: limits::IN_FLIGHT_BYTES_DEFAULT,
             max_claimed: WAITING_MAX + 4096,
+            disable_after: Some(limits::DISABLE_AFTER_DEFAULT),
         }
     }
 }
@@ -113,8 +118,8 @@ pub(super) enum Effect {
     CloseLane(LaneClose),
     /// Open a lane in the store.
     OpenLane(LaneNo),
-    /// A receiver said that it is gone for good: disable its subscription.
-    Disable(SubscriptionName, u16),
+    /// Write down what attempts say of a subscription's receiver.
+    Note(SubscriptionName, Note),
 }
 
 /// One item of a batch.
@@ -193,6 +198,10 @@ pub(super) struct Dispatcher {
     pulled: LaneNo,
     /// Events that are matched off the loop, by tenant.
     matching: Queues,
+    /// When lanes are looked at whose breakers let a probe out.
+    probes: BTreeSet<(Instant, LaneNo)>,
+    /// When something was last to be noted of whose receiver: nobody asks again at once.
+    noted: HashMap<LaneNo, Instant>,
     /// A sink and nothing else: what is reported decides nothing.
     telemetry: Telemetry,
 }
@@ -227,6 +236,8 @@ impl Dispatcher {
             draining: false,
             pulled: LaneNo::default(),
             matching: Queues::default(),
+            probes: BTreeSet::new(),
+            noted: HashMap::new(),
             telemetry,
         }
     }
@@ -249,20 +260,6 @@ impl Dispatcher {
     /// Lanes with work here.
     pub(super) fn lanes(&self) -> usize {
         self.lanes.len()
-    }
-
-    /// Of the lanes with work here, how many are closed because their receivers asked, and how many
-    /// are paused.
-    pub(super) fn shut(&self, now: Instant) -> (usize, usize) {
-        let mut shut = (0, 0);
-        for (no, flow) in self.lanes.all() {
-            if self.snapshot.lane(no).is_some_and(|lane| lane.holds()) {
-                shut.1 += 1;
-            } else if flow.closed(now) {
-                shut.0 += 1;
-            }
-        }
-        shut
     }
 
     /// What the loop has to do now.

@@ -22,6 +22,7 @@
 //!
 //! Recovery: deliveries come back out of the store ahead of free slots, for what the receiver
 //! answers within [`PATIENCE`], so that a lane drains at the receiver's pace and not at the store's.
+//! What the receiver's [breaker](super::breaker) holds back waits, too.
 //! While some wait there, new ones get half of the slots and of the places here: those that waited
 //! longer go on, and what is new does not have to be stored as long as the lane keeps up.
 //!
@@ -37,6 +38,8 @@ use pregon_core::id::PartitionNo;
 use pregon_core::limits;
 use pregon_core::outcome::PendingReason;
 use tokio::time::Instant;
+
+use super::breaker::Guard;
 
 /// How long a delivery may wait in memory that came out of the store. Also how long a lane that has
 /// shown its pace may be without progress, where its receiver does not take longer.
@@ -117,6 +120,8 @@ pub(super) struct LaneFlow<J> {
     closed_until: Option<Instant>,
     /// When an operator's word last opened it.
     opened: Option<Instant>,
+    /// Its receiver's breaker.
+    pub(super) guard: Guard,
     /// Partitions in which deliveries are taken to wait and to be due, and since when that is said.
     stored: BTreeMap<PartitionNo, Instant>,
 }
@@ -136,6 +141,7 @@ impl<J: Waits> LaneFlow<J> {
             halved: None,
             closed_until: None,
             opened: None,
+            guard: Guard::default(),
             stored: BTreeMap::new(),
         }
     }
@@ -155,7 +161,8 @@ impl<J: Waits> LaneFlow<J> {
 
     /// Whether nothing is in flight or waiting here, and no gate is kept.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.in_flight == 0 && self.queue.is_empty() && !self.closed(now) && self.stored.is_empty()
+        let gate = self.closed(now) || !self.guard.is_none();
+        self.in_flight == 0 && self.queue.is_empty() && !gate && self.stored.is_empty()
     }
 
     /// When anything last happened here.
@@ -163,9 +170,17 @@ impl<J: Waits> LaneFlow<J> {
         self.progress
     }
 
-    /// Whether the receiver asked to be left alone.
+    /// Whether nothing is attempted, whatever waits.
     pub(super) fn closed(&self, now: Instant) -> bool {
-        self.closed_until.is_some_and(|until| now < until)
+        self.closed_for(now).is_some()
+    }
+
+    /// Why nothing is attempted: the receiver asked to be left alone, or its breaker is open.
+    pub(super) fn closed_for(&self, now: Instant) -> Option<PendingReason> {
+        match self.closed_until {
+            Some(until) if now < until => Some(PendingReason::RateLimited),
+            _ => self.guard.shut(now).then_some(PendingReason::BreakerOpen),
+        }
     }
 
     /// Leaves the receiver alone until then, as it asked at `asked`; of two requests the later
@@ -178,8 +193,14 @@ impl<J: Waits> LaneFlow<J> {
 
     /// An operator's word opens it, whatever the receiver asked for before.
     pub(super) fn open(&mut self, now: Instant) {
-        self.closed_until = None;
+        (self.closed_until, self.guard) = (None, Guard::default());
         self.opened = Some(now);
+    }
+
+    /// Another node's breaker for the receiver is open, or was lately, by a claim asked for at
+    /// `asked`; whether this one's opens with it. What was before an operator's word does not count.
+    pub(super) fn heard(&mut self, now: Instant, asked: Instant, wait: Duration) -> bool {
+        self.opened.is_none_or(|opened| asked > opened) && self.guard.heard(now, asked, wait)
     }
 
     /// Notes that deliveries wait in that partition of the store that are due.
@@ -214,12 +235,14 @@ impl<J: Waits> LaneFlow<J> {
         let limit = self.effective_limit(now, means);
         let ready = self.ready(now, limit, means);
         if self.batch.is_some() {
-            let places = self.room((limit, means), ready).saturating_sub(self.queue.len());
+            let places = self.room(now, (limit, means), ready).saturating_sub(self.queue.len());
             return u32::try_from(places.min(CREDIT_MAX)).unwrap_or(u32::MAX);
         }
         let slots = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
         let places = ready.saturating_sub(self.queue.len());
-        u32::try_from(places).unwrap_or(u32::MAX).saturating_add(slots)
+        let credit = places.saturating_add(usize::try_from(slots).unwrap_or(usize::MAX));
+        let held_back = self.guard.cap(now, PATIENCE, usize::MAX).saturating_sub(self.queue.len());
+        u32::try_from(credit.min(held_back)).unwrap_or(u32::MAX)
     }
 
     /// Decides about a delivery of a new event; a `Start` takes the slot. `partition` is where the
@@ -230,8 +253,8 @@ impl<J: Waits> LaneFlow<J> {
         means: Means,
         partition: PartitionNo,
     ) -> Admission {
-        if self.closed(now) {
-            return Admission::PutBack(PendingReason::RateLimited);
+        if let Some(why) = self.closed_for(now) {
+            return Admission::PutBack(why);
         }
         let whole = self.effective_limit(now, means);
         let (limit, places) = if self.stored.is_empty() {
@@ -250,8 +273,8 @@ impl<J: Waits> LaneFlow<J> {
         means: Means,
         partition: PartitionNo,
     ) -> Admission {
-        if self.closed(now) {
-            return Admission::PutBack(PendingReason::RateLimited);
+        if let Some(why) = self.closed_for(now) {
+            return Admission::PutBack(why);
         }
         let limit = self.effective_limit(now, means);
         let places = self.ready(now, limit, means);
@@ -266,16 +289,22 @@ impl<J: Waits> LaneFlow<J> {
         now: Instant,
     ) -> Admission {
         let batches = self.batch.is_some();
-        let places = if batches { self.room((limit, means), places) } else { places };
-        if !batches && self.in_flight < limit && self.queue.is_empty() && !means.full {
+        let places = if batches { self.room(now, (limit, means), places) } else { places };
+        let free = self.in_flight < limit && self.queue.is_empty() && !means.full;
+        if !batches && free && self.guard.may_start(now) {
             self.start(now);
             Admission::Start
         } else if self.queue.len() < places {
             Admission::Queue
         } else {
             self.note_stored(partition, now);
-            Admission::PutBack(PendingReason::LaneFull)
+            Admission::PutBack(self.overflow())
         }
+    }
+
+    /// Why what overflows waits.
+    pub(super) fn overflow(&self) -> PendingReason {
+        if self.guard.limits() { PendingReason::BreakerOpen } else { PendingReason::LaneFull }
     }
 
     /// Keeps a delivery that is to be queued.
@@ -321,90 +350,23 @@ impl<J: Waits> LaneFlow<J> {
             return None;
         }
         let place = if self.batch.is_some() { self.ripe(now, means)? } else { 0 };
+        if place >= self.queue.len() || !self.guard.may_start(now) {
+            return None;
+        }
         let (_, job) = self.queue.remove(place)?;
         self.bytes = self.bytes.saturating_sub(job.bytes());
         self.start(now);
         Some(job)
     }
 
-    /// What goes out with a delivery that was taken out just now; nothing where each goes by itself.
-    pub(super) fn company(&mut self, first: &J) -> Vec<J> {
-        let Some(batch) = &self.batch else { return Vec::new() };
-        let (mut taken, mut bytes) = (Vec::new(), first.bytes());
-        let mut skipped = Vec::new();
-        while taken.len() + 1 < batch.max_events {
-            let Some((since, job)) = self.queue.pop_front() else { break };
-            if job.group() != first.group() {
-                skipped.push((since, job));
-                continue;
-            }
-            if bytes + job.bytes() > batch.max_bytes {
-                skipped.push((since, job));
-                break;
-            }
-            bytes += job.bytes();
-            self.bytes = self.bytes.saturating_sub(job.bytes());
-            taken.push(job);
-        }
-        for waits in skipped.into_iter().rev() {
-            self.queue.push_front(waits);
-        }
-        taken
-    }
-
     /// Takes a slot, where there is one, for a delivery that is to go out by itself.
     pub(super) fn start_alone(&mut self, now: Instant, means: Means) -> bool {
         let free = self.in_flight < self.effective_limit(now, means) && !means.full;
-        let starts = free && !self.closed(now);
+        let starts = free && !self.closed(now) && self.guard.may_start(now);
         if starts {
             self.start(now);
         }
         starts
-    }
-
-    /// Whether some of what waits here is to go out together now. Never where each goes by itself.
-    pub(super) fn is_ripe(&self, now: Instant, means: Means) -> bool {
-        self.ripe(now, means).is_some()
-    }
-
-    /// The place of the first delivery of a request that is to go out now: it has waited for as long
-    /// as it may, memory is short, or the request is full.
-    fn ripe(&self, now: Instant, means: Means) -> Option<usize> {
-        let (batch, (since, _)) = (self.batch.as_ref()?, self.queue.front()?);
-        if now >= *since + batch.max_wait || means.patience < batch.max_wait {
-            return Some(0);
-        }
-        if self.queue.len() < batch.max_events && self.bytes < batch.max_bytes {
-            return None;
-        }
-        // Group, first place, count and bytes; attempts have few numbers at a time.
-        let mut groups: Vec<(u64, usize, usize, usize)> = Vec::new();
-        for (place, (_, job)) in self.queue.iter().enumerate() {
-            let known = groups.iter().position(|group| group.0 == job.group());
-            let index = known.unwrap_or_else(|| {
-                groups.push((job.group(), place, 0, 0));
-                groups.len() - 1
-            });
-            let (_, first, count, bytes) = &mut groups[index];
-            (*count, *bytes) = (*count + 1, *bytes + job.bytes());
-            if *count >= batch.max_events || *bytes >= batch.max_bytes {
-                return Some(*first);
-            }
-        }
-        None
-    }
-
-    /// Deliveries that may wait here where they go out together: so many requests' worth, and what
-    /// there are free slots for.
-    fn room(&self, (limit, means): (u32, Means), requests: usize) -> usize {
-        let free = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
-        let free = usize::try_from(free).unwrap_or(usize::MAX);
-        requests.saturating_add(free).saturating_mul(self.each())
-    }
-
-    /// Deliveries of one request at most.
-    fn each(&self) -> usize {
-        self.batch.as_ref().map_or(1, |batch| batch.max_events)
     }
 
     /// Takes out what waits here for longer than the receiver's pace allows, the latest. Whoever
@@ -415,7 +377,7 @@ impl<J: Waits> LaneFlow<J> {
         let keep = match &self.batch {
             _ if self.closed(now) => 0,
             None => allowed,
-            Some(_) => self.room((limit, means), allowed),
+            Some(_) => self.room(now, (limit, means), allowed),
         };
         if keep >= self.queue.len() {
             return VecDeque::new();
@@ -459,6 +421,7 @@ impl<J: Waits> LaneFlow<J> {
             self.progress = now;
         }
         self.in_flight += 1;
+        self.guard.started(now);
     }
 
     fn effective_limit(&self, now: Instant, means: Means) -> u32 {
@@ -478,9 +441,12 @@ impl<J: Waits> LaneFlow<J> {
         }
         let pace = self.latency.unwrap_or(LATENCY_GUESS).max(stalled / 4).max(LATENCY_MIN);
         let rounds = patience.as_micros() / pace.as_micros().max(1);
-        usize::try_from(rounds.saturating_mul(u128::from(limit))).unwrap_or(usize::MAX)
+        let allowed = usize::try_from(rounds.saturating_mul(u128::from(limit)));
+        self.guard.cap(now, patience, allowed.unwrap_or(usize::MAX))
     }
 }
+
+mod together;
 
 #[cfg(test)]
 mod tests;

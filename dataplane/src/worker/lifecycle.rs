@@ -139,12 +139,14 @@ impl Driver {
                 }
                 Effect::CloseLane(close) => self.gates.close(close),
                 Effect::OpenLane(lane) => self.gates.open(lane),
-                Effect::Disable(name, status) => {
+                Effect::Note(name, note) => {
                     let config = Arc::clone(&self.options.config);
-                    let (node, clock) =
-                        (self.options.node.clone(), Arc::clone(&self.options.clock));
+                    let (node, now) = (self.options.node.clone(), self.options.clock.now());
+                    let telemetry = self.options.telemetry.clone();
                     self.in_background(async move {
-                        disable::disable(&*config, &name, status, &node, clock.now()).await;
+                        let (config, node, telemetry) = (&*config, &node, &telemetry);
+                        let writer = disable::Writer { config, node, now, telemetry };
+                        disable::write(&writer, &name, note).await;
                     });
                 }
             }
@@ -284,9 +286,15 @@ impl Driver {
         self.load.lanes.store(self.machine.lanes(), Ordering::Relaxed);
         if now >= self.census {
             self.census = now + CENSUS;
-            let (closed, paused) = self.machine.shut(now);
-            self.load.closed.store(closed, Ordering::Relaxed);
-            self.load.paused.store(paused, Ordering::Relaxed);
+            let census = self.machine.census(now);
+            for (count, value) in [
+                (&self.load.closed, census.closed),
+                (&self.load.paused, census.paused),
+                (&self.load.broken, census.broken),
+                (&self.load.recovering, census.recovering),
+            ] {
+                count.store(value, Ordering::Relaxed);
+            }
         }
     }
 

@@ -71,6 +71,10 @@ pub struct Batch {
     pub spoiled: Vec<Position>,
     /// Lanes that are closed just now, and for how long yet: what one node's receiver asked for,
     /// other nodes learn of with the new events that they take. Some of them, where there are many.
+    ///
+    /// A lane that a breaker closed (`BREAKER_OPEN`) is named for [`TRIAL`] longer, with no time
+    /// left, and also where its deliveries are handed out: whoever attempts them is to begin with
+    /// a probe.
     pub closed: Vec<LaneClose>,
 }
 
@@ -86,6 +90,10 @@ impl Batch {
     }
 }
 
+/// How long a lane is on trial that a breaker had closed: long enough for its receiver to have
+/// shown what it bears.
+pub const TRIAL: Duration = Duration::from_secs(300);
+
 /// A lane that hands nothing out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneClose {
@@ -95,4 +103,11 @@ pub struct LaneClose {
     pub wait: Duration,
     /// Why.
     pub reason: PendingReason,
+}
+
+impl LaneClose {
+    /// A lane that a breaker had closed until not long ago; see [`Batch::closed`].
+    pub(crate) fn on_trial(lane: LaneNo) -> Self {
+        Self { lane, wait: Duration::ZERO, reason: PendingReason::BreakerOpen }
+    }
 }

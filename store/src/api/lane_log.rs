@@ -16,6 +16,7 @@ use pregon_core::id::{DeliveryKey, LaneNo, PartitionNo};
 use pregon_core::outcome::PendingReason;
 
 use crate::StoreError;
+use crate::batch::TRIAL;
 
 /// Records of all lanes that one look at the log unpacks at most: some 30 ms of work.
 pub const SCAN_RECORDS: usize = 20_000;
@@ -37,6 +38,8 @@ pub struct LaneReport {
     pub oldest: Option<Timestamp>,
     /// It hands nothing out before this, and why.
     pub closed: Option<(Timestamp, PendingReason)>,
+    /// A breaker had it closed until less than [`TRIAL`](crate::batch::TRIAL) ago.
+    pub on_trial: bool,
     /// Events that its filter had no answer for.
     pub unanswered: Unanswered,
 }
@@ -104,7 +107,16 @@ impl LaneReport {
         self.oldest = earliest(self.oldest, other.oldest);
         // Partitions close by themselves: where one is open, something goes out.
         self.closed = self.closed.max(other.closed);
+        self.on_trial |= other.on_trial;
         self.unanswered.add(&other.unanswered);
+    }
+
+    /// Fills in until when, and why, the lane is or was closed, at the moment `now`.
+    pub(crate) fn was_closed(&mut self, shut: Option<(Timestamp, PendingReason)>, now: Timestamp) {
+        self.closed = shut.filter(|(until, _)| *until > now);
+        self.on_trial = shut.is_some_and(|(until, why)| {
+            until <= now && why == PendingReason::BreakerOpen && now.since(until) < TRIAL
+        });
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn pending_code(reason: PendingReason) -> i64 {
         PendingReason::Paused => 5,
         PendingReason::AwaitingRevision => 6,
         PendingReason::Suspect => 7,
+        PendingReason::BreakerOpen => 8,
     }
 }
 

@@ -10,7 +10,7 @@ use super::kit::{
     EXHAUSTED, HOUR, MINUTE, RETRY, Results, WAITING, close, event, events, key, lane,
 };
 use super::rig::eventually;
-use crate::batch::{Batch, OpenEvent};
+use crate::batch::{Batch, LaneClose, OpenEvent, TRIAL};
 use crate::lane_log::{LaneAttempts, LaneReport, Unanswered};
 use crate::operate::{Cancelled, LaneEnd};
 use crate::settlement::Transition;
@@ -71,6 +71,33 @@ pub async fn a_closed_lane_says_until_when(rig: &mut Rig) {
     assert_eq!(closed(rig).await, [1]);
     rig.store.operate.open_lanes(&[lane(1)]).await.expect("an open");
     assert_eq!((look(rig, 1).await.closed, closed(rig).await), (None, vec![]));
+}
+
+/// For a while after its time, and to whoever is handed something of it.
+pub async fn a_lane_that_a_breaker_closed_is_on_trial(rig: &mut Rig) {
+    for number in [1, 2] {
+        settle_into(rig, number, 1, WAITING).await;
+    }
+    let by_breaker = LaneClose { reason: PendingReason::BreakerOpen, ..close(1, MINUTE) };
+    rig.store.operate.close_lanes(&[by_breaker, close(2, MINUTE)]).await.expect("a close");
+    let report = look(rig, 1).await;
+    assert_eq!(report.closed.map(|(_, why)| why), Some(PendingReason::BreakerOpen));
+    assert!(!report.on_trial, "it is closed yet");
+    rig.advance(MINUTE + MINUTE / 4).await;
+    let report = look(rig, 1).await;
+    assert_eq!((report.closed, report.on_trial), (None, true));
+    assert!(!look(rig, 2).await.on_trial, "its receiver asked for it");
+    let handed = rig.due("n1").await;
+    let named: Vec<LaneClose> = handed.iter().flat_map(|batch| batch.closed.clone()).collect();
+    assert_eq!(named, [LaneClose::on_trial(lane(1))]);
+    let back: Vec<_> = handed.iter().flat_map(|batch| &batch.deliveries).map(|it| it.key).collect();
+    assert_eq!(back.len(), 2);
+    rig.settle_all("n1", &handed, &[(1, WAITING), (2, WAITING)]).await;
+
+    rig.advance(TRIAL).await;
+    let handed = rig.due("n2").await;
+    assert_eq!(handed.iter().map(|batch| batch.closed.len()).sum::<usize>(), 0, "it is over");
+    assert!(!look(rig, 1).await.on_trial);
 }
 
 /// Which of the lanes 1 to 3 are closed in the first partition.

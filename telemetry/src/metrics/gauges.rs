@@ -21,11 +21,17 @@ impl Metrics {
         self.node_claimed.record(float(claimed), &[]);
     }
 
-    /// Lanes with work in a node: all, those that receivers asked to leave alone, and those whose
-    /// subscription is paused.
-    pub fn lanes(&self, all: usize, closed: usize, paused: usize) {
-        let open = all.saturating_sub(closed + paused);
-        for (state, count) in [("OPEN", open), ("CLOSED", closed), ("PAUSED", paused)] {
+    /// Lanes with work in a node: all, and of these those that receivers asked to leave alone, those
+    /// whose subscription is paused, those whose breaker is open, and those whose breaker recovers.
+    pub fn lanes(&self, all: usize, [closed, paused, broken, recovering]: [usize; 4]) {
+        let open = all.saturating_sub(closed + paused + broken + recovering);
+        for (state, count) in [
+            ("OPEN", open),
+            ("CLOSED", closed),
+            ("PAUSED", paused),
+            ("BREAKER_OPEN", broken),
+            ("RECOVERING", recovering),
+        ] {
             self.lanes.record(float(count), &[label("state", state)]);
         }
     }

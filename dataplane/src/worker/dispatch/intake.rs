@@ -95,8 +95,11 @@ impl Dispatcher {
     /// operator's word gets [`OPENING`] to reach the store.
     fn close_lanes(&mut self, closed: &[LaneClose], asked: Instant, now: Instant) {
         let asked = asked.checked_sub(OPENING).unwrap_or(asked);
-        for close in closed.iter().filter(|close| close.reason == PendingReason::RateLimited) {
-            if let Some(lane) = self.snapshot.lane(close.lane).cloned() {
+        for close in closed {
+            let Some(lane) = self.snapshot.lane(close.lane).cloned() else { continue };
+            if close.reason == PendingReason::BreakerOpen {
+                self.on_foreign_breaker(&lane, close.wait, asked, now);
+            } else if close.reason == PendingReason::RateLimited {
                 self.lanes.change(&lane, now, |flow| flow.close(now + close.wait, asked));
             }
         }

@@ -14,9 +14,11 @@ use pregon_store::settlement::{DeliverySettle, EventOutcome, EventSettle, Settle
 use pregon_telemetry::AttemptSeen;
 use tokio::time::Instant;
 
+use super::breaking::signal_of;
 use super::intake::settle_of;
 use super::records::Ends;
 use super::{Dispatcher, Effect, Item};
+use crate::worker::disable::{Cause, Note};
 use crate::worker::job::{Also, Job, Report};
 use crate::worker::traced;
 
@@ -30,26 +32,33 @@ struct Seen {
 
 impl Dispatcher {
     /// Takes in how an attempt came out.
-    pub(in crate::worker) fn on_report(&mut self, report: Report, now: Instant) {
+    pub(in crate::worker) fn on_report(&mut self, mut report: Report, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(report.held());
         let job = &report.job;
         let slow = report.decision.slow_lane;
-        let took = report.receiver_took();
-        let closed = self.lanes.change(&job.lane, now, |flow| {
+        let (took, signal) = (report.receiver_took(), signal_of(&report));
+        let (closed, shift) = self.lanes.change(&job.lane, now, |flow| {
             flow.finish(now, report.started, took, report.pace);
-            slow.is_some_and(|wait| {
+            let shift = flow.guard.ended(now, report.started, signal);
+            let closed = slow.is_some_and(|wait| {
                 flow.close(now + wait, report.started);
-                flow.closed(now)
-            })
+                flow.closed_for(now) == Some(PendingReason::RateLimited)
+            });
+            (closed, shift)
         });
         if let Some(wait) = slow.filter(|_| closed) {
             let close = LaneClose { lane: job.key.lane, wait, reason: PendingReason::RateLimited };
             self.ledger.close(close, now);
         }
         if report.decision.disable {
-            self.effects.push(Effect::Disable(job.lane.name.clone(), report.record.status));
+            let gone = Note::Disable(Cause::Gone(report.record.status));
+            self.effects.push(Effect::Note(job.lane.name.clone(), gone));
         }
+        if let Some(shift) = shift {
+            self.on_shift(&mut report, shift, now);
+        }
+        self.note_row(&report, signal, now);
         let Report { job, decision, record, company, left, ended, render, ended_at, .. } = report;
         let seen = Seen { ended, render, ended_at };
         let lane = job.key.lane;
@@ -189,7 +198,10 @@ impl Dispatcher {
                 }
             }
             let Some(mut job) = first else {
-                self.lanes.change_known(lane, now, |flow| flow.give_up_slot(now));
+                self.lanes.change_known(lane, now, |flow| {
+                    flow.guard.not_made();
+                    flow.give_up_slot(now);
+                });
                 continue;
             };
             // It may have waited for a while: it is sent as the subscription is now.
@@ -277,6 +289,11 @@ impl Dispatcher {
             Transition::Waiting(PendingReason::Queued | PendingReason::LaneFull) => {
                 self.note_stored(delivery.key, now);
                 Some(Duration::ZERO)
+            }
+            Transition::Waiting(PendingReason::BreakerOpen) => {
+                self.note_stored(delivery.key, now);
+                let closed = self.lanes.get(delivery.key.lane).is_none_or(|it| it.closed(now));
+                (!closed).then_some(Duration::ZERO)
             }
             Transition::Waiting(_)
             | Transition::Succeeded

@@ -177,7 +177,7 @@ impl Rig {
             | Effect::EndLaneOlder(..)
             | Effect::CloseLane(_)
             | Effect::OpenLane(_)
-            | Effect::Disable(..) => None,
+            | Effect::Note(..) => None,
         });
         starts.collect()
     }
@@ -381,6 +381,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_reported_in_th
 }
 
 mod batches;
+mod breaking;
 mod matching;
 mod suspects;
 mod terms;

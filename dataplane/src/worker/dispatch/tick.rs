@@ -21,7 +21,7 @@ impl Dispatcher {
         let queued = (self.lanes.queued().len() > 0).then_some(self.look);
         let kept = (self.lanes.len() > 0).then_some(self.forget);
         let ripe = (!self.ripe.is_empty()).then_some(self.look);
-        [open, queued, kept, ripe].into_iter().flatten().min()
+        [open, queued, kept, ripe, self.next_probe()].into_iter().flatten().min()
     }
 
     /// Puts back what waits for too long, splits what is open for too long, forgets idle lanes.
@@ -29,6 +29,7 @@ impl Dispatcher {
         for lane in std::mem::take(&mut self.ripe) {
             self.start_queued(lane, now);
         }
+        self.send_probes(now);
         if now >= self.look {
             self.look = now + PATIENCE / 4;
             self.put_back_overdue(now);
@@ -39,6 +40,7 @@ impl Dispatcher {
         }
         if now >= self.forget {
             self.forget = now + LANE_KEPT / 16;
+            self.look_at_breakers(now);
             self.lanes.forget(now, LANE_KEPT);
         }
     }
@@ -48,9 +50,12 @@ impl Dispatcher {
     fn put_back_overdue(&mut self, now: Instant) {
         let means = self.means();
         for lane in self.lanes.queued().collect::<Vec<_>>() {
-            let overdue = self.lanes.change_known(lane, now, |flow| flow.overdue(now, means));
-            for job in overdue.into_iter().flatten() {
-                self.put_back(&job, PendingReason::LaneFull, now);
+            let overdue = self
+                .lanes
+                .change_known(lane, now, |flow| (flow.overdue(now, means), flow.overflow()));
+            let Some((overdue, why)) = overdue else { continue };
+            for job in overdue {
+                self.put_back(&job, why, now);
             }
             self.start_queued(lane, now);
         }
@@ -58,7 +63,7 @@ impl Dispatcher {
 
     /// A delivery goes back into its lane without an attempt.
     pub(super) fn put_back(&mut self, job: &Job, reason: PendingReason, now: Instant) {
-        if reason == PendingReason::LaneFull {
+        if matches!(reason, PendingReason::LaneFull | PendingReason::BreakerOpen) {
             self.note_stored(job.key, now);
         }
         let to = Transition::Waiting(reason);

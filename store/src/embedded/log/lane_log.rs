@@ -18,15 +18,12 @@ use crate::lane_log::{
     LaneAttempts, LaneLog, LaneReport, SCAN_CHUNKS, SCAN_RECORDS, Unanswered, together,
 };
 
-fn closed(
-    db: &Connection,
-    lane: i64,
-    now: Timestamp,
-) -> Result<Option<(Timestamp, PendingReason)>> {
-    let sql = "SELECT shut_until, why FROM lane WHERE lane = ?1 AND shut_until > ?2";
+/// Until when a lane is or was closed, and why.
+fn shut(db: &Connection, lane: i64) -> Result<Option<(Timestamp, PendingReason)>> {
+    let sql = "SELECT shut_until, why FROM lane WHERE lane = ?1 AND shut_until > 0";
     let row: Option<(i64, i64)> = db
         .prepare_cached(sql)?
-        .query_row([lane, now.millis()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([lane], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     row.map(|(till, why)| Ok((Timestamp::from_millis(till), codec::pending_of(why)?))).transpose()
 }
@@ -71,14 +68,16 @@ fn report(db: &Connection, lane: i64, now: Timestamp) -> Result<LaneReport> {
     }
     let due = due.into_iter().chain(of_run.map(|(due, _)| due)).min();
     let oldest = oldest.into_iter().chain(of_run.map(|(_, ms)| ms)).min();
-    Ok(LaneReport {
+    let mut report = LaneReport {
         waiting: uint(waiting.unwrap_or(0)),
         held: uint(held + leased),
         next_due: due.map(Timestamp::from_millis),
         oldest: oldest.map(Timestamp::from_millis),
-        closed: closed(db, lane, now)?,
         unanswered: unanswered(db, lane)?,
-    })
+        ..LaneReport::default()
+    };
+    report.was_closed(shut(db, lane)?, now);
+    Ok(report)
 }
 
 fn attempts(db: &Connection, lane: LaneNo, since: Timestamp, limit: usize) -> Result<LaneAttempts> {
@@ -121,7 +120,10 @@ impl LaneLog for Handle {
         }
         let (now, lanes) = (self.now(), lanes.to_vec());
         let look = move |db: &Connection| {
-            let of = |lane: LaneNo| Ok(closed(db, codec::lane(lane), now)?.map(|it| (lane, it)));
+            let of = |lane: LaneNo| {
+                let shut = shut(db, codec::lane(lane))?.filter(|(until, _)| *until > now);
+                Ok(shut.map(|it| (lane, it)))
+            };
             lanes.into_iter().filter_map(|lane| of(lane).transpose()).collect()
         };
         self.read(look).await

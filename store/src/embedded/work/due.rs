@@ -7,10 +7,11 @@
 //! it. Lane 0 hands out events that were put off.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use rusqlite::params;
 
-use crate::batch::{Batch, HeldDelivery, OpenEvent};
+use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, TRIAL};
 use crate::embedded::engine::codec::{self, len};
 use crate::embedded::engine::fault::Result;
 use crate::embedded::engine::rows::{BatchRow, Events};
@@ -20,6 +21,8 @@ use crate::embedded::work::{apply, take};
 use crate::run::Bits;
 use crate::work::{Claim, Due, DueRequest, LANE_QUANTUM};
 use pregon_core::clock::Timestamp;
+use pregon_core::id::LaneNo;
+use pregon_core::outcome::PendingReason;
 
 /// Lanes that one call looks at: 1 ms of work when all of them are full.
 const LOOK: usize = 256;
@@ -81,7 +84,7 @@ pub(in crate::embedded) fn due(
         .db
         .prepare_cached("SELECT MIN(wake) FROM lane WHERE wake IS NOT NULL")?
         .query_row([], |row| row.get(0))?;
-    let wait = |wake: i64| std::time::Duration::from_millis(codec::uint(wake - now));
+    let wait = |wake: i64| Duration::from_millis(codec::uint(wake - now));
     Ok(Due {
         more,
         next: next.map(wait),
@@ -119,7 +122,7 @@ fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<bool> {
     let slots = match lane {
         0 => u32::MAX, // events need no slot
         lane => {
-            let name = pregon_core::id::LaneNo(codec::uint(lane));
+            let name = LaneNo(codec::uint(lane));
             round.request.slots.get(&name).copied().unwrap_or(round.request.default_slots)
         }
     };
@@ -138,7 +141,11 @@ fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<bool> {
         put_off(state, now);
         return Ok(false);
     }
+    let on_trial = trial(lane, state, now);
     let before = round.handed.get(&lane).copied().unwrap_or(0);
+    if before == 0 {
+        round.batch.closed.extend(on_trial);
+    }
     let slots = usize::try_from(slots).unwrap_or(usize::MAX).saturating_sub(before);
     let share = LANE_QUANTUM.min(slots).min(round.request.want - round.batch.len());
     let (handed, next) = hand_out(tx, round, lane, share)?;
@@ -154,6 +161,14 @@ fn visit(tx: &mut Tx<'_>, round: &mut Round<'_>, lane: i64) -> Result<bool> {
         state.wake = Some(now);
     }
     Ok(more && handed < slots)
+}
+
+/// A lane that a breaker had closed until not long ago.
+fn trial(lane: i64, state: &Lane, now: i64) -> Option<LaneClose> {
+    let on_trial = state.shut_until > 0
+        && state.why == codec::pending_code(PendingReason::BreakerOpen)
+        && Timestamp::from_millis(now).since(Timestamp::from_millis(state.shut_until)) < TRIAL;
+    on_trial.then(|| LaneClose::on_trial(LaneNo(codec::uint(lane))))
 }
 
 fn put_off(lane: &mut Lane, now: i64) {

@@ -101,6 +101,7 @@ fn prelude() -> String {
         ("SCHEDULED", SCHEDULED),
         ("TENANT_DELETED", end_code(EndReason::TenantDeleted)),
         ("SUSPECT", pending_code(PendingReason::Suspect)),
+        ("BREAKER_OPEN", pending_code(PendingReason::BreakerOpen)),
         ("HEAD_ERASED", i64::from(HEAD_ERASED)),
         ("ENDS_KEPT", i64::try_from(ENDS_KEPT).unwrap_or(i64::MAX)),
     ];

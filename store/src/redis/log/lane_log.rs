@@ -81,7 +81,7 @@ async fn report(
         let pieces = leased.pieces.iter().filter(|(_, it, _)| *it == lane);
         held += pieces.map(|(_, _, piece)| u64::from(piece.bits.count())).sum::<u64>();
     }
-    Ok(LaneReport {
+    let mut report = LaneReport {
         waiting: waiting + in_runs,
         held,
         #[allow(clippy::cast_possible_truncation, reason = "milliseconds, far below 2⁵³")]
@@ -89,9 +89,11 @@ async fn report(
         oldest: oldest.map(|found: Found| {
             Timestamp::from_millis(i64::try_from(found.position().ms).unwrap_or(i64::MAX))
         }),
-        closed: closed(shut)?.filter(|(until, _)| *until > now),
         unanswered: unanswered(errors)?,
-    })
+        ..LaneReport::default()
+    };
+    report.was_closed(closed(shut)?, now);
+    Ok(report)
 }
 
 /// Until when a lane is closed, and why.

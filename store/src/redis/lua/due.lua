@@ -3,10 +3,10 @@
 -- ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms, 9 what one lane hands out, 10 free
 -- slots as [lane, slots, ...], 11 free slots of every other lane, 12 lanes to look at even though
 -- they were put off, 13 how many lanes to look at, 14 how long a full lane is put off, 15 how many
--- of those at most that have records.
+-- of those at most that have records, 16 for how long a lane is on trial that a breaker had closed.
 -- Answers [more, ms to the next look (-1: none), [[lane, [member, record, ...]], ...], pieces of
--- runs as [[lane, first number, when it began, bits], ...]]. Nothing of a closed lane is looked at,
--- whatever waits in it.
+-- runs as [[lane, first number, when it began, bits], ...], lanes on trial that handed something out].
+-- Nothing of a closed lane is looked at, whatever waits in it.
 local before = answered()
 if before then return before end
 if not marks() then return EPOCH end
@@ -69,14 +69,21 @@ local function take_run(lane, name, most)
   return many
 end
 
+-- Lanes that a breaker closed until not long ago.
+local trials = {}
+
 -- Lets a lane hand out its share; whether it is to have another turn.
 local function visit(lane)
-  local until_ = shut_until(lane)
+  local until_, why = shut_of(lane)
   if until_ > now then
     looks[lane] = text(until_)
     return false
   elseif until_ > 0 then
-    redis.call('HDEL', base .. 'shut', lane)
+    if why == BREAKER_OPEN and now - until_ < tonumber(ARGV[16]) then
+      trials[lane] = true
+    else
+      redis.call('HDEL', base .. 'shut', lane)
+    end
   end
   local key = base .. 'lane:' .. lane
   local free = (lane == '0' and want or slots[lane] or other) - (given[lane] or 0)
@@ -180,6 +187,10 @@ end
 if #later > 0 then redis.call('ZADD', lanes, unpack(later)) end
 if #gone > 0 then redis.call('ZREM', lanes, unpack(gone)) end
 local next = redis.call('ZRANGE', lanes, 0, 0, 'WITHSCORES')[2]
-local reply = { more, next and math.max(0, math.ceil(next - now)) or -1, handed, told }
+local tried = {}
+for lane in pairs(trials) do
+  if (given[lane] or 0) > 0 then tried[#tried + 1] = tonumber(lane) end
+end
+local reply = { more, next and math.max(0, math.ceil(next - now)) or -1, handed, told, tried }
 if taken == 0 then return cmsgpack.pack(reply) end
 return answer(reply)

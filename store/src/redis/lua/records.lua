@@ -140,12 +140,14 @@ local function arrive(field, n, due, tenant)
   owner[lane] = tenant
 end
 local some_shut
-local function shut_until(lane)
+-- Until when a lane is or was closed, and why; 0: it was not.
+local function shut_of(lane)
   if some_shut == nil then some_shut = redis.call('EXISTS', base .. 'shut') == 1 end
-  if not some_shut then return 0 end
-  local shut = redis.call('HGET', base .. 'shut', lane)
-  return shut and read_shut(shut) or 0
+  local shut = some_shut and redis.call('HGET', base .. 'shut', lane)
+  if not shut then return 0 end
+  return read_shut(shut)
 end
+local function shut_until(lane) return (shut_of(lane)) end
 local function write_lanes()
   for lane, due in pairs(arrived) do
     local wake = math.max(due, shut_until(lane))

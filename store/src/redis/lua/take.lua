@@ -1,6 +1,7 @@
--- Leases the next new events. ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms.
+-- Leases the next new events. ARGV: 5 the token, 6 the node, 7 how many, 8 the lease in ms, 9 for how
+-- long a lane is on trial that a breaker had closed.
 -- Answers [first, last, closed]: the numbers, the cursor and 0 for none; and [lane, ms left, why,
--- ...] of lanes that are closed just now, 200 of them at most, by chance.
+-- ...] of lanes that are closed just now or on trial, 200 of them at most, by chance.
 local before = answered()
 if before then return before end
 local m = marks('cur', 'last')
@@ -18,9 +19,9 @@ if redis.call('EXISTS', base .. 'shut') == 1 then
   local flat = redis.call('HRANDFIELD', base .. 'shut', 200, 'WITHVALUES')
   for i = 1, #flat, 2 do
     local till, why = read_shut(flat[i + 1])
-    if till > now then
+    if till > now or why == BREAKER_OPEN and now - till < tonumber(ARGV[9]) then
       closed[#closed + 1] = tonumber(flat[i])
-      closed[#closed + 1] = till - now
+      closed[#closed + 1] = math.max(0, till - now)
       closed[#closed + 1] = why
     end
   end

@@ -12,7 +12,7 @@ use pregon_core::outcome::EndReason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, Token};
+use crate::batch::{Batch, HeldDelivery, LaneClose, OpenEvent, TRIAL, Token};
 use crate::codec::{records, stored};
 use crate::redis::engine::Engine;
 use crate::redis::engine::args::Args;
@@ -70,7 +70,8 @@ pub(in crate::redis) async fn take(
         .text(token::print(token))
         .text(&claim.node)
         .text(fitting(&ahead, bytes))
-        .millis(claim.lease);
+        .millis(claim.lease)
+        .millis(TRIAL);
     let taken: Claimed<(String, String, Vec<u64>)> =
         engine.claim(partition, Kind::Take, &STEPS.take, token, args).await?;
     let batch = read_taken(engine, partition, claim, &taken, cur, ahead).await;
@@ -202,16 +203,17 @@ pub(in crate::redis) async fn due(
         .table(&pull)?
         .text(LOOK)
         .millis(PUT_OFF)
-        .text(DUE_MAX);
+        .text(DUE_MAX)
+        .millis(TRIAL);
     let handed: Claimed<Handed> =
         engine.claim(partition, Kind::Due, &STEPS.due, token, args).await?;
     let due = read_due(engine, partition, claim, &handed).await;
     later(engine, partition, Kind::Due, &handed, due).await
 }
 
-/// Whether more is due, when the next is, and what was handed out: lanes, and items in turn; and
-/// pieces of runs.
-type Handed = (bool, i64, Vec<(String, Vec<String>)>, Vec<Piece>);
+/// Whether more is due, when the next is, and what was handed out: lanes, and items in turn; pieces
+/// of runs; and which of the lanes are on trial.
+type Handed = (bool, i64, Vec<(String, Vec<String>)>, Vec<Piece>, Vec<u64>);
 
 async fn read_due(
     engine: &Engine,
@@ -219,7 +221,7 @@ async fn read_due(
     claim: &Claim,
     claimed: &Claimed<Handed>,
 ) -> Result<Due> {
-    let (more, next, handed, pieces) = &claimed.answer;
+    let (more, next, handed, pieces, trials) = &claimed.answer;
     let more = *more || claimed.earlier; // nobody looked since
     let next = u64::try_from(*next).ok().map(Duration::from_millis);
     let nothing = handed.is_empty() && pieces.is_empty();
@@ -233,7 +235,8 @@ async fn read_due(
         }
     }
     pieces.iter().try_for_each(|piece| contents.add_piece(piece))?;
-    let batch = empty(claimed.token, partition, 1, None);
+    let mut batch = empty(claimed.token, partition, 1, None);
+    batch.closed = trials.iter().map(|lane| LaneClose::on_trial(LaneNo(*lane))).collect();
     let batch = contents.fill(engine, partition, batch).await?;
     Ok(Due { batch: Some(batch).filter(|batch| !batch.is_empty()), more, next })
 }
