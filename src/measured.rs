@@ -29,13 +29,14 @@ use pregon_store::node::NodeStatus;
 use pregon_store::operate::{
     Cancelled, EventCancelled, Filled, Former, Forwarded, LaneEnd, Missing, Replay, Replayed,
 };
+use pregon_store::rate::{RateAsk, RateLease};
 use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::{TakenTest, TestSend, Tested, Ticket};
 use pregon_store::watch::{Place, Stretch, WatchQuery};
 use pregon_store::work::{Claim, Due, DueRequest};
 use pregon_store::{
     AuditLog, Backlog, ConfigStore, DeliveryLog, DeliveryWatch, Intake, LaneLog, NodeRegistry,
-    Operate, Store, StoreError, TestSends, Work,
+    Operate, Rates, Store, StoreError, TestSends, Work,
 };
 use pregon_telemetry::Telemetry;
 use tokio::time::Instant;
@@ -54,6 +55,7 @@ pub fn measured(store: Store, telemetry: &Telemetry) -> Store {
         lanes: Arc::new(Measured(store.lanes, told())),
         nodes: Arc::new(Measured(store.nodes, told())),
         tests: Arc::new(Measured(store.tests, told())),
+        rates: Arc::new(Measured(store.rates, told())),
         watch: Arc::new(Measured(store.watch, told())),
     }
 }
@@ -246,6 +248,12 @@ measured! {
 measured! {
     Backlog {
         backlog() -> BacklogReport;
+    }
+}
+
+measured! {
+    Rates {
+        lease_rates(asks: &[RateAsk]) -> Vec<RateLease>;
     }
 }
 

@@ -8,6 +8,7 @@ use pregon_control::{Control, ControlOptions};
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
 use pregon_core::pool::Pools;
+use pregon_core::rate::HostRates;
 use pregon_core::seal::Held;
 use pregon_core::url::UrlPolicy;
 use pregon_dataplane::egress::{
@@ -168,6 +169,7 @@ pub fn node(parts: NodeParts<'_>) -> anyhow::Result<Dataplane> {
             disable_after: node.disable_after,
             ..WorkerLimits::default()
         },
+        hosts: HostRates::new(node.host_rates.clone()),
         lease: node.lease,
         drain_limit: node.drain_limit,
         user_agent: policy.user_agent.clone().into(),

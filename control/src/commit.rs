@@ -103,6 +103,7 @@ answers! {
     DeleteSubscriptionResponse: ;
     PauseSubscriptionResponse: subscription;
     ResumeSubscriptionResponse: subscription;
+    OpenLaneResponse: subscription;
     DisableSubscriptionResponse: subscription;
     ApproveSubscriptionResponse: subscription;
     RejectSubscriptionResponse: subscription;

@@ -175,7 +175,7 @@ named! {
     name, |_| Apart::ByNames,
         GetTenantRequest
         GetSubscriptionRequest DeleteSubscriptionRequest PauseSubscriptionRequest
-        ResumeSubscriptionRequest DisableSubscriptionRequest
+        ResumeSubscriptionRequest OpenLaneRequest DisableSubscriptionRequest
         ApproveSubscriptionRequest RejectSubscriptionRequest VerifySubscriptionRequest
         TestSubscriptionRequest
         GetCallbackRequest DeleteCallbackRequest PauseCallbackRequest ResumeCallbackRequest

@@ -33,6 +33,7 @@ service! {
         delete_subscription(DeleteSubscriptionRequest) -> DeleteSubscriptionResponse;
         pause_subscription(PauseSubscriptionRequest by caller) -> PauseSubscriptionResponse;
         resume_subscription(ResumeSubscriptionRequest by caller) -> ResumeSubscriptionResponse;
+        open_lane(OpenLaneRequest by caller) -> OpenLaneResponse;
         disable_subscription(DisableSubscriptionRequest by caller) -> DisableSubscriptionResponse;
         approve_subscription(ApproveSubscriptionRequest by caller) -> ApproveSubscriptionResponse;
         reject_subscription(RejectSubscriptionRequest by caller) -> RejectSubscriptionResponse;
@@ -52,6 +53,7 @@ handlers! {
         delete delete_subscription(DeleteSubscriptionRequest) -> DeleteSubscriptionResponse;
         Pause pause_subscription(PauseSubscriptionRequest.note) -> PauseSubscriptionResponse;
         Resume resume_subscription(ResumeSubscriptionRequest.note) -> ResumeSubscriptionResponse;
+        Open open_lane(OpenLaneRequest) -> OpenLaneResponse;
         Disable disable_subscription(DisableSubscriptionRequest.reason) -> DisableSubscriptionResponse;
         Approve approve_subscription(ApproveSubscriptionRequest.note) -> ApproveSubscriptionResponse;
         Reject reject_subscription(RejectSubscriptionRequest.reason) -> RejectSubscriptionResponse;

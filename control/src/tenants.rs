@@ -11,6 +11,7 @@ use pregon_core::error::{Reason, Refusal, Violations};
 use pregon_core::id::{ContractId, PoolName, TenantId};
 use pregon_core::limits;
 use pregon_core::model::{Callback, Common, Resource, Secret, Subscription, Tenant, TenantLimits};
+use pregon_core::rate::MILLI_MAX;
 use pregon_core::url::{EgressRule, EgressRules};
 use pregon_proto::v1;
 use pregon_proto::v1::tenant_service_server::TenantService;
@@ -49,6 +50,7 @@ struct Edit {
     suspended: Option<bool>,
     max_subscriptions: Option<u32>,
     publish_per_second: Option<u32>,
+    attempts_per_second: Option<u32>,
     max_pending: Option<u32>,
     egress: Option<Option<PoolName>>,
     allow: Option<Vec<EgressRule>>,
@@ -66,6 +68,7 @@ fn fields(given: &v1::Tenant) -> Fields {
         ("limits.max_subscriptions", limits.max_subscriptions.is_some()),
         ("limits.publish_per_second", limits.publish_per_second.is_some()),
         ("limits.max_pending", limits.max_pending.is_some()),
+        ("limits.attempts_per_second", limits.attempts_per_second.is_some()),
         ("egress", !given.egress.is_empty()),
         ("egress_rules.allow", rules.is_some_and(|rules| !rules.allow.is_empty())),
         ("egress_rules.deny", rules.is_some_and(|rules| !rules.deny.is_empty())),
@@ -107,6 +110,12 @@ impl Edit {
             defaults.publish_per_second,
             (0, i32::MAX.unsigned_abs()),
         );
+        edit.attempts_per_second = number(
+            "limits.attempts_per_second",
+            limits.attempts_per_second.map(i64::from),
+            defaults.attempts_per_second,
+            (0, MILLI_MAX / 1000),
+        );
         edit.max_pending =
             number("limits.max_pending", limits.max_pending, defaults.max_pending, (1, u32::MAX));
         if mask.has("egress") {
@@ -127,6 +136,7 @@ impl Edit {
         put(&mut tenant.suspended, self.suspended.as_ref());
         put(&mut tenant.limits.max_subscriptions, self.max_subscriptions.as_ref());
         put(&mut tenant.limits.publish_per_second, self.publish_per_second.as_ref());
+        put(&mut tenant.limits.attempts_per_second, self.attempts_per_second.as_ref());
         put(&mut tenant.limits.max_pending, self.max_pending.as_ref());
         put(&mut tenant.egress, self.egress.as_ref());
         put(&mut tenant.egress_rules.allow, self.allow.as_ref());
@@ -150,6 +160,7 @@ pub(crate) fn to_wire(stored: &Stored<Tenant>) -> v1::Tenant {
             max_subscriptions: Some(map::small(tenant.limits.max_subscriptions)),
             publish_per_second: Some(map::small(tenant.limits.publish_per_second)),
             max_pending: Some(i64::from(tenant.limits.max_pending)),
+            attempts_per_second: Some(map::small(tenant.limits.attempts_per_second)),
         }),
         egress: tenant.egress.as_ref().map(PoolName::to_string).unwrap_or_default(),
         egress_rules: (!tenant.egress_rules.is_empty()).then(|| {

@@ -22,6 +22,8 @@ pub mod multipart;
 pub mod outcome;
 pub mod pattern;
 pub mod pool;
+pub mod rate;
+pub mod rate_headers;
 pub mod re2;
 pub mod redact;
 pub mod retry_after;

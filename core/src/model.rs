@@ -19,6 +19,7 @@ use crate::id::{
     SignerName, SubscriptionId, SubscriptionName, TenantId,
 };
 use crate::limits;
+use crate::rate::Rate;
 use crate::url::EgressRules;
 
 mod api_key;
@@ -83,6 +84,9 @@ pub struct TenantLimits {
     /// Events a second it may publish; 0: no limit.
     #[serde(default)]
     pub publish_per_second: u32,
+    /// Attempts a second that may start for it, over all nodes; 0: no limit.
+    #[serde(default)]
+    pub attempts_per_second: u32,
     /// Events that are not matched yet and deliveries that have not ended, at most.
     pub max_pending: u32,
 }
@@ -92,6 +96,7 @@ impl Default for TenantLimits {
         Self {
             max_subscriptions: limits::SUBSCRIPTIONS_DEFAULT,
             publish_per_second: 0,
+            attempts_per_second: 0,
             max_pending: limits::PENDING_DEFAULT,
         }
     }
@@ -272,6 +277,12 @@ pub struct Subscription {
     pub overrides: String,
     /// Attempts in flight at most, of one node.
     pub max_concurrency: u32,
+    /// How fast attempts may start, over all nodes; none: no limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
+    /// When an operator last opened its lane, whatever the receiver had asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<Timestamp>,
     /// Deliveries that may wait; 0: what the tenant's limit says.
     #[serde(default)]
     pub max_pending: u32,

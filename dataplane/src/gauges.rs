@@ -56,7 +56,7 @@ impl Gauges {
         let metrics = self.telemetry.metrics();
         metrics.node(self.load.in_flight(), self.load.claimed());
         let load = &self.load;
-        let shut = [load.closed(), load.paused(), load.broken(), load.recovering()];
+        let shut = [load.closed(), load.paused(), load.broken(), load.recovering(), load.rated()];
         metrics.lanes(load.lanes(), shut);
         metrics.connections(open, idle);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
+use pregon_core::rate::HostRates;
 use pregon_core::seal::Held;
 use pregon_proto::v1::check_service_server::CheckServiceServer;
 use pregon_proto::v1::event_service_server::EventServiceServer;
@@ -46,6 +47,8 @@ pub struct DataplaneOptions {
     pub max_event_bytes: usize,
     /// Bounds of the workers.
     pub limits: WorkerLimits,
+    /// How fast hosts may be sent to.
+    pub hosts: HostRates,
     /// How long claims last.
     pub lease: Duration,
     /// How long attempts under way may take when the node goes down; none: a second more than the
@@ -105,6 +108,8 @@ impl Dataplane {
             work: options.store.work,
             operate: options.store.operate,
             tests: options.store.tests,
+            rates: options.store.rates,
+            hosts: Arc::new(options.hosts),
             config: Arc::clone(&options.store.config),
             configuration: configuration.clone(),
             egress: options.egress.clone(),

@@ -303,6 +303,8 @@ pub(crate) fn subscription(tenant: &str, lane: u64, patterns: &[&str]) -> Subscr
         overrides: String::new(),
         egress: None,
         max_concurrency: 64,
+        rate_limit: None,
+        opened: None,
         max_pending: 0,
         state: SubscriptionState::Active,
         state_reason: String::new(),

@@ -18,7 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pregon_core::clock::SharedClock;
 use pregon_core::id::NodeId;
-use pregon_store::{ConfigStore, Operate, TestSends, Work};
+use pregon_core::rate::HostRates;
+use pregon_store::{ConfigStore, Operate, Rates, TestSends, Work};
 use pregon_telemetry::Telemetry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -44,6 +45,7 @@ mod lanes;
 mod ledger;
 mod lifecycle;
 mod matcher;
+mod rate;
 mod record;
 mod runners;
 pub(crate) mod scrub;
@@ -89,6 +91,10 @@ pub struct WorkerOptions {
     pub operate: Arc<dyn Operate>,
     /// Test sends.
     pub tests: Arc<dyn TestSends>,
+    /// Rates that nodes keep together.
+    pub rates: Arc<dyn Rates>,
+    /// How fast hosts may be sent to.
+    pub hosts: Arc<HostRates>,
     /// Configuration; written only to note that a subscription's receiver is gone, or only fails.
     pub config: Arc<dyn ConfigStore>,
     /// The node's configuration.
@@ -122,6 +128,7 @@ pub struct Load {
     paused: AtomicUsize,
     broken: AtomicUsize,
     recovering: AtomicUsize,
+    rated: AtomicUsize,
     turns: AtomicU64,
 }
 
@@ -165,6 +172,11 @@ impl Load {
     /// Those of them whose subscription is paused; at most a second old.
     pub fn paused(&self) -> usize {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that wait for a rate.
+    pub fn rated(&self) -> usize {
+        self.rated.load(Ordering::Relaxed)
     }
 }
 
@@ -216,7 +228,8 @@ async fn run(options: WorkerOptions, load: Arc<Load>, drain: CancellationToken) 
             first,
             options.seed,
             options.telemetry.clone(),
-        ),
+        )
+        .under(Arc::clone(&options.hosts)),
         traced: Traced::new(options.telemetry.clone()),
         calls: Calls::new(&options),
         attempts: Attempts::new(&options, reports),

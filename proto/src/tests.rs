@@ -116,6 +116,7 @@ const SERVICES: [(&str, &[&str]); 14] = [
             "DeleteSubscription",
             "PauseSubscription",
             "ResumeSubscription",
+            "OpenLane",
             "DisableSubscription",
             "ApproveSubscription",
             "RejectSubscription",

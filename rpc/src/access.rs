@@ -129,6 +129,7 @@ pub const API: &[(&str, Access)] = &[
     ("/pregon.v1.SubscriptionService/DeleteSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/PauseSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/ResumeSubscription", MANAGE),
+    ("/pregon.v1.SubscriptionService/OpenLane", MANAGE),
     ("/pregon.v1.SubscriptionService/DisableSubscription", MANAGE),
     ("/pregon.v1.SubscriptionService/ApproveSubscription", OPERATE),
     ("/pregon.v1.SubscriptionService/RejectSubscription", OPERATE),

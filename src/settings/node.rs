@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use pregon_core::id::NodeId;
 use pregon_core::limits;
+use pregon_core::rate::{HOST_RATES_MAX, HostRate};
 use pregon_dataplane::egress::NAME_SERVERS;
 
 use super::Wrongs;
@@ -28,6 +29,15 @@ pub struct NodeArgs {
     /// absolute: search domains never apply.
     #[arg(long, env = "PREGON_DNS_SERVERS", value_name = "ADDR[:PORT]", value_delimiter = ',')]
     dns_server: Vec<String>,
+
+    /// How fast requests may be sent to a host, for all subscriptions and nodes together:
+    /// RULE=PER_SECOND or RULE=PER_SECOND/BURST, with a rule as of --egress-only
+    /// (hooks.example.com:443=50, *.example.com=20/5, *=200); may be repeated.
+    ///
+    /// None, if not given. The first rule that names a host holds, for each host and port by itself.
+    /// All nodes must have the same.
+    #[arg(long, env = "PREGON_HOST_RATE", value_name = "RULE=N", value_delimiter = ',')]
+    host_rate: Vec<String>,
 
     /// Attempts in flight at most, 1 to 65536.
     ///
@@ -84,6 +94,8 @@ pub struct Node {
     pub egress_ca_file: Option<PathBuf>,
     /// Name servers of its own; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// How fast hosts may be sent to.
+    pub host_rates: Vec<HostRate>,
     /// Attempts in flight.
     pub max_in_flight: usize,
     /// Bytes that they hold.
@@ -106,6 +118,7 @@ impl NodeArgs {
         Node {
             egress_ca_file: self.egress_ca_file,
             dns_servers: name_servers(&self.dns_server, wrong),
+            host_rates: host_rates(&self.host_rate, wrong),
             max_in_flight: wrong.number("--max-in-flight", &self.max_in_flight, 1, 65_536),
             max_in_flight_bytes: wrong.number(
                 "--max-in-flight-bytes",
@@ -125,6 +138,14 @@ impl NodeArgs {
             }),
         }
     }
+}
+
+fn host_rates(texts: &[String], wrong: &mut Wrongs) -> Vec<HostRate> {
+    const FLAG: &str = "--host-rate";
+    if texts.len() > HOST_RATES_MAX {
+        wrong.add(FLAG, format_args!("must be given {HOST_RATES_MAX} times at most"), ());
+    }
+    wrong.list(FLAG, texts)
 }
 
 /// Where DNS is served (RFC 1035 section 4.2).

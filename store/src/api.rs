@@ -12,6 +12,7 @@ pub mod lane_log;
 pub mod log;
 pub mod node;
 pub mod operate;
+pub mod rate;
 pub mod settlement;
 pub mod test_send;
 pub mod watch;

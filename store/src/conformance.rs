@@ -37,6 +37,7 @@ pub mod lanes;
 pub mod large;
 pub mod nodes;
 pub mod publish;
+pub mod rates;
 pub mod replay;
 pub mod restart;
 pub mod retry;
@@ -407,6 +408,15 @@ macro_rules! conformance_queue {
                 an_answer_that_nobody_waits_for_is_harmless
                 of_two_answers_the_first_counts
                 a_test_send_crosses_processes
+            ]
+            rates [
+                a_rate_gives_its_burst_and_then_its_pace
+                rates_are_apart
+                what_is_not_used_lapses
+                a_rate_that_changes_holds_from_then_on
+                many_rates_are_asked_for_at_once
+                a_restart_gives_no_second_burst
+                two_processes_share_a_rate
             ]
             watch [
                 what_happens_is_seen_in_order

@@ -28,7 +28,7 @@
 //! - `config`: configuration, the audit log (`audit`) and `nodes`.
 //! - `engine`: the writer and its readers (`executor`), tables and their reasons (`schema`), what it
 //!   holds in memory (`state`), its disk (`files`, `room`), and what keeps history short (`trim`).
-//! - `test_sends`: attempts that are no deliveries.
+//! - `test_sends`: attempts that are no deliveries. `rates`: how fast nodes may send.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ mod engine;
 mod log;
 mod operate;
 mod publish;
+mod rates;
 mod test_sends;
 mod work;
 
@@ -181,6 +182,7 @@ impl Embedded {
             backlog: self.handle.clone(),
             lanes: self.handle.clone(),
             tests: self.handle.clone(),
+            rates: self.handle.clone(),
             watch: self.handle.clone(),
         }
     }

@@ -9,7 +9,8 @@
 //! - [`LaneLog`] for how a lane is, [`Backlog`] for how much waits,
 //! - [`AuditLog`] for who called for what,
 //! - [`NodeRegistry`] for who is there,
-//! - [`TestSends`] for attempts that are no deliveries.
+//! - [`TestSends`] for attempts that are no deliveries,
+//! - [`Rates`] for how fast all nodes together may send.
 //!
 //! Engines stand behind them: [`embedded`] for one process, and [`redis`] for many. `conformance` is
 //! the one suite that every engine must pass; only the binary knows which one runs.
@@ -40,7 +41,7 @@ pub mod steady;
 
 pub use api::{
     audit, author, backlog, batch, config, erase, error, intake, lane_log, log, node, operate,
-    settlement, test_send, watch, work,
+    rate, settlement, test_send, watch, work,
 };
 pub use codec::test_reply;
 
@@ -53,6 +54,7 @@ pub use api::lane_log::LaneLog;
 pub use api::log::DeliveryLog;
 pub use api::node::NodeRegistry;
 pub use api::operate::Operate;
+pub use api::rate::Rates;
 pub use api::test_send::TestSends;
 pub use api::watch::DeliveryWatch;
 pub use api::work::Work;
@@ -82,6 +84,8 @@ pub struct Store {
     pub backlog: Arc<dyn Backlog>,
     /// Attempts that are no deliveries.
     pub tests: Arc<dyn TestSends>,
+    /// Rates that nodes keep together.
+    pub rates: Arc<dyn Rates>,
     /// What happens, as it happens.
     pub watch: Arc<dyn DeliveryWatch>,
 }

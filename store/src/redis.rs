@@ -22,7 +22,7 @@
 //! - `engine`: partitions and their `steps`, of which an `operation` must not run twice; connections
 //!   (`link`) and why there is none (`look`); what a Redis must be able to promise (`server`) and its
 //!   confirmations (`sure`); scripts and how they are run; and what keeps history short (`trim`).
-//! - `test_sends`: attempts that are no deliveries.
+//! - `test_sends`: attempts that are no deliveries. `rates`: how fast nodes may send.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -46,6 +46,7 @@ mod layout;
 mod log;
 mod operate;
 mod publish;
+mod rates;
 mod test_sends;
 mod work;
 
@@ -125,6 +126,7 @@ impl Redis {
                 backlog: handle.clone(),
                 lanes: handle.clone(),
                 tests: handle.clone(),
+                rates: handle.clone(),
                 watch: handle,
             },
         })

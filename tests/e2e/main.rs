@@ -47,6 +47,7 @@ mod pause;
 mod planes;
 mod pools;
 mod quota;
+mod rates;
 mod replay;
 mod retries;
 mod schedules;

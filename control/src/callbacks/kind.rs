@@ -137,7 +137,7 @@ impl Receiver for Callback {
         match to {
             Move::Pause => Some(CallbackState::Paused),
             Move::Resume => Some(CallbackState::Active),
-            Move::Disable | Move::Approve | Move::Reject => None,
+            Move::Open | Move::Disable | Move::Approve | Move::Reject => None,
         }
     }
 

@@ -365,7 +365,9 @@ fn waits_for(
         Some(PendingReason::LaneFull) => {
             "a free slot: its subscription has as many attempts in flight as it may".to_owned()
         }
-        Some(PendingReason::RateLimited) => "its subscription's rate".to_owned(),
+        Some(PendingReason::RateLimited) => {
+            "a rate: its subscription's, its tenant's or its host's".to_owned()
+        }
         Some(PendingReason::Paused) => {
             "its subscription to be resumed, or its tenant's suspension to end".to_owned()
         }

@@ -8,7 +8,7 @@ macro_rules! handlers {
         get $get:ident($get_request:ident) -> $got:ident;
         update $update:ident($update_request:ident) -> $updated:ident;
         delete $delete:ident($delete_request:ident) -> $deleted:ident;
-        $($to:ident $move:ident($move_request:ident.$note:ident) -> $moved:ident;)*
+        $($to:ident $move:ident($move_request:ident$(.$note:ident)?) -> $moved:ident;)*
     }) => {
         impl crate::Control {
             pub(crate) async fn $create(
@@ -73,7 +73,7 @@ macro_rules! handlers {
                     let moving = crate::receiver::Moving {
                         name: &request.name,
                         to: crate::receiver::Move::$to,
-                        note: &request.$note,
+                        note: [$(request.$note.as_str(),)? ""][0],
                         validate_only: request.validate_only,
                         caller,
                     };

@@ -200,6 +200,8 @@ pub(crate) enum Move {
     Pause,
     /// It goes on.
     Resume,
+    /// It goes on although it asked to be left alone.
+    Open,
     /// It is left alone, and what waits for it ends.
     Disable,
     /// An operator lets it in.
@@ -298,6 +300,9 @@ pub(crate) trait Receiver: Shared {
     fn target(&self, to: Move) -> Option<Self::State>;
     /// Puts it into a state, for a reason.
     fn put_state(&mut self, state: Self::State, reason: &str, now: Timestamp);
+
+    /// Notes that its lane is opened now; only what has one can be.
+    fn open(&mut self, _now: Timestamp) {}
 
     /// Why it is in that state.
     fn state_reason(&self) -> &str {

@@ -15,6 +15,7 @@ impl Move {
         match self {
             Move::Pause => "paused",
             Move::Resume => "resumed",
+            Move::Open => "opened",
             Move::Disable => "disabled",
             Move::Approve => "approved",
             Move::Reject => "rejected",
@@ -25,7 +26,7 @@ impl Move {
     fn has_reason(self) -> bool {
         match self {
             Move::Disable | Move::Reject => true,
-            Move::Pause | Move::Resume | Move::Approve => false,
+            Move::Pause | Move::Resume | Move::Open | Move::Approve => false,
         }
     }
 
@@ -78,7 +79,7 @@ impl Control {
         };
         let reason = if to.has_reason() { note } else { "" };
         let same = to == Move::Approve || stored.value.state_reason() == reason;
-        if from == target && same {
+        if from == target && same && to != Move::Open {
             let mut answer = A::of(to_wire(&stored, live), Vec::new());
             if !validate_only {
                 answer.stamp(read);
@@ -87,6 +88,9 @@ impl Control {
         }
         let (mut receiver, time) = (stored.value, self.clock.now());
         receiver.put_state(target, reason, time);
+        if to == Move::Open {
+            receiver.open(time);
+        }
         let parts = receiver.parts();
         parts.common.update_time = time;
         if from != target {

@@ -23,6 +23,7 @@ use pregon_core::model::{
     Auth, Common, StateChange, Subscription, SubscriptionState, TenantLimits, Trust,
 };
 use pregon_core::pattern::Pattern;
+use pregon_core::rate::{BURST_MAX, Rate};
 use pregon_core::redact::SensitiveRoot;
 use pregon_proto::v1;
 use pregon_rpc::caller::{Caller, Role};
@@ -43,6 +44,7 @@ pub(crate) struct Own {
     sensitive_paths: Option<Vec<String>>,
     overrides: Option<String>,
     egress: Option<Option<PoolName>>,
+    rate_limit: Option<Option<Rate>>,
 }
 
 impl Receiver for Subscription {
@@ -91,6 +93,9 @@ impl Receiver for Subscription {
         if mask.has("egress") {
             own.egress = parse::pool("subscription.egress", &given.egress, wrong);
         }
+        if mask.has("rate_limit") {
+            own.rate_limit = rate(given.rate_limit, wrong);
+        }
         refuse_unsupported(given, mask, wrong);
         own
     }
@@ -101,6 +106,7 @@ impl Receiver for Subscription {
         put(&mut self.sensitive_paths, own.sensitive_paths.as_ref());
         put(&mut self.overrides, own.overrides.as_ref());
         put(&mut self.egress, own.egress.as_ref());
+        put(&mut self.rate_limit, own.rate_limit.as_ref());
     }
 
     fn show_own(&self, wire: &mut v1::Subscription) {
@@ -109,6 +115,10 @@ impl Receiver for Subscription {
         wire.sensitive_paths.clone_from(&self.sensitive_paths);
         wire.overrides.clone_from(&self.overrides);
         wire.egress = self.egress.as_ref().map(PoolName::to_string).unwrap_or_default();
+        wire.rate_limit = self.rate_limit.map(|rate| v1::RateLimit {
+            per_second: rate.per_second(),
+            burst: map::small(rate.given_burst()),
+        });
         wire.ordered = Some(false);
         wire.state = map::subscription_state(self.state).into();
         wire.state_reason.clone_from(&self.state_reason);
@@ -133,6 +143,8 @@ impl Receiver for Subscription {
             overrides: String::new(),
             egress: None,
             max_concurrency: limits::CONCURRENCY_DEFAULT,
+            rate_limit: None,
+            opened: None,
             max_pending: 0,
             state: SubscriptionState::PendingApproval,
             state_reason: String::new(),
@@ -207,9 +219,10 @@ impl Receiver for Subscription {
             (Move::Reject, Active | Paused | Disabled | PendingVerification)
             | (_, PendingApproval | Rejected)
             | (Move::Pause, Disabled | PendingVerification)
-            | (Move::Resume, PendingVerification) => None,
+            | (Move::Resume, PendingVerification)
+            | (Move::Open, Paused | Disabled | PendingVerification) => None,
             (Move::Pause, Active | Paused) => Some(Paused),
-            (Move::Resume, Active) => Some(Active),
+            (Move::Resume | Move::Open, Active) => Some(Active),
             (Move::Resume, Paused | Disabled) => Some(verification::open(self)),
             (Move::Disable, Active | Paused | Disabled | PendingVerification) => Some(Disabled),
         }
@@ -226,6 +239,10 @@ impl Receiver for Subscription {
         self.state = state;
         let reason = if waits && reason.is_empty() { verification::NOT_ASKED } else { reason };
         reason.clone_into(&mut self.state_reason);
+    }
+
+    fn open(&mut self, now: Timestamp) {
+        self.opened = Some(now);
     }
 
     fn check_own(&self, contract: &Contract, wrong: &mut Violations) {
@@ -301,6 +318,27 @@ pub(crate) fn contract_of(subscription: &Subscription, contract: &Arc<Contract>)
     }
 }
 
+/// How fast it may be sent to; none: no limit.
+fn rate(given: Option<v1::RateLimit>, wrong: &mut Violations) -> Option<Option<Rate>> {
+    let Some(given) = given else { return Some(None) };
+    const FIELD: &str = "subscription.rate_limit";
+    if Rate::new(given.per_second, 0).is_none() {
+        let text = format!("must be 0.001 to 100000, is {}", given.per_second);
+        wrong.add(format!("{FIELD}.per_second"), Rule::OutOfRange, text);
+        return None;
+    }
+    let burst = u32::try_from(given.burst).ok();
+    let rate = burst.and_then(|burst| Rate::new(given.per_second, burst));
+    if rate.is_none() {
+        let text = format!(
+            "must be 0 to {BURST_MAX} and no more than per_second allows in an hour, is {}",
+            given.burst
+        );
+        wrong.add(format!("{FIELD}.burst"), Rule::OutOfRange, text);
+    }
+    rate.map(Some)
+}
+
 fn patterns(given: &[String], wrong: &mut Violations) -> Option<Vec<String>> {
     const FIELD: &str = "subscription.event_types";
     if given.is_empty() {
@@ -322,11 +360,7 @@ fn patterns(given: &[String], wrong: &mut Violations) -> Option<Vec<String>> {
 
 /// Fields that later releases fill: refused when set, never ignored.
 fn refuse_unsupported(given: &v1::Subscription, mask: &Mask, wrong: &mut Violations) {
-    let set = [
-        ("rate_limit", given.rate_limit.is_some()),
-        ("max_pending", given.max_pending != 0),
-        ("ordered", given.ordered == Some(true)),
-    ];
+    let set = [("max_pending", given.max_pending != 0), ("ordered", given.ordered == Some(true))];
     for (path, set) in set {
         parse::unsupported(&format!("subscription.{path}"), set && mask.has(path), wrong);
     }

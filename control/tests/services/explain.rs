@@ -154,7 +154,10 @@ async fn a_pending_delivery_tells_what_comes_next() {
     world.clock.advance(Duration::from_secs(10));
     let it = explain(&world, O1).await.deliveries.remove(0);
     assert_eq!(it.lane_closed_until, at(60));
-    assert_eq!(it.waits_for, "its subscription's rate; its lane is closed (RATE_LIMITED)");
+    assert_eq!(
+        it.waits_for,
+        "a rate: its subscription's, its tenant's or its host's; its lane is closed (RATE_LIMITED)"
+    );
     assert_eq!(it.planned[0].earliest, at(60));
 
     // And paused, which says nothing of when.

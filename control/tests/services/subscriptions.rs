@@ -119,7 +119,7 @@ async fn every_wrong_field_is_reported() {
         ("subscription.max_concurrency", "OUT_OF_RANGE"),
         ("subscription.max_pending", "UNSUPPORTED"),
         ("subscription.ordered", "UNSUPPORTED"),
-        ("subscription.rate_limit", "UNSUPPORTED"),
+        ("subscription.rate_limit.per_second", "OUT_OF_RANGE"),
         ("subscription.sensitive_paths[1]", "MALFORMED"),
         ("subscription.sensitive_paths[2]", "MALFORMED"),
         ("subscription.url", "URL_REFUSED"),
@@ -223,16 +223,67 @@ async fn updates_keep_what_is_not_chosen() {
     let answer = ask!(world.subscriptions, update_subscription, update(other, &["*"]));
     assert_wrong(answer, &[("subscription.environment", "IMMUTABLE")]);
     // What is not supported is refused when chosen, ignored when not.
-    let limited =
-        v1::Subscription { rate_limit: Some(v1::RateLimit::default()), ..Default::default() };
-    let request = update(limited.clone(), &["labels"]);
+    let ordered = v1::Subscription { ordered: Some(true), ..Default::default() };
+    let request = update(ordered.clone(), &["labels"]);
     ask!(world.subscriptions, update_subscription, request).unwrap();
-    let answer = ask!(world.subscriptions, update_subscription, update(limited, &[]));
-    assert_wrong(answer, &[("subscription.rate_limit", "UNSUPPORTED")]);
+    let answer = ask!(world.subscriptions, update_subscription, update(ordered, &[]));
+    assert_wrong(answer, &[("subscription.ordered", "UNSUPPORTED")]);
     // Stale.
     let stale = v1::Subscription { etag: before.etag, ..subscription() };
     let answer = ask!(world.subscriptions, update_subscription, update(stale, &[]));
     assert_refused(answer, Code::Aborted, "ETAG_MISMATCH");
+}
+
+#[tokio::test]
+async fn a_rate_is_given_changed_and_taken_away() {
+    let world = World::with_tenant().await;
+    let rate = |per_second, burst| v1::Subscription {
+        rate_limit: Some(v1::RateLimit { per_second, burst }),
+        ..subscription()
+    };
+    let made = ask!(world.subscriptions, create_subscription, create("erp", rate(2.5, 0))).unwrap();
+    let shown = made.subscription.unwrap().rate_limit;
+    assert_eq!(shown, Some(v1::RateLimit { per_second: 2.5, burst: 0 }));
+    let request = update(rate(100.0, 7), &[]);
+    let changed = ask!(world.subscriptions, update_subscription, request).unwrap();
+    let shown = changed.subscription.unwrap().rate_limit;
+    assert_eq!(shown, Some(v1::RateLimit { per_second: 100.0, burst: 7 }));
+    for (per_second, burst, field) in [
+        (0.0, 0, "per_second"),
+        (-1.0, 0, "per_second"),
+        (f64::NAN, 0, "per_second"),
+        (100_001.0, 0, "per_second"),
+        (100.0, -1, "burst"),
+        (100.0, 100_001, "burst"),
+        (0.001, 4, "burst"),
+    ] {
+        let request = update(rate(per_second, burst), &["rate_limit"]);
+        let answer = ask!(world.subscriptions, update_subscription, request);
+        assert_wrong(answer, &[(&format!("subscription.rate_limit.{field}"), "OUT_OF_RANGE")]);
+    }
+    let request = update(subscription(), &["rate_limit"]);
+    let changed = ask!(world.subscriptions, update_subscription, request).unwrap();
+    assert_eq!(changed.subscription.unwrap().rate_limit, None);
+}
+
+#[tokio::test]
+async fn a_lane_is_opened_by_a_write_that_nodes_follow() {
+    let world = World::with_tenant().await;
+    ask!(world.subscriptions, create_subscription, create("erp", subscription())).unwrap();
+    let name = || ERP.to_owned();
+    let open = |validate_only| v1::OpenLaneRequest { name: name(), validate_only };
+    let tried = ask!(world.subscriptions, open_lane, open(true)).unwrap();
+    assert_eq!(tried.revision, 0);
+    let first = ask!(world.subscriptions, open_lane, open(false)).unwrap();
+    let second = ask!(world.subscriptions, open_lane, open(false)).unwrap();
+    assert!(second.revision > first.revision, "each is a word of its own");
+    let shown = second.subscription.unwrap();
+    assert_eq!(shown.state(), v1::SubscriptionState::Active);
+    assert_eq!(shown.state_change, None, "its state was not moved");
+    let pause = v1::PauseSubscriptionRequest { name: name(), ..Default::default() };
+    ask!(world.subscriptions, pause_subscription, pause).unwrap();
+    let answer = ask!(world.subscriptions, open_lane, open(false));
+    assert_refused(answer, Code::FailedPrecondition, "STATE_CONFLICT");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use crate::world::{World, ask, assert_refused, assert_wrong, mask};
 fn limits(subscriptions: Option<i32>, pending: Option<i64>) -> Option<v1::TenantLimits> {
     Some(v1::TenantLimits {
         max_subscriptions: subscriptions,
-        publish_per_second: None,
         max_pending: pending,
+        ..Default::default()
     })
 }
 
@@ -74,6 +74,7 @@ async fn every_wrong_field_is_reported() {
             max_subscriptions: Some(0),
             publish_per_second: Some(-1),
             max_pending: Some(0),
+            attempts_per_second: Some(100_001),
         }),
         ..Default::default()
     };
@@ -88,6 +89,7 @@ async fn every_wrong_field_is_reported() {
         ("tenant.display_name", "TOO_LONG"),
         ("tenant.labels[]", "REQUIRED"),
         ("tenant.labels[]", "TOO_LONG"),
+        ("tenant.limits.attempts_per_second", "OUT_OF_RANGE"),
         ("tenant.limits.max_pending", "OUT_OF_RANGE"),
         ("tenant.limits.max_subscriptions", "OUT_OF_RANGE"),
         ("tenant.limits.publish_per_second", "OUT_OF_RANGE"),

@@ -72,6 +72,13 @@ impl EgressRule {
         &self.text
     }
 
+    /// Whether it names a host, or else an address that stands in its place, and the port. A network
+    /// names the addresses in it.
+    pub fn covers(&self, host: Option<&str>, ip: Option<IpAddr>, port: u16) -> bool {
+        let held = ip.is_some_and(|ip| self.holds(ip));
+        self.has_port(port) && (self.names(host.map(bare)) || held)
+    }
+
     fn has_port(&self, port: u16) -> bool {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
     }

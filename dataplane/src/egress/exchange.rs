@@ -10,7 +10,9 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body_util::Full;
 use pregon_core::attempt::{ResponseHead, Timing};
+use pregon_core::clock::Timestamp;
 use pregon_core::outcome::ErrorClass;
+use pregon_core::rate_headers;
 use pregon_core::secret::SecretBytes;
 use tokio::time::Instant;
 
@@ -134,6 +136,11 @@ impl Response {
     /// `retry-after`, if there is one in visible ASCII; `pregon_core::retry_after` reads it.
     pub fn retry_after(&self) -> Option<&str> {
         self.headers.get(header::RETRY_AFTER)?.to_str().ok()
+    }
+
+    /// How long it says that its receiver has nothing left of a rate.
+    pub fn pause(&self, now: Timestamp) -> Option<Duration> {
+        rate_headers::pause(|name| self.headers.get(name)?.to_str().ok(), now)
     }
 
     /// Its headers as text: names in lower case, what is no UTF-8 in values as U+FFFD.

@@ -10,6 +10,7 @@ use pregon_core::filter::{Filter, Verdict};
 use pregon_core::id::{LaneNo, PoolName, SubscriptionName};
 use pregon_core::model::{Failing, Subscription, SubscriptionState};
 use pregon_core::pattern::Pattern;
+use pregon_core::rate::Rate;
 use pregon_core::redact::SensitivePath;
 use pregon_core::seal::KeyRing;
 use pregon_core::url::EndpointUrl;
@@ -63,6 +64,12 @@ pub struct Lane {
     pub keys: SigningKeys,
     /// Attempts in flight at most, of one node.
     pub max_concurrency: u32,
+    /// How fast its attempts may start, over all nodes.
+    pub rate: Option<Rate>,
+    /// The same of all that is sent for its tenant.
+    pub tenant_rate: Option<Rate>,
+    /// When an operator last opened it.
+    pub opened: Option<Timestamp>,
     /// The revision that wrote the subscription last; keys and tenant may have changed since.
     pub revision: i64,
     /// Its tenant is suspended: deliveries wait.
@@ -129,6 +136,9 @@ impl Lane {
             egress: subscription.egress.clone(),
             keys: SigningKeys::default(),
             max_concurrency: subscription.max_concurrency,
+            rate: subscription.rate_limit,
+            tenant_rate: None,
+            opened: subscription.opened,
             revision,
             tenant_suspended: false,
             failing: subscription.failing().cloned().map(Box::new),

@@ -157,12 +157,20 @@ impl TenantEntry {
     /// Writes into a lane what it has of its tenant.
     pub(super) fn write_into(&self, lane: &mut Lane) {
         lane.tenant_suspended = self.suspended;
+        lane.tenant_rate = self.attempt_rate();
         lane.tenant_labels = Arc::clone(&self.labels);
     }
 
     /// Whether a lane has what its tenant says.
     fn is_in(&self, lane: &Lane) -> bool {
-        lane.tenant_suspended == self.suspended && lane.tenant_labels == self.labels
+        lane.tenant_suspended == self.suspended
+            && lane.tenant_labels == self.labels
+            && lane.tenant_rate == self.attempt_rate()
+    }
+
+    /// How fast attempts for it may start.
+    fn attempt_rate(&self) -> Option<pregon_core::rate::Rate> {
+        pregon_core::rate::Rate::whole(self.limits.attempts_per_second)
     }
 
     /// Adds a lane or replaces it.

@@ -9,6 +9,7 @@ use pregon_core::clock::{SharedClock, SystemClock};
 use pregon_core::event::{Environment, NewEvent};
 use pregon_core::id::{DeliveryKey, EventTypeId, LaneNo, NodeId, TenantId};
 use pregon_core::model::Resource;
+use pregon_core::rate::HostRates;
 use pregon_store::Store;
 use pregon_store::config::{Commit, Committed};
 use pregon_store::embedded::{Embedded, EmbeddedOptions, Location, open};
@@ -45,6 +46,7 @@ impl Whole {
             node: NodeId::parse("n1").unwrap(),
             max_event_bytes: 1024,
             limits: WorkerLimits::default(),
+            hosts: HostRates::default(),
             lease: LEASE,
             drain_limit: Some(AMPLE),
             user_agent: "pregon-test".into(),

@@ -341,7 +341,10 @@ fn decision(shot: &Shot<'_>, ended: Timestamp, exchange: &Exchange, judged: Judg
         took: Duration::from_micros(u64::from(exchange.timing.total)),
         age: ended.since(shot.create_time),
     };
-    decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance)
+    let decision = decide(&shot.lane.contract, shot.number, &reply, timings, shot.chance);
+    let pause = exchange.result.as_ref().ok().and_then(|response| response.pause(ended));
+    let pause = pause.and_then(|wait| shot.lane.contract.retry().paused(wait));
+    Decision { slow_lane: decision.slow_lane.max(pause), ..decision }
 }
 
 /// Decides about the exchange and writes it down; `events`: all that were sent.

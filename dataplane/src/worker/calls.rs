@@ -12,10 +12,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use pregon_core::id::PartitionNo;
 use pregon_store::Work;
 use pregon_store::batch::{Batch, Token};
+use pregon_store::rate::{RateAsk, RateLease};
 use pregon_store::settlement::{Settled, Settlement};
 use pregon_store::test_send::TakenTest;
 use pregon_store::work::{BATCH_MAX, Claim, Due, DueRequest};
-use pregon_store::{StoreError, TestSends};
+use pregon_store::{Rates, StoreError, TestSends};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ use super::test_send::AT_ONCE;
 use super::{DEAF_TESTS, IDLE_MAX, RETRY_STORE, RING_DUE, RING_OVER, RING_TESTS, WorkerOptions};
 use crate::snapshot::Configuration;
 
+mod rates;
 mod refused;
 
 /// Bodies that one take brings into memory, about.
@@ -70,6 +72,11 @@ pub(super) enum Reply {
     },
     /// A test send came to its end.
     Tested,
+    Leased {
+        asks: Vec<RateAsk>,
+        asked: Instant,
+        result: Result<Vec<RateLease>, StoreError>,
+    },
     Settled {
         settlement: Arc<Settlement>,
         asked: Instant,
@@ -121,6 +128,7 @@ struct Partition {
 pub(super) struct Calls {
     work: Arc<dyn Work>,
     test_sends: Arc<dyn TestSends>,
+    rates: Arc<dyn Rates>,
     claim: Claim,
     partitions: Vec<Partition>,
     /// Events that takes under way may bring.
@@ -159,6 +167,7 @@ impl Calls {
         Self {
             work: Arc::clone(&options.work),
             test_sends: Arc::clone(&options.tests),
+            rates: Arc::clone(&options.rates),
             claim: Claim { node: options.node.clone(), lease: options.lease },
             partitions: (0..options.work.partitions()).map(partition).collect(),
             asked: 0,

@@ -19,6 +19,7 @@ use pregon_core::attempt::AttemptRecord;
 use pregon_core::event::Event;
 use pregon_core::id::{LaneNo, NodeId, PartitionNo, SubscriptionName};
 use pregon_core::limits;
+use pregon_core::rate::HostRates;
 use pregon_store::batch::{Batch, LaneClose, Token};
 use pregon_store::operate::LaneEnd;
 use pregon_store::settlement::{DeliverySettle, FilterError};
@@ -34,12 +35,14 @@ use super::lane::Means;
 use super::lanes::{Lanes, WAITING_MAX};
 use super::ledger::{LEDGER_MAX, Ledger};
 use super::matcher::Question;
+use super::rate::Rates;
 use crate::snapshot::{Lane, Snapshot};
 
 mod breaking;
 mod change;
 mod intake;
 mod matching;
+mod rated;
 mod records;
 mod results;
 mod tick;
@@ -177,6 +180,8 @@ pub(super) struct Dispatcher {
     limits: WorkerLimits,
     snapshot: Arc<Snapshot>,
     lanes: Lanes,
+    /// How fast they may start attempts.
+    rates: Rates,
     /// Lanes in which enough waits for a request.
     ripe: BTreeSet<LaneNo>,
     /// When lanes are looked at next for what waits too long.
@@ -222,6 +227,7 @@ impl Dispatcher {
             limits,
             snapshot,
             lanes: Lanes::default(),
+            rates: Rates::default(),
             ripe: BTreeSet::new(),
             look: Instant::now(),
             forget: Instant::now(),
@@ -240,6 +246,12 @@ impl Dispatcher {
             noted: HashMap::new(),
             telemetry,
         }
+    }
+
+    /// The same under these rates of hosts.
+    pub(super) fn under(mut self, hosts: Arc<HostRates>) -> Self {
+        self.rates = Rates::new(hosts);
+        self
     }
 
     /// Attempts in flight.
@@ -302,12 +314,15 @@ impl Dispatcher {
     }
 
     /// Partitions in which deliveries wait for lanes that have free slots.
-    pub(super) fn wanted(&self, now: Instant) -> BTreeSet<PartitionNo> {
+    pub(super) fn wanted(&mut self, now: Instant) -> BTreeSet<PartitionNo> {
         if self.draining || self.room() == 0 {
             return BTreeSet::new();
         }
         let means = self.means();
-        let free = self.lanes.stored().filter(|(_, lane)| lane.credit(now, means) > 0);
+        let Self { lanes, rates, snapshot, .. } = self;
+        let free = lanes
+            .stored()
+            .filter(|(no, lane)| lane.credit(now, rates.means(means, snapshot.lane(*no), now)) > 0);
         free.flat_map(|(_, lane)| lane.stored()).collect()
     }
 
@@ -325,6 +340,7 @@ impl Dispatcher {
             let stored = lane.stored_in(partition);
             let others = lane.stored().len() - usize::from(stored);
             let shares = u32::try_from(others + 1).unwrap_or(u32::MAX);
+            let means = self.rates.means(means, self.snapshot.lane(no), now);
             let slots = lane.credit(now, means).div_ceil(shares);
             request.slots.insert(no, slots);
             if slots > 0 && stored {
@@ -374,6 +390,12 @@ impl Dispatcher {
     /// Whether the snapshot has the lanes of all deliveries of a batch.
     pub(super) fn knows_lanes_of(&self, batch: &Batch) -> bool {
         batch.deliveries.iter().all(|held| self.snapshot.lane(held.key.lane).is_some())
+    }
+
+    /// What there is for a lane.
+    fn means_of(&mut self, lane: LaneNo, now: Instant) -> Means {
+        let means = self.means();
+        self.rates.means(means, self.snapshot.lane(lane), now)
     }
 
     fn means(&self) -> Means {

@@ -26,6 +26,10 @@
 //! While some wait there, new ones get half of the slots and of the places here: those that waited
 //! longer go on, and what is new does not have to be stored as long as the lane keeps up.
 //!
+//! Rates ([`super::rate`]): an attempt starts only where they let it pass, and no more waits here,
+//! and is fetched, than they let pass in the time that it may wait. What waits for a rate waits for
+//! no slot and not for this node.
+//!
 //! Who can starve whom: what waits for receivers that are slower than this node does not count
 //! against taking new events ([`LaneFlow::ahead`]), so nobody waits for another's receiver; what
 //! waits for the node itself does, so it takes no more than it can work on.
@@ -41,6 +45,10 @@ use tokio::time::Instant;
 
 use super::breaker::Guard;
 
+mod terms;
+
+pub(super) use terms::{Admission, Means, Pace, Pass, Waits};
+
 /// How long a delivery may wait in memory that came out of the store. Also how long a lane that has
 /// shown its pace may be without progress, where its receiver does not take longer.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
@@ -53,52 +61,13 @@ const STALL_MAX: Duration = Duration::from_secs(5);
 const LATENCY_GUESS: Duration = Duration::from_millis(2);
 /// No receiver is taken to need less.
 const LATENCY_MIN: Duration = Duration::from_micros(100);
+/// How long a delivery may wait in memory that came out of the store into a lane under a rate. More
+/// are fetched when half of them went.
+const RATE_PATIENCE: Duration = Duration::from_millis(500);
 /// Deliveries that one look into the store may bring for one lane, however fast it is.
 const CREDIT_MAX: usize = 2048;
 /// Slots of a lane without progress while the node is short of slots.
 const TIGHT_LIMIT: u32 = 2;
-
-/// What waits in a lane.
-pub(super) trait Waits {
-    /// Bytes of its event.
-    fn bytes(&self) -> usize;
-    /// What may go out with it is of the same: the number of its attempt, or its own where it goes
-    /// by itself.
-    fn group(&self) -> u64;
-}
-
-/// What the node has left.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Means {
-    /// It is short of slots.
-    pub(super) tight: bool,
-    /// It has none left.
-    pub(super) full: bool,
-    /// How long a delivery may wait in memory for a slot, at its receiver's pace.
-    pub(super) patience: Duration,
-}
-
-/// How an attempt went, as far as the lane's pace is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// The receiver answered as it should.
-    Good,
-    /// The receiver did not answer in time.
-    Timeout,
-    /// Anything else: says nothing about how much the receiver bears.
-    Other,
-}
-
-/// What to do with a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// Attempt it now.
-    Start,
-    /// Keep it in memory.
-    Queue,
-    /// Back into the lane in the store.
-    PutBack(PendingReason),
-}
 
 /// A lane within this node. `J` is what waits.
 #[derive(Debug)]
@@ -124,6 +93,8 @@ pub(super) struct LaneFlow<J> {
     pub(super) guard: Guard,
     /// Partitions in which deliveries are taken to wait and to be due, and since when that is said.
     stored: BTreeMap<PartitionNo, Instant>,
+    /// What rates allowed when that was last looked at.
+    pass: Pass,
 }
 
 impl<J: Waits> LaneFlow<J> {
@@ -143,6 +114,7 @@ impl<J: Waits> LaneFlow<J> {
             opened: None,
             guard: Guard::default(),
             stored: BTreeMap::new(),
+            pass: Pass::default(),
         }
     }
 
@@ -238,10 +210,14 @@ impl<J: Waits> LaneFlow<J> {
             let places = self.room(now, (limit, means), ready).saturating_sub(self.queue.len());
             return u32::try_from(places.min(CREDIT_MAX)).unwrap_or(u32::MAX);
         }
-        let slots = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
         let places = ready.saturating_sub(self.queue.len());
-        let credit = places.saturating_add(usize::try_from(slots).unwrap_or(usize::MAX));
         let held_back = self.guard.cap(now, PATIENCE, usize::MAX).saturating_sub(self.queue.len());
+        if means.pass.rate.is_some() {
+            let places = if 2 * places < ready { 0 } else { places };
+            return u32::try_from(places.min(held_back)).unwrap_or(u32::MAX);
+        }
+        let slots = if means.full { 0 } else { limit.saturating_sub(self.in_flight) };
+        let credit = places.saturating_add(usize::try_from(slots).unwrap_or(usize::MAX));
         u32::try_from(credit.min(held_back)).unwrap_or(u32::MAX)
     }
 
@@ -253,6 +229,7 @@ impl<J: Waits> LaneFlow<J> {
         means: Means,
         partition: PartitionNo,
     ) -> Admission {
+        self.pass = means.pass;
         if let Some(why) = self.closed_for(now) {
             return Admission::PutBack(why);
         }
@@ -273,6 +250,7 @@ impl<J: Waits> LaneFlow<J> {
         means: Means,
         partition: PartitionNo,
     ) -> Admission {
+        self.pass = means.pass;
         if let Some(why) = self.closed_for(now) {
             return Admission::PutBack(why);
         }
@@ -290,21 +268,26 @@ impl<J: Waits> LaneFlow<J> {
     ) -> Admission {
         let batches = self.batch.is_some();
         let places = if batches { self.room(now, (limit, means), places) } else { places };
-        let free = self.in_flight < limit && self.queue.is_empty() && !means.full;
-        if !batches && free && self.guard.may_start(now) {
+        let free = self.in_flight < limit && self.queue.is_empty();
+        let may = !means.full && !means.pass.held;
+        if !batches && free && may && self.guard.may_start(now) {
             self.start(now);
             Admission::Start
         } else if self.queue.len() < places {
             Admission::Queue
         } else {
             self.note_stored(partition, now);
-            Admission::PutBack(self.overflow())
+            Admission::PutBack(self.full_for())
         }
     }
 
-    /// Why what overflows waits.
-    pub(super) fn overflow(&self) -> PendingReason {
-        if self.guard.limits() { PendingReason::BreakerOpen } else { PendingReason::LaneFull }
+    /// What a delivery waits for that finds no place here.
+    pub(super) fn full_for(&self) -> PendingReason {
+        match self.pass.rate {
+            _ if self.guard.limits() => PendingReason::BreakerOpen,
+            Some(_) if self.pass.held => PendingReason::RateLimited,
+            Some(_) | None => PendingReason::LaneFull,
+        }
     }
 
     /// Keeps a delivery that is to be queued.
@@ -346,7 +329,9 @@ impl<J: Waits> LaneFlow<J> {
 
     /// The next delivery that waited here, if there is a slot for it; takes the slot.
     pub(super) fn next_queued(&mut self, now: Instant, means: Means) -> Option<J> {
-        if self.closed(now) || self.in_flight >= self.effective_limit(now, means) {
+        self.pass = means.pass;
+        let full = self.in_flight >= self.effective_limit(now, means);
+        if self.closed(now) || full || means.pass.held {
             return None;
         }
         let place = if self.batch.is_some() { self.ripe(now, means)? } else { 0 };
@@ -362,7 +347,7 @@ impl<J: Waits> LaneFlow<J> {
     /// Takes a slot, where there is one, for a delivery that is to go out by itself.
     pub(super) fn start_alone(&mut self, now: Instant, means: Means) -> bool {
         let free = self.in_flight < self.effective_limit(now, means) && !means.full;
-        let starts = free && !self.closed(now) && self.guard.may_start(now);
+        let starts = free && !self.closed(now) && !means.pass.held && self.guard.may_start(now);
         if starts {
             self.start(now);
         }
@@ -372,6 +357,7 @@ impl<J: Waits> LaneFlow<J> {
     /// Takes out what waits here for longer than the receiver's pace allows, the latest. Whoever
     /// puts it back notes with [`Self::note_stored`] where.
     pub(super) fn overdue(&mut self, now: Instant, means: Means) -> VecDeque<J> {
+        self.pass = means.pass;
         let limit = self.effective_limit(now, means);
         let allowed = self.allowance(now, limit, means.patience);
         let keep = match &self.batch {
@@ -398,6 +384,11 @@ impl<J: Waits> LaneFlow<J> {
         self.queue.len()
     }
 
+    /// Requests that it takes to send what waits here, at least.
+    pub(super) fn requests(&self) -> usize {
+        self.queue.len().div_ceil(self.each().max(1))
+    }
+
     /// Bytes of the events of what waits here.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes
@@ -406,6 +397,9 @@ impl<J: Waits> LaneFlow<J> {
     /// How many wait here for this node rather than for the receiver, which would have answered all
     /// within [`PATIENCE`].
     pub(super) fn ahead(&self, now: Instant) -> usize {
+        if self.pass.held {
+            return 0;
+        }
         // What goes out together waits for one slot.
         let waiting = self.queue.len() / self.each();
         if waiting <= self.allowance(now, self.limit, PATIENCE) { waiting } else { 0 }
@@ -413,7 +407,9 @@ impl<J: Waits> LaneFlow<J> {
 
     /// How many may wait that came out of the store.
     fn ready(&self, now: Instant, limit: u32, means: Means) -> usize {
-        self.allowance(now, limit, PATIENCE.min(means.patience)).min(CREDIT_MAX)
+        let patience = if means.pass.rate.is_some() { RATE_PATIENCE } else { PATIENCE };
+        let patience = patience.min(means.patience);
+        self.allowance(now, limit, patience).min(means.pass.within(patience)).min(CREDIT_MAX)
     }
 
     fn start(&mut self, now: Instant) {
@@ -441,8 +437,9 @@ impl<J: Waits> LaneFlow<J> {
         }
         let pace = self.latency.unwrap_or(LATENCY_GUESS).max(stalled / 4).max(LATENCY_MIN);
         let rounds = patience.as_micros() / pace.as_micros().max(1);
-        let allowed = usize::try_from(rounds.saturating_mul(u128::from(limit)));
-        self.guard.cap(now, patience, allowed.unwrap_or(usize::MAX))
+        let slots = rounds.saturating_mul(u128::from(limit));
+        let allowed = usize::try_from(slots).unwrap_or(usize::MAX);
+        self.guard.cap(now, patience, allowed.min(self.pass.within(patience)))
     }
 }
 

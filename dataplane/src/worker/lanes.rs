@@ -8,7 +8,7 @@ use pregon_core::id::LaneNo;
 use tokio::time::Instant;
 
 use super::job::Job;
-use super::lane::{LaneFlow, Means};
+use super::lane::{LaneFlow, Means, Pass};
 use crate::snapshot::Lane;
 
 /// Deliveries that may wait in memory, over all lanes.
@@ -121,7 +121,7 @@ impl Lanes {
         let used = used(self.sum.waiting, WAITING_MAX).max(used(self.sum.bytes, WAITING_BYTES));
         let left = u32::try_from(1000_usize.saturating_sub(used)).unwrap_or(0);
         let patience = HOLD.min(HOLD * left / 250);
-        Means { tight, full, patience }
+        Means { tight, full, patience, pass: Pass::default() }
     }
 }
 

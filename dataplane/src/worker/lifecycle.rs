@@ -90,12 +90,14 @@ impl Driver {
         self.calls.take_over(now, self.machine.room(), self.machine.suspects(now));
         self.calls.due(now, |partition| self.machine.due_request(partition, now));
         self.calls.take_tests(!self.machine.lacks_keys(), now);
+        self.calls.lease_rates(self.machine.rate_asks(now), now);
         self.calls.extend(self.machine.leases(now), now);
         self.settle(now);
         self.publish_load(now);
         let settle = self.machine.settle_due().filter(|_| self.calls.can_settle());
         let claim = self.calls.next_claim(self.machine.room());
-        [self.machine.next_tick(), self.machine.lease_due(), settle, claim]
+        let rates = self.machine.next_rate_ask();
+        [self.machine.next_tick(), self.machine.lease_due(), settle, claim, rates]
             .into_iter()
             .flatten()
             .min()
@@ -217,11 +219,19 @@ impl Driver {
             Reply::TookTests { result } => {
                 self.calls.took_tests(result.is_err(), now);
                 for taken in said("take test sends", result).unwrap_or_default() {
+                    self.machine.on_test(taken.test.lane, now);
                     let task = self.attempts.test(taken, self.machine.draining());
                     self.calls.test(task);
                 }
             }
             Reply::Tested => self.calls.tested(now),
+            Reply::Leased { asks, asked, result } => {
+                self.heard(&result);
+                match said("ask for a rate", result) {
+                    Some(leases) => self.machine.on_leases(&asks, &leases, (asked, now)),
+                    None => self.machine.not_leased(&asks, now + RETRY_STORE),
+                }
+            }
             Reply::Extended { tokens, asked, result } => {
                 self.heard(&result);
                 self.calls.extended(result.is_err(), now);
@@ -292,6 +302,7 @@ impl Driver {
                 (&self.load.paused, census.paused),
                 (&self.load.broken, census.broken),
                 (&self.load.recovering, census.recovering),
+                (&self.load.rated, self.machine.rated()),
             ] {
                 count.store(value, Ordering::Relaxed);
             }

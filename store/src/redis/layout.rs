@@ -144,6 +144,9 @@
 //!
 //! # Who does what
 //!
+//! - `…:rate:<what>` string: up to when slots of a rate were handed out, in µs since 1970 with a
+//!   fraction: `l<lane>`, `h<host>:<port>`, `t<tenant>`. A minute longer than it matters. It lies in
+//!   the partition of its name's hash ([`keys::home`]).
 //! - `…:jan` string: the process that keeps the history within its bounds. 10 s.
 
 pub(super) mod batch;

@@ -22,15 +22,17 @@ impl Metrics {
     }
 
     /// Lanes with work in a node: all, and of these those that receivers asked to leave alone, those
-    /// whose subscription is paused, those whose breaker is open, and those whose breaker recovers.
-    pub fn lanes(&self, all: usize, [closed, paused, broken, recovering]: [usize; 4]) {
-        let open = all.saturating_sub(closed + paused + broken + recovering);
+    /// whose subscription is paused, those whose breaker is open, those whose breaker recovers, and
+    /// those that wait for a rate.
+    pub fn lanes(&self, all: usize, [closed, paused, broken, recovering, rated]: [usize; 5]) {
+        let open = all.saturating_sub(closed + paused + broken + recovering + rated);
         for (state, count) in [
             ("OPEN", open),
             ("CLOSED", closed),
             ("PAUSED", paused),
             ("BREAKER_OPEN", broken),
             ("RECOVERING", recovering),
+            ("RATE_LIMITED", rated),
         ] {
             self.lanes.record(float(count), &[label("state", state)]);
         }

@@ -201,6 +201,15 @@ impl Retry {
         }
     }
 
+    /// For how much of a time in which the receiver says that it has nothing left the contract leaves
+    /// it alone: up to the cap.
+    pub fn paused(&self, wait: Duration) -> Option<Duration> {
+        match self.retry_after {
+            RetryAfter::Cap(cap) => Some(wait.min(cap)),
+            RetryAfter::Ignore => None,
+        }
+    }
+
     fn own_wait(&self, failure: Failure, random01: f64) -> Option<Duration> {
         let chance = if random01.is_nan() { 0.5 } else { random01.clamp(0.0, 1.0) };
         let delay = self.delay(failure.attempt)?;

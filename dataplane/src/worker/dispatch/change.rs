@@ -29,6 +29,7 @@ impl Dispatcher {
             match change {
                 LaneChange::Added(_) => {}
                 LaneChange::Removed(lane) => {
+                    self.rates.change(lane.lane);
                     let reason = match snapshot.tenant(&lane.name.tenant) {
                         Some(_) => EndReason::SubscriptionDeleted,
                         None => EndReason::TenantDeleted,
@@ -45,6 +46,7 @@ impl Dispatcher {
             flow.set_cap(after.max_concurrency);
             flow.set_batch(after.contract.batch());
         });
+        self.rates.change(after.lane);
         if after.state == SubscriptionState::Disabled {
             if before.state != SubscriptionState::Disabled {
                 self.call_off(after.lane, EndReason::SubscriptionDisabled, now, wall);
@@ -61,7 +63,8 @@ impl Dispatcher {
         } else if !after.holds()
             && (before.holds()
                 || before.state == SubscriptionState::Disabled
-                || before.url.as_str() != after.url.as_str())
+                || before.url.as_str() != after.url.as_str()
+                || before.opened != after.opened)
         {
             // An operator's word is later than the receiver's, and a new URL is another receiver.
             self.lanes.change_known(after.lane, now, |flow| flow.open(now));
@@ -69,6 +72,8 @@ impl Dispatcher {
             // rings, so that what waits in it is looked at.
             self.effects.push(Effect::OpenLane(after.lane));
         }
+        // What waited for a rate may go sooner, or has to wait at another one.
+        self.start_queued(after.lane, now);
     }
 
     /// Ends what waits of a lane, here and in the store; what is in flight ends with its attempt.

@@ -221,7 +221,8 @@ impl Dispatcher {
         decide: impl FnOnce(&mut LaneFlow<Job>, Means, PartitionNo) -> Admission,
         now: Instant,
     ) -> Admission {
-        let (means, lane) = (self.means(), Arc::clone(&job.lane));
+        let lane = Arc::clone(&job.lane);
+        let means = self.rates.means(self.means(), Some(&lane), now);
         let (partition, mut ripe) = (job.key.position.partition, false);
         // Once known it is looked at in the next turn; to ask is a walk of the queue.
         let known = self.ripe.contains(&lane.lane);
@@ -240,8 +241,13 @@ impl Dispatcher {
         if ripe {
             self.ripe.insert(lane.lane);
         }
-        if let (Admission::Start, Some(job)) = (admission, job) {
-            self.start(job);
+        match (admission, job) {
+            (Admission::Start, Some(job)) => {
+                self.rates.spend(&lane, now);
+                self.start(job);
+            }
+            (Admission::Queue, _) if means.pass.held => self.rates.wait(&lane, now),
+            (Admission::Start | Admission::Queue | Admission::PutBack(_), _) => {}
         }
         admission
     }

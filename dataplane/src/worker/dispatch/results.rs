@@ -175,16 +175,30 @@ impl Dispatcher {
         self.close_items(token, 1);
     }
 
-    /// Uses free slots of a lane for what waits in memory.
+    /// Uses free slots of a lane for what waits in memory, as far as rates let it.
     pub(super) fn start_queued(&mut self, lane: LaneNo, now: Instant) {
-        while !self.is_full() && !self.draining {
-            let means = self.means();
+        self.start_some(lane, usize::MAX, now);
+    }
+
+    /// The same, for so many requests at most; says how many were made.
+    pub(super) fn start_some(&mut self, lane: LaneNo, most: usize, now: Instant) -> usize {
+        if self.lanes.get(lane).is_none_or(|flow| flow.waiting() == 0) {
+            return 0;
+        }
+        // It may have waited for a while: it is sent as the subscription is now.
+        let now_is = self.snapshot.lane(lane).cloned();
+        let mut started = 0;
+        while started < most && !self.is_full() && !self.draining {
+            let means = self.rates.means(self.means(), now_is.as_ref(), now);
             let next = self.lanes.change_known(lane, now, |flow| {
                 let job = flow.next_queued(now, means)?;
                 let company = flow.company(&job);
                 Some((job, company))
             });
-            let Some((job, company)) = next.flatten() else { return };
+            let Some((job, company)) = next.flatten() else {
+                self.wait_for_rate(lane, means, now);
+                break;
+            };
             // Somebody else may have it: nothing new starts from a lease that may be gone. Should it
             // still be there, an extension revives it, and what was put back is not lost.
             let mut first: Option<Job> = None;
@@ -204,16 +218,18 @@ impl Dispatcher {
                 });
                 continue;
             };
-            // It may have waited for a while: it is sent as the subscription is now.
-            if let Some(lane) = self.snapshot.lane(lane) {
+            if let Some(lane) = &now_is {
                 let revision = self.snapshot.revision();
                 for also in &mut job.company {
                     (also.lane, also.revision) = (Arc::clone(lane), revision);
                 }
                 (job.lane, job.revision) = (Arc::clone(lane), revision);
             }
+            self.rates.spend(&job.lane, now);
             self.start(job);
+            started += 1;
         }
+        started
     }
 
     /// Notes that a delivery is attempted; false where its lease may be gone.
@@ -294,6 +310,10 @@ impl Dispatcher {
                 self.note_stored(delivery.key, now);
                 let closed = self.lanes.get(delivery.key.lane).is_none_or(|it| it.closed(now));
                 (!closed).then_some(Duration::ZERO)
+            }
+            Transition::Waiting(PendingReason::RateLimited) if self.is_open(delivery.key, now) => {
+                self.note_stored(delivery.key, now);
+                None // its lane asks for it when its rate has use for it
             }
             Transition::Waiting(_)
             | Transition::Succeeded

@@ -383,6 +383,7 @@ async fn poison_is_set_aside_without_an_attempt_and_a_takeover_is_reported_in_th
 mod batches;
 mod breaking;
 mod matching;
+mod rates;
 mod suspects;
 mod terms;
 mod waiting;

@@ -21,7 +21,8 @@ impl Dispatcher {
         let queued = (self.lanes.queued().len() > 0).then_some(self.look);
         let kept = (self.lanes.len() > 0).then_some(self.forget);
         let ripe = (!self.ripe.is_empty()).then_some(self.look);
-        [open, queued, kept, ripe, self.next_probe()].into_iter().flatten().min()
+        let (rated, probe) = (self.rates.next_wake(), self.next_probe());
+        [open, queued, kept, ripe, probe, rated].into_iter().flatten().min()
     }
 
     /// Puts back what waits for too long, splits what is open for too long, forgets idle lanes.
@@ -30,6 +31,7 @@ impl Dispatcher {
             self.start_queued(lane, now);
         }
         self.send_probes(now);
+        self.take_turns(now);
         if now >= self.look {
             self.look = now + PATIENCE / 4;
             self.put_back_overdue(now);
@@ -42,20 +44,23 @@ impl Dispatcher {
             self.forget = now + LANE_KEPT / 16;
             self.look_at_breakers(now);
             self.lanes.forget(now, LANE_KEPT);
+            let lanes = &self.lanes;
+            self.rates.keep(|no| lanes.get(no).is_some());
         }
     }
 
     /// Puts back what waits for too long, and starts what there are slots for: the node may have
     /// been short of them when they came free.
     fn put_back_overdue(&mut self, now: Instant) {
-        let means = self.means();
         for lane in self.lanes.queued().collect::<Vec<_>>() {
-            let overdue = self
-                .lanes
-                .change_known(lane, now, |flow| (flow.overdue(now, means), flow.overflow()));
-            let Some((overdue, why)) = overdue else { continue };
+            let means = self.means_of(lane, now);
+            let overdue = self.lanes.change_known(lane, now, |flow| {
+                let overdue = flow.overdue(now, means);
+                (overdue, flow.full_for())
+            });
+            let Some((overdue, reason)) = overdue else { continue };
             for job in overdue {
-                self.put_back(&job, why, now);
+                self.put_back(&job, reason, now);
             }
             self.start_queued(lane, now);
         }
@@ -63,7 +68,8 @@ impl Dispatcher {
 
     /// A delivery goes back into its lane without an attempt.
     pub(super) fn put_back(&mut self, job: &Job, reason: PendingReason, now: Instant) {
-        if matches!(reason, PendingReason::LaneFull | PendingReason::BreakerOpen) {
+        let rated = reason == PendingReason::RateLimited && self.is_open(job.key, now);
+        if rated || matches!(reason, PendingReason::LaneFull | PendingReason::BreakerOpen) {
             self.note_stored(job.key, now);
         }
         let to = Transition::Waiting(reason);

@@ -11,7 +11,9 @@ impl Waits for u32 {
     }
 }
 
-const AMPLE: Means = Means { tight: false, full: false, patience: Duration::from_secs(10) };
+const AMPLE: Means =
+    Means { tight: false, full: false, patience: Duration::from_secs(10), pass: OPEN };
+const OPEN: Pass = Pass { held: false, rate: None, sharers: 0 };
 const SHORT: Means = Means { patience: PATIENCE, ..AMPLE };
 const MS: Duration = Duration::from_millis(1);
 

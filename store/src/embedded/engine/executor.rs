@@ -23,6 +23,7 @@ use crate::embedded::engine::schema;
 use crate::embedded::engine::standing::{Alive, Standing};
 use crate::embedded::engine::state::Tx;
 use crate::embedded::engine::{Bells, Class, Engine, Gate, Job};
+use crate::embedded::rates::Slots;
 use crate::embedded::test_sends::board::Board;
 use crate::embedded::{EmbeddedOptions, Location, OpenError, SyncMode};
 use crate::intake::Durability;
@@ -44,6 +45,7 @@ pub(in crate::embedded) struct Handle {
     mode: Mode,
     bells: Arc<Bells>,
     board: Board,
+    slots: Slots,
     pub(in crate::embedded) durability: Durability,
     clock: pregon_core::clock::SharedClock,
 }
@@ -154,7 +156,9 @@ impl Handle {
             (Mode::Threads(_), SyncMode::Fsync) => Durability::Fsync,
             (Mode::Threads(_), SyncMode::Memory) | (Mode::Inline(_), _) => Durability::Memory,
         };
-        Ok(Handle { mode, bells, board: Board::default(), durability, clock: options.clock })
+        let slots = Slots::new(options.clock.now());
+        let board = Board::default();
+        Ok(Handle { mode, bells, board, slots, durability, clock: options.clock })
     }
 
     /// Rung when there may be something to claim.
@@ -165,6 +169,11 @@ impl Handle {
     /// Test sends under way.
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// What was handed out of rates.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// The latest revision.

@@ -40,6 +40,7 @@ pub(in crate::redis) struct Steps {
     pub take_tests: Script,
     pub settle_test: Script,
     pub withdraw_test: Script,
+    pub rate: Script,
 }
 
 /// Steps that accept work: refused before anything runs when Redis is out of memory.
@@ -85,6 +86,7 @@ pub(in crate::redis) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         take_tests: script(FINISH, include_str!("../lua/take_tests.lua")),
         settle_test: script(ACCEPT, include_str!("../lua/settle_test.lua")),
         withdraw_test: script(FINISH, include_str!("../lua/withdraw_test.lua")),
+        rate: script(FINISH, include_str!("../lua/rate.lua")),
     }
 });
 

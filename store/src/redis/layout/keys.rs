@@ -155,6 +155,11 @@ impl Keys {
     }
 }
 
+/// The partition in which what has such a name lies, whoever asks.
+pub fn home(name: &str, of: PartitionNo) -> PartitionNo {
+    PartitionNo::try_from(slot(name) % u32::from(of.max(1))).unwrap_or(0)
+}
+
 /// The tag of a partition: `pg` and its number, with the smallest suffix that puts its slot into
 /// its share of them.
 fn tag(partition: PartitionNo, of: PartitionNo) -> String {
