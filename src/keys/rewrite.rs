@@ -59,7 +59,7 @@ pub async fn wrap(path: &Path, kms: &Transit) -> anyhow::Result<Rewritten> {
     }
     if changed > 0 {
         let lines: Vec<_> = keys.iter().map(WrappedKey::as_str).collect();
-        replace(path, &lines)?;
+        replace(path, &given, &lines)?;
     }
     Ok(Rewritten { changed, keys: keys.len() })
 }
@@ -89,7 +89,7 @@ pub async fn rewrap(path: &Path, kms: &Transit) -> anyhow::Result<Rewritten> {
     }
     if changed > 0 {
         let lines: Vec<_> = keys.iter().map(WrappedKey::as_str).collect();
-        replace(path, &lines)?;
+        replace(path, &given, &lines)?;
     }
     Ok(Rewritten { changed, keys: keys.len() })
 }
@@ -98,12 +98,16 @@ fn read(path: &Path) -> anyhow::Result<GivenKeys> {
     file::read(path).with_context(|| path.display().to_string())
 }
 
-/// Puts another file in the place of one. Where it is reached by links, they stay.
-fn replace(path: &Path, lines: &[&str]) -> anyhow::Result<()> {
+/// Puts another file in the place of one that holds what was given. Where it is reached by links, they
+/// stay.
+fn replace(path: &Path, given: &GivenKeys, lines: &[&str]) -> anyhow::Result<()> {
     let path = std::fs::canonicalize(path)?;
     let before = std::fs::metadata(&path)?;
     let directory = path.parent().context("it lies in no directory")?;
-    let new = path.with_extension("new");
+    // Behind the whole name: `master.new` may be a key file, this one too.
+    let mut name = path.file_name().context("it has no name")?.to_owned();
+    name.push(".pregon-new");
+    let new = path.with_file_name(name);
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| new.display().to_string());
@@ -118,7 +122,10 @@ fn replace(path: &Path, lines: &[&str]) -> anyhow::Result<()> {
         for line in lines {
             writeln!(file, "{line}")?;
         }
+        // The umask has cut the mode, and another owner its special bits.
+        file.set_permissions(before.permissions())?;
         file.sync_all()?;
+        ensure!(read(&path)? == *given, "it was changed meanwhile: run the command again");
         std::fs::rename(&new, &path)?;
         std::fs::File::open(directory)?.sync_all()?;
         Ok(())

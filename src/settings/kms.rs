@@ -124,10 +124,11 @@ impl KmsArgs {
     ///
     /// What is wrong.
     pub fn perhaps(self) -> anyhow::Result<Option<TransitOptions>> {
-        match self.is_given() {
-            true => self.named().map(Some),
-            false => Ok(None),
-        }
+        let mut wrong = Wrongs::default();
+        let read = self.read(&mut wrong);
+        let all: Vec<_> = wrong.0.iter().map(ToString::to_string).collect();
+        anyhow::ensure!(all.is_empty(), "{}", all.join("; "));
+        Ok(read)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::process::Process;
 use crate::harness::shop::Shop;
-use crate::harness::vault::Vault;
+use crate::harness::vault::{self, Vault};
 use crate::harness::{Receiver, World, eventually, poll};
 use crate::on_both;
 
@@ -48,7 +48,8 @@ async fn all_ready(addrs: &[SocketAddr]) {
     for addr in addrs {
         eventually(&format!("{addr} is ready"), || async {
             let said = health(*addr).await;
-            if said.contains("NOT_SERVING") { Err(said) } else { Ok(()) }
+            let ready = said.lines().any(|line| line == "readiness  SERVING");
+            if ready { Ok(()) } else { Err(said) }
         })
         .await;
     }
@@ -68,6 +69,11 @@ fn write(file: &Path, text: &str) {
 }
 
 async fn a_kms_opens_the_keys<W: World>() {
+    if !vault::is_there() {
+        return;
+    }
+    // By all processes that there were.
+    let mut log = String::new();
     let vault = Vault::start().await;
     let token = vault.token("pregon", TOKEN).await;
     vault.token("operator", OPERATOR).await;
@@ -134,6 +140,7 @@ async fn a_kms_opens_the_keys<W: World>() {
 
     // Started without it, all processes live, wait, and say why; whoever calls is asked to come again.
     pregon.kill().await;
+    log += &pregon.output();
     pregon.start_again().await;
     let all = everywhere(&pregon);
     all_wait(&all, "is sealed, or not set up yet: unseal it").await;
@@ -164,6 +171,7 @@ async fn a_kms_opens_the_keys<W: World>() {
     }
     vault.retire_below(2).await;
     pregon.kill().await;
+    log += &pregon.output();
     pregon.start_again().await;
     shop.grpc = pregon.grpcurl();
     all_ready(&everywhere(&pregon)).await;
@@ -172,6 +180,7 @@ async fn a_kms_opens_the_keys<W: World>() {
     // What an older version has wrapped says so.
     pregon.terminate().await;
     pregon.exit(poll::BOUND).await;
+    log += &pregon.output();
     for file in &files {
         write(file, &both);
     }
@@ -180,9 +189,9 @@ async fn a_kms_opens_the_keys<W: World>() {
     // Asked to end while it waits, it ends well.
     pregon.terminate().await;
     assert!(pregon.exit(poll::BOUND).await.success());
-    let said = pregon.output();
+    log += &pregon.output();
     for canary in [&clear, &token] {
-        assert!(!said.contains(canary.as_str()), "a secret is in the log: {said}");
+        assert!(!log.contains(canary.as_str()), "a secret is in the log: {log}");
     }
 }
 

@@ -111,8 +111,15 @@ impl Ours {
             return Ok(Arc::clone(addresses));
         }
         let found = timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await;
-        let found = found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let found: Arc<[IpAddr]> = found.map(|it| it.ip().to_canonical()).collect();
+        let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let found: Arc<[IpAddr]> = match found {
+            Ok(found) => found.map(|it| it.ip().to_canonical()).collect(),
+            // What it had last: or all receivers at its port would stand still with a name server.
+            Err(error) => match known.get(host) {
+                Some((last, _)) => Arc::clone(last),
+                None => return Err(error),
+            },
+        };
         known.insert(host.to_owned(), (Arc::clone(&found), Instant::now() + BELIEVED));
         Ok(found)
     }

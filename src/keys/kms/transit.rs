@@ -158,12 +158,14 @@ impl Transit {
 
     /// What a 403 is about.
     async fn forbidden(&self, path: String, token: Option<HeaderValue>) -> Trouble {
-        if token.is_none() {
-            return Trouble::NoToken;
-        }
+        // Where none is named, an agent may add one.
+        let named = token.is_some();
         let ask = self.request(Method::GET, LOOKUP.to_owned(), token, Zeroizing::default());
         match self.exchanger.ask(ask).await {
-            Ok(answer) if answer.status == StatusCode::FORBIDDEN => Trouble::BadToken,
+            Ok(answer) if answer.status == StatusCode::FORBIDDEN => match named {
+                true => Trouble::BadToken,
+                false => Trouble::NoToken,
+            },
             Ok(answer) if answer.status == StatusCode::OK => Trouble::Denied { path },
             Ok(answer) => self.refused(&answer),
             Err(trouble) => trouble,

@@ -30,7 +30,7 @@ async fn a_file_is_wrapped_as_a_whole_and_keeps_its_keys_mode_and_links() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink("v1.key", &link).unwrap();
     // One that a crash has left.
-    std::fs::write(dir.path().join("v1.new"), "half").unwrap();
+    std::fs::write(dir.path().join("v1.key.pregon-new"), "half").unwrap();
     let version = Arc::new(AtomicU32::new(1));
     let now = Arc::clone(&version);
     let server = Server::start(move |asked| engine(now.load(Ordering::Relaxed), asked)).await;
@@ -43,7 +43,7 @@ async fn a_file_is_wrapped_as_a_whole_and_keeps_its_keys_mode_and_links() {
     assert!(text.lines().count() == 2 && text.lines().all(|it| it.starts_with("vault:v1:")));
     assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(!dir.path().join("v1.new").exists());
+    assert!(!dir.path().join("v1.key.pregon-new").exists());
     assert_eq!(ring(&file, &kms).await.ids(), before.ids());
     assert_eq!(wrap(&link, &kms).await.unwrap().changed, 0);
 

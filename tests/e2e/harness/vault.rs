@@ -16,6 +16,15 @@ const PROCESS: &str = r#"path "transit/decrypt/pregon" { capabilities = ["update
 const OPERATOR: &str = r#"path "transit/encrypt/pregon" { capabilities = ["update"] }
 path "transit/rewrap/pregon" { capabilities = ["update"] }"#;
 
+/// Whether there is one; a story without it says that it is skipped.
+pub fn is_there() -> bool {
+    let there = super::root().join(".tools/bin/vault-transit").exists();
+    if !there {
+        eprintln!("SKIPPED: there is no Vault; scripts/tools.sh says why");
+    }
+    there
+}
+
 /// A server that is set up and unsealed, whose transit engine has a key `pregon`.
 pub struct Vault {
     port: u16,
