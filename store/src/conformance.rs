@@ -235,6 +235,8 @@ macro_rules! conformance_queue {
                 the_schedule_ends
             ]
             schedules [
+                a_time_long_past_is_none
+                a_scheduled_event_lacks_no_delivery
                 an_event_waits_for_its_time
                 a_time_that_has_passed_is_due_at_once
                 a_ripe_event_is_taken_over_ripe

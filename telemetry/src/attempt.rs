@@ -94,8 +94,8 @@ impl Telemetry {
         if record.key.replay.is_some() {
             return;
         }
-        let accepted = u64::try_from(seen.event.accept_time().millis()).unwrap_or(0) * 1_000_000;
-        let ended = seconds(seen.ended.saturating_sub(accepted));
+        let ripe = u64::try_from(seen.event.ripe_time().millis()).unwrap_or(0) * 1_000_000;
+        let ended = seconds(seen.ended.saturating_sub(ripe));
         if record.number == 1 {
             metrics.first_attempt_latency.record((ended - took).max(0.0), &[]);
         }

@@ -143,9 +143,9 @@ metrics! {
     deliveries_succeeded: counter "pregon.deliveries.succeeded" "{delivery}" []
         "Deliveries acknowledged.";
     first_attempt_latency: seconds "pregon.delivery.first_attempt.latency" "s" []
-        "From accepting an event to the beginning of a delivery's first attempt.";
+        "From accepting an event, or its `deliver_time` where that is later, to the beginning of a delivery's first attempt.";
     delivery_latency: seconds "pregon.delivery.latency" "s" []
-        "From accepting an event to the acknowledgement of a delivery.";
+        "From accepting an event, or its `deliver_time` where that is later, to the acknowledgement of a delivery.";
     egress_connections: gauge "pregon.egress.connections" "{connection}" ["state"]
         "Connections to receivers.";
     egress_denied: counter "pregon.egress.denied" "{attempt}" []

@@ -42,12 +42,14 @@ impl Control {
         }
         let (event, stage) = self.event(&name).await?;
         let open = check(&name, &event, &stage)?;
-        if open && !how.validate_only {
+        let stage = if open && !how.validate_only {
             let cancel = self.call_off(&name, &event);
-            // It makes room, so it passes where there is none.
+            // It makes room, so it passes where there is none. What is older than history goes with it.
             self.with_entry(&name.to_string(), WhenFull::Written, cancel).await?;
-        }
-        let (event, stage) = self.event(&name).await?;
+            EventStage::Cancelled
+        } else {
+            stage
+        };
         let event = Some(show::event(self.redacted(event).await?));
         Ok(v1::CancelEventResponse { event, stage: wire_stage(&stage).into() })
     }

@@ -307,8 +307,8 @@ fn detail(
         (EventStage::Scheduled, true) => "it will match at its deliver_time if nothing changes",
         (EventStage::Cancelled, true) => "it would match, and was called off before its time",
         (EventStage::Claimed(_), true) => "a node is matching or sending it just now",
-        (EventStage::Matched, true) if subscription.common.create_time > event.accept_time() => {
-            "it would match today; the subscription was made after the event was accepted"
+        (EventStage::Matched, true) if subscription.common.create_time > event.ripe_time() => {
+            "it would match today; the subscription was made after the event was matched"
         }
         (EventStage::Matched, true) => {
             "it would match today, and did not then: the configuration has changed since, or the \

@@ -336,7 +336,7 @@ mod tests {
         let others = [
             Terms { deliver_time: None, ..terms.clone() },
             Terms { deliver_within: None, ..terms.clone() },
-            Terms { subscriptions: Vec::new(), ..terms.clone() },
+            Terms { subscriptions: Vec::new(), ..terms },
         ];
         assert!(others.iter().all(|other| digest(other) != digest(&terms)));
     }

@@ -11,13 +11,13 @@ use pregon_core::limits::DELIVER_AHEAD;
 use pregon_core::outcome::DeliveryState;
 
 use super::Rig;
-use super::kit::{HOUR, LEASE, MINUTE, Results, claim, event, everything, given, tenant};
+use super::kit::{HOUR, LEASE, MINUTE, Results, claim, event, everything, given, lane, tenant};
 use super::rig::positions;
 use crate::batch::Batch;
 use crate::erase::{Erase, ErasePlace, EventErased};
 use crate::intake::Published;
 use crate::log::{Books, DeliveryQuery, EventQuery, EventStage, Most};
-use crate::operate::EventCancelled;
+use crate::operate::{EventCancelled, Filled, Missing};
 use crate::settlement::{EventOutcome, Transition};
 use crate::work::BATCH_MAX;
 
@@ -327,4 +327,44 @@ pub async fn a_hundred_thousand_are_due_to_the_second(rig: &mut Rig) {
         rig.advance(soonest.map_or(STEP, |next| next.min(STEP))).await;
     }
     assert_eq!(rig.books().await, Books { accepted: MANY, unmatched: MANY, ..Books::default() });
+}
+
+/// A time that is over is none, however long ago that was.
+pub async fn a_time_long_past_is_none(rig: &mut Rig) {
+    let id = |n: i64| format!("e{n}");
+    let one = |n: i64| match n % 3 {
+        0 => at(given(&id(n)), Timestamp::from_millis(-n)),
+        _ => given(&id(n)),
+    };
+    // In every partition some stand before one, and some behind it.
+    let mut accepted = rig.accept((0..60).map(one).collect()).await;
+    accepted.extend(rig.accept((60..80).map(one).collect()).await);
+    assert_eq!(accepted.iter().collect::<BTreeSet<_>>().len(), 80);
+    for (n, position) in (0..80).zip(&accepted) {
+        let (event, stage) =
+            rig.store.log.event(*position).await.expect("a read").expect("the event");
+        assert_eq!((event.id.as_str(), stage), (&*id(n), EventStage::Waiting));
+    }
+    let again = rig.publish(vec![one(3)]).await;
+    assert!(matches!(again[..], [Published::Accepted { duplicate: true, .. }]), "{again:?}");
+    rig.check().await;
+}
+
+/// Before its time an event lacks nothing, and none is made of one that was called off.
+pub async fn a_scheduled_event_lacks_no_delivery(rig: &mut Rig) {
+    let position = schedule(rig, given("a"), HOUR).await;
+    let missing = [Missing { position, lane: lane(1) }];
+    for make in [false, true] {
+        let filled = rig.store.operate.fill(&missing, make).await.expect("a fill");
+        assert_eq!(filled, [Filled::NotMatched]);
+    }
+    assert_eq!(rig.books().await, waiting(1));
+    assert_eq!(call_off(rig, position).await, EventCancelled::Done);
+    let before = rig.books().await;
+    for make in [false, true] {
+        let filled = rig.store.operate.fill(&missing, make).await.expect("a fill");
+        assert_eq!(filled, [Filled::NotMatched]);
+    }
+    assert_eq!((rig.books().await, stage(rig, position).await), (before, EventStage::Cancelled));
+    rig.check().await;
 }

@@ -102,10 +102,15 @@ pub(in crate::embedded) fn events(
     };
     let mut page = Page { items: Vec::new(), next: None };
     let mut select = match (tenant, query.unmatched_only) {
-        _ if query.scheduled_only => db.prepare_cached(event_columns!(
+        (Some(_), _) if query.scheduled_only => db.prepare_cached(event_columns!(
+            "WHERE event.n IN (SELECT n FROM delivery INDEXED BY delivery_tenant
+               WHERE tenant = ?4 AND state = 0 AND state <> 1 AND lane = 0 AND pending = 100
+                 AND n >= ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3) ORDER BY event.n DESC"
+        ))?,
+        (None, _) if query.scheduled_only => db.prepare_cached(event_columns!(
             "WHERE event.n IN (SELECT n FROM delivery INDEXED BY delivery_lane
                WHERE lane = 0 AND state = 0 AND state <> 1 AND pending = 100
-                 AND n >= ?1 AND n < ?2 AND (?4 IS NULL OR tenant = ?4)
+                 AND n >= ?1 AND n < ?2 AND ?4 IS NULL
                ORDER BY n DESC LIMIT ?3) ORDER BY event.n DESC"
         ))?,
         (Some(_), true) => db.prepare_cached(event_columns!(

@@ -76,7 +76,8 @@ if tenant == '' then
   waiting = waiting + redis.call('ZCARD', base .. 'lane:0')
 else
   local numbers = {}
-  if redis.call('ZCARD', base .. 'lane:0') > look then
+  -- Each is an entry of up to 1 MiB, which is read as a whole.
+  if redis.call('ZCARD', base .. 'lane:0') > math.min(look, 100) then
     waiting = -1
   else
     for _, name in ipairs(redis.call('ZRANGE', base .. 'lane:0', 0, -1)) do

@@ -66,7 +66,11 @@ for i = 8, #ARGV, 6 do
   local bucket, time = tonumber(ARGV[i + 2]), nil
   if hash ~= '' then
     if not bits then read_bits() end
-    if not bucket then bucket, time = string.match(ARGV[i + 2], '^(%d+):(%d+)$') end
+    if not bucket then
+      bucket, time = string.match(ARGV[i + 2], '^(%d+):(%-?%d+)$')
+      -- A time that is over is none; it may lie before 1970.
+      if tonumber(time) <= ms then time = nil end
+    end
     id, same = known(hash, tonumber(bucket), ARGV[i + 3], tonumber(ARGV[i + 5]))
   end
   if id then
@@ -87,6 +91,9 @@ for i = 8, #ARGV, 6 do
         redis.call('ZADD', base .. 'ut', time, hash)
         redis.call('HSET', KEYS[1], 'ux', '1')
         m[5] = 1
+      elseif m[5] > 0 and redis.call('HDEL', base .. 'uk', hash) == 1 then
+        -- It named an earlier event of the id.
+        redis.call('ZREM', base .. 'ut', hash)
       end
       given = given + 1
       local tenant = ARGV[i + 4]

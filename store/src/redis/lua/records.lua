@@ -196,7 +196,10 @@ local function call_off(n, tenant, value, why)
   local _, _, created = parse(value)
   redis.call('HSET', base .. 'x:' .. n, '0', record('C', 0, created, now, why))
   redis.call('ZADD', base .. 'old', 'XX', text(now), n)
-  redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
+  -- Pages below the mark are gone for good.
+  if tonumber(n) > tonumber(redis.call('HGET', KEYS[1], 'trim') or '0') then
+    redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
+  end
   count(tenant, 'u', 1)
   count(tenant, 'z', 1)
   count(tenant, 'h', -1)

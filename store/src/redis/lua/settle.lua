@@ -218,7 +218,8 @@ local function advance_set(b, letter, lane, from, why, w)
 end
 
 local function nobody(n, tenant)
-  redis.call('SETBIT', unmatched_key(n), n % 65536, 1)
+  -- Pages below the mark are gone for good.
+  if tonumber(n) > trim then redis.call('SETBIT', unmatched_key(n), n % 65536, 1) end
   count(tenant, 'u', 1)
 end
 
