@@ -78,8 +78,6 @@ pub(super) struct Course {
     pub(super) bounds: Bounds,
     /// Deliveries still to be moved or made at most.
     left: usize,
-    /// Deliveries of the tenant that may still come to wait, when it was looked last.
-    room: u64,
     next_step: Instant,
     /// Its entry in the audit log, until its end is written there.
     begun: Option<Begun>,
@@ -108,7 +106,6 @@ impl Course {
             scope,
             bounds,
             left: bounds.limit,
-            room: 0,
             next_step: Instant::now(),
             begun,
             ended: false,
@@ -146,17 +143,14 @@ impl Course {
         step.min(self.left).min(pace)
     }
 
-    /// How many more deliveries of the tenant may come to wait. Where that was used up, it is looked
-    /// whether there is room again.
+    /// How many more deliveries of the tenant may come to wait: others fill it meanwhile.
     ///
     /// # Errors
     ///
     /// TENANT_SUSPENDED.
-    pub(super) async fn room(&mut self) -> Result<usize, Refusal> {
-        if self.room == 0 {
-            self.room = self.control.room(&self.tenant).await?;
-        }
-        Ok(usize::try_from(self.room).unwrap_or(usize::MAX))
+    pub(super) async fn room(&self) -> Result<usize, Refusal> {
+        let room = self.control.room(&self.tenant).await?;
+        Ok(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
     /// Notes that so many deliveries were moved, made or counted.
@@ -165,7 +159,6 @@ impl Course {
         if self.bounds.validate_only {
             return;
         }
-        self.room = self.room.saturating_sub(done as u64);
         if self.bounds.per_second > 0 {
             let seconds = done as f64 / f64::from(self.bounds.per_second);
             self.next_step = Instant::now() + Duration::from_secs_f64(seconds);
@@ -203,6 +196,15 @@ where
     let run = begin(Arc::clone(control), request, Arc::clone(&call));
     let run = CALL.scope(call, run).await;
     run.map(tonic::Response::new).map_err(pregon_rpc::status::status)
+}
+
+/// From when on an event may have been accepted whose deliveries were created since `from`: they are
+/// made when it is due, up to [`limits::DELIVER_AHEAD`] later.
+pub(super) fn accepted_from(
+    from: Option<Timestamp>,
+    since: Option<Timestamp>,
+) -> Option<Timestamp> {
+    from.map(|from| from.minus(limits::DELIVER_AHEAD)).max(since)
 }
 
 /// A page that a run goes through, in as many steps as its pace makes of it. Until that is done, the

@@ -146,7 +146,10 @@ impl Backfill {
     ) -> Result<(), Refusal> {
         let control = Arc::clone(&self.course.control);
         let contract = control.contract(&subscription.contract).await?;
-        let most = Most { items: STEP, bytes: PAGE_BYTES };
+        // What is only counted is still missing: no cursor leads back to it.
+        let counts = self.course.bounds.validate_only;
+        let items = if counts { self.course.most(STEP) } else { STEP };
+        let most = Most { items, bytes: PAGE_BYTES };
         let page = control.store.log.events(&self.query, place, most).await?;
         let mut matched = Vec::new();
         let chosen = page.items.into_iter().filter(|event| self.chosen.has(event));
@@ -197,6 +200,7 @@ impl Backfill {
     }
 }
 
+/// Whether it is to have a delivery: what ends without an attempt is not made.
 fn matches(
     control: &Control,
     subscription: &Subscription,
@@ -205,5 +209,6 @@ fn matches(
     contract: &Contract,
 ) -> bool {
     event.erased.is_none()
+        && event.expire_time().is_none_or(|end| control.clock.now() < end)
         && preview::refused_by(&control.filters, subscription, tenant, event, contract).is_none()
 }

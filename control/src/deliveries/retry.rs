@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use pregon_core::clock::Timestamp;
 use pregon_core::error::{Reason, Refusal, Rule, Violations};
+use pregon_core::event::Environment;
 use pregon_core::id::{DeliveryKey, DeliveryName, SubscriptionName};
 use pregon_core::outcome::{DeliveryState, PendingReason};
 use pregon_proto::v1;
@@ -15,7 +17,7 @@ use pregon_store::operate::{Forwarded, STEP_MAX};
 use serde_json::json;
 
 use super::chosen::Chosen;
-use super::course::{self, Answers, Bounds, Course, Pages, Run};
+use super::course::{self, Answers, Bounds, Course, Pages, Run, accepted_from};
 use super::event_type;
 use crate::service::Call;
 use crate::{Control, map, parse, repeat};
@@ -73,12 +75,14 @@ pub(super) async fn begin(
         };
         check(name, &record)?;
         query.event = Some(record.key.position);
+        query.lane = query.lane.or(Some(record.key.lane));
     }
     let course = Course::begin(control, call, tenant, scope, bounds).await?;
-    query.from = query.from.max(course.since());
+    query.from = accepted_from(from, course.since());
+    let environment = crate::service::environment();
     let sums = v1::RetryNowResponse::default();
     let pages = Pages::from(place);
-    Ok(course::answers(Retry { course, query, one, chosen, pages, sums }))
+    Ok(course::answers(Retry { course, query, from, environment, one, chosen, pages, sums }))
 }
 
 /// Refuses to bring forward what has ended.
@@ -93,6 +97,10 @@ fn check(name: &DeliveryName, record: &DeliveryRecord) -> Result<(), Refusal> {
 struct Retry {
     course: Course,
     query: DeliveryQuery,
+    /// Deliveries that were created before are not meant.
+    from: Option<Timestamp>,
+    /// The only one that the caller may see.
+    environment: Option<Environment>,
     /// The only delivery that is meant.
     one: Option<DeliveryName>,
     chosen: Chosen,
@@ -140,7 +148,10 @@ impl Retry {
     /// Reads a page. What does not wait for its time is done with at once.
     async fn turn_page(&mut self, place: Option<&str>) -> Result<(), Refusal> {
         let control = Arc::clone(&self.course.control);
-        let page = control.store.log.deliveries(&self.query, place, STEP_MAX).await?;
+        // No page is larger than a step: the cursor never leads back to what was brought forward, and
+        // may wait for its time again.
+        let most = self.course.most(STEP_MAX);
+        let page = control.store.log.deliveries(&self.query, place, most).await?;
         let wanted = page.items.into_iter().filter(|it| self.wants(it)).collect();
         let found = self.chosen.of(&control, wanted).await?;
         let now = control.store.operate.now().await?;
@@ -156,6 +167,8 @@ impl Retry {
 
     fn wants(&self, record: &DeliveryRecord) -> bool {
         self.one.as_ref().is_none_or(|one| one.delivery == record.key)
+            && self.from.is_none_or(|from| record.create_time >= from)
             && self.query.to.is_none_or(|to| record.create_time < to)
+            && self.environment.is_none_or(|own| record.event.environment == own)
     }
 }

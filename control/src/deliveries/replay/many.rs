@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use pregon_core::clock::Timestamp;
 use pregon_core::error::{Refusal, Rule, Violations};
+use pregon_core::event::{Environment, Event};
 use pregon_core::id::{LaneNo, SubscriptionName};
 use pregon_core::outcome::DeliveryState;
 use pregon_proto::v1;
@@ -22,7 +23,7 @@ use pregon_store::operate::{Replay, Replayed, STEP_MAX};
 use serde_json::json;
 
 use super::super::chosen::Chosen;
-use super::super::course::{self, Answers, Bounds, Course, Run};
+use super::super::course::{self, Answers, Bounds, Course, Run, accepted_from};
 use super::super::event_type;
 use super::{Salt, no_room, tag};
 use crate::commit::How;
@@ -74,10 +75,6 @@ pub(in crate::deliveries) async fn begin(
     let began = began.map(|(start, place)| (start, Some(place)));
     let now = control.clock.now();
     let repeat = how.repeat.filter(|_| began.is_none());
-    let time = match &repeat {
-        Some(repeat) => control.first_time(repeat, now).await?,
-        None => now,
-    };
     if let Some(repeat) = &repeat
         && let Some(answer) = control.first_answer::<v1::ReplayDeliveriesResponse>(repeat).await?
     {
@@ -87,12 +84,20 @@ pub(in crate::deliveries) async fn begin(
     if let Some(name) = &subscription {
         query.lane = Some(control.own_lane(name, &tenant).await?);
     }
+    // What is refused until here is not remembered: its repeat begins anew.
+    let time = match &repeat {
+        Some(repeat) => control.first_time(repeat, now).await?,
+        None => now,
+    };
     query.tenant = Some(tenant.clone());
     let (start, place) = began.unwrap_or_else(|| (Start { salt: control.salt(&how), time }, None));
     let course = Course::begin(control, call, tenant, scope, bounds).await?;
-    query.from = query.from.max(course.since());
+    let from = query.from;
+    query.from = accepted_from(from, course.since());
+    let environment = crate::service::environment();
     let sums = v1::ReplayDeliveriesResponse::default();
-    Ok(course::answers(Replays { course, query, chosen, start, place, repeat, sums }))
+    let run = Replays { course, query, from, environment, chosen, start, place, repeat, sums };
+    Ok(course::answers(run))
 }
 
 /// Which deliveries a request chooses, at least one filter being set.
@@ -137,6 +142,10 @@ fn filters(
 struct Replays {
     course: Course,
     query: DeliveryQuery,
+    /// Deliveries that were created before are not meant.
+    from: Option<Timestamp>,
+    /// The only one that the caller may see.
+    environment: Option<Environment>,
     chosen: Chosen,
     start: Start,
     place: Option<String>,
@@ -204,7 +213,7 @@ impl Run for Replays {
 }
 
 impl Replays {
-    /// The replays of those that somebody receives today.
+    /// The replays of those that somebody receives today, and that do not end without an attempt.
     async fn replays(&self, chosen: &[DeliveryRecord]) -> Result<Vec<Replay>, Refusal> {
         let lanes: Vec<_> = chosen.iter().map(|it| it.key.lane).collect();
         let receivers = self.course.control.receivers(&self.course.tenant, lanes).await?;
@@ -212,7 +221,11 @@ impl Replays {
             let subscription = receivers.get(lane).and_then(|it| it.subscription.as_ref());
             subscription.is_some_and(|it| it.state.matches())
         };
-        let wanted = chosen.iter().filter(|it| it.event.erased.is_none() && receives(&it.key.lane));
+        let now = self.course.control.clock.now();
+        let lives = |event: &Event| {
+            event.erased.is_none() && event.expire_time().is_none_or(|end| now < end)
+        };
+        let wanted = chosen.iter().filter(|it| lives(&it.event) && receives(&it.key.lane));
         let replay = |it: &DeliveryRecord| Replay {
             key: it.key,
             tag: tag(&self.start.salt, it.key),
@@ -227,7 +240,9 @@ impl Replays {
         record.state != DeliveryState::Pending
             && record.create_time <= self.start.time
             && record.key.replay != Some(tag(&self.start.salt, record.key))
+            && self.from.is_none_or(|from| record.create_time >= from)
             && self.query.to.is_none_or(|to| record.create_time < to)
+            && self.environment.is_none_or(|own| record.event.environment == own)
     }
 }
 

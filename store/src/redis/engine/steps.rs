@@ -23,6 +23,8 @@ pub(in crate::redis) struct Steps {
     pub cancel_event: Script,
     pub replay: Script,
     pub fill: Script,
+    /// The same, where nothing is to be made.
+    pub look_for_gaps: Script,
     pub forward: Script,
     pub books: Script,
     pub outstanding: Script,
@@ -69,6 +71,7 @@ pub(in crate::redis) static STEPS: LazyLock<Steps> = LazyLock::new(|| {
         cancel_event: script(FINISH, include_str!("../lua/cancel_event.lua")),
         replay: of_runs(ACCEPT, include_str!("../lua/replay.lua")),
         fill: of_runs(ACCEPT, include_str!("../lua/fill.lua")),
+        look_for_gaps: of_runs(READ, include_str!("../lua/fill.lua")),
         forward: of_runs(FINISH, include_str!("../lua/forward.lua")),
         erase: of_runs(FINISH, include_str!("../lua/erase.lua")),
         tombstone: of_runs(FINISH, include_str!("../lua/tombstone.lua")),
