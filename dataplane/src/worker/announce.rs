@@ -11,7 +11,7 @@ use pregon_telemetry::metrics::BreakerChange;
 use super::breaker::Shift;
 
 /// What is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Announced<'a> {
     /// Its breaker changed.
     Breaker(Shift),

@@ -108,6 +108,9 @@ const FREE: Duration = Duration::from_secs(10);
 /// How long a closed one is kept without failures: for as long as the store keeps a mark, by which
 /// it would begin anew.
 const KEPT: Duration = TRIAL;
+/// How long one is kept without attempts of which nothing was acknowledged so far: twice as long as
+/// the row has to be to be written down.
+const KEPT_ROW: Duration = Duration::from_secs(7200);
 /// How long any one is kept without attempts.
 const KEPT_SILENT: Duration = Duration::from_secs(900);
 
@@ -335,6 +338,7 @@ impl Breaker {
     pub(super) fn is_at_rest(&self, now: Instant) -> bool {
         let silent = |since: Instant, long| now >= since + long;
         match self.phase {
+            Phase::Closed if self.streak.is_some() => silent(self.ended, KEPT_ROW),
             Phase::Closed => {
                 silent(self.since, KEPT) && self.failed.is_none_or(|failed| silent(failed, KEPT))
             }

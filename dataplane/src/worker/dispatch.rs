@@ -205,8 +205,9 @@ pub(super) struct Dispatcher {
     matching: Queues,
     /// When lanes are looked at whose breakers let a probe out.
     probes: BTreeSet<(Instant, LaneNo)>,
-    /// When something was last to be noted of whose receiver: nobody asks again at once.
-    noted: HashMap<LaneNo, Instant>,
+    /// When something was last to be noted of whose receiver, and whether it was that it is well: nobody
+    /// asks again at once.
+    noted: HashMap<LaneNo, (Instant, bool)>,
     /// A sink and nothing else: what is reported decides nothing.
     telemetry: Telemetry,
 }

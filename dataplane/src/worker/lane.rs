@@ -43,7 +43,7 @@ use pregon_core::limits;
 use pregon_core::outcome::PendingReason;
 use tokio::time::Instant;
 
-use super::breaker::Guard;
+use super::breaker::{Guard, Shift, Signal};
 
 mod terms;
 
@@ -169,6 +169,18 @@ impl<J: Waits> LaneFlow<J> {
         self.opened = Some(now);
     }
 
+    /// How an attempt ended that began at `started`, for the breaker. What began before an operator's
+    /// word does not count.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        started: Instant,
+        signal: Signal,
+    ) -> Option<Shift> {
+        let counts = self.opened.is_none_or(|opened| started > opened);
+        if counts { self.guard.ended(now, started, signal) } else { None }
+    }
+
     /// Another node's breaker for the receiver is open, or was lately, by a claim asked for at
     /// `asked`; whether this one's opens with it. What was before an operator's word does not count.
     pub(super) fn heard(&mut self, now: Instant, asked: Instant, wait: Duration) -> bool {
@@ -235,7 +247,7 @@ impl<J: Waits> LaneFlow<J> {
         }
         let whole = self.effective_limit(now, means);
         let (limit, places) = if self.stored.is_empty() {
-            (whole, self.allowance(now, whole, means.patience))
+            (whole, self.allowance(now, (whole, means.pass), means.patience))
         } else {
             (whole / 2, self.ready(now, whole, means) / 2)
         };
@@ -359,7 +371,7 @@ impl<J: Waits> LaneFlow<J> {
     pub(super) fn overdue(&mut self, now: Instant, means: Means) -> VecDeque<J> {
         self.pass = means.pass;
         let limit = self.effective_limit(now, means);
-        let allowed = self.allowance(now, limit, means.patience);
+        let allowed = self.allowance(now, (limit, means.pass), means.patience);
         let keep = match &self.batch {
             _ if self.closed(now) => 0,
             None => allowed,
@@ -397,19 +409,20 @@ impl<J: Waits> LaneFlow<J> {
     /// How many wait here for this node rather than for the receiver, which would have answered all
     /// within [`PATIENCE`].
     pub(super) fn ahead(&self, now: Instant) -> usize {
-        if self.pass.held {
+        if self.pass.held || self.guard.limits() {
             return 0;
         }
         // What goes out together waits for one slot.
         let waiting = self.queue.len() / self.each();
-        if waiting <= self.allowance(now, self.limit, PATIENCE) { waiting } else { 0 }
+        let allowed = self.allowance(now, (self.limit, self.pass), PATIENCE);
+        if waiting <= allowed { waiting } else { 0 }
     }
 
     /// How many may wait that came out of the store.
     fn ready(&self, now: Instant, limit: u32, means: Means) -> usize {
         let patience = if means.pass.rate.is_some() { RATE_PATIENCE } else { PATIENCE };
         let patience = patience.min(means.patience);
-        self.allowance(now, limit, patience).min(means.pass.within(patience)).min(CREDIT_MAX)
+        self.allowance(now, (limit, means.pass), patience).min(CREDIT_MAX)
     }
 
     fn start(&mut self, now: Instant) {
@@ -426,20 +439,21 @@ impl<J: Waits> LaneFlow<J> {
     }
 
     /// How many may wait: as many as get a slot within `patience` at the present pace.
-    fn allowance(&self, now: Instant, limit: u32, patience: Duration) -> usize {
+    fn allowance(&self, now: Instant, (limit, pass): (u32, Pass), patience: Duration) -> usize {
         let stalled = match self.in_flight {
             0 => Duration::ZERO, // the node has no slots left
             _ => now.saturating_duration_since(self.progress),
         };
         let stall = self.latency.map_or(FIRST_ANSWER, |latency| latency * 4);
-        if stalled >= stall.clamp(PATIENCE, STALL_MAX) {
-            return 0;
-        }
         let pace = self.latency.unwrap_or(LATENCY_GUESS).max(stalled / 4).max(LATENCY_MIN);
-        let rounds = patience.as_micros() / pace.as_micros().max(1);
-        let slots = rounds.saturating_mul(u128::from(limit));
-        let allowed = usize::try_from(slots).unwrap_or(usize::MAX);
-        self.guard.cap(now, patience, allowed.min(self.pass.within(patience)))
+        let moves = stalled < stall.clamp(PATIENCE, STALL_MAX);
+        let rounds = if moves { patience.as_micros() / pace.as_micros().max(1) } else { 0 };
+        // What a rate or the breaker holds back waits for no answer: free slots are places.
+        let held = (pass.rate.is_some() || self.guard.limits()) && !patience.is_zero();
+        let free = if held { limit.saturating_sub(self.in_flight) } else { 0 };
+        let places = rounds.saturating_mul(u128::from(limit)).max(u128::from(free));
+        let allowed = usize::try_from(places).unwrap_or(usize::MAX);
+        self.guard.cap(now, patience, allowed.min(pass.within(patience)))
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pregon_core::attempt::AttemptRecord;
+use pregon_core::id::LaneNo;
 use pregon_store::batch::{LaneClose, Token};
 use pregon_store::settlement::{
     BatchSettle, DeliverySettle, EventOutcome, EventSettle, Settlement,
@@ -78,6 +79,11 @@ impl Ledger {
     /// Whether results of this batch wait here.
     pub(super) fn names(&self, token: Token) -> bool {
         self.batches.contains_key(&token)
+    }
+
+    /// A lane that was to be closed stays open: an operator's word came after it.
+    pub(super) fn not_closed(&mut self, lane: LaneNo) {
+        self.close.retain(|it| it.lane != lane);
     }
 
     /// A receiver asked to be left alone.

@@ -127,9 +127,11 @@ impl Rates {
             return;
         }
         let places = self.places_of(lane);
+        // In its turn the rate that it waited at does not hold it, whoever else waits there.
+        let in_turn = self.turn == Some(lane.lane);
         let holds = |place: &&usize| {
             let bucket = self.buckets[**place].as_mut();
-            bucket.is_some_and(|bucket| !(bucket.row.is_empty() && bucket.has_slot(now)))
+            bucket.is_some_and(|it| !((in_turn || it.row.is_empty()) && it.has_slot(now)))
         };
         let Some(place) = places.iter().find(holds).or(places.first()).copied() else { return };
         if let Some(bucket) = self.buckets[place].as_mut() {

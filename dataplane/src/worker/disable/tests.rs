@@ -52,8 +52,8 @@ fn a_row_that_ended_meanwhile_disables_nothing() {
 #[test]
 fn who_resumes_it_or_gives_it_another_url_begins_anew() {
     let mut resumed = failing();
-    let change_at = |time| Some(StateChange { time, actor: "ops".to_owned(), note: String::new() });
-    resumed.state_change = change_at(at(50));
+    resumed.state_change =
+        Some(StateChange { time: at(50), actor: "ops".to_owned(), note: String::new() });
     assert_eq!(resumed.failing(), None);
     assert!(change(&mut resumed, Note::Failing { since: at(10), until: at(130) }, &node(), at(60)));
     assert_eq!(

@@ -116,7 +116,7 @@ impl Dispatcher {
                 announce::tell(&self.telemetry, &lane.name, Announced::Breaker(shift));
             }
         }
-        self.noted.retain(|_, noted| now < *noted + NOTE_AGAIN);
+        self.noted.retain(|_, (noted, _)| now < *noted + NOTE_AGAIN);
     }
 
     /// Has it written down where a receiver does nothing but fail, does so no more, or has for so long
@@ -157,10 +157,13 @@ impl Dispatcher {
         self.note(no, name, note, now);
     }
 
-    /// Writes something down of a receiver, unless that was done just now.
+    /// Writes something down of a receiver, unless that was done just now. That it is well is never held
+    /// back by that it was not.
     fn note(&mut self, lane: LaneNo, name: SubscriptionName, note: Note, now: Instant) {
-        if self.noted.get(&lane).is_none_or(|noted| now >= *noted + NOTE_AGAIN) {
-            self.noted.insert(lane, now);
+        let well = note == Note::Well;
+        let again = |(noted, was): &(Instant, bool)| *was != well || now >= *noted + NOTE_AGAIN;
+        if self.noted.get(&lane).is_none_or(again) {
+            self.noted.insert(lane, (now, well));
             self.effects.push(Effect::Note(name, note));
         }
     }

@@ -68,6 +68,7 @@ impl Dispatcher {
         {
             // An operator's word is later than the receiver's, and a new URL is another receiver.
             self.lanes.change_known(after.lane, now, |flow| flow.open(now));
+            self.ledger.not_closed(after.lane);
             // One that was paused before it was disabled is still closed in the store. Opening it
             // rings, so that what waits in it is looked at.
             self.effects.push(Effect::OpenLane(after.lane));

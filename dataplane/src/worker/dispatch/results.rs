@@ -40,7 +40,7 @@ impl Dispatcher {
         let (took, signal) = (report.receiver_took(), signal_of(&report));
         let (closed, shift) = self.lanes.change(&job.lane, now, |flow| {
             flow.finish(now, report.started, took, report.pace);
-            let shift = flow.guard.ended(now, report.started, signal);
+            let shift = flow.ended(now, report.started, signal);
             let closed = slow.is_some_and(|wait| {
                 flow.close(now + wait, report.started);
                 flow.closed_for(now) == Some(PendingReason::RateLimited)

@@ -1,3 +1,5 @@
+use pregon_core::rate::Rate;
+
 use super::*;
 
 impl Waits for u32 {
@@ -247,4 +249,57 @@ async fn what_goes_out_together_has_places_by_requests() {
     assert_eq!(admit(&mut lane, t, none, 20), [0, 12, 8]);
     assert_eq!(requests(&mut lane, t, none).len(), 4);
     assert_eq!(lane.credit(t, none), 0);
+}
+
+#[tokio::test]
+async fn what_a_rate_holds_back_waits_for_no_answer() {
+    let (mut lane, t) = grown(8, Duration::from_secs(15));
+    let pass = Pass { held: true, rate: Rate::new(5.0, 0), sharers: 1 };
+    let means = Means { pass, ..AMPLE };
+    lane.note_stored(0, t);
+    assert!(lane.credit(t, means) > 0, "a slow receiver is sent to at its rate");
+    assert_eq!(lane.admit_stored(t, means, 0), Admission::Queue);
+    lane.enqueue(1, t);
+    assert!(lane.overdue(t, means).is_empty());
+    let open = Means { pass: Pass { held: false, ..pass }, ..AMPLE };
+    assert_eq!(lane.next_queued(t, open), Some(1));
+}
+
+#[tokio::test]
+async fn what_a_recovering_receiver_holds_back_is_not_put_back_at_once() {
+    let (mut lane, t) = grown(8, Duration::from_secs(15));
+    for _ in 0..15 {
+        lane.start(t);
+        lane.finish(t, t, None, Pace::Other);
+        lane.ended(t, t, Signal::Failed);
+    }
+    assert_eq!(lane.closed_for(t), Some(PendingReason::BreakerOpen));
+    let later = t + Duration::from_secs(5);
+    lane.note_stored(0, later);
+    assert_eq!(lane.credit(later, AMPLE), 1, "a probe");
+    assert_eq!(lane.admit_stored(later, AMPLE, 0), Admission::Start);
+    let answered = later + Duration::from_secs(15);
+    lane.finish(answered, later, Some(Duration::from_secs(15)), Pace::Good);
+    lane.ended(answered, later, Signal::Good);
+    // The rate has just let one out; the next waits for its time.
+    while lane.admit_stored(answered, AMPLE, 0) == Admission::Start {}
+    for job in 0..lane.credit(answered, AMPLE) {
+        assert_eq!(lane.admit_stored(answered, AMPLE, 0), Admission::Queue, "{job} finds no place");
+        lane.enqueue(job, answered);
+    }
+    assert_eq!(lane.ahead(answered), 0, "nobody waits for this node");
+}
+
+#[tokio::test]
+async fn what_began_before_an_operators_word_does_not_open_the_breaker() {
+    let (mut lane, t) = lane(64);
+    for _ in 0..20 {
+        lane.start(t);
+    }
+    lane.open(t + MS);
+    for _ in 0..20 {
+        lane.finish(t + 2 * MS, t, None, Pace::Other);
+        assert_eq!(lane.ended(t + 2 * MS, t, Signal::Failed), None);
+    }
+    assert_eq!(lane.closed_for(t + 2 * MS), None);
 }

@@ -2,7 +2,9 @@
 //!
 //! The store names moments by its clock, from when it answered. That was between the call and its
 //! answer. So a slot may be used from its distance after the answer on, and lapses by its distance
-//! after the call: it is never used before its time or after its slack, whatever the call took.
+//! after the call: it is never used before its time or after its slack. Where the call took longer
+//! than that, each slot may be used until the next one may, so a slow store slows a rate and does
+//! not stop it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +15,9 @@ use pregon_store::rate::{AHEAD, RateKey, RateLease};
 use tokio::time::Instant;
 
 use super::Row;
+
+/// A slot may be used for this long at least, however long the call took: no loop is finer.
+const TURN: Duration = Duration::from_millis(5);
 
 /// A rate, as this node has it.
 #[derive(Debug)]
@@ -83,7 +88,7 @@ impl Bucket {
         };
         self.leases.push_back(Slots {
             from: at(now),
-            lapses: at(asked + rate.slack()),
+            lapses: at((asked + rate.slack()).max(now + rate.interval().max(TURN))),
             each: rate.interval(),
             left: lease.slots,
         });
@@ -144,5 +149,28 @@ impl Bucket {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_slow_store_slows_a_rate_and_does_not_stop_it() {
+        let mut bucket = Bucket::new(RateKey::Lane(LaneNo(1)), Rate::new(200.0, 0).unwrap());
+        let (asked, mut used) = (bucket.ask_at, 0);
+        let answered = asked + 400 * MS;
+        let lease = RateLease { slots: 20, first: 0, again: Duration::ZERO };
+        bucket.lease(bucket.rate, lease, (asked, answered));
+        for ms in 0..200 {
+            if bucket.has_slot(answered + MS * ms) {
+                bucket.take(answered + MS * ms);
+                used += 1;
+            }
+        }
+        assert_eq!(used, 20);
     }
 }

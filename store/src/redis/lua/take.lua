@@ -16,14 +16,18 @@ redis.call('ZADD', base .. 'lease', text(now + ARGV[8]), ARGV[5])
 if to < last then ring() end
 local closed = {}
 if redis.call('EXISTS', base .. 'shut') == 1 then
-  local flat = redis.call('HRANDFIELD', base .. 'shut', 200, 'WITHVALUES')
+  local flat, over = redis.call('HRANDFIELD', base .. 'shut', 200, 'WITHVALUES'), {}
   for i = 1, #flat, 2 do
     local till, why = read_shut(flat[i + 1])
     if till > now or why == BREAKER_OPEN and now - till < tonumber(ARGV[9]) then
       closed[#closed + 1] = tonumber(flat[i])
       closed[#closed + 1] = math.max(0, till - now)
       closed[#closed + 1] = why
+    elseif till <= now then
+      over[#over + 1] = flat[i]
     end
   end
+  -- A lane in which nothing waits any more is looked at by nobody else.
+  if #over > 0 then redis.call('HDEL', base .. 'shut', unpack(over)) end
 end
 return answer({ text(first), text(to), closed })

@@ -245,6 +245,26 @@ async fn a_host_has_one_rate_whoever_sends_to_it() {
 }
 
 #[tokio::test]
+async fn lanes_under_two_rates_go_at_the_slower_one() {
+    let hosts = HostRates::new(vec!["t.example:443=1000".parse().unwrap()]);
+    let mut rig = Rig::new(2).await;
+    rig.machine.rates = Rates::new(Arc::new(hosts));
+    let mut tenant = tenant("t");
+    tenant.limits.attempts_per_second = 20;
+    let revision = rig.store.write(&[Resource::Tenant(tenant)]);
+    rig.serve(revision).await;
+    let (mut node, mut slots) = (Node::new(rig), Slots::default());
+    let batch = node.rig.batch(50);
+    let now = node.rig.now;
+    node.rig.machine.on_batch(batch, (now, now), WALL);
+    let mut sent = Vec::new();
+    for ms in 1..=2000 {
+        sent.extend(node.step(&mut slots, MS * ms).iter().map(|_| MS * ms));
+    }
+    assert!((35..=44).contains(&sent.len()) && busiest(&sent) <= 22, "{}", sent.len());
+}
+
+#[tokio::test]
 async fn a_test_send_waits_for_nobody_and_counts() {
     let rate = Rate::new(20.0, 0).unwrap();
     let mut counts = [0, 0];
