@@ -18,7 +18,6 @@ use crate::id::{
     CallbackId, CallbackName, ContractId, EventTypeId, LaneNo, PoolName, SecretId, SecretName,
     SignerName, SubscriptionId, SubscriptionName, TenantId,
 };
-use crate::limits;
 use crate::rate::Rate;
 use crate::url::EgressRules;
 
@@ -27,6 +26,7 @@ mod audit;
 mod auth;
 mod headers;
 mod resource;
+mod tenant_limits;
 mod verification;
 
 pub use api_key::{ApiKey, ApiKeyLimits, ApiKeySecret, ApiKeyState};
@@ -34,6 +34,7 @@ pub use audit::{ActorKind, AuditActor, AuditChange, AuditEntry, AuditOutcome};
 pub use auth::{Auth, Oauth2Style, Trust};
 pub use headers::{HeaderText, OwnHeaders};
 pub use resource::{BadDocument, Resource, ResourceName};
+pub use tenant_limits::TenantLimits;
 pub use verification::{APART, Asked, KEPT, Turn, Verification, VerificationState};
 
 /// What every resource carries besides its own fields. Revision and update time are the store's.
@@ -74,32 +75,6 @@ pub struct Tenant {
     /// of the store's was that one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-}
-
-/// What a tenant may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantLimits {
-    /// Subscriptions it may have.
-    pub max_subscriptions: u32,
-    /// Events a second it may publish; 0: no limit.
-    #[serde(default)]
-    pub publish_per_second: u32,
-    /// Attempts a second that may start for it, over all nodes; 0: no limit.
-    #[serde(default)]
-    pub attempts_per_second: u32,
-    /// Events that are not matched yet and deliveries that have not ended, at most.
-    pub max_pending: u32,
-}
-
-impl Default for TenantLimits {
-    fn default() -> Self {
-        Self {
-            max_subscriptions: limits::SUBSCRIPTIONS_DEFAULT,
-            publish_per_second: 0,
-            attempts_per_second: 0,
-            max_pending: limits::PENDING_DEFAULT,
-        }
-    }
 }
 
 /// A kind of event: `eventTypes/{type}`.

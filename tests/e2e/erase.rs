@@ -30,7 +30,7 @@ examples:
 /// Refuses what comes to `/bad`, and says what it got.
 async fn receiver() -> Receiver {
     Receiver::start(|request: &Request| match request.path() {
-        "/bad" => Answer::Body(500, format!("not you: {}", request.text())),
+        "/bad" => Answer::Body(404, format!("not you: {}", request.text())),
         _ => Answer::Status(204),
     })
     .await
@@ -117,7 +117,7 @@ async fn a_person_is_erased_and_the_books_balance<W: World>() {
     }
     let bad = shop.delivery("e1", "bad", "FAILED").await;
     let attempts = shop.attempts(&bad).await;
-    assert_eq!((attempts.len(), &attempts[1]["response"]["status"]), (2, &json!(500)));
+    assert_eq!((attempts.len(), &attempts[1]["response"]["status"]), (2, &json!(404)));
     assert!(!json!(attempts).to_string().contains(CANARY), "{attempts:?}");
     let replay = json!({"name": bad["name"]});
     let refused = shop.grpc.refused("DeliveryService/ReplayDelivery", replay).await;

@@ -23,6 +23,7 @@ pub(super) mod pending;
 pub(super) mod room;
 pub(super) mod rows;
 pub(super) mod schema;
+pub(super) mod slots;
 pub(super) mod standing;
 pub(super) mod state;
 pub(super) mod trim;

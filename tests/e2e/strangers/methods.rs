@@ -69,12 +69,16 @@ impl Api {
     /// A message that names a tenant wherever it can name one.
     pub(crate) fn naming(&self, input: &str, tenant: &str, depth: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for field in &self.messages[input].field {
+        let fields = &self.messages[input].field;
+        // Beside a parent it is a filter.
+        let bare = !fields.iter().any(|it| ["name", "parent"].contains(&it.name()));
+        for field in fields {
             let number = u32::try_from(field.number()).unwrap();
             let value = match (field.r#type(), field.name()) {
                 (Type::String, "name" | "parent" | "tenant" | "callback") => {
                     format!("tenants/{tenant}").into_bytes()
                 }
+                (Type::String, "subscription") if bare => format!("tenants/{tenant}").into_bytes(),
                 (Type::String, "tenant_id") => tenant.into(),
                 (Type::Message, _) if self.goes_into(field.type_name(), depth) => {
                     self.naming(field.type_name(), tenant, depth + 1)
