@@ -49,8 +49,8 @@ async fn lateness<W: World>(loaded: bool) {
     for n in 0..EVENTS {
         // The pace of the measurement.
         tokio::time::sleep(BETWEEN).await;
-        // A receiver that refuses most is asked less: two of three it takes.
-        let ids = [format!("e{n}"), format!("taken-{n}-a"), format!("taken-{n}-b")];
+        // A receiver that fails often is asked less: four of five it takes.
+        let ids = ["e", "a", "b", "c", "d"].map(|kind| format!("{kind}{n}"));
         let one = |id: String| order(id, r#"{"amount":1}"#.to_owned());
         publisher.publish(ids.map(one).into()).await;
     }
