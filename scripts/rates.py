@@ -53,7 +53,7 @@ class Receiver:
                 await reader.readexactly(int(lines.get(b"content-length", b"0")))
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
 
@@ -136,7 +136,7 @@ async def measure(deployment, receiver, args):
     deployment.call("NodeService/WaitForRevision", wait)
     began = time.monotonic()
     load = await asyncio.create_subprocess_exec(
-        BENCH, "load", "--target", deployment.events[0], "--tenants", "1",
+        BENCH, "load", "--target", deployment.events[0], "--tenant", "tenants/bench-0",
         "--events", str(args.events), "--batch", "100", "--concurrency", "4",
         "--seconds", "600", "--size", "500", stdout=asyncio.subprocess.DEVNULL,
     )
@@ -148,7 +148,8 @@ async def measure(deployment, receiver, args):
             killed = time.monotonic()
             nodes = nodes[1:] + nodes[:1]
             await asyncio.to_thread(deployment.kill, nodes[0])
-    await load.wait()
+    if await load.wait() != 0:
+        sys.exit(f"the load ended with {load.returncode}")
     return began
 
 
